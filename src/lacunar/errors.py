@@ -1,0 +1,21 @@
+"""The errors that lacunar raises on bad input; each message says what was got, what was wanted and what to do."""
+
+
+class LacunarError(ValueError):
+    """Bad input or use: the command line turns it into one line and exit code 2."""
+
+
+class ProductError(LacunarError):
+    """A Landsat product that cannot be used as delivered."""
+
+
+class RasterError(LacunarError):
+    """A raster that cannot be read, written or matched to another."""
+
+
+class ModelError(LacunarError):
+    """A model folder, checkpoint or network that does not fit."""
+
+
+class TrainingError(LacunarError):
+    """A training run that cannot start or go on."""
