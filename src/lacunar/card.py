@@ -1,0 +1,107 @@
+"""The card of a model: what it was made from and how good it is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from lacunar.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model was made from and how good it is; travels with the weights.
+
+    Parameters
+    ----------
+    summary : str
+        One or two sentences: what it does, on which data, at which size.
+    licence : str
+        The licence of the weights.
+    data, places : tuple of str
+        The data sets and the places (or image sets) that it was trained on.
+    command : str
+        The command that made it.
+    steps : int
+        Optimiser steps, 0 where it is not known.
+    seeds : tuple of int
+        Seeds of the training run.
+    scores : mapping
+        Scores by name; may be nested.
+    notes : tuple of str
+        Limits, and whatever a user has to know.
+    sha256 : str
+        Of ``model.safetensors``; `save_model` fills it in.
+
+    Raises
+    ------
+    ModelError
+        A value of another type.
+    """
+
+    summary: str
+    licence: str
+    data: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    command: str = ""
+    steps: int = 0
+    seeds: tuple[int, ...] = ()
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the types; JSON's lists become tuples."""
+        for name in ("summary", "licence", "command", "sha256"):
+            _require(isinstance(getattr(self, name), str), name, getattr(self, name), "text")
+        for name, kind in (("data", str), ("places", str), ("notes", str), ("seeds", int)):
+            value = getattr(self, name)
+            fits = isinstance(value, tuple | list) and all(isinstance(item, kind) for item in value)
+            _require(fits, name, value, f"a list of {kind.__name__}")
+            object.__setattr__(self, name, tuple(value))
+        _require(isinstance(self.steps, int), "steps", self.steps, "a whole number")
+        _require(isinstance(self.scores, Mapping), "scores", self.scores, "a mapping")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Card":
+        """Read the mapping that ``dataclasses.asdict`` wrote; an unknown or a missing key is a ``ModelError``."""
+        known = {item.name for item in fields(cls)}
+        unknown, missing = sorted(set(values) - known), sorted({"summary", "licence"} - set(values))
+        if unknown or missing:
+            raise ModelError(f"model card: unknown keys {unknown}, missing keys {missing}; known are {sorted(known)}")
+        return cls(**values)
+
+    def to_markdown(self, name: str, *, parameters: int, dtype: str) -> str:
+        """Return the card as Markdown, for the model called `name` with so many parameters stored as `dtype`."""
+        facts = {
+            "parameters": f"{parameters:,} ({dtype})",
+            "licence": self.licence,
+            "data": "; ".join(self.data),
+            "places": ", ".join(self.places),
+            "steps": str(self.steps or ""),
+            "seeds": ", ".join(map(str, self.seeds)),
+            "command": f"`{self.command}`" if self.command else "",
+            "sha256": f"`{self.sha256}`" if self.sha256 else "",
+        }
+        lines = [f"# {name}", "", self.summary, "", "| | |", "|---|---|"]
+        lines += [f"| {key} | {value} |" for key, value in facts.items() if value]
+        if self.scores:
+            lines += ["", "## Scores", "", "| score | value |", "|---|---|"]
+            lines += [f"| {key} | {value} |" for key, value in _flat(self.scores)]
+        if self.notes:
+            lines += ["", "## Notes", "", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+
+def _flat(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested scores as 'outer / inner' with their values."""
+    for key, value in scores.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} / ")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _require(fits: bool, name: str, value: object, wanted: str) -> None:
+    """Refuse a card's value of another type."""
+    if not fits:
+        raise ModelError(f"model card: {name} is {value!r}, wanted {wanted}")

@@ -1,0 +1,383 @@
+"""How far an estimate is from the truth, over an image or a region of it; numpy only.
+
+Every function takes ``(estimate, truth)`` in this order, arrays of one shape, and an optional boolean ``region`` of
+that shape (or of its last two axes), True = counted. An empty region, different shapes and NaN inside the region raise
+:class:`~lacunar.errors.LacunarError`: a score over nothing, or over unknown pixels, is no score. Sums are float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lacunar.errors import LacunarError
+
+# The window and the constants of Wang et al. (2004), section III-C: 11x11 circular Gaussian, sigma 1.5, K1, K2.
+_SSIM_RADIUS = 5
+_SSIM_SIGMA = 1.5
+_SSIM_K1 = 0.01
+_SSIM_K2 = 0.03
+
+
+def mse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Mean squared error, in squared units of the arrays.
+
+    Raises
+    ------
+    LacunarError
+        As all here: shapes differ, the region is empty or holds NaN.
+
+    Examples
+    --------
+    >>> mse([1.0, 2.0, 9.0], [1.0, 4.0, 0.0], region=[True, True, False])
+    2.0
+    """
+    return float(np.mean(_difference(estimate, truth, region) ** 2))
+
+
+def rmse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Root of the mean squared error, in units of the arrays.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`.
+    """
+    return math.sqrt(mse(estimate, truth, region=region))
+
+
+def mae(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Mean absolute error, in units of the arrays.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`.
+    """
+    return float(np.mean(np.abs(_difference(estimate, truth, region))))
+
+
+def bias(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Mean of estimate minus truth: positive where the estimate is too high.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`.
+
+    Examples
+    --------
+    >>> bias([3.0, 5.0], [1.0, 5.0])
+    1.0
+    """
+    return float(np.mean(_difference(estimate, truth, region)))
+
+
+def max_abs_error(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Greatest absolute error, in units of the arrays.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`.
+    """
+    return float(np.max(np.abs(_difference(estimate, truth, region))))
+
+
+def psnr(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: ArrayLike | None = None) -> float:
+    r"""Peak signal-to-noise ratio in dB: :math:`10 \log_{10}(\text{data\_range}^2 / \text{MSE})`.
+
+    Parameters
+    ----------
+    estimate, truth, region
+        As in the head of this module.
+    data_range
+        Greatest minus smallest possible value (255 for 8 bits; for a physical field: print what you took).
+
+    Returns
+    -------
+    float
+        dB; infinite where both are equal.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`, and when `data_range` is not positive.
+
+    Examples
+    --------
+    >>> psnr([0.0, 0.0], [1.0, 1.0], data_range=10.0)
+    20.0
+    """
+    _check_range(data_range)
+    error = mse(estimate, truth, region=region)
+    return math.inf if error == 0 else 10 * math.log10(data_range**2 / error)
+
+
+def ssim(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: ArrayLike | None = None) -> float:
+    r"""Structural similarity: the mean over all pixels that an 11x11 Gaussian window fits around.
+
+    With means, variances and covariance under the window, :math:`C_i = (K_i \cdot \text{data\_range})^2`:
+
+    .. math::
+
+        \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}{(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
+
+    Parameters
+    ----------
+    estimate, truth
+        (..., height, width), at least 11x11, finite everywhere; leading axes (bands) are averaged.
+    data_range
+        Greatest minus smallest possible value.
+    region
+        Boolean (height, width): count only windows centred here.
+
+    Returns
+    -------
+    float
+        -1 .. 1; 1 where both are equal.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`, when the image is too small, or when no window is centred in the region.
+
+    References
+    ----------
+    Wang, Bovik, Sheikh, Simoncelli (2004), Image quality assessment: from error visibility to structural similarity,
+    IEEE Trans. Image Processing 13, Eq. 13, section III-C.
+    """
+    _check_range(data_range)
+    x, y = _as_pair(estimate, truth)
+    side = 2 * _SSIM_RADIUS + 1
+    if x.ndim < 2 or min(x.shape[-2:]) < side:
+        raise LacunarError(f"got an image of {x.shape}; wanted (..., height, width) of {side}x{side} pixels or more")
+    inner = (slice(_SSIM_RADIUS, -_SSIM_RADIUS), slice(_SSIM_RADIUS, -_SSIM_RADIUS))
+    chosen = _as_region(region, x.shape)[..., *inner]
+    if not chosen.any():
+        raise LacunarError(
+            f"got no pixel of the region {_SSIM_RADIUS} pixels inside the image; wanted one: grow the region"
+        )
+    _refuse_nan(x, y)
+    mean_x, mean_y = _gaussian(x), _gaussian(y)
+    variances = _gaussian(x * x) + _gaussian(y * y) - mean_x**2 - mean_y**2
+    covariance = _gaussian(x * y) - mean_x * mean_y
+    c_1, c_2 = (_SSIM_K1 * data_range) ** 2, (_SSIM_K2 * data_range) ** 2
+    similarity = (2 * mean_x * mean_y + c_1) * (2 * covariance + c_2)
+    similarity /= (mean_x**2 + mean_y**2 + c_1) * (variances + c_2)
+    return float(np.mean(similarity[chosen]))
+
+
+def crps_ensemble(
+    ensemble: ArrayLike, truth: ArrayLike, *, fair: bool = True, region: ArrayLike | None = None
+) -> float:
+    r"""Continuous ranked probability score of K samples, averaged over pixels, in units of the arrays.
+
+    .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 N} \sum_{i,j} |x_i - x_j|
+
+    with :math:`N = K (K - 1)` (fair: its expectation does not depend on K) or :math:`N = K^2` (plain: the score of the
+    K samples taken as the whole distribution).
+
+    Parameters
+    ----------
+    ensemble
+        (K, ...): samples first.
+    truth
+        The shape of one sample.
+    fair
+        Which N; fair needs two samples or more.
+    region
+        As in the head of this module, the shape of one sample.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`, or when there are too few samples.
+
+    References
+    ----------
+    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better).
+    Ferro (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
+
+    Examples
+    --------
+    >>> crps_ensemble([[1.0], [3.0]], [2.0], fair=False), crps_ensemble([[1.0], [3.0]], [2.0])
+    (0.5, 0.0)
+    """
+    samples, y = np.asarray(ensemble, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    least = 2 if fair else 1
+    if samples.shape[1:] != y.shape or samples.ndim == 0 or len(samples) < least:
+        raise LacunarError(
+            f"got samples {samples.shape} for a truth of {y.shape}; wanted (K, *truth) with K >= {least}"
+        )
+    chosen = _as_region(region, y.shape)
+    samples, y = np.sort(samples[:, chosen], axis=0), y[chosen]
+    _refuse_nan(samples, y)
+    count = len(samples)
+    # Sorted, sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
+    pairs = np.tensordot(2 * np.arange(count) - count + 1.0, samples, axes=1)
+    spread = pairs / (count * (count - 1) if fair else count**2)
+    return float(np.mean(np.abs(samples - y).mean(axis=0) - spread))
+
+
+def coverage(
+    estimate: ArrayLike, sigma: ArrayLike, truth: ArrayLike, *, n_sigma: float = 1.0, region: ArrayLike | None = None
+) -> float:
+    """Share of pixels whose truth lies within `n_sigma` standard deviations of the estimate.
+
+    Of a Gaussian with honest `sigma`: 0.683 for 1, 0.954 for 2.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`mse`, or when a sigma is negative.
+
+    Examples
+    --------
+    >>> coverage([10.0, 10.0], [1.0, 1.0], [10.5, 12.0])
+    0.5
+    """
+    _, deviation = _as_pair(truth, sigma)
+    deviation = deviation[_as_region(region, deviation.shape)]
+    error = np.abs(_difference(estimate, truth, region))
+    _refuse_nan(deviation)
+    if np.any(deviation < 0):
+        raise LacunarError(f"got a sigma of {deviation.min()}; wanted 0 or more")
+    return float(np.mean(error <= n_sigma * deviation))
+
+
+def iou(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Intersection over union (Jaccard index) of two boolean masks; 1 where both are empty.
+
+    Raises
+    ------
+    LacunarError
+        When a mask is not boolean, shapes differ or the region is empty.
+
+    Examples
+    --------
+    >>> iou([True, True, False], [False, True, True])
+    0.3333333333333333
+    """
+    both, only_estimate, only_truth, _ = _counts(estimate, truth, region)
+    return _ratio(both, both + only_estimate + only_truth)
+
+
+def pixel_accuracy(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Share of pixels on which two boolean masks agree.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`iou`.
+    """
+    both, only_estimate, only_truth, neither = _counts(estimate, truth, region)
+    return (both + neither) / (both + only_estimate + only_truth + neither)
+
+
+def precision(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Share of the estimated pixels that are true; 1 where nothing was estimated.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`iou`.
+    """
+    both, only_estimate, _, _ = _counts(estimate, truth, region)
+    return _ratio(both, both + only_estimate)
+
+
+def recall(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Share of the true pixels that were estimated; 1 where nothing is true.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`iou`.
+    """
+    both, _, only_truth, _ = _counts(estimate, truth, region)
+    return _ratio(both, both + only_truth)
+
+
+def f1(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
+    """Harmonic mean of precision and recall (Dice coefficient), 2 iou / (1 + iou); 1 where both masks are empty.
+
+    Raises
+    ------
+    LacunarError
+        As :func:`iou`.
+    """
+    both, only_estimate, only_truth, _ = _counts(estimate, truth, region)
+    return _ratio(2 * both, 2 * both + only_estimate + only_truth)
+
+
+def _difference(estimate: ArrayLike, truth: ArrayLike, region: ArrayLike | None) -> NDArray[np.float64]:
+    """Estimate minus truth, one value per counted pixel."""
+    x, y = _as_pair(estimate, truth)
+    chosen = _as_region(region, x.shape)
+    x, y = x[chosen], y[chosen]
+    _refuse_nan(x, y)
+    return x - y
+
+
+def _as_pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64, of one shape."""
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if x.shape != y.shape:
+        raise LacunarError(f"got shapes {x.shape} and {y.shape}; wanted the same: cut both to one grid")
+    return x, y
+
+
+def _as_region(region: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The region as a boolean array of this shape with at least one pixel."""
+    chosen = np.ones(shape, dtype=bool) if region is None else np.asarray(region)
+    if chosen.dtype != np.bool_ or chosen.shape not in (shape, shape[-2:]):
+        raise LacunarError(f"got a region {chosen.dtype} {chosen.shape}; wanted bool {shape}: True = counted")
+    if not chosen.any():
+        raise LacunarError("got an empty region; wanted at least one pixel to compare")
+    return np.broadcast_to(chosen, shape)
+
+
+def _refuse_nan(*arrays: NDArray[np.float64]) -> None:
+    """Refuse what cannot be compared."""
+    for array in arrays:
+        bad = np.count_nonzero(~np.isfinite(array))
+        if bad:
+            raise LacunarError(f"got {bad} pixels that are NaN or infinite; wanted numbers: leave them out by region=")
+
+
+def _check_range(data_range: float) -> None:
+    """Refuse a data range that is none."""
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise LacunarError(
+            f"got data_range {data_range}; wanted a positive number: greatest minus smallest possible value"
+        )
+
+
+def _gaussian(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted mean under the SSIM window, at the pixels that it fits around."""
+    taps = np.exp(-0.5 * (np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1) / _SSIM_SIGMA) ** 2)
+    taps /= taps.sum()
+    height, width = image.shape[-2] - 2 * _SSIM_RADIUS, image.shape[-1] - 2 * _SSIM_RADIUS
+    rows = sum(tap * image[..., i : i + height, :] for i, tap in enumerate(taps))
+    return np.asarray(sum(tap * rows[..., j : j + width] for j, tap in enumerate(taps)))
+
+
+def _counts(estimate: ArrayLike, truth: ArrayLike, region: ArrayLike | None) -> tuple[int, int, int, int]:
+    """Pixels in both masks, in the estimate only, in the truth only, in neither."""
+    x, y = np.asarray(estimate), np.asarray(truth)
+    if x.dtype != np.bool_ or y.dtype != np.bool_ or x.shape != y.shape:
+        raise LacunarError(
+            f"got masks {x.dtype} {x.shape} and {y.dtype} {y.shape}; wanted bool of one shape: compare with > 0"
+        )
+    chosen = _as_region(region, x.shape)
+    pairs = (x & y, x & ~y, ~x & y, ~x & ~y)
+    both, only_estimate, only_truth, neither = (int(np.count_nonzero(pair & chosen)) for pair in pairs)
+    return both, only_estimate, only_truth, neither
+
+
+def _ratio(part: int, whole: int) -> float:
+    """Part of a whole; of nothing, all."""
+    return part / whole if whole else 1.0

@@ -1,0 +1,307 @@
+"""The metadata (MTL) file of a Landsat 8 or 9 product: text, JSON or XML, of any collection, as one frozen value.
+
+Pre-collection products, Collection 1 and Collection 2 name their groups differently, and a Level-2 file repeats the
+Level-1 coefficients under the same keys; `parse_mtl` takes each value from the group that is right for the product.
+"""
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from lacunar.errors import ProductError
+
+MTL_SIZE_LIMIT = 1 << 20  # bytes; real files have 8 to 25 kB in all three forms
+SATELLITES = ("LANDSAT_8", "LANDSAT_9")  # those that carry OLI and TIRS, and so a band 10
+
+Groups = dict[str, dict[str, str]]
+
+# Where each level keeps its constants: Collection 2 first, then Collection 1 and before.
+_CONSTANT_GROUPS: dict[int, tuple[str, ...]] = {
+    1: (
+        "LEVEL1_RADIOMETRIC_RESCALING",
+        "LEVEL1_THERMAL_CONSTANTS",
+        "LEVEL1_MIN_MAX_PIXEL_VALUE",
+        "RADIOMETRIC_RESCALING",
+        "TIRS_THERMAL_CONSTANTS",
+        "MIN_MAX_PIXEL_VALUE",
+        "IMAGE_ATTRIBUTES",
+    ),
+    2: ("LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS", "IMAGE_ATTRIBUTES"),
+}
+_FILE_GROUPS = ("PRODUCT_CONTENTS", "PRODUCT_METADATA")
+_QUALITY_BANDS = {
+    "FILE_NAME_QUALITY_L1_PIXEL": "QA_PIXEL",
+    "FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION": "QA_RADSAT",
+    "FILE_NAME_BAND_QUALITY": "BQA",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MtlGrid:
+    """The grid of the 30 m bands as the MTL file states it; corners are CENTRES of the corner pixels, metres."""
+
+    epsg: int
+    upper_left: tuple[float, float]
+    lower_right: tuple[float, float]
+    pixel: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that the corners span."""
+        width = round((self.lower_right[0] - self.upper_left[0]) / self.pixel) + 1
+        height = round((self.upper_left[1] - self.lower_right[1]) / self.pixel) + 1
+        return height, width
+
+
+@dataclass(frozen=True, slots=True)
+class Mtl:
+    """What lacunar uses of an MTL file, under one set of names for all collections.
+
+    Attributes
+    ----------
+    name
+        File name, for messages.
+    product_id, satellite, date
+        For example ``LC08_L1TP_041027_20150604_20170226_01_T1``, ``LANDSAT_8``, ``2015-06-04``.
+    collection
+        0 for a pre-collection product, 1 or 2.
+    level
+        1 (at-sensor) or 2 (surface reflectance and surface temperature).
+    files
+        Band name (``B10``, ``ST_B10``, ``SR_B4``, ``QA_PIXEL``, ``QA_RADSAT``, ``BQA``) -> file name.
+    grid
+        Where the bands lie, or None where the file does not say it.
+    values
+        The product's own constants as written, by their MTL names.
+    """
+
+    name: str
+    product_id: str
+    satellite: str
+    date: str
+    collection: Literal[0, 1, 2]
+    level: Literal[1, 2]
+    files: Mapping[str, str]
+    grid: MtlGrid | None
+    values: Mapping[str, str]
+
+    def constant(self, key: str) -> float:
+        """One constant by its MTL name, for example ``K1_CONSTANT_BAND_10``.
+
+        Raises
+        ------
+        ProductError
+            The file lacks it, or holds no finite number there.
+        """
+        if key not in self.values:
+            raise ProductError(f"{self.name} lacks {key}: wanted the MTL file as delivered with the product")
+        return _number(self.values[key], key, self.name)
+
+    def optional(self, key: str) -> float | None:
+        """Like `constant`, but None where the file lacks it (early products have no EARTH_SUN_DISTANCE)."""
+        return self.constant(key) if key in self.values else None
+
+
+def parse_mtl(data: bytes, name: str) -> Mtl:
+    """Read an MTL file.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    name
+        Its name; the ending (``.txt``, ``.json``, ``.xml``) says the form.
+
+    Raises
+    ------
+    ProductError
+        Larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without band 10.
+
+    Examples
+    --------
+    >>> parse_mtl(b"GROUP = L1_METADATA_FILE", "X_MTL.txt")
+    Traceback (most recent call last):
+    lacunar.errors.ProductError: X_MTL.txt is cut off: group L1_METADATA_FILE is not closed; take the file as delivered
+    """
+    if len(data) > MTL_SIZE_LIMIT:
+        raise ProductError(f"{name} has more than {MTL_SIZE_LIMIT:,} bytes: wanted an MTL file of a few kB; it is none")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ProductError(f"{name} is not text: wanted an MTL file; take the file as delivered") from None
+    suffix = name.lower().rpartition(".")[2]
+    groups = {"json": _groups_of_json, "xml": _groups_of_xml}.get(suffix, _groups_of_text)(text, name)
+    return _normalise(groups, name)
+
+
+def _groups_of_text(text: str, name: str) -> Groups:
+    """Groups of the ODL form: KEY = VALUE lines between GROUP and END_GROUP, closed by END."""
+    groups: Groups = {}
+    path: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if key == "END" and not path:
+            return groups
+        if not key and not equals:
+            continue
+        if not equals:
+            raise ProductError(f"{name}, line {number}: got {key[:40]!r}, wanted KEY = VALUE; it is no MTL file")
+        if key == "GROUP":
+            path.append(value)
+        elif key == "END_GROUP":
+            if not path or path.pop() != value:
+                raise ProductError(
+                    f"{name}, line {number}: group {value[:40]!r} closes none; take the file as delivered"
+                )
+        elif path:
+            groups.setdefault(path[-1], {})[key] = value.strip('"')
+    lacking = f"group {path[-1]} is not closed" if path else "END is lacking"
+    raise ProductError(f"{name} is cut off: {lacking}; take the file as delivered")
+
+
+def _groups_of_json(text: str, name: str) -> Groups:
+    """Groups of the JSON form: one root object of objects."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProductError(f"{name} is no JSON or cut off; take the file as delivered") from None
+    root = next(iter(document.values())) if isinstance(document, dict) and len(document) == 1 else None
+    if not isinstance(root, dict):
+        raise ProductError(f"{name}: wanted one object LANDSAT_METADATA_FILE; it is no MTL file")
+    return {
+        group: {key: str(value) for key, value in entries.items() if not isinstance(value, dict | list)}
+        for group, entries in root.items()
+        if isinstance(entries, dict)
+    }
+
+
+def _groups_of_xml(text: str, name: str) -> Groups:
+    """Groups of the XML form, read without entities, DTDs or anything from outside."""
+    try:
+        root = fromstring(text, forbid_dtd=True)
+    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        reason = "uses a DTD or entities" if isinstance(error, DefusedXmlException) else "is no XML or cut off"
+        raise ProductError(f"{name} {reason}; take the file as delivered") from None
+    return {group.tag: {entry.tag: (entry.text or "").strip() for entry in group} for group in root}
+
+
+def _normalise(groups: Groups, name: str) -> Mtl:
+    """One frozen value from the groups of any collection."""
+    identity = {
+        **groups.get("PRODUCT_METADATA", {}),
+        **groups.get("METADATA_FILE_INFO", {}),
+        **groups.get("IMAGE_ATTRIBUTES", {}),
+        **groups.get("PRODUCT_CONTENTS", {}),
+    }
+    satellite = _wanted(identity, "SPACECRAFT_ID", name)
+    if satellite not in SATELLITES:
+        raise ProductError(f"{name} is of {satellite[:40]}: wanted {' or '.join(SATELLITES)}, which carry band 10")
+    processing = _wanted(identity, "PROCESSING_LEVEL" if "PROCESSING_LEVEL" in identity else "DATA_TYPE", name)
+    level = _level(processing, name)
+    return Mtl(
+        name=name,
+        product_id=identity.get("LANDSAT_PRODUCT_ID") or _wanted(identity, "LANDSAT_SCENE_ID", name),
+        satellite=satellite,
+        date=_wanted(identity, "DATE_ACQUIRED", name),
+        collection=_collection(identity.get("COLLECTION_NUMBER", "0"), name),
+        level=level,
+        files=_files(groups, level),
+        grid=_grid(groups, name),
+        values={
+            key: value for group in reversed(_CONSTANT_GROUPS[level]) for key, value in groups.get(group, {}).items()
+        },
+    )
+
+
+def _level(processing: str, name: str) -> Literal[1, 2]:
+    """Level of a processing name such as L1TP, L1GT, L1T or L2SP."""
+    if processing.startswith("L1"):
+        return 1
+    if processing.startswith("L2"):
+        return 2
+    raise ProductError(f"{name}: processing level {processing[:40]!r}; wanted L1... or L2...")
+
+
+def _collection(number: str, name: str) -> Literal[0, 1, 2]:
+    """Collection 0 (before there were any), 1 or 2 of a text such as 02."""
+    known: dict[str, Literal[0, 1, 2]] = {"0": 0, "1": 1, "2": 2}
+    try:
+        return known[number.lstrip("0") or "0"]
+    except KeyError:
+        raise ProductError(f"{name}: collection {number[:40]!r}; wanted 1, 2 or none") from None
+
+
+def _files(groups: Groups, level: int) -> dict[str, str]:
+    """Band name -> file name."""
+    files: dict[str, str] = {}
+    for group in _FILE_GROUPS:
+        for key, value in groups.get(group, {}).items():
+            if key in _QUALITY_BANDS:
+                files[_QUALITY_BANDS[key]] = value
+            elif match := re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+|\d+)", key):
+                number = match[1]
+                files[number if number.startswith("ST") else f"{'SR_' if level == 2 else ''}B{number}"] = value
+    return files
+
+
+def _grid(groups: Groups, name: str) -> MtlGrid | None:
+    """The grid, or None where the file lacks the projection, a corner or the pixel size."""
+    entries: dict[str, str] = {}
+    for group in ("PRODUCT_METADATA", "PROJECTION_PARAMETERS", "LEVEL1_PROJECTION_PARAMETERS", "PROJECTION_ATTRIBUTES"):
+        entries.update(groups.get(group, {}))
+    epsg = _epsg(entries, name)
+    corners = [f"CORNER_{corner}_PROJECTION_{axis}_PRODUCT" for corner in ("UL", "LR") for axis in ("X", "Y")]
+    keys = [*corners, "GRID_CELL_SIZE_REFLECTIVE"]
+    if epsg is None or not all(key in entries for key in keys):
+        return None
+    left, top, right, bottom, pixel = (_number(entries[key], key, name) for key in keys)
+    if pixel <= 0 or right <= left or bottom >= top:
+        return None
+    return MtlGrid(epsg=epsg, upper_left=(left, top), lower_right=(right, bottom), pixel=pixel)
+
+
+def _epsg(entries: Mapping[str, str], name: str) -> int | None:
+    """EPSG code of a WGS 84 UTM zone or of the Antarctic polar stereographic grid; None for anything else.
+
+    USGS writes northern zones also south of the equator, with negative northings; a crop with southern northings
+    (above 0 where the latitude is below 0) is taken as the southern zone.
+    """
+    projection, datum = entries.get("MAP_PROJECTION"), entries.get("DATUM")
+    if datum != "WGS84":
+        return None
+    if projection == "PS":
+        return 3031  # WGS 84 / Antarctic Polar Stereographic, the only one in use (USGS19, appendix)
+    if projection != "UTM" or "UTM_ZONE" not in entries:
+        return None
+    zone = round(_number(entries["UTM_ZONE"], "UTM_ZONE", name))
+    if not 1 <= abs(zone) <= 60:
+        return None
+    latitude = _number(entries.get("CORNER_UL_LAT_PRODUCT", "0"), "CORNER_UL_LAT_PRODUCT", name)
+    northing = _number(entries.get("CORNER_UL_PROJECTION_Y_PRODUCT", "0"), "CORNER_UL_PROJECTION_Y_PRODUCT", name)
+    southern = zone < 0 or (latitude < 0 < northing)
+    return (32700 if southern else 32600) + abs(zone)
+
+
+def _wanted(entries: Mapping[str, str], key: str, name: str) -> str:
+    """The entry, or an error that names it."""
+    if not entries.get(key):
+        raise ProductError(f"{name} lacks {key}: wanted the MTL file of a Landsat 8 or 9 product, as delivered")
+    return entries[key]
+
+
+def _number(text: str, key: str, name: str) -> float:
+    """A finite number, or an error that names its key."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ProductError(f"{name}: {key} is {text[:40]!r}; wanted a number; take the file as delivered")
+    return value

@@ -1,0 +1,105 @@
+"""The quality bands of Landsat 8 and 9: from bits to classes, for QA_PIXEL, BQA and the BQA before the collections.
+
+References: LSDS-1822, data format control book of Landsat 8-9 Collection 2 Level 1 (QA_PIXEL, QA_RADSAT); LSDS-1656,
+product definition of Landsat Collection 1 Level 1 (BQA); LSDS-1574, data users handbook of Landsat 8 (BQA before the
+collections).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.errors import ProductError
+
+QaClass = Literal["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow", "snow", "water", "clear"]
+QaForm = Literal["collection_2", "collection_1", "pre_collection"]
+
+GAP_CLASSES: tuple[QaClass, ...] = ("cloud", "dilated_cloud", "cloud_shadow", "cirrus")
+"""What hides the surface or changes its temperature: the pixels that are to be filled by default."""
+
+RADSAT_BITS: Mapping[str, int] = {"B1": 0, "B2": 1, "B3": 2, "B4": 3, "B5": 4, "B6": 5, "B7": 6, "B9": 8}
+"""Bit of each band in QA_RADSAT (LSDS-1822); the thermal bands have none."""
+
+_HIGH = 3  # of a two-bit confidence: 0 not determined, 1 low, 2 medium, 3 high
+
+# Class -> (first bit, number of bits, value there).
+_BITS: dict[QaForm, dict[QaClass, tuple[int, int, int]]] = {
+    "collection_2": {
+        "dilated_cloud": (1, 1, 1),
+        "cirrus": (2, 1, 1),
+        "cloud": (3, 1, 1),
+        "cloud_shadow": (4, 1, 1),
+        "snow": (5, 1, 1),
+        "clear": (6, 1, 1),
+        "water": (7, 1, 1),
+    },
+    "collection_1": {
+        "cloud": (4, 1, 1),
+        "cloud_shadow": (7, 2, _HIGH),
+        "snow": (9, 2, _HIGH),
+        "cirrus": (11, 2, _HIGH),
+    },
+    "pre_collection": {
+        "water": (4, 2, _HIGH),
+        "snow": (10, 2, _HIGH),
+        "cirrus": (12, 2, _HIGH),
+        "cloud": (14, 2, _HIGH),
+    },
+}
+
+
+def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaForm) -> NDArray[np.bool_]:
+    """Where a quality band says one of these classes.
+
+    QA_PIXEL (``collection_2``) has a bit for each class. In the BQA of Collection 1 cloud is bit 4; shadow, snow and
+    cirrus count where their confidence is high; dilated cloud and water do not exist there and are empty. In the BQA
+    before the collections cloud, cirrus, snow and water count where their confidence is high; shadow and dilated cloud
+    do not exist. In both, "clear" means neither fill nor cloud, as the bit of QA_PIXEL does. The value 0, which no
+    product as delivered holds, is fill (of a crop).
+
+    Parameters
+    ----------
+    qa
+        The band's values, any shape; signed files hold the same 16 bits.
+    classes
+        Some of `QaClass`; with none the answer is False everywhere.
+    form
+        What the bits mean.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, same shape.
+
+    Raises
+    ------
+    ProductError
+        An unknown class.
+
+    Examples
+    --------
+    >>> qa_flags(np.array([21824, 22280, 23888, 1]), ["cloud", "cloud_shadow"], form="collection_2").tolist()
+    [False, True, True, False]
+    """
+    unknown = [name for name in classes if name not in get_args(QaClass)]
+    if unknown:
+        raise ProductError(f"quality class {unknown[0]!r}: wanted some of {', '.join(get_args(QaClass))}")
+    bits = qa.astype(np.int64) & 0xFFFF
+    flags = np.zeros(bits.shape, dtype=np.bool_)
+    for name in classes:
+        flags |= _flag(bits, name, _BITS[form])
+    return flags
+
+
+def _flag(qa: NDArray[np.int64], name: QaClass, bits: Mapping[QaClass, tuple[int, int, int]]) -> NDArray[np.bool_]:
+    """Where the bits say this class; nowhere where they do not know it."""
+    if name == "fill":
+        return np.asarray((qa & 1 == 1) | (qa == 0))
+    if name in bits:
+        first, width, value = bits[name]
+        return np.asarray((qa >> first) & ((1 << width) - 1) == value)
+    if name == "clear":
+        return ~_flag(qa, "fill", bits) & ~_flag(qa, "cloud", bits)
+    return np.zeros(qa.shape, dtype=np.bool_)
