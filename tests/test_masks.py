@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import optimize
 
 from lacunar.errors import LacunarError
 from lacunar.masks import PATTERN_NAMES, exact_rate, gap_pattern
 
 SHAPE = (48, 64)
-DRAWN = [name for name in PATTERN_NAMES if name != "cloud"]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -55,13 +54,11 @@ def test_a_box_is_one_rectangle_but_for_its_last_rows():
 def test_a_half_is_one_side_of_a_straight_line():
     for seed in range(20):
         gap = gap_pattern("half", SHAPE, 0.4, rng=rng(seed))
-        points = np.argwhere(np.ones(SHAPE, bool)).astype(float)
-        # By least squares against the gap: the fitted plane separates it up to the pixels that the line cuts.
-        design = np.column_stack([points - points.mean(axis=0), np.ones(len(points))])
-        plane = design @ np.linalg.lstsq(design, gap.ravel().astype(float), rcond=None)[0]
-        cut = np.sort(plane)[plane.size - gap.sum()]
-        assert overlap(plane >= cut, gap.ravel()) > 0.97
-        assert ndimage.label(gap)[1] == ndimage.label(~gap)[1] == 1
+        # A line that separates the two sides exists: sign * (a row + b col + c) >= 1 has a solution.
+        points = np.column_stack([np.argwhere(np.ones(SHAPE, bool)), np.ones(gap.size)])
+        sign = np.where(gap.ravel(), 1.0, -1.0)[:, None]
+        line = optimize.linprog(np.zeros(3), A_ub=-sign * points, b_ub=-np.ones(gap.size), bounds=(None, None))
+        assert line.success
 
 
 def test_stripes_repeat_with_the_period_of_slc_off_scenes():
@@ -71,8 +68,11 @@ def test_stripes_repeat_with_the_period_of_slc_off_scenes():
         row, col = np.unravel_index(spectrum[:, :48].argmax(), (96, 48))
         period = 1 / np.hypot(np.fft.fftfreq(96)[row], np.fft.fftfreq(96)[col])
         assert 5 < period < 28  # 6 to 24 pixels, at the resolution of 96 of them
-        # A picture of parallel bands: two neighbourhoods of frequencies, k and -k, hold most of the first harmonic.
-        assert spectrum[row, col] > 0.15 * spectrum.sum()
+        # Parallel bands: the first harmonic of such a square wave, at k and -k, holds 2 sin^2(0.4 pi) / (pi^2 0.24) =
+        # 76 % of its power; blobs spread theirs over all directions.
+        rows, cols = (np.arange(96) - row + 48) % 96 - 48, (np.arange(96) - col + 48) % 96 - 48
+        near = np.hypot(rows[:, None], cols[None, :]) < 2.5
+        assert 2 * spectrum[near].sum() > 0.6 * spectrum.sum()
 
 
 def test_blobs_are_smooth_patches_not_salt_and_pepper():
@@ -135,7 +135,7 @@ def test_a_real_cloud_is_transplanted(shared: Path):
             crop = cloud[row : row + size, col : col + size].astype(float)
             scores.append(np.corrcoef(crop.ravel(), sought.ravel())[0, 1] if crop.std() else 0.0)
         places.append(max(scores))
-    assert min(places) > 0.6
+    assert min(places) > 0.9  # a blob pattern reaches 0.2 to 0.5
     blob = gap_pattern("blobs", (size, size), 0.4, rng=rng(), cloud=cloud)
     np.testing.assert_array_equal(blob, gap_pattern("blobs", (size, size), 0.4, rng=rng()))  # the cloud is for "cloud"
 
@@ -151,14 +151,15 @@ def test_all_eight_orientations_of_a_cloud_occur():
     assert seen == set(range(8))
 
 
-def test_an_oblong_crop_of_a_cloud_fits(subtests):
-    for shape in ((20, 64), (64, 20)):
-        with subtests.test(shape=shape):
-            assert gap_pattern("cloud", shape, 0.3, rng=rng(), cloud=disc()).shape == shape
+@pytest.mark.parametrize("shape", [(20, 64), (64, 20)])
+def test_an_oblong_crop_of_a_cloud_fits(shape: tuple[int, int]):
+    assert gap_pattern("cloud", shape, 0.3, rng=rng(), cloud=disc()).shape == shape
 
 
 def test_unknown_pattern():
-    with pytest.raises(LacunarError, match=r"unknown gap pattern 'fog': choose one of cloud, blobs, box, stripes, half"):
+    with pytest.raises(
+        LacunarError, match=r"unknown gap pattern 'fog': choose one of cloud, blobs, box, stripes, half"
+    ):
         gap_pattern("fog", SHAPE, 0.2, rng=rng())
 
 
@@ -170,7 +171,11 @@ def test_rate_that_is_no_share(rate: float):
 
 @pytest.mark.parametrize(
     ("cloud", "got"),
-    [(None, "got none"), (np.ones((47, 64), bool), r"got one of shape \(47, 64\)"), (np.ones(5, bool), r"shape \(5,\)")],
+    [
+        (None, "got none"),
+        (np.ones((47, 64), bool), r"got one of shape \(47, 64\)"),
+        (np.ones(5, bool), r"got one of shape \(5,\)"),
+    ],
     ids=["none", "small", "flat"],
 )
 def test_cloud_mask_that_is_missing_or_too_small(cloud: np.ndarray | None, got: str):

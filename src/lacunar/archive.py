@@ -1,6 +1,7 @@
 """The files of a Landsat product as delivered, in a folder or in a .tar that is read in place and never unpacked."""
 
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Delivery:
     sources
         File name -> what rasterio opens.
     members
-        File name -> member of the archive; empty for a folder.
+        File name -> name in the archive; empty for a folder.
     """
 
     path: Path
@@ -79,8 +80,9 @@ def open_delivery(path: Path) -> Delivery:
                 continue
             if name in members:
                 raise ProductError(f"{path.name} holds {name} twice: wanted one Landsat product, as delivered")
-            members[name] = str(PurePosixPath(member.name))
-    sources = {name: f"/vsitar/{{{path.resolve()}}}/{member}" for name, member in members.items()}
+            members[name] = member.name
+    # GDAL drops a leading "./", and so does PurePosixPath.
+    sources = {name: f"/vsitar/{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
     return Delivery(path, sources, members)
 
 
@@ -101,6 +103,6 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path) as archive:
             yield archive
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ProductError(f"{path.name} is no whole .tar ({reason}): give a product's folder, or its .tar") from None

@@ -1,10 +1,12 @@
 """The commands: parse, call, present; nothing else."""
 
+import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
 
 import typer
 from click import ClickException
@@ -15,6 +17,9 @@ from lacunar.errors import LacunarError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from lacunar.filling import PresetName
+    from lacunar.quality import QaClass
+    from lacunar.radiometry import Atmosphere, ReflectanceForm
     from lacunar.training import Progress
 
 app = typer.Typer(
@@ -41,6 +46,185 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Restore what images miss, with denoising diffusion models."""
+
+
+Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
+PresetOption = Annotated[str, typer.Option(help="fast (10 evaluations), balanced (25) or paper (RePaint, 2410).")]
+Samples = Annotated[int, typer.Option(min=1, help="Samples drawn; their spread is sigma.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+FigureOption = Annotated[Path | None, typer.Option(help="PNG to draw.")]
+TruthOption = Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")]
+GapMask = Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="GeoTIFF to write; its record goes beside it as .json.")]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+
+
+@app.command("lst")
+def lst_command(
+    product: Annotated[Path, typer.Argument(help="Landsat 8/9 product folder or .tar, Level 1 or 2.")],
+    output: Output,
+    gap_mask: GapMask = None,
+    gap_classes: Annotated[
+        str, typer.Option(help="Quality classes that are filled, by comma.")
+    ] = "cloud,dilated_cloud,cloud_shadow,cirrus",
+    preset: PresetOption = "fast",
+    samples: Samples = 8,
+    seed: Seed = 0,
+    model: Model = "lst-small",
+    device: Device = "auto",
+    savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
+    reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
+    path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
+    transmissivity: Annotated[float | None, typer.Option(help="Of the air in the thermal band.")] = None,
+    sky_radiance: Annotated[float | None, typer.Option(help="Of the clear sky, W m-2 sr-1 um-1.")] = None,
+    save_bands: Annotated[Path | None, typer.Option(help="Folder for every intermediate band.")] = None,
+    figure: FigureOption = None,
+    truth: TruthOption = None,
+    print_json: PrintJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Land surface temperature of a Landsat product, its cloud gaps filled, with an uncertainty.
+
+    Bands of the output: lst (K), source (0 nodata, 1 measured, 2 filled), sigma (K).
+    """
+    from lacunar.apps.lst import FillOptions, fill_lst
+    from lacunar.gaps import LstOptions
+
+    lst_options = LstOptions(
+        gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),
+        soil_l=savi_l,
+        reflectance=cast("ReflectanceForm", reflectance),
+        atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
+    )
+    options = FillOptions(
+        model=model,
+        preset=cast("PresetName", preset),
+        samples=samples,
+        seed=seed,
+        device=_device(device),
+        overwrite=overwrite,
+        figure=figure,
+        truth=truth,
+        command=_typed(),
+    )
+    with _Bars() as bars:
+        record = fill_lst(
+            product,
+            output,
+            lst_options=lst_options,
+            gap_mask=gap_mask,
+            bands_folder=save_bands,
+            options=options,
+            callback=bars.filling,
+        )
+    _present(record, output, figure, print_json=print_json)
+
+
+@app.command("fill")
+def fill_command(
+    raster: Annotated[Path, typer.Argument(help="Single-band raster; its nodata and NaN are the gap.")],
+    output: Output,
+    gap_mask: GapMask = None,
+    preset: PresetOption = "fast",
+    samples: Samples = 8,
+    seed: Seed = 0,
+    model: Model = "lst-small",
+    device: Device = "auto",
+    figure: FigureOption = None,
+    truth: TruthOption = None,
+    print_json: PrintJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
+    from lacunar.apps.lst import FillOptions, fill_raster
+
+    options = FillOptions(
+        model=model,
+        preset=cast("PresetName", preset),
+        samples=samples,
+        seed=seed,
+        device=_device(device),
+        overwrite=overwrite,
+        figure=figure,
+        truth=truth,
+        command=_typed(),
+    )
+    with _Bars() as bars:
+        record = fill_raster(raster, output, gap_mask=gap_mask, options=options, callback=bars.filling)
+    _present(record, output, figure, print_json=print_json)
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo"),
+    size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256,
+    model: Model = "lst-small",
+    samples: Samples = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the main job offline on a simulated cloudy Landsat product whose truth is known."""
+    from lacunar.apps.lst import FillOptions, demonstrate
+
+    options = FillOptions(
+        model=model, samples=samples, seed=seed, device=_device(device), overwrite=overwrite, command=_typed()
+    )
+    with _Bars() as bars:
+        shown = demonstrate(folder, options=options, size=size, callback=bars.filling)
+    record = shown["record"]
+    filled, share = record["pixels"]["filled"], record["gap_share"]
+    typer.echo(f"simulated Landsat-8 product, {size} x {size} pixels, {share:.0%} under cloud: {filled} pixels filled")
+    typer.echo("gap RMSE against the hidden truth (K):")
+    for name, score in shown["rmse"].items():
+        typer.echo(f"  {name:<10} {score:6.3f}")
+    within = record["truth"]["within_one_sigma"]
+    typer.echo(f"within one sigma: {within:.0%} of the filled pixels (68 % wanted); {record['seconds']:.0f} s")
+    typer.echo(f"raster:  {shown['output']}\npicture: {shown['figure']}")
+
+
+@app.command("simulate")
+def simulate_command(
+    folder: Annotated[Path, typer.Argument(help="New folder of the product.")],
+    size: Annotated[int, typer.Option(help="Side in pixels of 30 m.")] = 256,
+    cloud: Annotated[float, typer.Option(help="Share of pixels under cloud, its rim or its shadow.")] = 0.22,
+    seed: Seed = 0,
+) -> None:
+    """Write a simulated Landsat-8 Collection-2 product folder, and the temperature that its clouds hide."""
+    from lacunar.simulation import simulate_product
+
+    made = simulate_product(folder, size=size, seed=seed, cloud_fraction=cloud)
+    typer.echo(f"product: {made.folder} ({made.gap_fraction:.1%} gap)\ntruth:   {made.truth_path}")
+
+
+@app.command("models")
+def models_command() -> None:
+    """List the models that come with the package."""
+    from lacunar.checkpoint import read_json, shipped_models
+
+    for name, folder in shipped_models().items():
+        card = read_json(folder / "card.json")
+        typer.echo(f"{name}: {card['summary']} Licence: {card['licence']}.")
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[
+        Path, typer.Argument(help="guided-diffusion / RePaint .pt or .safetensors, or diffusers folder.")
+    ],
+    destination: Annotated[Path, typer.Argument(help="New model folder.")],
+    architecture: Annotated[Path | None, typer.Option(help="JSON of a guided-diffusion network's settings.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a published DDPM checkpoint into a model folder; nothing in it is executed."""
+    from lacunar.checkpoint import read_json
+    from lacunar.conversion import convert_checkpoint
+
+    settings = read_json(architecture) if architecture else None
+    made = convert_checkpoint(source, destination, architecture=settings, overwrite=overwrite)
+    typer.echo(f"model: {made}")
 
 
 @app.command("train")
@@ -71,6 +255,66 @@ def train_command(
     typer.echo(f"{model}: held out {history.held_out[-1][1]}")
 
 
+def _atmosphere(
+    path_radiance: float | None, transmissivity: float | None, sky_radiance: float | None
+) -> "Atmosphere | None":
+    """The atmosphere, where all three are given; some of the three is a mistake."""
+    from lacunar.radiometry import Atmosphere
+
+    given = [value for value in (path_radiance, transmissivity, sky_radiance) if value is not None]
+    if not given:
+        return None
+    if path_radiance is None or transmissivity is None or sky_radiance is None:
+        raise LacunarError(
+            f"got {len(given)} of --path-radiance, --transmissivity and --sky-radiance: the correction wants all three"
+        )
+    return Atmosphere(path_radiance=path_radiance, transmissivity=transmissivity, sky_radiance=sky_radiance)
+
+
+def _device(name: str) -> str:
+    """The device to use; ``auto`` takes the best there is."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise LacunarError(f"device {name!r} is not to be had here: choose auto or cpu") from error
+    return name
+
+
+def _typed() -> str:
+    """The command line as it was typed."""
+    return shlex.join(["lacunar", *sys.argv[1:]])
+
+
+def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print_json: bool) -> None:
+    """Tell what was done, for a person or as JSON."""
+    if print_json:
+        typer.echo(json.dumps(record, indent=2, default=str))
+        return
+    pixels = record["pixels"]
+    if pixels["filled"] == 0:
+        typer.echo("no gap to fill: the output equals the input")
+    else:
+        total = pixels["measured"] + pixels["filled"]
+        typer.echo(
+            f"filled {pixels['filled']} of {total} pixels ({record['gap_share']:.1%}) in {record['seconds']:.0f} s"
+        )
+    if coarse := record["tiles_from_coarser_level"]:
+        typer.echo(f"note: {coarse} of {record['tiles']} tiles lie far from any measured pixel; see sigma there")
+    for note in record.get("product", {}).get("notes", []):
+        typer.echo(f"note: {note}")
+    if record.get("atmospherically_corrected") is False:
+        typer.echo("note: LST is not corrected for the atmosphere; filled pixels hold the clear-sky-equivalent LST")
+    if score := record.get("truth"):
+        typer.echo(f"against the truth: RMSE {score['rmse']:.3f}, MAE {score['mae']:.3f}, bias {score['bias']:+.3f}")
+    typer.echo(f"raster:  {output}\nrecord:  {output.with_suffix('.json')}")
+    if figure is not None:
+        typer.echo(f"picture: {figure}")
+
+
 class _Bars:
     """Progress bars on the error stream."""
 
@@ -93,6 +337,10 @@ class _Bars:
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task(label, total=total)
         self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")
+
+    def filling(self, done: int, total: int) -> None:
+        """Show the filling, in hundredths of a block."""
+        self.update("filling", done, total)
 
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""

@@ -112,6 +112,7 @@ def pack_lst(folder: Path, clouds: Path | None, destination: Path) -> None:
         if 0.02 < cloud.mean() < 0.98:
             arrays[f"cloud/{file.stem}"] = cloud
     temporary = destination.with_suffix(".partial.npz")
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
         if temporary.stat().st_size > MAX_PACK_BYTES:
@@ -143,7 +144,7 @@ def load_pack(file: Path) -> LstPack:
         The file is missing or is not such a pack.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             rasters = {k[4:]: np.cumsum(stored[k], axis=1, dtype=np.uint16) for k in stored if k.startswith("lst/")}
             clouds = tuple(stored[k].astype(bool) for k in stored if k.startswith("cloud/"))
     except _UNREADABLE as error:
@@ -173,7 +174,7 @@ class LstExamples:
     def load(cls, file: Path) -> "LstExamples":
         """Read a file written by `save`; one that is damaged is a ``TrainingError``."""
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return cls(stored["z"], stored["base"], stored["spread"])
         except _UNREADABLE as error:
             raise TrainingError(f"{file} holds no whole examples ({error}): delete it, to have them drawn") from error

@@ -93,20 +93,21 @@ def lst_figure(
     ----------
     Bezerra et al. (2024), Fig. 4.
     """
-    before, after = _as_image(lst), _as_image(reconstructed)
-    hole = _as_gap(gap, after)
-    scale = _temperature_scale(after if truth is None else np.stack([after, _as_image(truth)]))
+    shape = np.shape(reconstructed)
+    before, after, hole = _as_image(lst, shape), _as_image(reconstructed, shape), _as_gap(gap, shape)
+    true = None if truth is None else _as_image(truth, shape)
+    scale = _temperature_scale(after if true is None else np.stack([after, true]))
     missing = f"Masked ({100 * _share(hole, after):.0f} % missing)"
     panels = [
         _Panel(before - _ZERO_CELSIUS, None, "LST", scale),
         _Panel(np.where(hole, np.nan, after) - _ZERO_CELSIUS, hole, missing, scale),
         _Panel(after - _ZERO_CELSIUS, None, "Reconstructed", scale),
     ]
-    if truth is not None:
-        error = np.abs(after - _as_image(truth))
+    if true is not None:
+        error = np.abs(after - true)
         panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[hole], _ERROR_MAP)))
     if sigma is not None:
-        panels.append(_sigma_panel(sigma, hole))
+        panels.append(_sigma_panel(_as_image(sigma, shape), hole))
     return _draw_row(panels, title=title, height=3.0)
 
 
@@ -138,8 +139,8 @@ def before_after_figure(
     ValueError
         When shapes differ or no pixel is finite.
     """
-    before, after = _as_image(measured), _as_image(filled)
-    hole = _as_gap(gap, after)
+    shape = np.shape(filled)
+    before, after, hole = _as_image(measured, shape), _as_image(filled, shape), _as_gap(gap, shape)
     scale = _temperature_scale(after)
     share = f"Measured ({100 * _share(hole, after):.0f} % under cloud)"
     panels = [
@@ -147,7 +148,7 @@ def before_after_figure(
         _Panel(after - _ZERO_CELSIUS, None, "Filled", scale),
     ]
     if sigma is not None:
-        panels.append(_sigma_panel(sigma, hole))
+        panels.append(_sigma_panel(_as_image(sigma, shape), hole))
     return _draw_row(panels, title=title, height=5.0)
 
 
@@ -288,13 +289,10 @@ def _draw_row(panels: Sequence[_Panel], *, title: str | None, height: float) -> 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
     """One picture without ticks; its gap in grey, what is not there white."""
-    step = -(-max(panel.values.shape) // _MAX_PIXELS_PER_SIDE)
-    values = panel.values[::step, ::step]
     if panel.gap is not None:
-        hole = panel.gap[::step, ::step]
-        axes.imshow(np.where(hole, 1.0, np.nan), cmap=ListedColormap([_GAP_GREY]), interpolation="nearest")
+        axes.imshow(np.where(panel.gap, 1.0, np.nan), cmap=ListedColormap([_GAP_GREY]), interpolation="nearest")
     scale, colours = panel.scale, colormaps[panel.scale.colours].with_extremes(bad=(1, 1, 1, 0))
-    picture = axes.imshow(values, cmap=colours, vmin=scale.low, vmax=scale.high)
+    picture = axes.imshow(panel.values, cmap=colours, vmin=scale.low, vmax=scale.high)
     axes.set_title(panel.title, fontsize=11, color=_INK, pad=5)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=_FAINT, linewidth=0.6)
@@ -313,10 +311,9 @@ def _plot(title: str | None, *, size: tuple[float, float]) -> tuple[Figure, Axes
     return figure, axes
 
 
-def _sigma_panel(sigma: ArrayLike, gap: NDArray[np.bool_]) -> _Panel:
+def _sigma_panel(sigma: NDArray[np.float64], gap: NDArray[np.bool_]) -> _Panel:
     """The panel of one standard deviation."""
-    values = _as_image(sigma)
-    return _Panel(values, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(values[_as_gap(gap, values)], _SIGMA_MAP))
+    return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[gap], _SIGMA_MAP))
 
 
 def _temperature_scale(kelvin: NDArray[np.float64]) -> _Scale:
@@ -343,21 +340,30 @@ def _extend(panels: Sequence[_Panel]) -> str:
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[low, high]
 
 
-def _as_image(array: ArrayLike) -> NDArray[np.float64]:
-    """Two axes, float64, infinities as NaN."""
-    image = np.array(array, dtype=np.float64)
-    if image.ndim != 2:
-        raise ValueError(f"got an array of {image.shape}; wanted (height, width): pass one band")
+def _as_image(array: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Thinned for drawing, float64, infinities as NaN."""
+    whole = np.asarray(array)
+    if whole.ndim != 2:
+        raise ValueError(f"got an array of {whole.shape}; wanted (height, width): pass one band")
+    if whole.shape != shape:
+        raise ValueError(f"got arrays of {whole.shape} and {shape}; wanted one shape: cut both to one grid")
+    image = np.array(whole[_thinning(shape)], dtype=np.float64)
     image[~np.isfinite(image)] = np.nan
     return image
 
 
-def _as_gap(gap: NDArray[np.bool_], image: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The gap, boolean and of the image's shape."""
+def _as_gap(gap: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Thinned for drawing, boolean."""
     hole = np.asarray(gap)
-    if hole.dtype != np.bool_ or hole.shape != image.shape:
-        raise ValueError(f"got a gap {hole.dtype} {hole.shape} for an image of {image.shape}; wanted bool of its shape")
-    return hole
+    if hole.dtype != np.bool_ or hole.shape != shape:
+        raise ValueError(f"got a gap {hole.dtype} {hole.shape} for an image of {shape}; wanted bool of its shape")
+    return hole[_thinning(shape)]
+
+
+def _thinning(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Every n-th pixel, so that no side has more than a screen shows."""
+    step = -(-max(shape) // _MAX_PIXELS_PER_SIDE)
+    return slice(None, None, step), slice(None, None, step)
 
 
 def _share(gap: NDArray[np.bool_], image: NDArray[np.float64]) -> float:

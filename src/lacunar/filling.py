@@ -5,37 +5,35 @@ The state of the diffusion is the residual over a base in units of a spread, ``x
 - conditional (presets ``fast``, ``balanced``): base and spread are the kriged value and its standard deviation, the
   network sees both and the gap, and DDIM carries pure noise to z in a few evaluations;
 - RePaint (preset ``paper``): base and spread are the mean and standard deviation of the known pixels, the network is
-  told that everything is gap (it then is an unconditional prior), and Algorithm 1 of RePaint holds it to the known ones.
+  told that everything is gap (it then is an unconditional prior), and Algorithm 1 of RePaint holds it to what is known.
 
-Overlapping tiles are denoised together: at every step their predictions are averaged, so there is one state and no seam.
+Overlapping tiles are denoised together: their predictions are averaged at every step, so there is one state, no seam.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
+from lacunar.basefield import MIN_KNOWN, TILE, BaseField, CoarseField, base_field
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
-from lacunar.interpolation import fit_covariance, krige
 from lacunar.networks.conditioning import network_input
 from lacunar.repaint import jump_timetable, repaint_sample
 from lacunar.sampling import ddim_sample
 from lacunar.scaling import tile_statistics
-from lacunar.tiling import Tile, blend_weights, tiles_over, tiles_touching
+from lacunar.tiling import blend_weights, tiles_over, tiles_touching
 
 PresetName = Literal["fast", "balanced", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 OVERLAP = 16  # pixels that neighbouring tiles share
-KRIGING_MARGIN = 32  # pixels around a tile whose known values enter its kriging
-MIN_KNOWN = 16  # fewer known pixels in a tile and its margin: its base comes from a coarser level
 NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have their own noise
 BATCH = 32  # tiles and samples in one call of the network
 
@@ -57,7 +55,7 @@ class Preset:
         if self.jump_length is None or self.jump_n_sample is None:
             return self.steps
         times = jump_timetable(self.steps, self.jump_length, self.jump_n_sample)
-        return sum(after < before for before, after in zip(times, times[1:], strict=False))
+        return sum(after < before for before, after in pairwise(times))
 
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
@@ -74,62 +72,6 @@ def preset_named(name: str) -> Preset:
     if name not in PRESETS:
         raise LacunarError(f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}")
     return PRESETS[name]  # type: ignore[index]
-
-
-@dataclass(frozen=True)
-class CoarseField:
-    """Block means of a raster's known pixels: what is known of places that are far from any measured pixel.
-
-    Parameters
-    ----------
-    values, known
-        (h, w): mean of the known pixels of each cell, and whether it has any.
-    within
-        Mean variance of the known pixels inside a cell.
-    reduction
-        Side of a cell in pixels.
-    origin
-        Row and column of the raster where the array to be filled begins.
-    """
-
-    values: FloatArray
-    known: BoolArray
-    within: float
-    reduction: int
-    origin: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating], known: BoolArray, reduction: int) -> "CoarseField":
-        """Reduce one array by ``reduction``."""
-        pads = [(0, -length % reduction) for length in known.shape]
-        shape = [(length + pad) // reduction for length, (_, pad) in zip(known.shape, pads, strict=True)]
-        blocks = (shape[0], reduction, shape[1], reduction)
-        inside = np.pad(known, pads).reshape(blocks)
-        padded = np.pad(np.where(known, values, 0.0).astype(np.float64), pads).reshape(blocks)
-        count = inside.sum(axis=(1, 3))
-        mean = np.divide(padded.sum(axis=(1, 3)), count, out=np.zeros(count.shape), where=count > 0)
-        squared = np.where(inside, (padded - mean[:, None, :, None]) ** 2, 0.0).sum()
-        return cls(mean, count > 0, float(squared) / max(1, int(count.sum())), reduction)
-
-    def at(self, tile: Tile) -> tuple[FloatArray, FloatArray]:
-        """Base and spread of a tile: cells kriged in a window that grows until it holds enough known ones."""
-        row, col = tile.row + self.origin[0], tile.col + self.origin[1]
-        top, left = row // self.reduction, col // self.reduction
-        bottom = -(-(row + tile.height) // self.reduction)
-        right = -(-(col + tile.width) // self.reduction)
-        margin, height, width = 4, *self.known.shape
-        while True:
-            window = (slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin))
-            known = self.known[window]
-            if known.sum() >= min(MIN_KNOWN, self.known.sum()) or margin > max(height, width):
-                break
-            margin *= 2
-        mean, std = krige(self.values[window], known)
-        rows = (np.arange(row, row + tile.height) + 0.5) / self.reduction - 0.5 - window[0].start
-        cols = (np.arange(col, col + tile.width) + 0.5) / self.reduction - 0.5 - window[1].start
-        grid = np.meshgrid(rows, cols, indexing="ij")
-        base, variance = (ndimage.map_coordinates(a, grid, order=1, mode="nearest") for a in (mean, std**2))
-        return base, np.sqrt(variance + self.within)
 
 
 @dataclass(frozen=True)
@@ -226,102 +168,65 @@ def fill_array(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
             "wanted 4 (state, base, spread, gap) and 1: choose an LST model"
         )
-    shape, side = values.shape, model.network.config.sample_size
+    shape, side = values.shape, max(TILE, model.network.config.sample_size)
     pads = [(0, max(0, side - length)) for length in shape]
     values, known, gap = np.pad(values, pads), np.pad(known, pads), np.pad(gap, pads)
     coarse = coarse or CoarseField.of(values, known, side // 4)
     if not coarse.known.any():
         raise LacunarError("every pixel is a gap: at least one measured pixel is wanted to start from")
-    tiles = tiles_touching(tiles_over((values.shape[0], values.shape[1]), tile=side, overlap=OVERLAP), gap)
-    if not tiles:
-        same = np.where(known, values, np.nan).astype(np.float32)[: shape[0], : shape[1]]
-        return Filled(np.repeat(same[None], samples, axis=0), same, np.zeros_like(same), 0, 0, 0)
-    conditional = preset.jump_length is None
-    field = _start(values, known, tiles, coarse, conditional=conditional)
+    field = base_field(values, known, gap, coarse, kriged=preset.jump_length is None)
+    drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
+    if field.tiles:
+        z = _sample(
+            values, known, gap, field, model, preset, _noise(values.shape, origin, samples, seed), seed, callback
+        )
+        drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
+    cut = (slice(0, shape[0]), slice(0, shape[1]))
+    return Filled(
+        samples=drawn[:, *cut].astype(np.float32),
+        base=field.base[cut].astype(np.float32),
+        spread=field.spread[cut].astype(np.float32),
+        tiles=field.tiles,
+        coarse_tiles=field.coarse_tiles,
+        evaluations=preset.evaluations if field.tiles else 0,
+    )
+
+
+def _sample(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    gap: BoolArray,
+    field: BaseField,
+    model: Model,
+    preset: Preset,
+    noise: Tensor,
+    seed: int,
+    callback: Callable[[int, int], None] | None,
+) -> FloatArray:
+    """Residuals z (K, H, W): DDIM on the conditional network, or RePaint on the unconditional one."""
     device = next(model.network.parameters()).device
-    denoiser = _TiledDenoiser(model, field, known, tiles, conditional=conditional)
-    noise = _noise(values.shape, origin, samples, seed).to(device)
-    schedule = model.schedule.respaced(preset.steps)
+    conditional = preset.jump_length is None
+    denoiser = _TiledDenoiser(model, values, known, gap, field, conditional=conditional)
+    noise, schedule = noise.to(device), model.schedule.respaced(preset.steps)
     with torch.inference_mode():
         if preset.jump_length is None or preset.jump_n_sample is None:
             z = ddim_sample(denoiser, noise, schedule, prediction=model.prediction, callback=callback)
         else:
-            known_z = torch.from_numpy(np.where(known, (values - field.base) / field.spread, 0.0)).to(noise)
+            inside = known & (field.spread > 0)
+            known_z = np.divide(values - field.base, field.spread, out=np.zeros(known.shape), where=inside)
             z = repaint_sample(
                 denoiser,
-                known_z[None, None].expand_as(noise),
-                torch.from_numpy(known).to(device)[None, None],
+                torch.from_numpy(known_z).to(noise)[None, None].expand_as(noise),
+                torch.from_numpy(inside).to(device)[None, None],
                 noise,
                 schedule,
                 jump_length=preset.jump_length,
                 jump_n_sample=preset.jump_n_sample,
                 prediction=model.prediction,
-                generator=torch.Generator(device).manual_seed(seed),
+                generator=torch.Generator().manual_seed(seed),
                 callback=callback,
             )
-    drawn = field.base + field.spread * z[:, 0].double().cpu().numpy()
-    drawn = np.where(known, values, np.where(gap, drawn, np.nan)).astype(np.float32)
-    cut = (slice(0, shape[0]), slice(0, shape[1]))
-    base = np.where(known, values, field.base).astype(np.float32)[cut]
-    spread = np.where(known, 0.0, field.spread).astype(np.float32)[cut]
-    return Filled(drawn[:, *cut], base, spread, len(tiles), field.coarse_tiles, preset.evaluations)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Base and spread (H, W) blended over the tiles, mean and scale of each, and how many are of the coarse level."""
-
-    base: FloatArray
-    spread: FloatArray
-    scales: tuple[tuple[float, float], ...]
-    coarse_tiles: int
-
-
-def _start(
-    values: NDArray[np.floating], known: BoolArray, tiles: Sequence[Tile], coarse: CoarseField, *, conditional: bool
-) -> _Start:
-    """Base and spread of every tile, blended: kriging for conditional sampling, mean and deviation for RePaint."""
-    total, variance, norm = (np.zeros(values.shape) for _ in range(3))
-    weight = blend_weights(tiles[0].shape, overlap=OVERLAP)
-    scales, coarse_tiles = [], 0
-    for tile in tiles:
-        window = _grown(tile, values.shape)
-        near = known[window.slices]
-        if near.sum() < MIN_KNOWN:
-            base, spread = coarse.at(tile)
-            scale = (float(base.mean()), float(np.sqrt(np.mean(spread**2))))
-            coarse_tiles += 1
-        else:
-            own = known[tile.slices].sum() >= MIN_KNOWN
-            scale = tile_statistics(values[(tile if own else window).slices], known[(tile if own else window).slices])
-            base, spread = _kriged(values, known, tile, window)
-        if not conditional:
-            base, spread = np.full(tile.shape, scale[0]), np.full(tile.shape, scale[1])
-        total[tile.slices] += weight * base
-        variance[tile.slices] += weight * spread**2
-        norm[tile.slices] += weight
-        scales.append(scale)
-    norm = np.maximum(norm, np.finfo(float).tiny)
-    return _Start(total / norm, np.sqrt(variance / norm), tuple(scales), coarse_tiles)
-
-
-def _grown(tile: Tile, shape: Sequence[int]) -> Tile:
-    """The tile with its kriging margin, cut at the array's border."""
-    top, left = max(0, tile.row - KRIGING_MARGIN), max(0, tile.col - KRIGING_MARGIN)
-    bottom = min(shape[0], tile.row + tile.height + KRIGING_MARGIN)
-    right = min(shape[1], tile.col + tile.width + KRIGING_MARGIN)
-    return Tile(top, left, bottom - top, right - left)
-
-
-def _kriged(values: NDArray[np.floating], known: BoolArray, tile: Tile, window: Tile) -> tuple[FloatArray, FloatArray]:
-    """Kriging of the unknown pixels of a tile from the known ones of a window around it."""
-    inner = Tile(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
-    targets = np.zeros(window.shape, dtype=bool)
-    targets[inner.slices] = True
-    near_values, near_known = values[window.slices], known[window.slices]
-    covariance = fit_covariance(near_values, near_known)
-    mean, std = krige(near_values, near_known, covariance=covariance, targets=targets)
-    return mean[inner.slices], std[inner.slices]
+    return np.asarray(z[:, 0].double().cpu().numpy())
 
 
 def _noise(shape: Sequence[int], origin: tuple[int, int], samples: int, seed: int) -> Tensor:
@@ -352,24 +257,32 @@ class _TiledDenoiser:
     """A ``Denoiser`` of a whole array: the network on every tile, the predictions averaged where tiles overlap."""
 
     def __init__(
-        self, model: Model, start: _Start, known: BoolArray, tiles: Sequence[Tile], *, conditional: bool
+        self,
+        model: Model,
+        values: NDArray[np.floating],
+        known: BoolArray,
+        gap: BoolArray,
+        field: BaseField,
+        *,
+        conditional: bool,
     ) -> None:
         self.network = model.network
-        self.tiles = tiles
+        side = model.network.config.sample_size
+        self.tiles = tiles_touching(tiles_over((known.shape[0], known.shape[1]), tile=side, overlap=OVERLAP), gap)
         device = next(model.network.parameters()).device
-        self.weight = torch.from_numpy(blend_weights(tiles[0].shape, overlap=OVERLAP)).float().to(device)
+        self.weight = torch.from_numpy(blend_weights(side, overlap=OVERLAP)).float().to(device)
         self.norm = torch.zeros(known.shape, device=device)
         conditions, gaps = [], []
-        for tile, (mean, scale) in zip(tiles, start.scales, strict=True):
+        for tile in self.tiles:
             self.norm[tile.slices] += self.weight
-            unknown = ~known[tile.slices] if conditional else np.ones(tile.shape, dtype=bool)
+            unknown, base, spread = (~known)[tile.slices], field.base[tile.slices], field.spread[tile.slices]
             if conditional:
-                base = (start.base[tile.slices] - mean) / scale
-                spread = np.where(unknown, start.spread[tile.slices] / scale, 0.0)
+                mean, scale = _tile_scale(values[tile.slices], ~unknown, base, spread)
+                conditions.append(np.stack([(base - mean) / scale, spread / scale]))
+                gaps.append(unknown[None])
             else:
-                base, spread = np.zeros(tile.shape), np.ones(tile.shape)
-            conditions.append(np.stack([base, spread]))
-            gaps.append(unknown[None])
+                conditions.append(np.stack([np.zeros(tile.shape), np.ones(tile.shape)]))
+                gaps.append(np.ones((1, *tile.shape), dtype=bool))
         self.condition = torch.from_numpy(np.stack(conditions)).float().to(device)
         self.gap = torch.from_numpy(np.stack(gaps)).float().to(device)
         self.norm.clamp_(min=torch.finfo(torch.float32).tiny)
@@ -387,3 +300,12 @@ class _TiledDenoiser:
             for tile, prediction in zip(tiles, output.split(count), strict=True):
                 total[:, :, *tile.slices] += self.weight * prediction
         return total / self.norm
+
+
+def _tile_scale(
+    values: NDArray[np.floating], known: BoolArray, base: FloatArray, spread: FloatArray
+) -> tuple[float, float]:
+    """Mean and standard deviation of a tile's known pixels; of its base and spread where hardly any is known."""
+    if known.sum() >= MIN_KNOWN:
+        return tile_statistics(values, known)
+    return float(base.mean()), float(np.sqrt(np.mean(spread**2) + base.var()))

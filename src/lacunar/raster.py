@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import rasterio
@@ -31,7 +31,7 @@ from lacunar.tiling import Tile, blocks_over
 
 FilePath = str | os.PathLike[str]
 
-# GDAL would take 5 % of the machine's memory; 64 MiB hold a row of 512-pixel float32 tiles of a 32,000-pixel raster.
+# GDAL would take 5 % of the machine's memory; 64 MiB hold a row of float32 tiles of a 32,000-pixel raster.
 _CACHE_BYTES = 64 * 2**20
 # Side of a tile in the file: the COG driver's default.
 _TILE_SIDE = 512
@@ -44,6 +44,17 @@ _COG |= {"OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}  # nearest: it
 
 # GDAL's messages come back in our exceptions; without a handler Python would print them to the screen as well.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
+
+
+class _Gridded(Protocol):
+    """What lies on a grid: :class:`Raster`, :class:`RasterSource`; properties, so that frozen values fit."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def transform(self) -> Affine: ...
+    @property
+    def crs(self) -> CRS | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +96,7 @@ class Raster:
             raise RasterError(f"got data {self.data.dtype} {self.data.shape}; wanted float32 (bands, height, width)")
         if self.known.shape != self.data.shape or self.known.dtype != np.bool_:
             raise RasterError(f"got known {self.known.dtype} {self.known.shape}; wanted bool {self.data.shape}")
-        object.__setattr__(self, "band_names", self.band_names or _default_names(self.count))
+        object.__setattr__(self, "band_names", self.band_names or tuple(f"band_{i + 1}" for i in range(self.count)))
         object.__setattr__(self, "units", self.units or ("",) * self.count)
         if not len(self.band_names) == len(self.units) == self.count:
             raise RasterError(f"got names {self.band_names}, units {self.units}; wanted {self.count} of each")
@@ -109,10 +120,7 @@ class Raster:
 
 
 class RasterSource(AbstractContextManager["RasterSource"]):
-    """An open raster, read window by window with bounded memory; use it in a ``with`` block.
-
-    Its public attributes describe the whole file, as in :class:`Raster`.
-    """
+    """An open raster, read window by window in a ``with`` block; its attributes are those of :class:`Raster`."""
 
     def __init__(self, path: FilePath) -> None:
         self.path = Path(path)
@@ -125,8 +133,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.count: int = self._dataset.count
         self.transform: Affine = self._dataset.transform
         self.crs: CRS | None = self._dataset.crs
-        names = zip(self._dataset.descriptions, _default_names(self.count), strict=True)
-        self.band_names: tuple[str, ...] = tuple(name or default for name, default in names)
+        self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
         self.tags: dict[str, str] = self._dataset.tags()
         kinds = sorted(set(self._dataset.dtypes))
@@ -163,14 +170,13 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raw = self._dataset.read(chosen, window=area)
             known = self._dataset.read_masks(chosen, window=area) != 0
         data = np.empty(raw.shape, dtype=np.float32)
-        meanings = (self._dataset.nodatavals, self._dataset.scales, self._dataset.offsets)
+        meanings = list(zip(self._dataset.nodatavals, self._dataset.scales, self._dataset.offsets, strict=True))
         for index, band in enumerate(chosen):
-            nodata, scale, offset = (values[band - 1] for values in meanings)
+            nodata, scale, offset = meanings[band - 1]
             with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite: not known
                 if nodata is not None:
                     known[index] &= raw[index] != nodata
-                plain = (scale, offset) == (1.0, 0.0)
-                data[index] = raw[index] if plain else raw[index] * np.float64(scale) + offset
+                data[index] = raw[index] if (scale, offset) == (1.0, 0.0) else raw[index] * np.float64(scale) + offset
         known &= np.isfinite(data)
         data[~known] = np.nan
         names, units = ([values[band - 1] for band in chosen] for values in (self.band_names, self.units))
@@ -336,7 +342,7 @@ class RasterWriter:
             raise RasterError(f"{self.path}: exists already; wanted a new name: choose another or allow overwriting")
 
 
-def same_grid(first: Raster | RasterSource, second: Raster | RasterSource) -> bool:
+def same_grid(first: _Gridded, second: _Gridded) -> bool:
     """Whether two rasters have the same size, transform (to 0.01 pixel at each corner) and CRS.
 
     What a raster does not carry cannot contradict: a missing CRS fits any CRS, and a raster without CRS and transform
@@ -355,7 +361,7 @@ def same_grid(first: Raster | RasterSource, second: Raster | RasterSource) -> bo
     return bool(np.abs(moved - corners).max() <= _GRID_TOLERANCE)
 
 
-def check_same_grid(first: Raster | RasterSource, second: Raster | RasterSource, *, names: tuple[str, str]) -> None:
+def check_same_grid(first: _Gridded, second: _Gridded, *, names: tuple[str, str]) -> None:
     """Refuse two rasters that :func:`same_grid` tells apart, naming both by `names`.
 
     Raises
@@ -368,21 +374,15 @@ def check_same_grid(first: Raster | RasterSource, second: Raster | RasterSource,
         raise RasterError(f"{got}; wanted the grid of {wanted}: resample it to that grid")
 
 
-def _grid_text(raster: Raster | RasterSource) -> str:
+def _grid_text(raster: _Gridded) -> str:
     """Name a grid in a few words."""
     t = raster.transform
-    crs = raster.crs.to_string() if raster.crs else "no CRS"
-    return f"{_size(raster.shape)}, {crs}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g})"
+    return f"{_size(raster.shape)}, {raster.crs or 'no CRS'}, at ({t.c:.9g}, {t.f:.9g}), pixel ({t.a:.9g}, {t.e:.9g})"
 
 
 def _size(shape: tuple[int, int]) -> str:
     """Width x height, as GDAL's tools print it."""
     return f"{shape[1]}x{shape[0]} pixels"
-
-
-def _default_names(count: int) -> tuple[str, ...]:
-    """Names for bands without one."""
-    return tuple(f"band_{number}" for number in range(1, count + 1))
 
 
 @contextmanager

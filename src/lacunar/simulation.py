@@ -139,6 +139,20 @@ def simulate_product(
     return SimulatedProduct(target, target / f"{PRODUCT_ID}_TRUTH_LST.TIF", float(clouds.gap.mean()))
 
 
+def remove_simulated(folder: str | Path) -> None:
+    """Remove a folder that `simulate_product` wrote, told by its truth; one that does not exist is no matter.
+
+    Raises
+    ------
+    ProductError
+        A folder that holds something else.
+    """
+    target = Path(folder)
+    if target.exists() and any(target.iterdir()) and not (target / f"{PRODUCT_ID}_TRUTH_LST.TIF").is_file():
+        raise ProductError(f"{target} holds no simulated product: it is not removed; choose another folder")
+    shutil.rmtree(target, ignore_errors=True)
+
+
 def _digital_numbers(
     land: Landscape, clouds: Clouds, rng: np.random.Generator
 ) -> tuple[dict[str, NDArray[np.uint16]], NDArray[np.float32]]:

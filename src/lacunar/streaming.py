@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lacunar.basefield import CoarseField
 from lacunar.checkpoint import Model
 from lacunar.errors import RasterError
-from lacunar.filling import CoarseField, Filled, Preset, fill_array
+from lacunar.filling import Filled, Preset, fill_array
+from lacunar.gaps import Gappy
 from lacunar.tiling import Block, Tile, blocks_over
 
-BLOCK = 480  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid
+BLOCK = 960  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid
 HALO = 96  # two strides: every tile that touches the core, with its kriging margin, lies inside the block
 COARSE_CELLS = 512  # cells of the coarse level along the raster's longer side, at most
 FINEST_REDUCTION = 16  # pixels in a cell of the coarse level, at least
@@ -19,15 +21,6 @@ FINEST_REDUCTION = 16  # pixels in a cell of the coarse level, at least
 NODATA, MEASURED, FILLED = 0, 1, 2  # values of the band `source`
 
 BoolArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Gappy:
-    """A window of a raster with gaps: values (H, W), and which are measured and which are to be filled."""
-
-    values: NDArray[np.floating]
-    known: BoolArray
-    gap: BoolArray
 
 
 Reader = Callable[[Tile], Gappy]

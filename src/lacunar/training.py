@@ -206,8 +206,9 @@ def train(
         Passed on after the state has been saved.
     """
     accelerator = Accelerator()
-    if config.batch_size % accelerator.num_processes:
-        raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
+    process, processes = accelerator.process_index, accelerator.num_processes
+    if config.batch_size % processes:
+        raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01)
     ema, history, step = Ema(network, config.ema_decay), History(), 0
     file = folder / "checkpoint.pt"
@@ -215,9 +216,7 @@ def train(
         step = _restore(file, network, optimiser, ema, history, config)
     network, optimiser = accelerator.prepare(network, optimiser)
     ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
-    order = _Order(
-        len(examples), config, start=step, process=accelerator.process_index, processes=accelerator.num_processes
-    )
+    order = _Order(len(examples), config, start=step, process=process, processes=processes)
     loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order, num_workers=workers)  # type: ignore[arg-type]
     begun, first = time.perf_counter(), step
     bare = accelerator.unwrap_model(network)

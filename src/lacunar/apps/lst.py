@@ -7,34 +7,32 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from affine import Affine
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 import lacunar
-from lacunar import radiometry
 from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError, RasterError
 from lacunar.figures import lst_figure, save_figure
 from lacunar.filling import PresetName, preset_named
-from lacunar.interpolation import fill
-from lacunar.landsat import GAP_CLASSES, Product, QaClass, open_product
+from lacunar.gaps import GapSource, LstOptions, ProductGaps, RasterGaps, compute_lst
+from lacunar.interpolation import FillName, fill
+from lacunar.landsat import Product, open_product
 from lacunar.metrics import bias, mae, rmse
-from lacunar.radiometry import Atmosphere, ReflectanceForm
-from lacunar.raster import RasterSource, RasterWriter, open_raster, same_grid
-from lacunar.streaming import FilledBlock, Gappy, Survey, fill_blocks, survey
+from lacunar.raster import RasterWriter, check_same_grid, open_raster, read_raster
+from lacunar.simulation import remove_simulated, simulate_product
+from lacunar.streaming import FILLED, FilledBlock, Survey, fill_blocks, survey
 from lacunar.tiling import Tile, blocks_over
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "lst-small"
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
-PLAUSIBLE_LST = (150.0, 400.0)  # K: beyond this a land surface temperature is a fault, not a measurement
 
 Callback = Callable[[int, int], None]
 
@@ -68,44 +66,6 @@ class FillOptions:
     figure: Path | None = None
     truth: Path | None = None
     command: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LstOptions:
-    """How LST is computed from a product, and which pixels count as gap.
-
-    Parameters
-    ----------
-    gap_classes
-        Quality classes that are filled.
-    soil_l
-        L of SAVI, 0.5 by default.
-    reflectance
-        ``usgs``, or ``dr`` for the variant that divides by dr = 1/d^2 once more.
-    atmosphere
-        Path radiance, transmissivity and sky radiance; None leaves LST without atmospheric correction.
-    """
-
-    gap_classes: Sequence[QaClass] = GAP_CLASSES
-    soil_l: float = 0.5
-    reflectance: ReflectanceForm = "usgs"
-    atmosphere: Atmosphere | None = None
-
-
-class GapSource(Protocol):
-    """What can be filled: a grid, windows of values with gaps, and what is to be recorded of it."""
-
-    shape: tuple[int, int]
-    transform: Affine
-    crs: CRS | None
-    quantity: str
-    units: str
-
-    def read(self, window: Tile) -> Gappy:
-        """Values, measured pixels and gap of a window."""
-
-    def record(self) -> dict[str, Any]:
-        """What the sidecar says about the source."""
 
 
 def fill_lst(
@@ -172,171 +132,6 @@ def fill_raster(
         return _fill(source, output, options or FillOptions(), callback)
 
 
-def compute_lst(product: Product, options: LstOptions, *, window: Tile | None = None) -> dict[str, NDArray[np.float64]]:
-    """Every step from digital numbers to LST (SEBAL, METHOD of Bastiaanssen 1998 and the 2002 Idaho manual).
-
-    Parameters
-    ----------
-    product
-        Level 1 or 2; of Level 2 only ``lst`` is given, from its ``ST_B10``.
-    options
-        L of SAVI, form of the reflectance, atmosphere.
-    window
-        Part of the product.
-
-    Returns
-    -------
-    dict
-        Name -> (rows, columns): ``radiance``, ``reflectance_b4``, ``reflectance_b5``, ``ndvi``, ``savi``, ``lai``,
-        ``emissivity_nb``, ``emissivity_0``, ``brightness_temperature`` (K) and ``lst`` (K); NaN where fill.
-    """
-    if product.level == 2:
-        mult, add = product.coefficients("TEMPERATURE", "ST_B10")
-        dn = product.read("ST_B10", window=window)
-        return {"lst": radiometry.surface_temperature_from_level2(dn, mult=mult, add=add)}
-    radiance = radiometry.radiance(product.read("B10", window=window), **_pair(product, "RADIANCE", "B10"))
-    red, nir = (_reflectance(product, band, options, window) for band in ("B4", "B5"))
-    ndvi, savi = radiometry.ndvi(red, nir), radiometry.savi(red, nir, soil_l=options.soil_l)
-    lai = radiometry.lai(savi)
-    albedo = _albedo(product, options, window)
-    emissivity_nb = radiometry.emissivity(ndvi, lai, albedo=albedo)
-    k1, k2 = (product.constants[f"{name}_CONSTANT_BAND_10"] for name in ("K1", "K2"))
-    return {
-        "radiance": radiance,
-        "reflectance_b4": red,
-        "reflectance_b5": nir,
-        "ndvi": ndvi,
-        "savi": savi,
-        "lai": lai,
-        "emissivity_nb": emissivity_nb,
-        "emissivity_0": radiometry.emissivity(ndvi, lai, kind="broad_band", albedo=albedo),
-        "brightness_temperature": radiometry.brightness_temperature(radiance, k1=k1, k2=k2),
-        "lst": radiometry.lst(radiance, emissivity_nb, k1=k1, k2=k2, atmosphere=options.atmosphere),
-    }
-
-
-def _pair(product: Product, quantity: Any, band: str) -> dict[str, float]:
-    """Multiplier and addend of a band as keyword arguments."""
-    mult, add = product.coefficients(quantity, band)
-    return {"mult": mult, "add": add}
-
-
-def _reflectance(product: Product, band: str, options: LstOptions, window: Tile | None) -> NDArray[np.float64]:
-    """Top-of-atmosphere reflectance of a band."""
-    return radiometry.toa_reflectance(
-        product.read(band, window=window),
-        **_pair(product, "REFLECTANCE", band),
-        sun_elevation=product.constants["SUN_ELEVATION"],
-        form=options.reflectance,
-        earth_sun_distance=product.mtl.optional("EARTH_SUN_DISTANCE"),
-    )
-
-
-def _albedo(product: Product, options: LstOptions, window: Tile | None) -> NDArray[np.float64] | None:
-    """Surface albedo where the product has the bands for it; it only tells snow from water."""
-    weights = product.albedo_weights()
-    if not weights:
-        return None
-    bands = [_reflectance(product, band, options, window) for band in weights]
-    return radiometry.surface_albedo(bands, list(weights.values()))
-
-
-@dataclass
-class ProductGaps:
-    """LST of a product, with the gaps that its quality band and a gap mask name."""
-
-    product: Product
-    options: LstOptions
-    mask: RasterSource | None = None
-    quantity: str = field(default="lst", init=False)
-    units: str = field(default="K", init=False)
-
-    def __post_init__(self) -> None:
-        """Refuse a product whose gaps nothing tells, and a mask on another grid."""
-        self.shape, self.transform, self.crs = self.product.shape, self.product.transform, self.product.crs
-        if self.mask is None and not self.product.has_qa:
-            raise LacunarError(
-                f"{self.product.mtl.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
-                "name the gaps with --gap-mask RASTER (non-zero = to be filled)"
-            )
-        _require_grid(self.mask, self)
-
-    def read(self, window: Tile) -> Gappy:
-        """LST in float32, so that a written pixel is the computed one."""
-        lst = compute_lst(self.product, self.options, window=window)["lst"].astype(np.float32)
-        footprint = self.product.read(self.product.thermal_band, window=window) > 0
-        if self.product.level == 1:
-            for band in ("B4", "B5"):
-                footprint &= self.product.read(band, window=window) > 0
-        plausible = np.isfinite(lst) & (lst > PLAUSIBLE_LST[0]) & (lst < PLAUSIBLE_LST[1])
-        gap = ~plausible | self.product.saturated(self.product.thermal_band, window=window)
-        if self.product.has_qa:
-            gap |= self.product.qa_flags(list(self.options.gap_classes), window=window)
-        if self.mask is not None:
-            gap |= _masked(self.mask, window)
-        return Gappy(lst, footprint & ~gap, footprint & gap)
-
-    def record(self) -> dict[str, Any]:
-        """Product, constants and physics."""
-        corrected = self.product.level == 2 or self.options.atmosphere is not None
-        return {
-            "product": self.product.metadata,
-            "gap_classes": list(self.options.gap_classes) if self.product.has_qa else [],
-            "gap_mask": str(self.mask.path) if self.mask else None,
-            "savi_l": self.options.soil_l,
-            "reflectance": self.options.reflectance,
-            "atmospherically_corrected": corrected,
-            "meaning": "filled pixels hold the clear-sky-equivalent LST",
-        }
-
-
-@dataclass
-class RasterGaps:
-    """A single-band raster whose gaps are its nodata, or what a gap mask names."""
-
-    raster: RasterSource
-    mask: RasterSource | None = None
-    quantity: str = field(default="value", init=False)
-
-    def __post_init__(self) -> None:
-        """Refuse several bands and a mask on another grid."""
-        if self.raster.count != 1:
-            raise RasterError(
-                f"{self.raster.path} has {self.raster.count} bands: wanted one; extract it first (rio stack --bidx)"
-            )
-        self.shape, self.transform, self.crs = self.raster.shape, self.raster.transform, self.raster.crs
-        self.units = self.raster.units[0]
-        _require_grid(self.mask, self)
-
-    def read(self, window: Tile) -> Gappy:
-        """Values, what is measured, and what is to be filled."""
-        part = self.raster.read(window)
-        known = part.known[0]
-        if self.mask is None:
-            return Gappy(part.data[0], known, ~known)
-        gap = _masked(self.mask, window)
-        return Gappy(part.data[0], known & ~gap, gap)
-
-    def record(self) -> dict[str, Any]:
-        """The file."""
-        return {"raster": str(self.raster.path), "gap_mask": str(self.mask.path) if self.mask else None}
-
-
-def _masked(mask: RasterSource, window: Tile) -> NDArray[np.bool_]:
-    """Non-zero pixels of a gap mask; its own nodata names no gap."""
-    part = mask.read(window, bands=[1])
-    return np.asarray(part.known[0] & (np.nan_to_num(part.data[0]) != 0))
-
-
-def _require_grid(mask: RasterSource | None, source: Any) -> None:
-    """Refuse a gap mask that is not on the grid of what it masks."""
-    if mask is not None and not same_grid(mask, source):
-        raise RasterError(
-            f"gap mask {mask.path} ({mask.shape[0]} x {mask.shape[1]} pixels, {mask.crs}) is not on the grid of the input "
-            f"({source.shape[0]} x {source.shape[1]} pixels, {source.crs}): warp it with gdalwarp or rio warp --like"
-        )
-
-
 def _fill(source: GapSource, output: Path, options: FillOptions, callback: Callback | None) -> dict[str, Any]:
     """Survey, fill block by block, write, and record."""
     begun = time.perf_counter()
@@ -371,8 +166,10 @@ def _fill(source: GapSource, output: Path, options: FillOptions, callback: Callb
             callback=callback,
         ):
             writer.write(block.bands, block.window)
-            picture.add(block)
-            truth.add(block)
+            true_values = truth.add(block)
+            if options.figure is not None:
+                before = source.read(block.window).values if true_values is None else true_values
+                picture.add(block, before)
             tiles, coarse_tiles = tiles + block.tiles, coarse_tiles + block.coarse_tiles
     record = _record(source, output, options, model, found, time.perf_counter() - begun)
     record["tiles"], record["tiles_from_coarser_level"] = tiles, coarse_tiles
@@ -380,7 +177,7 @@ def _fill(source: GapSource, output: Path, options: FillOptions, callback: Callb
     record |= truth.scores()
     _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
     if options.figure is not None:
-        save_figure(picture.draw(truth.thumbnail(picture.step)), options.figure)
+        save_figure(picture.draw(source.name, has_truth=options.truth is not None), options.figure)
     return record
 
 
@@ -433,6 +230,44 @@ def _write_text(path: Path, text: str) -> None:
         raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
 
 
+def demonstrate(
+    folder: Path, *, options: FillOptions, size: int = 256, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Simulate a cloudy Landsat product, fill it, and score the fill and classical ones against the hidden truth.
+
+    Parameters
+    ----------
+    folder
+        Receives ``product/``, ``lst_filled.tif`` with its sidecar, and ``lst_filled.png``.
+    options
+        How gaps are filled; its figure and truth are set here.
+    size
+        Side of the product in pixels.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        ``record`` (see `fill_lst`), ``rmse`` (method -> gap RMSE in kelvin), ``output`` and ``figure``.
+    """
+    if options.overwrite:
+        remove_simulated(folder / "product")
+    folder.mkdir(parents=True, exist_ok=True)
+    output, figure = folder / "lst_filled.tif", folder / "lst_filled.png"
+    simulated = simulate_product(folder / "product", size=size, seed=options.seed)
+    options = replace(options, truth=simulated.truth_path, figure=figure)
+    record = fill_lst(simulated.folder, output, options=options, callback=callback)
+    source = ProductGaps(open_product(simulated.folder), LstOptions())
+    whole = source.read(Tile(0, 0, *source.shape))
+    truth = read_raster(simulated.truth_path).data[0]
+    scores = {"lacunar": record["truth"]["rmse"]}
+    baselines: tuple[FillName, ...] = ("idw", "laplace", "nearest", "mean")
+    for name in baselines:
+        scores[name] = rmse(fill(name, whole.values, whole.known), truth, region=whole.gap)
+    return {"record": record, "rmse": scores, "output": output, "figure": figure}
+
+
 def save_bands(product: Product, folder: Path, options: LstOptions, *, overwrite: bool = False) -> list[Path]:
     """Write every intermediate of `compute_lst` as ``NAME.tif`` into a folder; returns the files."""
     units = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
@@ -460,3 +295,68 @@ def save_bands(product: Product, folder: Path, options: LstOptions, *, overwrite
             for writer, band in zip(writers, bands.values(), strict=True):
                 writer.write(band[None], block.core)
     return paths
+
+
+class _Truth:
+    """Scores of the filled pixels against a raster of true values, block by block; nothing where there is none."""
+
+    def __init__(self, source: GapSource, path: Path | None) -> None:
+        self.raster = open_raster(path) if path else None
+        if self.raster is not None:
+            check_same_grid(source, self.raster, names=("the input", f"the truth {path}"))
+        self.errors: list[NDArray[np.float32]] = []
+        self.within = 0
+
+    def add(self, block: FilledBlock) -> NDArray[np.float32] | None:
+        """Take the errors of a block; returns its true values."""
+        if self.raster is None:
+            return None
+        part = self.raster.read(block.window, bands=[1])
+        scored = (block.source == FILLED) & part.known[0]
+        error = block.value[scored] - part.data[0][scored]
+        self.errors.append(error)
+        self.within += int((np.abs(error) <= block.sigma[scored]).sum())
+        values: NDArray[np.float32] = part.data[0]
+        return values
+
+    def scores(self) -> dict[str, Any]:
+        """RMSE, MAE and bias over the filled pixels with a true value, and how many lie within one sigma of it."""
+        error = np.concatenate(self.errors) if self.errors else np.empty(0, dtype=np.float32)
+        if error.size == 0:
+            return {}
+        zero = np.zeros_like(error)
+        return {
+            "truth": {
+                "pixels": int(error.size),
+                "rmse": round(rmse(error, zero), 4),
+                "mae": round(mae(error, zero), 4),
+                "bias": round(bias(error, zero), 4),
+                "within_one_sigma": round(self.within / error.size, 4),
+            }
+        }
+
+
+class _Thumbnails:
+    """Every n-th pixel of the result, for a figure of a raster of any size."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.step = -(-max(shape) // THUMBNAIL_SIDE)
+        small = tuple(-(-length // self.step) for length in shape)
+        self.before, self.value, self.sigma = (np.full(small, np.nan, dtype=np.float32) for _ in range(3))
+        self.source = np.zeros(small, dtype=np.uint8)
+
+    def add(self, block: FilledBlock, before: NDArray[np.floating]) -> None:
+        """Take the pixels of a block, and of what it was filled from, that lie on the grid of every n-th."""
+        start = (block.window.row, block.window.col)
+        grid = tuple(slice(-first % self.step, None, self.step) for first in start)
+        place = tuple(
+            slice(-(-first // self.step), -(-(first + length) // self.step))
+            for first, length in zip(start, block.window.shape, strict=True)
+        )
+        self.before[place], self.value[place] = before[grid], block.value[grid]
+        self.sigma[place], self.source[place] = block.sigma[grid], block.source[grid]
+
+    def draw(self, title: str, *, has_truth: bool) -> Figure:
+        """The paper's Figure 4 from what was gathered."""
+        gap, truth = self.source == FILLED, self.before if has_truth else None
+        return lst_figure(self.before, self.value, gap, truth=truth, sigma=self.sigma, title=title)

@@ -1,0 +1,468 @@
+"""Training: what it learns, that it goes on exactly where it stopped however it stopped, and its scores by hand."""
+
+import itertools
+import json
+import math
+import os
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lacunar import training
+from lacunar.errors import TrainingError
+from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.schedule import NoiseSchedule
+from lacunar.training import Ema, History, Progress, TrainingConfig, score_held_out, train
+
+SIZE, EDGE = 8, 5  # side of an item; the columns from EDGE on are known
+SCHEDULE = NoiseSchedule.cosine(100)
+SHORT = TrainingConfig(steps=60, batch_size=4, warmup_steps=5, validate_every=20, checkpoint_every=1000)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    """Bit for bit holds on a CPU; on an accelerator sums may come in any order."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+class Copies:
+    """Items whose x_0 is half the base, a plane that is in the condition: trivial to learn; the gap is the left side."""
+
+    def __init__(self, count: int = 10, seed: int = 0):
+        self.count, self.seed, self.asked = count, seed, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        self.asked.append(key)
+        epoch, index = key
+        level, slope = torch.randn(2, generator=torch.Generator().manual_seed(1000 * self.seed + index))
+        base = (level + slope * torch.linspace(-1, 1, SIZE)).expand(1, SIZE, SIZE)
+        gap = torch.zeros(1, SIZE, SIZE)
+        gap[..., :EDGE] = 1
+        spread = gap * (1 + 0.5 * (epoch % 2))
+        weight = gap / gap.mean()
+        return {"x_0": 0.5 * base * gap, "condition": torch.cat([base, spread]), "gap": gap, "weight": weight}
+
+
+def tiny(seed: int = 0) -> UNet:
+    config = UNetConfig(
+        sample_size=SIZE,
+        in_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        middle_attention=False,
+        norm_groups=4,
+        patch=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet(config)
+
+
+def run(folder: Path, config: TrainingConfig = SHORT, *, network=None, examples=None, held_out=None, **options):
+    network = network or tiny()
+    held_out = held_out or Copies(5, seed=1)
+    options = {"schedule": SCHEDULE, "prediction": "v", "config": config, "folder": folder, **options}
+    return network, *train(network, examples or Copies(), held_out, **options)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two states are equal bit for bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def state_in(folder: Path) -> dict[str, object]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+# --- learning ---
+
+
+def test_the_loss_falls_on_what_is_easy_to_learn(tmp_path: Path):
+    config = TrainingConfig(steps=150, batch_size=8, warmup_steps=10, learning_rate=4e-3, ema_decay=0.9)
+    network, ema, history = run(tmp_path, config)
+    steps, losses = zip(*history.train, strict=True)
+    assert steps == (50, 100, 150)
+    assert losses[2] < losses[1] < losses[0]
+    assert [step for step, _ in history.held_out] == [150]
+    assert history.held_out[0][1]["rmse_ratio"] < 0.5  # 1 is predicting zero
+    assert ema.weights.keys() == network.state_dict().keys()
+
+
+def test_training_depends_on_its_seed_alone(tmp_path: Path):
+    config = TrainingConfig(steps=4, batch_size=4)
+    torch.manual_seed(1)
+    _, first, _ = run(tmp_path / "a", config)
+    torch.manual_seed(2)
+    _, again, _ = run(tmp_path / "b", config, workers=2)
+    _, other, _ = run(tmp_path / "c", TrainingConfig(steps=4, batch_size=4, seed=1))
+    assert same(first.weights, again.weights)
+    assert not same(first.weights, other.weights)
+
+
+def test_every_epoch_takes_every_example_once_in_its_own_order(tmp_path: Path):
+    examples = Copies(10)
+    run(tmp_path, TrainingConfig(steps=5, batch_size=4), examples=examples)
+    assert [epoch for epoch, _ in examples.asked] == [0] * 10 + [1] * 10
+    first, second = ([index for epoch, index in examples.asked if epoch == wanted] for wanted in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second != list(range(10))
+
+
+def test_processes_share_the_batches_of_one(tmp_path: Path):
+    config = TrainingConfig(steps=7, batch_size=6)
+    alone = list(training._Order(10, config, start=0, process=0, processes=1))
+    parts = [list(training._Order(10, config, start=0, process=process, processes=3)) for process in range(3)]
+    for step, batch in enumerate(alone):
+        shares = [part[step] for part in parts]
+        assert [len(share) for share in shares] == [2, 2, 2]
+        assert sorted(itertools.chain(*shares)) == sorted(batch)
+    later = training._Order(10, config, start=4, process=1, processes=3)
+    assert len(later) == 3
+    assert list(later) == parts[1][4:]
+
+
+def test_progress_is_reported_after_every_step(tmp_path: Path):
+    seen: list[Progress] = []
+    run(tmp_path, TrainingConfig(steps=3, batch_size=4), callback=seen.append)
+    assert [(progress.step, progress.steps) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert seen[-1].seconds_left == 0
+    assert all(progress.examples_per_second > 0 and math.isfinite(progress.loss) for progress in seen)
+
+
+# --- going on exactly ---
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], History]:
+    """The state and the history of one whole run."""
+    folder = tmp_path_factory.mktemp("whole")
+    *_, history = run(folder)
+    return state_in(folder), history
+
+
+def stopping(n: int, call):
+    """A function that raises KeyboardInterrupt on its n-th call."""
+    calls = itertools.count(1)
+
+    def stops(*args, **kwargs):
+        if next(calls) == n:
+            raise KeyboardInterrupt
+        return call(*args, **kwargs)
+
+    return stops
+
+
+class Interrupted(Copies):
+    """Raises KeyboardInterrupt when the n-th item is asked for."""
+
+    def __init__(self, n: int, count: int = 10, seed: int = 0):
+        super().__init__(count, seed)
+        self.n = n
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        if len(self.asked) + 1 == self.n:
+            raise KeyboardInterrupt
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize(
+    ("where", "steps_kept"),
+    [("callback", 23), ("loading", 23), ("gradients", 23), ("average", 10), ("scoring", 20), ("last scoring", 60)],
+)
+def test_a_run_that_is_interrupted_goes_on_exactly(
+    where: str, steps_kept: int, tmp_path: Path, uninterrupted, monkeypatch: pytest.MonkeyPatch
+):
+    """Weights, average, optimiser, history and running loss are those of a run that was never interrupted."""
+    config = TrainingConfig(**{**vars(SHORT), "checkpoint_every": 10 if where == "average" else 1000})
+    examples, held_out, callback = Copies(), Copies(5, seed=1), None
+    with monkeypatch.context() as patched:
+        if where == "callback":
+            callback = stopping(23, lambda progress: None)
+        elif where == "loading":
+            examples = Interrupted(23 * config.batch_size + 2)
+        elif where == "gradients":
+            patched.setattr(training, "_loss", stopping(25, training._loss))  # one of them was for a score
+        elif where == "average":
+            patched.setattr(Ema, "update", stopping(15, Ema.update))  # weights have moved, average and step not
+        else:
+            held_out = Interrupted(2 if where == "scoring" else 12, count=5, seed=1)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, config, examples=examples, held_out=held_out, callback=callback)
+    assert state_in(tmp_path)["step"] == steps_kept
+    asked = Copies()
+    *_, history = run(tmp_path, config, network=tiny(seed=5), examples=asked)  # the checkpoint's weights, not these
+    assert len(asked.asked) == (60 - steps_kept) * config.batch_size
+    state, whole = uninterrupted
+    assert same(state_in(tmp_path), state)
+    assert history == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_run_goes_on_to_more_steps_and_stays_at_fewer(tmp_path: Path):
+    steady = {"batch_size": 4, "warmup_steps": 2, "decay_share": 0.0, "validate_every": 3}
+    _, whole, long = run(tmp_path / "long", TrainingConfig(steps=6, **steady))
+    run(tmp_path / "short", TrainingConfig(steps=3, **steady))
+    _, resumed, history = run(tmp_path / "short", TrainingConfig(steps=6, **steady))
+    assert same(resumed.weights, whole.weights)
+    assert same(state_in(tmp_path / "short"), state_in(tmp_path / "long"))
+    assert history == long
+    _, back, history = run(tmp_path / "short", TrainingConfig(steps=2, **steady))
+    assert same(back.weights, whole.weights)
+    assert history == long
+
+
+def test_another_run_s_checkpoint_is_refused(tmp_path: Path):
+    config = {"steps": 2, "batch_size": 4}
+    run(tmp_path, TrainingConfig(**config))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    for changed in ({"seed": 1}, {"batch_size": 5}):
+        wanted = {"seed": 0, "batch_size": 4, **changed}
+        message = (
+            rf"checkpoint.pt is a run of seed 0 and batch size 4, wanted {wanted['seed']} and {wanted['batch_size']}: "
+            "give another --run folder"
+        )
+        with pytest.raises(TrainingError, match=message):
+            run(tmp_path, TrainingConfig(**{**config, **changed}))
+    with pytest.raises(TrainingError, match=r"is not a checkpoint of this network \(.*\): give another --run folder"):
+        run(tmp_path, TrainingConfig(**config), network=nn.Conv2d(4, 1, 1))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+class Code:
+    """What runs a command where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "text", "other keys", "code"])
+def test_a_broken_checkpoint_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    file, config = tmp_path / "checkpoint.pt", TrainingConfig(steps=2, batch_size=4)
+    if kind == "cut":
+        run(tmp_path, config)
+        file.write_bytes(file.read_bytes()[:-2000])
+    elif kind in ("empty", "text"):
+        file.write_bytes(b"" if kind == "empty" else b"step,loss\n1,0.5\n")
+    else:
+        torch.save({"step": 1} if kind == "other keys" else {"seed": Code()}, file)
+    before = file.read_bytes()
+    with pytest.raises(TrainingError, match=r"checkpoint.pt is not a checkpoint of this network \(.+\)") as caught:
+        run(tmp_path, config)
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes() == before
+    assert not (tmp_path / "pwned").exists()
+
+
+class Spoilt(Copies):
+    """Not a number from the given number of items on."""
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        item = super().__getitem__(key)
+        return {name: value * math.nan if len(self.asked) > 20 else value for name, value in item.items()}
+
+
+def test_a_loss_that_is_not_finite_stops_and_spoils_no_checkpoint(tmp_path: Path):
+    config = TrainingConfig(steps=9, batch_size=4, checkpoint_every=2)
+    with pytest.raises(TrainingError, match="the loss is nan at step 5: lower learning_rate and start again"):
+        run(tmp_path, config, examples=Spoilt())
+    state = state_in(tmp_path)
+    assert state["step"] == 4
+    assert all(value.isfinite().all() for value in state["network"].values())
+    run(tmp_path, config)
+    assert state_in(tmp_path)["step"] == 9
+
+
+def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "Accelerator", lambda: SimpleNamespace(num_processes=3))
+    with pytest.raises(TrainingError, match="a batch of 4 cannot be shared by 3 processes"):
+        run(tmp_path)
+
+
+# --- figures by hand ---
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.1), (4, 0.5), (9, 1), (10, 1), (50, 1), (70, 1), (85, 0.5), (99, 1 / 30), (120, 0)]
+)
+def test_learning_rate_by_hand(step: int, share: float):
+    config = TrainingConfig(steps=100, learning_rate=2e-3, warmup_steps=10, decay_share=0.3)
+    assert config.rate_at(step) == pytest.approx(2e-3 * share, rel=1e-12)
+    constant = TrainingConfig(steps=100, learning_rate=2e-3, warmup_steps=0, decay_share=0)
+    assert constant.rate_at(min(step, 99)) == 2e-3
+
+
+def test_the_optimiser_takes_that_rate(tmp_path: Path):
+    run(tmp_path, TrainingConfig(steps=8, batch_size=4, warmup_steps=2, decay_share=0.5, learning_rate=1e-3))
+    assert state_in(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * 1 / 4)  # at step 7
+
+
+def test_moving_average_by_hand():
+    network = nn.Linear(1, 1, bias=False)
+    network.register_buffer("count", torch.tensor(3))
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    ema, expected = Ema(network, decay=0.3), 1.0
+    # (1 + step) / (10 + step) = 0.1, 0.1818, 0.25, then 0.3077, of which no more than 0.3 is taken.
+    for step, decay, value in [(0, 0.1, 5.0), (1, 2 / 11, -2.0), (2, 0.25, 4.0), (3, 0.3, 8.0), (10**6, 0.3, 0.0)]:
+        with torch.no_grad():
+            network.weight.fill_(value)
+        network.count += 1
+        ema.update(network, step)
+        expected = decay * expected + (1 - decay) * value
+        assert float(ema.weights["weight"]) == pytest.approx(expected, rel=1e-5)
+        assert float(network.weight.detach()) == value
+    assert int(ema.weights["count"]) == 8
+
+
+class Gain(nn.Module):
+    """Predicts gain * base on the left of a column and zero on the right of it."""
+
+    def __init__(self, gain: float, column: int = SIZE):
+        super().__init__()
+        self.gain, self.column = nn.Parameter(torch.tensor(gain)), column
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        left = (torch.arange(SIZE) < self.column).float()
+        return self.gain * x[:, 1:2] * left
+
+
+def test_predicting_zero_scores_one():
+    network = Gain(0.0)
+    options = {"schedule": NoiseSchedule.cosine(1000)}
+    exact = score_held_out(network, Ema(network, 0.9), Copies(5), prediction="x_0", **options)
+    assert exact["rmse_ratio"] == 1
+    # v = 0 at the noisiest step means x_0 = sqrt(abar) x_T, and sqrt(abar) = 5e-5 there.
+    nearly = score_held_out(network, Ema(network, 0.9), Copies(5), prediction="v", **options)
+    assert nearly["rmse_ratio"] == pytest.approx(1, abs=1e-3)
+    everything = torch.stack([Copies(5)[0, i]["x_0"][..., :EDGE] for i in range(5)])
+    assert exact["loss"] == pytest.approx(float(everything.square().mean()), rel=1e-5)
+
+
+def test_scores_by_hand_with_a_spread_that_varies():
+    class Steps(Copies):
+        def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+            item = super().__getitem__(key)
+            item["condition"][1, :, 2:EDGE] *= 3  # spread 1 in the columns 0 and 1, 3 in the others
+            return item
+
+    network = Gain(0.3, column=2)  # x_0 is 0.5 base: a residual of 0.2 base is left there
+    scores = score_held_out(network, Ema(network, 0.9), Steps(40), schedule=SCHEDULE, prediction="x_0")
+    base = torch.stack([Copies(40)[0, i]["condition"][0] for i in range(40)]).double()
+    near, far = (float((base[..., cols] ** 2).sum()) for cols in (slice(0, 2), slice(2, EDGE)))
+    ratio = (0.2**2 * near + 0.5**2 * 9 * far) / (0.5**2 * near + 0.5**2 * 9 * far)
+    assert scores["rmse_ratio"] == pytest.approx(math.sqrt(ratio), rel=1e-5)
+    assert scores["loss"] == pytest.approx((0.2**2 * near + 0.5**2 * far) / (40 * SIZE * EDGE), rel=1e-5)
+
+
+def test_it_is_the_moving_average_that_is_scored_and_the_network_stays():
+    network = Gain(0.5)
+    ema = Ema(network, 0.9)
+    with torch.no_grad():
+        network.gain.fill_(7.0)
+    scores = score_held_out(network, ema, Copies(5), schedule=SCHEDULE, prediction="x_0")
+    assert scores == {"loss": 0.0, "rmse_ratio": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        score_held_out(network, ema, Interrupted(3), schedule=SCHEDULE, prediction="x_0", batch=2)
+    assert float(network.gain.detach()) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        *[(name, 0, "wanted a whole number from 1") for name in ("steps", "batch_size", "checkpoint_every")],
+        *[(name, 1.5, r"wanted a share in \[0, 1\]") for name in ("decay_share", "ema_decay", "last_step_share")],
+        *[(name, 0.0, "must be above 0") for name in ("learning_rate", "gradient_clip")],
+    ],
+)
+def test_settings_out_of_range(name: str, value: float, wanted: str):
+    with pytest.raises(TrainingError, match=rf"training: .*{name}.*{wanted}"):
+        TrainingConfig(**{"steps": 10, name: value})
+
+
+# --- several processes ---
+
+SCRIPT = '''
+"""A network that sees neither noise nor time: its losses do not depend on which process drew which noise."""
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+from lacunar.schedule import NoiseSchedule
+from lacunar.training import TrainingConfig, train
+
+class Items:
+    def __len__(self):
+        return 12
+    def __getitem__(self, key):
+        base = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(key[1]))
+        gap = torch.ones(1, 8, 8)
+        return {"x_0": 0.5 * base + 0.1 * base**2, "condition": torch.cat([base, gap]), "gap": gap, "weight": gap}
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 1), nn.SiLU(), nn.Conv2d(8, 1, 1))
+    def forward(self, x, t):
+        return self.layers(x[:, 1:2])
+
+def run(folder):
+    config = TrainingConfig(steps=100, batch_size=8, validate_every=25, warmup_steps=5, learning_rate=1e-2)
+    losses = []
+    options = dict(schedule=NoiseSchedule.cosine(100), prediction="x_0", config=config, folder=folder)
+    ema, history = train(Network(), Items(), Items(), callback=lambda progress: losses.append(progress.loss), **options)
+    return {"losses": losses, "held_out": [s["loss"] for _, s in history.held_out], "train": history.train}
+
+if __name__ == "__main__":
+    from accelerate import PartialState
+    result = run(Path(sys.argv[1]))
+    state = PartialState()
+    print(f"process {state.process_index} of {state.num_processes}")
+    (Path(sys.argv[1]) / f"process{state.process_index}.json").write_text(json.dumps(result))
+    state.wait_for_everyone()
+    state.destroy_process_group()
+'''
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with torch.random.fork_rng(devices=[]):
+        alone = runpy.run_path(str(script))["run"](tmp_path / "alone")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--num_cpu_threads_per_process", "1", "--main_process_port", str(port)]
+    folder = tmp_path / "together"
+    folder.mkdir()
+    done = subprocess.run(
+        [*command, str(script), str(folder)], capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "process 1 of 2" in done.stdout
+    both = [json.loads((folder / f"process{i}.json").read_text()) for i in range(2)]
+    assert both[0]["losses"] == both[1]["losses"]
+    assert alone["losses"][0] > 3 * alone["losses"][-1]
+    for name in ("losses", "held_out"):
+        assert both[0][name] == pytest.approx(alone[name], rel=1e-3)  # float32 sums in another order
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == 100
