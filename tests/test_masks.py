@@ -49,6 +49,8 @@ def test_a_box_is_one_rectangle_but_for_its_last_rows():
         area = (np.ptp(rows) + 1) * (np.ptp(cols) + 1)
         # The exact rate leaves the side that was added last unfinished: at most one row or column of the box.
         assert area - gap.sum() < max(np.ptp(rows), np.ptp(cols)) + 1
+        rows, cols = np.nonzero(gap_pattern("box", SHAPE, 0.05, rng=rng(seed)))
+        assert 1 / 6 < (np.ptp(rows) + 1) / (np.ptp(cols) + 1) < 6
 
 
 def test_a_half_is_one_side_of_a_straight_line():

@@ -263,9 +263,9 @@ def _draw_row(panels: Sequence[_Panel], *, title: str | None, height: float) -> 
     rows, cols = panels[0].values.shape
     # A panel is `height` inches high; very wide or very tall rasters are held in bounds.
     width = height * min(max(cols / rows, 0.5), 2.0)
-    top = 0.55 if title else 0.0
+    top = 0.42 if title else 0.0
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.06, wspace=0.015, hspace=0.02)
-    figure = Figure(figsize=(len(panels) * (width + 0.12), height + 1.15 + top), layout=layout)
+    figure = Figure(figsize=(len(panels) * (width + 0.12), height + 0.95 + top), layout=layout)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     if title:
         figure.suptitle(title, fontsize=13, color=_INK)

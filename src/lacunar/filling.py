@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from lacunar.basefield import MIN_KNOWN, TILE, BaseField, CoarseField, base_field
@@ -35,6 +36,7 @@ PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 OVERLAP = 16  # pixels that neighbouring tiles share
 NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have their own noise
+POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
 BATCH = 32  # tiles and samples in one call of the network
 
 BoolArray = NDArray[np.bool_]
@@ -107,13 +109,18 @@ class Filled:
     def sigma(self) -> NDArray[np.float32]:
         """Standard deviation of the samples; of one sample, the classical fill's.
 
-        Divided by K, not K - 1: the samples come in pairs from opposite noise, which puts their mean next to the true
-        one, so no degree of freedom is spent on it.
+        A few samples alone would give a grainy estimate. In units of the spread the variance changes slowly from pixel
+        to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1: the samples
+        come in pairs from opposite noise, which puts their mean next to the true one and spends no degree of freedom.
         """
         if len(self.samples) == 1:
             return self.spread
-        sigma: NDArray[np.float32] = self.samples.std(axis=0, dtype=np.float64).astype(np.float32)
-        return sigma
+        drawn = (self.spread > 0) & np.isfinite(self.samples[0])
+        residual = np.divide(self.samples - self.mean, self.spread, out=np.zeros(self.samples.shape), where=drawn)
+        weight = ndimage.gaussian_filter(drawn.astype(np.float64), POOLING, mode="constant")
+        pooled = ndimage.gaussian_filter(residual.var(axis=0), POOLING, mode="constant")
+        ratio = np.sqrt(np.divide(pooled, weight, out=np.zeros(weight.shape), where=drawn))
+        return np.asarray(self.spread * ratio, dtype=np.float32)
 
 
 def fill_array(

@@ -1,8 +1,8 @@
 """What can be filled: LST of a product or a single-band raster, with the gaps that quality bits and masks name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from affine import Affine
@@ -41,17 +41,34 @@ class LstOptions:
     gap_classes
         Quality classes that are filled.
     soil_l
-        L of SAVI, 0.5 by default.
+        L of SAVI, 0 to 1; 0.5 by default.
     reflectance
         ``usgs``, or ``dr`` for the variant that divides by dr = 1/d^2 once more.
     atmosphere
         Path radiance, transmissivity and sky radiance; None leaves LST without atmospheric correction.
+
+    Raises
+    ------
+    LacunarError
+        A quality class, an L or a form of the reflectance that does not exist.
     """
 
     gap_classes: Sequence[QaClass] = GAP_CLASSES
     soil_l: float = 0.5
     reflectance: ReflectanceForm = "usgs"
     atmosphere: Atmosphere | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not exist before any product is opened."""
+        object.__setattr__(self, "gap_classes", tuple(self.gap_classes))
+        for name in self.gap_classes:
+            if name not in get_args(QaClass):
+                raise LacunarError(f"unknown gap class {name!r}: choose among {', '.join(get_args(QaClass))}")
+        if self.reflectance not in get_args(ReflectanceForm):
+            names = ", ".join(get_args(ReflectanceForm))
+            raise LacunarError(f"unknown form of the reflectance {self.reflectance!r}: choose one of {names}")
+        if not 0.0 <= self.soil_l <= 1.0:
+            raise LacunarError(f"soil adjustment L of SAVI is {self.soil_l}: wanted 0 to 1; 0.5 is usual")
 
 
 class GapSource(Protocol):
@@ -72,7 +89,7 @@ class GapSource(Protocol):
 
 
 def compute_lst(product: Product, options: LstOptions, *, window: Tile | None = None) -> dict[str, NDArray[np.float64]]:
-    """Every step from digital numbers to LST (SEBAL, METHOD of Bastiaanssen 1998 and the 2002 Idaho manual).
+    """Every step from digital numbers to LST, by SEBAL (Bastiaanssen et al. 1998; the 2002 Idaho manual).
 
     Parameters
     ----------
@@ -151,13 +168,18 @@ class ProductGaps:
     units: str = field(default="K", init=False)
 
     def __post_init__(self) -> None:
-        """Refuse a product whose gaps nothing tells, and a mask on another grid."""
+        """Refuse a product whose gaps nothing tells, a mask on another grid, and a correction that is made already."""
         self.shape, self.transform, self.crs = self.product.shape, self.product.transform, self.product.crs
         self.name = f"{self.product.mtl.product_id} ({self.product.mtl.date})"
         if self.mask is None and not self.product.has_qa:
             raise LacunarError(
                 f"{self.product.mtl.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
                 "name the gaps with --gap-mask RASTER (non-zero = to be filled)"
+            )
+        if self.product.level == 2 and self.options.atmosphere is not None:
+            raise LacunarError(
+                f"{self.product.mtl.product_id} is of Level 2, corrected for the atmosphere already: "
+                "leave path radiance, transmissivity and sky radiance out"
             )
         if self.mask is not None:
             check_same_grid(self, self.mask, names=("the input", f"the gap mask {self.mask.path}"))
@@ -192,14 +214,21 @@ class ProductGaps:
 
     def record(self) -> dict[str, Any]:
         """Product, constants and physics."""
-        corrected = self.product.level == 2 or self.options.atmosphere is not None
+        physics: dict[str, Any] = {"lst_from": "ST_B10 of Level 2"}
+        if self.product.level == 1:
+            air = self.options.atmosphere
+            physics = {
+                "lst_from": "SEBAL",
+                "savi_l": self.options.soil_l,
+                "reflectance": self.options.reflectance,
+                "atmosphere": None if air is None else asdict(air),
+            }
         return {
             "product": self.product.metadata,
             "gap_classes": list(self.options.gap_classes) if self.product.has_qa else [],
             "gap_mask": str(self.mask.path) if self.mask else None,
-            "savi_l": self.options.soil_l,
-            "reflectance": self.options.reflectance,
-            "atmospherically_corrected": corrected,
+            **physics,
+            "atmospherically_corrected": self.product.level == 2 or self.options.atmosphere is not None,
             "meaning": "filled pixels hold the clear-sky-equivalent LST",
         }
 

@@ -1,0 +1,116 @@
+"""Outputs that take their names together: all of them, each whole, or none."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from lacunar.errors import LacunarError, RasterError
+
+
+class Staging(AbstractContextManager["Staging"]):
+    """Write every output of a job under a hidden name first; names are given when the ``with`` block ends well.
+
+    After an exception or Ctrl-C the hidden files go and every folder is as it was.
+
+    Parameters
+    ----------
+    overwrite
+        Whether files that exist may be replaced.
+    inputs
+        Files that the job reads: none of them may be an output, whatever `overwrite` says.
+
+    Raises
+    ------
+    RasterError
+        At the end: an output that has come to exist meanwhile, or a name that the disk refuses.
+    """
+
+    def __init__(self, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+        self._overwrite = overwrite
+        self._inputs = {path.resolve() for path in inputs}
+        self._rooms: dict[Path, Path] = {}  # folder of outputs -> hidden folder where they are written first
+        self._hidden: dict[Path, Path] = {}  # output -> where it is written first
+
+    def stage(self, target: Path, *, make_folder: bool = False) -> Path:
+        """Check an output before any work is done, and say where to write it.
+
+        Parameters
+        ----------
+        target
+            The name that it shall have.
+        make_folder
+            Make its folder at the end where there is none; the folder above must exist.
+
+        Raises
+        ------
+        RasterError
+            It exists, is an input, is named twice, or its folder does not exist or cannot be written.
+        """
+        self._refuse_existing(target)
+        place = target.resolve()
+        if place in self._inputs:
+            raise RasterError(f"{target} is an input of this very run, wanted another output: give it a new name")
+        if any(place == other.resolve() for other in self._hidden):
+            raise RasterError(f"{target} is the name of two outputs, wanted one name for each: rename one of them")
+        folder = target.parent
+        if folder not in self._rooms:
+            self._rooms[folder] = _hidden_folder(target, make_folder=make_folder)
+        self._hidden[target] = self._rooms[folder] / target.name
+        return self._hidden[target]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Give the names, or leave nothing behind."""
+        try:
+            if kind is None:
+                self._give_names()
+            elif isinstance(error, LacunarError):
+                self._retell(error)
+        finally:
+            for room in self._rooms.values():
+                shutil.rmtree(room, ignore_errors=True)
+
+    def _give_names(self) -> None:
+        """Look again at what exists, then rename."""
+        for target in self._hidden:
+            self._refuse_existing(target)
+        for target, hidden in self._hidden.items():
+            try:
+                target.parent.mkdir(exist_ok=True)
+                hidden.replace(target)
+            except OSError as error:
+                raise RasterError(f"{target}: cannot take its name ({error.strerror}): choose another place") from error
+
+    def _retell(self, error: LacunarError) -> None:
+        """Raise an error that names a hidden file again, with the name that the user knows."""
+        message = str(error)
+        for folder, room in self._rooms.items():
+            message = message.replace(str(room), str(folder))
+        if message != str(error):
+            raise type(error)(message) from error
+
+    def _refuse_existing(self, target: Path) -> None:
+        """Keep what is there, unless told otherwise."""
+        if target.is_dir():
+            raise RasterError(f"{target} is a folder, wanted the name of a file: choose another")
+        if target.exists() and not self._overwrite:
+            raise RasterError(f"{target} exists, wanted a new name: choose another, or give --overwrite to replace it")
+
+
+def _hidden_folder(target: Path, *, make_folder: bool) -> Path:
+    """A new hidden folder on the disk of the target: in its folder, or above where that is still to be made."""
+    folder = target.parent
+    above = folder.parent if make_folder and not folder.exists() else folder
+    if not above.is_dir():
+        got = "is a file" if above.exists() else "does not exist"
+        raise RasterError(f"{target}: {above} {got}, wanted an existing folder: make it first")
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=above))
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise RasterError(
+            f"{target}: nothing can be written in {above} ({reason}): wanted a writable folder with free space"
+        ) from error

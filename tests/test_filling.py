@@ -1,0 +1,253 @@
+"""Filling one array: samples against the closed form of DDIM on Gaussian residuals, kriging, and equivariance."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from gap_models import GaussianResidual, ddim_gain, gap_model, tiny_model
+from lacunar.basefield import CoarseField
+from lacunar.errors import LacunarError, ModelError
+from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, _noise, fill_array, preset_named
+from lacunar.interpolation import krige
+from lacunar.masks import gap_pattern
+
+FEW = Preset(steps=3)
+
+
+def field(shape, seed=0):
+    """A smooth field in kelvin, as float32 numbers."""
+    rough = np.random.default_rng(seed).standard_normal(shape)
+    smooth = ndimage.gaussian_filter(rough, 4.0)
+    return (300.0 + 3.0 * smooth / smooth.std()).astype(np.float32).astype(np.float64)
+
+
+def holes(shape, seed=0, rate=0.2):
+    return gap_pattern("blobs", shape, rate, rng=np.random.default_rng(seed))
+
+
+def run(values, gap, model, *, known=None, preset=FEW, samples=2, seed=0, **options):
+    known = ~gap if known is None else known
+    return fill_array(values, known, gap, model, preset=preset, samples=samples, seed=seed, **options)
+
+
+# --- the closed form ---
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (0.7, 0.25), (-0.4, 2.0)])
+def test_samples_are_the_closed_form_of_ddim_on_gaussian_residuals(mean, variance):
+    values, gap = field((64, 64)), holes((64, 64))
+    filled = run(values, gap, gap_model(GaussianResidual(mean=mean, variance=variance)), preset=PRESETS["fast"])
+    noise = _noise((64, 64), (0, 0), 2, 0)[:, 0].double().numpy()
+    expected = filled.base + filled.spread * (mean + ddim_gain(10, variance) * noise)
+    np.testing.assert_allclose(filled.samples[:, gap], expected[:, gap], atol=2e-3)
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (0.7, 0.25)])
+def test_many_steps_sample_the_mean_and_variance_of_the_residual(mean, variance):
+    values, gap = field((64, 64)), holes((64, 64))
+    model = gap_model(GaussianResidual(mean=mean, variance=variance))
+    filled = run(values, gap, model, preset=Preset(steps=250), samples=32)
+    z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
+    assert z.mean() == pytest.approx(mean, abs=2e-3)  # opposite pairs: the mean is exact
+    assert z.std() == pytest.approx(variance**0.5, rel=0.02)
+    np.testing.assert_allclose(filled.mean[gap], (filled.base + mean * filled.spread)[gap], atol=0.01)
+
+
+def test_tiles_that_overlap_share_one_state_and_leave_no_seam():
+    # The answer of this network depends on the pixel alone, so no trace of the tiling may be left anywhere.
+    values, gap = field((150, 170)), holes((150, 170), rate=0.5)
+    filled = run(values, gap, gap_model(GaussianResidual(mean=0.3, variance=0.5)), samples=1)
+    noise = _noise((150, 170), (0, 0), 1, 0)[0, 0].double().numpy()
+    expected = filled.base + filled.spread * (0.3 + ddim_gain(3, 0.5) * noise)
+    np.testing.assert_allclose(filled.samples[0][gap], expected[gap], atol=2e-3)
+
+
+def test_one_tile_starts_from_kriging():
+    values, gap = field((64, 64)), holes((64, 64))
+    filled = run(values, gap, gap_model(GaussianResidual()))
+    mean, std = krige(np.where(gap, np.nan, values), ~gap)
+    np.testing.assert_allclose(filled.base, mean, atol=1e-4)
+    np.testing.assert_allclose(filled.spread, std, atol=1e-5)
+
+
+# --- what the network sees ---
+
+
+def test_the_network_sees_state_base_spread_and_gap_in_the_tiles_own_scale():
+    values, gap, network = field((64, 64)), holes((64, 64)), GaussianResidual()
+    filled = run(values, gap, gap_model(network), samples=1)
+    state, base, spread, flag = network.seen[0][0].double().numpy()
+    mean, std = values[~gap].mean(), values[~gap].std()
+    np.testing.assert_array_equal(flag, gap)
+    np.testing.assert_array_equal(state[~gap], 0.0)
+    np.testing.assert_allclose(state[gap], _noise((64, 64), (0, 0), 1, 0)[0, 0].numpy()[gap])
+    np.testing.assert_allclose(base, (filled.base - mean) / std, atol=1e-4)
+    np.testing.assert_allclose(spread, filled.spread / std, atol=1e-5)
+
+
+def test_what_stands_in_the_gap_is_never_looked_at():
+    values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
+    samples = [run(np.where(gap, hidden, values), gap, model).samples for hidden in (np.nan, 0.0, 1e6)]
+    np.testing.assert_array_equal(samples[0], samples[1])
+    np.testing.assert_array_equal(samples[0], samples[2])
+
+
+def test_warmer_and_wider_input_gives_warmer_and_wider_output():
+    values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
+    plain, scaled = (run(v, gap, model, samples=4) for v in (values, 2.5 * values - 400.0))
+    np.testing.assert_allclose(scaled.samples, 2.5 * plain.samples - 400.0, atol=5e-3)
+    np.testing.assert_allclose(scaled.sigma, 2.5 * plain.sigma, atol=5e-3)
+
+
+# --- measured, nodata, borders ---
+
+
+def test_measured_pixels_are_bit_identical_and_what_is_neither_stays_nan():
+    values, gap = field((64, 96)), holes((64, 96))
+    known = ~gap
+    known[:5], gap[:5] = False, False
+    filled = run(np.where(known, values, np.nan), gap, tiny_model(), known=known)
+    np.testing.assert_array_equal(filled.samples[:, known], np.broadcast_to(values[known], (2, known.sum())))
+    assert np.isnan(filled.samples[:, :5]).all()
+    assert np.isfinite(filled.samples[:, 5:]).all()
+    np.testing.assert_array_equal(filled.sigma[known], 0.0)
+
+
+def test_an_array_smaller_than_a_tile_is_filled():
+    values, gap = field((37, 50)), holes((37, 50))
+    filled = run(values, gap, tiny_model())
+    assert filled.samples.shape == (2, 37, 50)
+    assert filled.base.shape == filled.spread.shape == (37, 50)
+    assert np.isfinite(filled.samples).all()
+
+
+def test_no_gap_returns_the_array_without_an_evaluation():
+    values, network = field((64, 64)), GaussianResidual()
+    filled = run(values, np.zeros((64, 64), bool), gap_model(network))
+    np.testing.assert_array_equal(filled.samples, np.stack([values, values]))
+    assert (filled.tiles, filled.evaluations, network.seen) == (0, 0, [])
+
+
+def test_a_gap_far_from_anything_measured_starts_from_the_coarse_level():
+    values, gap = field((64, 256)), np.zeros((64, 256), bool)
+    gap[:, 40:] = True
+    filled = run(values, gap, gap_model(GaussianResidual()), preset=PRESETS["balanced"], samples=8)
+    assert 0 < filled.coarse_tiles < filled.tiles
+    assert np.isfinite(filled.samples).all()
+    assert filled.sigma[:, 200:].mean() > filled.sigma[:, 42:50].mean()
+    assert abs(filled.mean[:, 200:].mean() - 300.0) < 5.0
+
+
+def test_the_coarse_level_given_is_the_one_that_is_used():
+    values, gap = field((64, 256)), np.zeros((64, 256), bool)
+    gap[:, 40:] = True
+    warm = CoarseField(np.full((4, 16), 320.0), np.ones((4, 16), bool), within=4.0, reduction=16)
+    filled = run(values, gap, gap_model(GaussianResidual()), coarse=warm)
+    np.testing.assert_allclose(filled.base[:, 200:], 320.0, atol=1e-3)
+    assert (filled.spread[:, 200:] >= 2.0).all()  # at least the deviation inside a cell
+
+
+# --- samples and noise ---
+
+
+def test_mean_and_sigma_are_those_of_the_samples():
+    samples = np.array([[[1.0]], [[3.0]], [[5.0]]], dtype=np.float32)
+    filled = Filled(samples, samples[0], np.full((1, 1), 7.0, np.float32), 1, 0, 10)
+    assert filled.mean[0, 0] == 3.0
+    assert filled.sigma[0, 0] == pytest.approx((8 / 3) ** 0.5)  # divided by K
+
+
+def test_the_sigma_of_one_sample_is_that_of_kriging():
+    values, gap = field((64, 64)), holes((64, 64))
+    filled = run(values, gap, tiny_model(), samples=1)
+    np.testing.assert_array_equal(filled.sigma, filled.spread)
+
+
+def test_noise_comes_in_opposite_pairs():
+    noise = _noise((70, 90), (0, 0), 6, 3)
+    torch.testing.assert_close(noise[:3], -noise[3:], rtol=0, atol=0)
+    assert _noise((8, 8), (0, 0), 5, 3).shape == (5, 1, 8, 8)
+    assert noise.std() == pytest.approx(1.0, abs=0.02)
+    assert abs(float(noise[:3].mean())) < 0.02
+
+
+def test_noise_belongs_to_absolute_pixels():
+    whole = _noise((300, 200), (0, 0), 4, 5)
+    part = _noise((100, 90), (130, 50), 4, 5)
+    torch.testing.assert_close(part, whole[:, :, 130:230, 50:140], rtol=0, atol=0)
+
+
+def test_noise_differs_between_cells_seeds_and_samples():
+    noise = _noise((128, 128), (0, 0), 4, 5)[:, 0]
+    parts = [noise[0, :64, :64], noise[0, 64:, :64], noise[0, :64, 64:], noise[1, :64, :64]]
+    parts.append(_noise((64, 64), (0, 0), 4, 6)[0, 0])
+    correlation = np.corrcoef([part.numpy().ravel() for part in parts])
+    np.testing.assert_allclose(correlation, np.eye(5), atol=0.06)  # 4 / sqrt(64 * 64)
+
+
+def test_the_first_sample_does_not_depend_on_how_many_are_drawn():
+    values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
+    one, six = (run(values, gap, model, samples=count) for count in (1, 6))
+    np.testing.assert_allclose(one.samples[0], six.samples[0], atol=1e-3)
+
+
+def test_a_seed_reproduces_bit_for_bit_and_another_differs():
+    values, gap, model = field((64, 80)), holes((64, 80)), tiny_model()
+    first, again, other = (run(values, gap, model, seed=seed).samples for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first[:, gap] != other[:, gap]).mean() > 0.99
+
+
+# --- presets ---
+
+
+def test_the_presets_cost_what_they_say():
+    assert {name: PRESETS[name].evaluations for name in PRESET_NAMES} == {"fast": 10, "balanced": 25, "paper": 2410}
+
+
+@pytest.mark.parametrize("preset", [Preset(steps=4), Preset(steps=6, jump_length=2, jump_n_sample=2)])
+def test_the_callback_counts_every_evaluation(preset):
+    calls, network = [], GaussianResidual()
+    values, gap = field((64, 64)), holes((64, 64))
+    filled = run(
+        values, gap, gap_model(network), preset=preset, samples=1, callback=lambda *counts: calls.append(counts)
+    )
+    assert calls == [(done, preset.evaluations) for done in range(1, preset.evaluations + 1)]
+    assert filled.evaluations == preset.evaluations == len(network.seen)
+
+
+def test_repaint_asks_an_unconditional_network_and_keeps_what_is_measured():
+    values, network = field((64, 160)), GaussianResidual()
+    gap = np.zeros((64, 160), bool)
+    gap[10:40, 10:40] = True  # the tiles on the right touch no gap
+    filled = run(values, gap, gap_model(network), preset=Preset(steps=50, jump_length=10, jump_n_sample=2), samples=16)
+    assert all((given[:, 1] == 0).all() and (given[:, 2:] == 1).all() for given in network.seen)
+    np.testing.assert_array_equal(filled.samples[:, ~gap], np.broadcast_to(values[~gap], (16, (~gap).sum())))
+    # The prior's pixels are independent: what is filled knows mean and deviation of what surrounds it, and no more.
+    z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
+    assert z.mean() == pytest.approx(0.0, abs=0.05)
+    assert z.std() == pytest.approx(1.0, rel=0.1)
+    near = values[:, :96][~gap[:, :96]]
+    assert filled.base[gap].mean() == pytest.approx(near.mean(), abs=1.0)
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones():
+    with pytest.raises(LacunarError, match=r"unknown preset 'best': choose one of fast, balanced, paper"):
+        preset_named("best")
+    assert preset_named("fast") is PRESETS["fast"]
+
+
+# --- bad input ---
+
+
+def test_bad_input_is_refused():
+    values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
+    with pytest.raises(LacunarError, match=r"\(64, 64\), \(64, 63\)"):
+        run(values, gap, model, known=~gap[:, :63])
+    with pytest.raises(LacunarError, match="0 samples"):
+        run(values, gap, model, samples=0)
+    with pytest.raises(LacunarError, match="every pixel is a gap"):
+        run(values, np.ones((64, 64), bool), model)
+    with pytest.raises(ModelError, match=r"model tiny takes 3 channels .*wanted 4 \(state, base, spread, gap\)"):
+        run(values, gap, tiny_model(in_channels=3))

@@ -1,0 +1,186 @@
+"""Recipes: what they refuse, and a tiny one from its pack to a model folder that loads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lacunar import recipes
+from lacunar.checkpoint import load_model
+from lacunar.datasets import LstExamples
+from lacunar.errors import TrainingError
+from lacunar.networks.unet import UNetConfig
+from lacunar.recipes import RECIPE_NAMES, RECIPES, LstRecipe, recipe_named, run_recipe
+from lacunar.scaling import TileScaling
+from lacunar.schedule import NoiseSchedule
+from lacunar.training import TrainingConfig
+
+TINY = LstRecipe(
+    network=UNetConfig(
+        sample_size=16,
+        in_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        middle_attention=False,
+        norm_groups=4,
+        patch=2,
+    ),
+    training=TrainingConfig(steps=6, batch_size=4, validate_every=4, warmup_steps=2, ema_decay=0.5, seed=3),
+    num_timesteps=100,
+    examples=12,
+    held_out_examples=5,
+    weights={"hill": 0.7, "lake": 0.3},
+    held_out_weights={"town": 1.0},
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(recipes, "RECIPES", {"tiny": TINY})
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """A pack as `pack_lst` writes it: row-wise differences of hundredths of a kelvin."""
+    rng, arrays = np.random.default_rng(0), {}
+    for place in ("hill", "lake", "town", "sea"):
+        rows, cols = np.indices((40, 48))
+        kelvin = 295 + 5 * np.sin(rows / 6 + rng.uniform(0, 6)) + 4 * np.cos(cols / 8) + rng.normal(0, 0.5, rows.shape)
+        arrays[f"lst/{place}_2020"] = np.diff((kelvin * 100).astype(np.uint16), axis=1, prepend=np.uint16(0))
+    np.savez_compressed(tmp_path / "pack.npz", **arrays)
+    return tmp_path / "pack.npz"
+
+
+def test_a_recipe_runs_from_its_pack_to_a_model_that_loads(pack: Path, tmp_path: Path):
+    folder, steps, drawn = tmp_path / "runs" / "tiny", [], []
+    path, history = run_recipe(
+        "tiny",
+        pack,
+        folder,
+        callback=lambda progress: steps.append(progress.step),
+        drawing=lambda done, count: drawn.append((done, count)),
+    )
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert drawn == [(i, 12) for i in range(1, 13)] + [(i, 5) for i in range(1, 6)]
+    assert [step for step, _ in history.held_out] == [4, 6]
+    assert sorted(file.name for file in folder.iterdir()) == ["checkpoint.pt", "examples.npz", "held_out.npz", "model"]
+    model = load_model(path)
+    assert path == folder / "model"
+    assert model.network.config == TINY.network
+    np.testing.assert_array_equal(model.schedule.betas, NoiseSchedule.cosine(100).betas)
+    assert model.prediction == "v"
+    assert model.scaling == TileScaling()
+    assert model.card.places == ("hill", "lake")
+    assert (model.card.steps, model.card.seeds) == (6, (3,))
+    assert model.card.command == "lacunar train tiny"
+    assert model.card.scores == {"held_out": history.held_out[-1][1], "held_out_places": ["town"]}
+    # The weights are the moving average of the run, rounded to float16.
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    for name, weight in model.network.state_dict().items():
+        assert torch.equal(weight, state["ema"][name].half().float())
+    assert any(not torch.equal(state["ema"][name], state["network"][name]) for name in state["ema"])
+
+
+def test_a_run_goes_on_from_its_folder_and_draws_nothing_twice(pack: Path, tmp_path: Path):
+    def interrupt(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    _, whole = run_recipe("tiny", pack, tmp_path / "whole")
+    folder, drawn, steps = tmp_path / "run", [], []
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe("tiny", pack, folder, callback=interrupt)
+    assert not (folder / "model").exists()
+    path, history = run_recipe(
+        "tiny",
+        pack,
+        folder,
+        callback=lambda progress: steps.append(progress.step),
+        drawing=lambda done, count: drawn.append(done),
+    )
+    assert (steps, drawn) == ([4, 5, 6], [])
+    assert history == whole
+    assert load_model(path).card.sha256 == load_model(tmp_path / "whole" / "model").card.sha256
+    longer, history = run_recipe("tiny", pack, folder, steps=8)
+    assert longer == path
+    assert load_model(path).card.command == "lacunar train tiny --steps 8"
+    assert load_model(path).card.steps == 8
+    assert history.held_out[-1][0] == 8
+
+
+def test_training_and_held_out_examples_come_from_their_places_and_seeds(pack: Path, tmp_path: Path, monkeypatch):
+    asked = []
+
+    def made(pack, weights, *, count, size, seed, workers, progress):
+        asked.append((weights, count, size, seed, workers))
+        return LstExamples(*np.random.default_rng(0).random((3, count, size, size)).astype(np.float16))
+
+    monkeypatch.setattr(recipes, "make_examples", made)
+    run_recipe("tiny", pack, tmp_path / "run", workers=3)
+    assert asked[0] == ({"hill": 0.7, "lake": 0.3}, 12, 16, 3, 3)
+    assert asked[1][:3] == ({"town": 1.0}, 5, 16)
+    assert asked[1][3] != 3
+
+
+def test_a_run_leaves_the_global_generator_alone_and_does_not_depend_on_it(pack: Path, tmp_path: Path, monkeypatch):
+    initial = []
+
+    def stop(network, *_, **__):
+        initial.append({name: value.clone() for name, value in network.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "train", stop)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe("tiny", pack, tmp_path / "run")
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(initial[0][name], initial[1][name]) for name in initial[0])
+
+
+def test_a_pack_without_the_recipe_s_places(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recipes, "RECIPES", {"tiny": replace(TINY, weights={"hill": 0.5, "moon": 0.5})})
+    with pytest.raises(TrainingError, match="the pack has no raster of moon; it has hill, lake, sea, town"):
+        run_recipe("tiny", pack, tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_place_is_trained_on_or_held_out():
+    with pytest.raises(TrainingError, match="recipe: kano, lake both trained on and held out; split by place"):
+        replace(TINY, weights={"kano": 1, "lake": 1, "hill": 1}, held_out_weights={"lake": 1, "kano": 1, "sea": 2})
+
+
+def test_shipped_recipes_hold_no_place_in_both_sets_and_never_the_test_place():
+    assert tuple(RECIPES) == RECIPE_NAMES
+    for recipe in RECIPES.values():
+        assert not set(recipe.weights) & set(recipe.held_out_weights)
+        assert "muenster" not in {*recipe.weights, *recipe.held_out_weights}
+        assert sum(recipe.weights.values()) == pytest.approx(1)
+        assert sum(recipe.held_out_weights.values()) == pytest.approx(1)
+        assert recipe.network.in_channels == 4  # state, base, spread, gap
+        with pytest.raises(TypeError):
+            recipe.weights["muenster"] = 1.0
+
+
+def test_shipped_recipes_find_their_places(shared: Path):
+    """Their places are those of the training folder, and no other is left out by mistake of spelling."""
+    from lacunar.datasets import place_of
+
+    there = {place_of(file.stem) for file in (shared / "data/lst/train").glob("*.tif")}
+    for recipe in RECIPES.values():
+        assert {*recipe.weights, *recipe.held_out_weights} <= there
+
+
+def test_unknown_recipe_names_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    message = "unknown recipe 'lst-huge': choose one of lst-small, lst-full"
+    with pytest.raises(TrainingError, match=message):
+        recipe_named("lst-huge")
+    with pytest.raises(TrainingError, match=message):
+        run_recipe("lst-huge", tmp_path / "pack.npz", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert recipe_named("lst-small") is RECIPES["lst-small"]
