@@ -20,6 +20,7 @@ ORDER = (
     "apps.*",
     "recipes",
     "evaluation",
+    "tally",
     "figures",
     "training",
     "streaming",
@@ -51,6 +52,7 @@ ORDER = (
     "interpolation",
     "masks",
     "metrics",
+    "outputs",
     "errors",
 )
 # Rooms whose modules may import one another; those of `apps` may not.

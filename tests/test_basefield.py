@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lacunar import basefield
 from lacunar.basefield import CoarseField, base_field
 from lacunar.interpolation import krige
 from lacunar.tiling import Tile, tiles_over, tiles_touching
@@ -57,6 +58,31 @@ def test_the_window_grows_until_it_meets_known_cells():
     base, spread = far(values, known).at(Tile(0, 1900, 16, 64))
     np.testing.assert_allclose(base, 290.0)
     assert (spread > 0).all()
+
+
+def test_larger_cells_hold_the_mean_and_the_variance_of_smaller_ones():
+    values, known = np.random.default_rng(0).normal(300, 3, (256, 256)), np.ones((256, 256), bool)
+    small, large = far(values, known), CoarseField.of(values, known, 32)
+    np.testing.assert_allclose(small.coarser.values, large.values)
+    assert small.coarser.within == pytest.approx(large.within)
+    assert (small.coarser.reduction, small.coarser.known.all()) == (32, True)
+
+
+def test_far_away_the_cost_stays_and_the_answer_comes_from_larger_cells(monkeypatch):
+    sizes = []
+
+    def spy(values, known, **options):
+        sizes.append(known.size)
+        return krige(values, known, **options)
+
+    monkeypatch.setattr(basefield, "krige", spy)
+    rows, cols = np.mgrid[:256, :256]
+    known = np.hypot(rows - 128, cols - 128) > 100  # a cloud of 3,200 pixels in diameter
+    coarse = CoarseField(290.0 + 0.05 * cols, known, within=1.0, reduction=16, origin=(2016, 1000))
+    base, spread = coarse.at(Tile(0, 1000, 64, 64))
+    assert max(sizes) < 2000
+    assert base.mean() == pytest.approx(290 + 0.05 * 2032 / 16, abs=0.5)
+    assert (spread > coarse.at(Tile(0, 0, 64, 64))[1]).all()  # nearer to the rim
 
 
 # --- base and spread ---

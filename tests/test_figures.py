@@ -114,6 +114,27 @@ def test_temperatures_share_one_colour_bar_in_celsius(field):
     assert labels == ["temperature (°C)", "°C", "°C"]
 
 
+@pytest.mark.parametrize(("units", "label"), [("mm", "mm"), ("", "value"), ("degC", "degC")])
+def test_other_units_are_drawn_as_they_are_with_their_name(field, units, label):
+    values, filled, gap = field
+    figure = lst_figure(values, filled, gap, truth=values, sigma=np.where(gap, 0.7, 0.0), units=units)
+    axes = panels(figure)
+    assert next(iter(axes)) == "Input"
+    np.testing.assert_array_equal(drawn(axes["Input"]), values)
+    np.testing.assert_array_equal(drawn(axes["Reconstructed"]), filled)
+    low, high = axes["Reconstructed"].images[-1].get_clim()
+    assert 0.95 < ((filled >= low) & (filled <= high)).sum() / np.isfinite(filled).sum() <= 1
+    np.testing.assert_allclose(drawn(axes["Absolute error"]), np.abs(filled - values))
+    assert [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()] == [label] * 3
+
+
+@pytest.mark.parametrize("units", ["K", "kelvin", "Kelvin"])
+def test_kelvin_is_known_by_its_names(field, units):
+    lst, filled, gap = field
+    axes = panels(lst_figure(lst, filled, gap, units=units))
+    np.testing.assert_allclose(drawn(axes["LST"]), lst - ZERO_CELSIUS)
+
+
 def test_before_and_after_hides_what_lies_under_the_cloud(field):
     lst, filled, gap = field
     cloudy = np.where(gap, 250.0, lst)

@@ -5,12 +5,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from gap_models import GaussianResidual, ddim_gain, gap_model, tiny_model
+from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_model
 from lacunar.basefield import CoarseField
 from lacunar.errors import LacunarError, ModelError
 from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, _noise, fill_array, preset_named
 from lacunar.interpolation import krige
 from lacunar.masks import gap_pattern
+from lacunar.tiling import blend_weights, stitch, tiles_over
 
 FEW = Preset(steps=3)
 
@@ -61,6 +62,25 @@ def test_tiles_that_overlap_share_one_state_and_leave_no_seam():
     noise = _noise((150, 170), (0, 0), 1, 0)[0, 0].double().numpy()
     expected = filled.base + filled.spread * (0.3 + ddim_gain(3, 0.5) * noise)
     np.testing.assert_allclose(filled.samples[0][gap], expected[gap], atol=2e-3)
+
+
+def test_predictions_are_averaged_by_the_blend_weights_where_tiles_overlap():
+    class Numbers(GaussianResidual):
+        """Predicts the number of the tile."""
+
+        def forward(self, x, t):
+            return torch.arange(len(x)).reshape(-1, 1, 1, 1).expand(-1, 1, 64, 64).float()
+
+    shape, preset = (112, 160), Preset(steps=1)
+    values, gap = field(shape), np.zeros(shape, bool)
+    gap[:] = np.arange(shape[1]) % 3 > 0  # every tile has a gap
+    filled = run(values, gap, gap_model(Numbers()), samples=1, preset=preset)
+    tiles = tiles_over(shape, tile=64, overlap=16)
+    numbers = np.broadcast_to(np.arange(len(tiles))[:, None, None], (len(tiles), 64, 64))
+    prediction = stitch(numbers, tiles, shape=shape, weights=blend_weights(64, overlap=16))
+    abar = SCHEDULE.respaced(1).alphas_cumprod[0]
+    z = abar**0.5 * _noise(shape, (0, 0), 1, 0)[0, 0].double().numpy() - (1 - abar) ** 0.5 * prediction
+    np.testing.assert_allclose(filled.samples[0][gap], (filled.base + filled.spread * z)[gap], atol=2e-3)
 
 
 def test_one_tile_starts_from_kriging():
@@ -158,6 +178,21 @@ def test_mean_and_sigma_are_those_of_the_samples():
     assert filled.sigma[0, 0] == pytest.approx((8 / 3) ** 0.5)  # divided by K
 
 
+@pytest.mark.parametrize(
+    ("preset", "loss"),
+    # RePaint's samples are independent but for their first noise: dividing by K loses what it always loses.
+    [(PRESETS["fast"], 1.0), (Preset(steps=30, jump_length=10, jump_n_sample=2), (7 / 8) ** 0.5)],
+)
+def test_sigma_of_few_samples_is_near_that_of_many(preset, loss):
+    values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
+    few, many = (run(values, gap, model, preset=preset, samples=count) for count in (8, 64))
+    spread = many.spread[gap]
+    true_ratio = (many.samples.std(axis=0)[gap] / spread).mean()
+    pooled, plain = (sigma[gap] / spread / true_ratio for sigma in (few.sigma, few.samples.std(axis=0)))
+    assert pooled.mean() == pytest.approx(loss, abs=0.03)  # at the gap's border too
+    assert pooled.std() < 0.5 * plain.std()
+
+
 def test_the_sigma_of_one_sample_is_that_of_kriging():
     values, gap = field((64, 64)), holes((64, 64))
     filled = run(values, gap, tiny_model(), samples=1)
@@ -224,6 +259,7 @@ def test_repaint_asks_an_unconditional_network_and_keeps_what_is_measured():
     filled = run(values, gap, gap_model(network), preset=Preset(steps=50, jump_length=10, jump_n_sample=2), samples=16)
     assert all((given[:, 1] == 0).all() and (given[:, 2:] == 1).all() for given in network.seen)
     np.testing.assert_array_equal(filled.samples[:, ~gap], np.broadcast_to(values[~gap], (16, (~gap).sum())))
+    np.testing.assert_array_equal(filled.sigma[~gap], 0.0)
     # The prior's pixels are independent: what is filled knows mean and deviation of what surrounds it, and no more.
     z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
     assert z.mean() == pytest.approx(0.0, abs=0.05)

@@ -65,8 +65,12 @@ def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, callback=None):
 
 
 @pytest.mark.usefixtures("_small_blocks")
-def test_blocks_agree_exactly_where_the_network_looks_at_one_pixel():
-    read, model = reader(field(), long_gap()), gap_model(GaussianResidual(mean=0.4, variance=0.6))
+@pytest.mark.parametrize("rows", [slice(20, 44), slice(None)], ids=["long", "wider than a tile"])
+def test_blocks_agree_exactly_where_the_network_looks_at_one_pixel(rows):
+    gap = np.zeros(SHAPE, bool)
+    gap[rows, 60:350] = True
+    read = reader(field() + np.linspace(0, 20, SHAPE[1], dtype=np.float32), gap)
+    model = gap_model(GaussianResidual(mean=0.4, variance=0.6))
     parts, blocks = stream(read, SHAPE, model)
     streaming.BLOCK = 480
     whole, (only,) = stream(read, SHAPE, model)

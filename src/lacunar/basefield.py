@@ -4,7 +4,8 @@ Kriging is done on small overlapping tiles, each with its own covariance, and bl
 gap's area, and neither base nor spread jumps at a tile's border.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from lacunar.tiling import Tile, blend_weights, tiles_over, tiles_touching
 TILE = 64  # side of a kriging tile
 TILE_OVERLAP = 32  # pixels that neighbouring kriging tiles share
 MARGIN = 32  # pixels around a tile whose known values enter its kriging
+CELL_MARGINS = (4, 8, 16)  # cells of the coarser level around a tile: more would make kriging's cost explode
 MIN_KNOWN = 16  # fewer known pixels in a tile and its margin: its base comes from the coarser level
 
 BoolArray = NDArray[np.bool_]
@@ -58,19 +60,25 @@ class CoarseField:
         squared = np.where(inside, (padded - mean[:, None, :, None]) ** 2, 0.0).sum()
         return cls(mean, count > 0, float(squared) / max(1, int(count.sum())), reduction)
 
+    @cached_property
+    def coarser(self) -> "CoarseField":
+        """The same with cells of twice the side."""
+        double = CoarseField.of(self.values, self.known, 2)
+        return replace(double, within=self.within + double.within, reduction=2 * self.reduction, origin=self.origin)
+
     def at(self, tile: Tile) -> tuple[FloatArray, FloatArray]:
-        """Base and spread of a tile: cells kriged in a window that grows until it holds enough known ones."""
+        """Base and spread of a tile: cells kriged in a window that grows, then larger cells, until enough are known."""
         row, col = tile.row + self.origin[0], tile.col + self.origin[1]
         top, left = row // self.reduction, col // self.reduction
         bottom = -(-(row + tile.height) // self.reduction)
         right = -(-(col + tile.width) // self.reduction)
-        margin, height, width = 4, *self.known.shape
-        while True:
+        for margin in CELL_MARGINS:
             window = (slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin))
             known = self.known[window]
-            if known.sum() >= min(MIN_KNOWN, self.known.sum()) or margin > max(height, width):
+            if known.sum() >= min(MIN_KNOWN, self.known.sum()):
                 break
-            margin *= 2
+        else:
+            return self.coarser.at(tile)
         mean, std = krige(self.values[window], known)
         rows = (np.arange(row, row + tile.height) + 0.5) / self.reduction - 0.5 - window[0].start
         cols = (np.arange(col, col + tile.width) + 0.5) / self.reduction - 0.5 - window[1].start

@@ -1,5 +1,6 @@
 """The card of a model: what it was made from and how good it is."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -27,6 +28,8 @@ class Card:
         Seeds of the training run.
     scores : mapping
         Scores by name; may be nested.
+    sigma_factor : float
+        What the standard deviation of this model's samples is multiplied by, fitted on held-out places; above 0.
     notes : tuple of str
         Limits, and whatever a user has to know.
     sha256 : str
@@ -46,6 +49,7 @@ class Card:
     steps: int = 0
     seeds: tuple[int, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
+    sigma_factor: float = 1.0
     notes: tuple[str, ...] = ()
     sha256: str = ""
 
@@ -59,6 +63,8 @@ class Card:
             _require(fits, name, value, f"a list of {kind.__name__}")
             object.__setattr__(self, name, tuple(value))
         _require(isinstance(self.steps, int), "steps", self.steps, "a whole number")
+        factor = self.sigma_factor
+        _require(isinstance(factor, int | float) and 0 < factor < math.inf, "sigma_factor", factor, "a number above 0")
         _require(isinstance(self.scores, Mapping), "scores", self.scores, "a mapping")
 
     @classmethod
@@ -79,6 +85,7 @@ class Card:
             "places": ", ".join(self.places),
             "steps": str(self.steps or ""),
             "seeds": ", ".join(map(str, self.seeds)),
+            "sigma factor": str(self.sigma_factor),
             "command": f"`{self.command}`" if self.command else "",
             "sha256": f"`{self.sha256}`" if self.sha256 else "",
         }

@@ -1,37 +1,36 @@
 """The commands: parse, call, present; nothing else."""
 
 import json
+import math
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
 
 import typer
-from click import ClickException
 
 from lacunar import __version__
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from lacunar.filling import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
     from lacunar.training import Progress
 
 app = typer.Typer(
-    help="Restore what images miss, with denoising diffusion models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 
 BAD_INPUT = 2  # exit code of bad input or use
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
+DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
+LOG_EVERY = 30.0  # seconds between two lines about a training whose error stream is no terminal
+# Typer brings its own copy of click in some versions: its errors are reached through Typer's own names.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def _version(wanted: bool) -> None:
@@ -43,9 +42,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Restore what images miss, with denoising diffusion models."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
@@ -54,7 +56,7 @@ Samples = Annotated[int, typer.Option(min=1, help="Samples drawn; their spread i
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-FigureOption = Annotated[Path | None, typer.Option(help="PNG to draw.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, .pdf or .svg.")]
 TruthOption = Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")]
 GapMask = Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="GeoTIFF to write; its record goes beside it as .json.")]
@@ -66,9 +68,7 @@ def lst_command(
     product: Annotated[Path, typer.Argument(help="Landsat 8/9 product folder or .tar, Level 1 or 2.")],
     output: Output,
     gap_mask: GapMask = None,
-    gap_classes: Annotated[
-        str, typer.Option(help="Quality classes that are filled, by comma.")
-    ] = "cloud,dilated_cloud,cloud_shadow,cirrus",
+    gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = DEFAULT_CLASSES,
     preset: PresetOption = "fast",
     samples: Samples = 8,
     seed: Seed = 0,
@@ -202,18 +202,20 @@ def simulate_command(
 @app.command("models")
 def models_command() -> None:
     """List the models that come with the package."""
-    from lacunar.checkpoint import read_json, shipped_models
+    from lacunar.card import Card
+    from lacunar.checkpoint import CARD_FILE, read_json, shipped_models
 
-    for name, folder in shipped_models().items():
-        card = read_json(folder / "card.json")
-        typer.echo(f"{name}: {card['summary']} Licence: {card['licence']}.")
+    shipped = shipped_models()
+    for name, folder in shipped.items():
+        card = Card.from_dict(read_json(folder / CARD_FILE))
+        typer.echo(f"{name}: {card.summary} Licence: {card.licence}.")
+    if not shipped:
+        typer.echo("no model comes with this installation: `lacunar train` makes one, --model takes its folder")
 
 
 @app.command("convert")
 def convert_command(
-    source: Annotated[
-        Path, typer.Argument(help="guided-diffusion / RePaint .pt or .safetensors, or diffusers folder.")
-    ],
+    source: Annotated[Path, typer.Argument(help=".pt or .safetensors of guided-diffusion, or a diffusers folder.")],
     destination: Annotated[Path, typer.Argument(help="New model folder.")],
     architecture: Annotated[Path | None, typer.Option(help="JSON of a guided-diffusion network's settings.")] = None,
     overwrite: Overwrite = False,
@@ -248,10 +250,14 @@ def train_command(
         pack_lst(data, clouds, pack)
         typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
     run = run or Path("runs") / recipe
-    with _Bars() as bars:
-        model, history = run_recipe(
-            recipe, pack, run, steps=steps, workers=workers, callback=bars.training, drawing=bars.drawing
-        )
+    try:
+        with _Bars() as bars:
+            model, history = run_recipe(
+                recipe, pack, run, steps=steps, workers=workers, callback=bars.training, drawing=bars.drawing
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"lacunar: the run is kept in {run}, the same command goes on from there", err=True)
+        raise
     typer.echo(f"{model}: held out {history.held_out[-1][1]}")
 
 
@@ -275,12 +281,14 @@ def _device(name: str) -> str:
     """The device to use; ``auto`` takes the best there is."""
     import torch
 
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    there += ["mps"] if torch.backends.mps.is_available() else []
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return [*there, "cpu"][0]
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise LacunarError(f"device {name!r} is not to be had here: choose auto or cpu") from error
+        torch.zeros(1, device=name).item()  # "meta" makes a tensor, but holds no value
+    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, ImportError: each backend its own
+        raise LacunarError(f"no device {name!r} here: choose one of {', '.join(['auto', 'cpu', *there])}") from error
     return name
 
 
@@ -299,9 +307,8 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
         typer.echo("no gap to fill: the output equals the input")
     else:
         total = pixels["measured"] + pixels["filled"]
-        typer.echo(
-            f"filled {pixels['filled']} of {total} pixels ({record['gap_share']:.1%}) in {record['seconds']:.0f} s"
-        )
+        share, seconds = record["gap_share"], record["seconds"]
+        typer.echo(f"filled {pixels['filled']} of {total} pixels ({share:.1%}) in {seconds:.0f} s")
     if coarse := record["tiles_from_coarser_level"]:
         typer.echo(f"note: {coarse} of {record['tiles']} tiles lie far from any measured pixel; see sigma there")
     for note in record.get("product", {}).get("notes", []):
@@ -316,17 +323,19 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
 
 
 class _Bars:
-    """Progress bars on the error stream."""
+    """Progress on the error stream: bars on a terminal; in a log, of a training alone, a plain line now and then."""
 
     def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
+        console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = RichProgress(*columns, console=Console(stderr=True), refresh_per_second=1)
+        self._bars = RichProgress(*columns, console=console, refresh_per_second=1, disable=not console.is_terminal)
         self._bars.start()
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, Any] = {}
+        self._logged = -math.inf
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -345,26 +354,41 @@ class _Bars:
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""
         self.update("drawing examples", done, total)
+        self._log(f"drawing examples: {done} of {total}", last=done == total)
 
     def training(self, progress: "Progress") -> None:
         """Show the training, with its loss and rate."""
-        note = f"  loss {progress.loss:.4f}, {progress.examples_per_second:.1f} examples/s"
-        self.update("training", progress.step, progress.steps, note)
+        note = f"loss {progress.loss:.4f}, {progress.examples_per_second:.1f} examples/s"
+        self.update("training", progress.step, progress.steps, f"  {note}")
+        step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
+        self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
+
+    def _log(self, line: str, *, last: bool) -> None:
+        """Write a line where no bar can be seen: the first, the last, and one every half minute."""
+        now = time.monotonic()
+        if self._bars.disable and (last or now - self._logged >= LOG_EVERY):
+            self._logged = now
+            typer.echo(line, err=True)
 
 
 def main() -> None:
-    """Run the command line: bad input is one line and exit code 2, Ctrl-C is 130."""
+    """Run the command line: bad input or use is one line and exit code 2, Ctrl-C is 130."""
     try:
-        app(standalone_mode=False)
-    except LacunarError as error:
-        _leave(f"lacunar: {error}", BAD_INPUT)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
+        code = app(standalone_mode=False, prog_name="lacunar")
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except (LacunarError, OSError, UsageError) as error:
+        _leave(f"lacunar: {_usage(error) if isinstance(error, UsageError) else error}", BAD_INPUT)
+    if code == INTERRUPTED:
         _leave("lacunar: interrupted; what was finished is kept, nothing half-written is left", INTERRUPTED)
-    except ClickException as error:
-        error.show()
-        sys.exit(BAD_INPUT)
+    sys.exit(code or 0)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the command, and where its options are listed."""
+    said = cast(Any, error)
+    return f"{said.format_message().rstrip('.')}; `{said.ctx.command_path} --help` lists what there is"
 
 
 def _leave(message: str, code: int) -> NoReturn:

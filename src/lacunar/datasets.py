@@ -158,16 +158,20 @@ def load_pack(file: Path) -> LstPack:
 
 @dataclass(frozen=True)
 class LstExamples:
-    """Gap-filling examples (N, H, W): residual ``z`` (clipped), ``base`` and ``spread`` (0 = known), float16."""
+    """Gap-filling examples (N, H, W): residual ``z`` (clipped), ``base`` and ``spread`` (0 = known), float16.
+
+    ``origin`` tells what they were drawn from and how, so that a run never trains on those of another.
+    """
 
     z: NDArray[np.float16]
     base: NDArray[np.float16]
     spread: NDArray[np.float16]
+    origin: str = ""
 
     def save(self, file: Path) -> None:
         """Write to one uncompressed file, through a temporary name."""
         temporary = file.with_suffix(f".{os.getpid()}.partial.npz")  # every process of a run may write it
-        np.savez(temporary, z=self.z, base=self.base, spread=self.spread)
+        np.savez(temporary, z=self.z, base=self.base, spread=self.spread, origin=np.array(self.origin))
         temporary.replace(file)
 
     @classmethod
@@ -175,7 +179,7 @@ class LstExamples:
         """Read a file written by `save`; one that is damaged is a ``TrainingError``."""
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return cls(stored["z"], stored["base"], stored["spread"])
+                return cls(stored["z"], stored["base"], stored["spread"], str(stored["origin"]))
         except _UNREADABLE as error:
             raise TrainingError(f"{file} holds no whole examples ({error}): delete it, to have them drawn") from error
 
@@ -212,7 +216,8 @@ def make_examples(
             f"the pack has no raster of {', '.join(missing)}; it has {', '.join(sorted(set(pack.places)))}"
         )
     draw = partial(_draw_example, pack, weights, size, seed)
-    out = LstExamples(*(np.zeros((count, size, size), dtype=np.float16) for _ in range(3)))
+    parts = np.zeros((3, count, size, size), dtype=np.float16)
+    out = LstExamples(z=parts[0], base=parts[1], spread=parts[2])
     for done, (z, base, spread) in enumerate(_mapped(draw, count, workers)):
         out.z[done], out.base[done], out.spread[done] = z, base, spread
         if progress:

@@ -1,7 +1,8 @@
-"""Arrays in, matplotlib figures out: filled temperatures, reliability, training curves.
+"""Arrays in, matplotlib figures out: filled rasters, reliability, training curves.
 
-Temperatures come in kelvin and are drawn in degrees Celsius. Figures are built without pyplot, so drawing leaves no
-global state behind and works in any thread. This module imports nothing of the package: misfits raise plain ValueError.
+Temperatures come in kelvin and are drawn in degrees Celsius; other units are drawn as they come. Figures are built
+without pyplot, so drawing leaves no global state behind and works in any thread. This module imports nothing of the
+package: misfits raise plain ValueError.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 
 _ZERO_CELSIUS = 273.15
+_KELVIN = ("k", "kelvin", "kelvins")
+_CELSIUS_LABELS = ("temperature (°C)", "°C")  # of the bar that several panels share, and of a bar of differences
 # More pixels than a screen shows only cost time.
 _MAX_PIXELS_PER_SIDE = 1400
 # Share of pixels left beyond each end of a colour scale, so that a few odd ones do not flatten the rest.
 _CLIP_PERCENT = 0.5
-_TEMPERATURE_MAP = "inferno"
+_VALUE_MAP = "inferno"
 # White at zero, so that pixels without error or doubt recede.
 _ERROR_MAP = "Reds"
 _SIGMA_MAP = "Blues"
@@ -62,12 +65,13 @@ def lst_figure(
     *,
     truth: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
+    units: str = "K",
     title: str | None = None,
 ) -> Figure:
     """Draw LST, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
 
-    The temperatures share one colour scale in degrees Celsius; gap pixels are grey in the masked panel, pixels outside
-    the footprint (NaN) white everywhere.
+    The values share one colour scale; gap pixels are grey in the masked panel, pixels outside the footprint (NaN) white
+    everywhere.
 
     Parameters
     ----------
@@ -81,6 +85,8 @@ def lst_figure(
         The true field, K: adds the absolute error.
     sigma
         Standard deviation of the filled field, K.
+    units
+        Of all of these. Kelvin is drawn in degrees Celsius, anything else as it is, with this name on the colour bar.
     title
         A line over the figure.
 
@@ -93,22 +99,23 @@ def lst_figure(
     ----------
     Bezerra et al. (2024), Fig. 4.
     """
-    shape = np.shape(reconstructed)
-    before, after, hole = _as_image(lst, shape), _as_image(reconstructed, shape), _as_gap(gap, shape)
-    true = None if truth is None else _as_image(truth, shape)
-    scale = _temperature_scale(after if true is None else np.stack([after, true]))
+    shape, kelvin = np.shape(reconstructed), units.lower() in _KELVIN
+    zero, labels = (_ZERO_CELSIUS, _CELSIUS_LABELS) if kelvin else (0.0, (units or "value",) * 2)
+    before, after, hole = _as_image(lst, shape) - zero, _as_image(reconstructed, shape) - zero, _as_gap(gap, shape)
+    true = None if truth is None else _as_image(truth, shape) - zero
+    scale = _value_scale(after if true is None else np.stack([after, true]))
     missing = f"Masked ({100 * _share(hole, after):.0f} % missing)"
     panels = [
-        _Panel(before - _ZERO_CELSIUS, None, "LST", scale),
-        _Panel(np.where(hole, np.nan, after) - _ZERO_CELSIUS, hole, missing, scale),
-        _Panel(after - _ZERO_CELSIUS, None, "Reconstructed", scale),
+        _Panel(before, None, "LST" if kelvin else "Input", scale),
+        _Panel(np.where(hole, np.nan, after), hole, missing, scale),
+        _Panel(after, None, "Reconstructed", scale),
     ]
     if true is not None:
         error = np.abs(after - true)
         panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[hole], _ERROR_MAP)))
     if sigma is not None:
         panels.append(_sigma_panel(_as_image(sigma, shape), hole))
-    return _draw_row(panels, title=title, height=3.0)
+    return _draw_row(panels, title=title, height=3.0, labels=labels)
 
 
 def before_after_figure(
@@ -140,12 +147,12 @@ def before_after_figure(
         When shapes differ or no pixel is finite.
     """
     shape = np.shape(filled)
-    before, after, hole = _as_image(measured, shape), _as_image(filled, shape), _as_gap(gap, shape)
-    scale = _temperature_scale(after)
+    before, after = _as_image(measured, shape) - _ZERO_CELSIUS, _as_image(filled, shape) - _ZERO_CELSIUS
+    hole, scale = _as_gap(gap, shape), _value_scale(after)
     share = f"Measured ({100 * _share(hole, after):.0f} % under cloud)"
     panels = [
-        _Panel(np.where(hole, np.nan, before) - _ZERO_CELSIUS, hole, share, scale),
-        _Panel(after - _ZERO_CELSIUS, None, "Filled", scale),
+        _Panel(np.where(hole, np.nan, before), hole, share, scale),
+        _Panel(after, None, "Filled", scale),
     ]
     if sigma is not None:
         panels.append(_sigma_panel(_as_image(sigma, shape), hole))
@@ -258,8 +265,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
     return target
 
 
-def _draw_row(panels: Sequence[_Panel], *, title: str | None, height: float) -> Figure:
-    """Panels side by side; those that share a scale share a colour bar below them."""
+def _draw_row(
+    panels: Sequence[_Panel], *, title: str | None, height: float, labels: tuple[str, str] = _CELSIUS_LABELS
+) -> Figure:
+    """Panels side by side; those that share a scale share a colour bar below them, labelled by the first label."""
     rows, cols = panels[0].values.shape
     # A panel is `height` inches high; very wide or very tall rasters are held in bounds.
     width = height * min(max(cols / rows, 0.5), 2.0)
@@ -276,7 +285,7 @@ def _draw_row(panels: Sequence[_Panel], *, title: str | None, height: float) -> 
             pictures[members[0]],
             ax=[axes[index] for index in members],
             location="bottom",
-            label="temperature (°C)" if len(members) > 1 else "°C",
+            label=labels[0] if len(members) > 1 else labels[1],
             extend=_extend([panels[index] for index in members]),
             shrink=0.6 if len(members) > 1 else 0.9,
             aspect=15 * len(members),
@@ -316,14 +325,14 @@ def _sigma_panel(sigma: NDArray[np.float64], gap: NDArray[np.bool_]) -> _Panel:
     return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[gap], _SIGMA_MAP))
 
 
-def _temperature_scale(kelvin: NDArray[np.float64]) -> _Scale:
-    """One scale in Celsius for all temperatures, its rarest values clipped."""
-    finite = kelvin[np.isfinite(kelvin)] - _ZERO_CELSIUS
+def _value_scale(values: NDArray[np.float64]) -> _Scale:
+    """One scale for all values, its rarest ones clipped."""
+    finite = values[np.isfinite(values)]
     if finite.size == 0:
-        raise ValueError("got a temperature without any finite pixel; wanted at least one to draw")
+        raise ValueError("got a raster without any finite pixel; wanted at least one to draw")
     low, high = np.percentile(finite, [_CLIP_PERCENT, 100 - _CLIP_PERCENT])
     spare = 0.0 if high > low else 0.5
-    return _Scale(float(low - spare), float(high + spare), _TEMPERATURE_MAP)
+    return _Scale(float(low - spare), float(high + spare), _VALUE_MAP)
 
 
 def _positive_scale(values: NDArray[np.float64], colours: str) -> _Scale:

@@ -90,6 +90,8 @@ class Filled:
         Tiles computed, and those of them too far from measured pixels, based on a coarser level.
     evaluations
         Network evaluations for each sample of each tile.
+    sigma_factor
+        Calibration of the model, from its card.
     """
 
     samples: NDArray[np.float32]
@@ -98,6 +100,7 @@ class Filled:
     tiles: int
     coarse_tiles: int
     evaluations: int
+    sigma_factor: float = 1.0
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -112,6 +115,7 @@ class Filled:
         A few samples alone would give a grainy estimate. In units of the spread the variance changes slowly from pixel
         to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1: the samples
         come in pairs from opposite noise, which puts their mean next to the true one and spends no degree of freedom.
+        Last it is multiplied by the model's calibration factor.
         """
         if len(self.samples) == 1:
             return self.spread
@@ -120,7 +124,7 @@ class Filled:
         weight = ndimage.gaussian_filter(drawn.astype(np.float64), POOLING, mode="constant")
         pooled = ndimage.gaussian_filter(residual.var(axis=0), POOLING, mode="constant")
         ratio = np.sqrt(np.divide(pooled, weight, out=np.zeros(weight.shape), where=drawn))
-        return np.asarray(self.spread * ratio, dtype=np.float32)
+        return np.asarray(self.sigma_factor * self.spread * ratio, dtype=np.float32)
 
 
 def fill_array(
@@ -192,10 +196,11 @@ def fill_array(
     return Filled(
         samples=drawn[:, *cut].astype(np.float32),
         base=field.base[cut].astype(np.float32),
-        spread=field.spread[cut].astype(np.float32),
+        spread=np.where(known, 0.0, field.spread)[cut].astype(np.float32),
         tiles=field.tiles,
         coarse_tiles=field.coarse_tiles,
         evaluations=preset.evaluations if field.tiles else 0,
+        sigma_factor=model.card.sigma_factor,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -72,7 +73,7 @@ class LstOptions:
 
 
 class GapSource(Protocol):
-    """What can be filled: a grid, windows of values with gaps, and what is to be recorded of it."""
+    """What can be filled: a grid, windows of values with gaps, the files that are read, and what is recorded of it."""
 
     shape: tuple[int, int]
     transform: Affine
@@ -80,6 +81,7 @@ class GapSource(Protocol):
     name: str
     quantity: str
     units: str
+    inputs: list[Path]
 
     def read(self, window: Tile) -> Gappy:
         """Values, measured pixels and gap of a window."""
@@ -171,6 +173,7 @@ class ProductGaps:
         """Refuse a product whose gaps nothing tells, a mask on another grid, and a correction that is made already."""
         self.shape, self.transform, self.crs = self.product.shape, self.product.transform, self.product.crs
         self.name = f"{self.product.mtl.product_id} ({self.product.mtl.date})"
+        self.inputs = [Path(file) for file in self.product.sources.values()]
         if self.mask is None and not self.product.has_qa:
             raise LacunarError(
                 f"{self.product.mtl.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
@@ -182,6 +185,7 @@ class ProductGaps:
                 "leave path radiance, transmissivity and sky radiance out"
             )
         if self.mask is not None:
+            self.inputs.append(self.mask.path)
             check_same_grid(self, self.mask, names=("the input", f"the gap mask {self.mask.path}"))
 
     def read(self, window: Tile) -> Gappy:
@@ -248,8 +252,9 @@ class RasterGaps:
                 f"{self.raster.path} has {self.raster.count} bands: wanted one; extract it first (rio stack --bidx)"
             )
         self.shape, self.transform, self.crs = self.raster.shape, self.raster.transform, self.raster.crs
-        self.units, self.name = self.raster.units[0], self.raster.path.name
+        self.units, self.name, self.inputs = self.raster.units[0], self.raster.path.name, [self.raster.path]
         if self.mask is not None:
+            self.inputs.append(self.mask.path)
             check_same_grid(self, self.mask, names=("the input", f"the gap mask {self.mask.path}"))
 
     def read(self, window: Tile) -> Gappy:

@@ -28,7 +28,9 @@ SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # candidate smoothings of the origin, pixels:
 NUGGETS = (1e-4, 1e-3, 2e-2)  # candidate shares of uncorrelated variance
 MEAN_VARIANCE = 10.0  # variance of the unknown mean in units of the sill: ordinary kriging as a limit of simple kriging
 RIM = 1.5  # known pixels within this distance of the gap all enter the kriging system (screening effect)
-THIN = 6  # beyond the rim, known pixels on a grid of this spacing
+NEAR = 16.0  # pixels from what is to be filled within which the whole rim counts
+FAR_THIN = 2  # beyond, the rim's pixels on a grid of this spacing
+THIN = 6  # away from the rim, known pixels on a grid of this spacing
 IDW_POWER = 2.0
 IDW_NEIGHBOURS = 24
 
@@ -110,9 +112,9 @@ def krige(
 ) -> tuple[FloatArray, FloatArray]:
     """Ordinary kriging of the gap with its standard deviation.
 
-    Every known pixel within `RIM` of the gap enters the system, those beyond on a grid of spacing `THIN`: by the
-    screening effect the others change next to nothing, and the cost falls from the cube of all pixels to the cube of
-    these.
+    Known pixels within `RIM` of the gap enter the system, those beyond on a grid of spacing `THIN`. By the screening
+    effect the others change next to nothing without smoothing, a little with it; and the cost falls from the cube of
+    all known pixels to the cube of these.
 
     Parameters
     ----------
@@ -145,7 +147,10 @@ def krige(
     if not gap.any():
         return mean, std
     rows, cols = np.indices(known.shape)
-    chosen = known & ((ndimage.distance_transform_edt(~gap) <= RIM) | ((rows % THIN == 0) & (cols % THIN == 0)))
+    rim = ndimage.distance_transform_edt(known) <= RIM
+    near = ndimage.distance_transform_edt(~gap) <= NEAR
+    thinned = [(rows % step == 0) & (cols % step == 0) for step in (FAR_THIN, THIN)]
+    chosen = known & ((rim & (near | thinned[0])) | thinned[1])
     chosen = chosen if chosen.any() else known
     sources = np.argwhere(chosen)
     centre = mean[chosen].mean()

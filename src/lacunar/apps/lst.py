@@ -1,38 +1,35 @@
 """The story of LST: a Landsat product, or any raster with gaps, becomes a filled raster with its uncertainty."""
 
 import json
-import logging
-import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import lacunar
 from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError, RasterError
-from lacunar.figures import lst_figure, save_figure
 from lacunar.filling import PresetName, preset_named
 from lacunar.gaps import GapSource, LstOptions, ProductGaps, RasterGaps, compute_lst
 from lacunar.interpolation import FillName, fill
 from lacunar.landsat import Product, open_product
-from lacunar.metrics import bias, mae, rmse
-from lacunar.raster import RasterWriter, check_same_grid, open_raster, read_raster
-from lacunar.simulation import remove_simulated, simulate_product
-from lacunar.streaming import FILLED, FilledBlock, Survey, fill_blocks, survey
+from lacunar.metrics import rmse
+from lacunar.outputs import Staging
+from lacunar.raster import RasterWriter, open_raster, read_raster
+from lacunar.simulation import SimulatedProduct, remove_simulated, simulate_product
+from lacunar.streaming import Survey, fill_blocks, survey
+from lacunar.tally import Evaluations, Picture, Truth
 from lacunar.tiling import Tile, blocks_over
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_MODEL = "lst-small"
-THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
+FIGURE_ENDINGS = (".png", ".pdf", ".svg")
+BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
 
 Callback = Callable[[int, int], None]
 
@@ -50,11 +47,16 @@ class FillOptions:
     overwrite
         Replace outputs that exist.
     figure
-        PNG to draw, or None.
+        Picture to draw (.png, .pdf or .svg), or None.
     truth
         Raster of true values to score the fill against, or None.
     command
         What the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        An unknown preset, fewer than one sample, a seed below 0, or a figure of another ending.
     """
 
     model: str = DEFAULT_MODEL
@@ -66,6 +68,17 @@ class FillOptions:
     figure: Path | None = None
     truth: Path | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        preset_named(self.preset)
+        if self.samples < 1 or self.seed < 0:
+            raise LacunarError(
+                f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more (8 give a mean and a sigma) and "
+                "a seed of 0 or more"
+            )
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
 
 def fill_lst(
@@ -103,14 +116,12 @@ def fill_lst(
     LacunarError
         Bad input; nothing is written then.
     """
-    lst_options, options = lst_options or LstOptions(), options or FillOptions()
+    options = options or FillOptions()
     with ExitStack() as stack:
         mask = stack.enter_context(open_raster(gap_mask)) if gap_mask else None
-        source = ProductGaps(open_product(product_path), lst_options, mask)
-        record = _fill(source, output, options, callback)
-        if bands_folder is not None:
-            save_bands(source.product, bands_folder, lst_options, overwrite=options.overwrite)
-    return record
+        source = ProductGaps(open_product(product_path), lst_options or LstOptions(), mask)
+        bands = _Bands(source.product, source.options, bands_folder) if bands_folder else None
+        return _fill(source, output, options, callback, bands)
 
 
 def fill_raster(
@@ -132,53 +143,60 @@ def fill_raster(
         return _fill(source, output, options or FillOptions(), callback)
 
 
-def _fill(source: GapSource, output: Path, options: FillOptions, callback: Callback | None) -> dict[str, Any]:
-    """Survey, fill block by block, write, and record."""
+def _fill(
+    source: GapSource, output: Path, options: FillOptions, callback: Callback | None, bands: "_Bands | None" = None
+) -> dict[str, Any]:
+    """Check, survey, fill block by block and record; no output takes its name before all of them are whole."""
     begun = time.perf_counter()
-    sidecar = output.with_suffix(".json")
-    refuse_existing([output, sidecar, options.figure], overwrite=options.overwrite)
-    preset, model = preset_named(options.preset), load_model(options.model, device=options.device)
-    if options.samples < 1:
-        raise LacunarError(f"{options.samples} samples: wanted 1 or more (8 gives a mean and a sigma)")
-    found = survey(source.read, source.shape)
-    truth = _Truth(source, options.truth)
-    picture, tiles, coarse_tiles = _Thumbnails(source.shape), 0, 0
-    names = (source.quantity, "source", "sigma")
-    tags = {"source_values": "0 nodata, 1 measured, 2 filled", "sigma": "one standard deviation of a filled pixel"}
-    with RasterWriter(
-        output,
+    inputs = [*source.inputs, *([options.truth] if options.truth else [])]
+    with Staging(overwrite=options.overwrite, inputs=inputs) as staging, Truth(source, options.truth) as truth:
+        writer = _writer(source, staging.stage(output))
+        sidecar = staging.stage(output.with_suffix(".json"))
+        shown = staging.stage(options.figure) if options.figure else None
+        picture = Picture(source, shown, has_truth=options.truth is not None) if shown else None
+        if bands is not None:
+            bands.stage(staging)
+        preset, model = preset_named(options.preset), load_model(options.model, device=options.device)
+        if bands is not None:
+            bands.write()
+        with writer, Evaluations(model) as evaluations:
+            found, tiles, coarse_tiles = survey(source.read, source.shape), 0, 0
+            for block in fill_blocks(
+                source.read,
+                source.shape,
+                found.coarse,
+                model,
+                preset=preset,
+                samples=options.samples,
+                seed=options.seed,
+                callback=callback,
+            ):
+                writer.write(block.bands, block.window)
+                true_values = truth.add(block)
+                if picture is not None:
+                    picture.add(block, true_values)
+                tiles, coarse_tiles = tiles + block.tiles, coarse_tiles + block.coarse_tiles
+        record = _record(source, output, options, model, found, time.perf_counter() - begun)
+        record["tiles"], record["tiles_from_coarser_level"] = tiles, coarse_tiles
+        record["network_evaluations"] = {"per_sample_and_tile": preset.evaluations, "all": evaluations.count}
+        record |= truth.scores()
+        _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
+        if picture is not None:
+            picture.draw()
+    return record
+
+
+def _writer(source: GapSource, path: Path) -> RasterWriter:
+    """What the filled raster is written by."""
+    return RasterWriter(
+        path,
         shape=source.shape,
         transform=source.transform,
         crs=source.crs,
-        band_names=names,
+        band_names=(source.quantity, "source", "sigma"),
         units=(source.units, "", source.units),
-        tags=tags,
-        overwrite=options.overwrite,
-    ) as writer:
-        for block in fill_blocks(
-            source.read,
-            source.shape,
-            found.coarse,
-            model,
-            preset=preset,
-            samples=options.samples,
-            seed=options.seed,
-            callback=callback,
-        ):
-            writer.write(block.bands, block.window)
-            true_values = truth.add(block)
-            if options.figure is not None:
-                before = source.read(block.window).values if true_values is None else true_values
-                picture.add(block, before)
-            tiles, coarse_tiles = tiles + block.tiles, coarse_tiles + block.coarse_tiles
-    record = _record(source, output, options, model, found, time.perf_counter() - begun)
-    record["tiles"], record["tiles_from_coarser_level"] = tiles, coarse_tiles
-    record["network_evaluations"] = {"per_sample": preset.evaluations, "tiles_x_samples": tiles * options.samples}
-    record |= truth.scores()
-    _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
-    if options.figure is not None:
-        save_figure(picture.draw(source.name, has_truth=options.truth is not None), options.figure)
-    return record
+        tags={"source_values": "0 nodata, 1 measured, 2 filled", "sigma": "one standard deviation of a filled pixel"},
+    )
 
 
 def _record(
@@ -211,22 +229,11 @@ def _record(
     }
 
 
-def refuse_existing(paths: Sequence[Path | None], *, overwrite: bool) -> None:
-    """Raise where an output exists and may not be replaced, before any work is done."""
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise RasterError(f"{path} exists: give --overwrite to replace it, or another name")
-
-
 def _write_text(path: Path, text: str) -> None:
-    """Write a small file through a temporary name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write a small file."""
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
 
 
@@ -250,12 +257,18 @@ def demonstrate(
     -------
     dict
         ``record`` (see `fill_lst`), ``rmse`` (method -> gap RMSE in kelvin), ``output`` and ``figure``.
+
+    Raises
+    ------
+    LacunarError
+        A model, size or folder that does not serve, or results that exist and may not be replaced.
     """
-    if options.overwrite:
-        remove_simulated(folder / "product")
-    folder.mkdir(parents=True, exist_ok=True)
+    load_model(options.model)  # refused before anything is written
     output, figure = folder / "lst_filled.tif", folder / "lst_filled.png"
-    simulated = simulate_product(folder / "product", size=size, seed=options.seed)
+    for path in (folder / "product", output, figure, output.with_suffix(".json")):
+        if path.exists() and not options.overwrite:
+            raise RasterError(f"{path} exists, wanted a new demo folder: choose another, or give --overwrite")
+    simulated = _simulate_anew(folder / "product", size=size, seed=options.seed)
     options = replace(options, truth=simulated.truth_path, figure=figure)
     record = fill_lst(simulated.folder, output, options=options, callback=callback)
     source = ProductGaps(open_product(simulated.folder), LstOptions())
@@ -268,95 +281,62 @@ def demonstrate(
     return {"record": record, "rmse": scores, "output": output, "figure": figure}
 
 
+def _simulate_anew(folder: Path, *, size: int, seed: int) -> SimulatedProduct:
+    """Simulate beside the product that is there, which goes only when the new one is whole."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as hidden:
+            made = simulate_product(Path(hidden) / folder.name, size=size, seed=seed)
+            remove_simulated(folder)
+            made.folder.replace(folder)
+    except OSError as error:
+        raise RasterError(f"{folder} cannot be written ({error.strerror}): choose another place") from error
+    return replace(made, folder=folder, truth_path=folder / made.truth_path.name)
+
+
 def save_bands(product: Product, folder: Path, options: LstOptions, *, overwrite: bool = False) -> list[Path]:
-    """Write every intermediate of `compute_lst` as ``NAME.tif`` into a folder; returns the files."""
-    units = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
-    folder.mkdir(parents=True, exist_ok=True)
-    first = compute_lst(product, options, window=Tile(0, 0, 1, 1))
-    paths = [folder / f"{name}.tif" for name in first]
-    refuse_existing(paths, overwrite=overwrite)
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                RasterWriter(
-                    path,
-                    shape=product.shape,
-                    transform=product.transform,
-                    crs=product.crs,
-                    band_names=(path.stem,),
-                    units=(units.get(path.stem, ""),),
-                    overwrite=overwrite,
-                )
+    """Write every intermediate of `compute_lst` as ``NAME.tif`` into a folder; returns the files.
+
+    Raises
+    ------
+    LacunarError
+        A file that exists and may not be replaced, or a folder that cannot be written; nothing is written then.
+    """
+    bands = _Bands(product, options, folder)
+    with Staging(overwrite=overwrite) as staging:
+        bands.stage(staging)
+        bands.write()
+    return bands.targets
+
+
+class _Bands:
+    """The intermediates of LST, each of which becomes a file."""
+
+    def __init__(self, product: Product, options: LstOptions, folder: Path) -> None:
+        self.product, self.options = product, options
+        names = compute_lst(product, options, window=Tile(0, 0, 1, 1))
+        self.targets = [folder / f"{name}.tif" for name in names]
+
+    def stage(self, staging: Staging) -> None:
+        """Check the files before any work is done."""
+        self.writers = [
+            RasterWriter(
+                staging.stage(path, make_folder=True),
+                shape=self.product.shape,
+                transform=self.product.transform,
+                crs=self.product.crs,
+                band_names=(path.stem,),
+                units=(BAND_UNITS.get(path.stem, ""),),
             )
-            for path in paths
+            for path in self.targets
         ]
-        for block in blocks_over(product.shape, block=1024, halo=0):
-            bands = compute_lst(product, options, window=block.core)
-            for writer, band in zip(writers, bands.values(), strict=True):
-                writer.write(band[None], block.core)
-    return paths
 
-
-class _Truth:
-    """Scores of the filled pixels against a raster of true values, block by block; nothing where there is none."""
-
-    def __init__(self, source: GapSource, path: Path | None) -> None:
-        self.raster = open_raster(path) if path else None
-        if self.raster is not None:
-            check_same_grid(source, self.raster, names=("the input", f"the truth {path}"))
-        self.errors: list[NDArray[np.float32]] = []
-        self.within = 0
-
-    def add(self, block: FilledBlock) -> NDArray[np.float32] | None:
-        """Take the errors of a block; returns its true values."""
-        if self.raster is None:
-            return None
-        part = self.raster.read(block.window, bands=[1])
-        scored = (block.source == FILLED) & part.known[0]
-        error = block.value[scored] - part.data[0][scored]
-        self.errors.append(error)
-        self.within += int((np.abs(error) <= block.sigma[scored]).sum())
-        values: NDArray[np.float32] = part.data[0]
-        return values
-
-    def scores(self) -> dict[str, Any]:
-        """RMSE, MAE and bias over the filled pixels with a true value, and how many lie within one sigma of it."""
-        error = np.concatenate(self.errors) if self.errors else np.empty(0, dtype=np.float32)
-        if error.size == 0:
-            return {}
-        zero = np.zeros_like(error)
-        return {
-            "truth": {
-                "pixels": int(error.size),
-                "rmse": round(rmse(error, zero), 4),
-                "mae": round(mae(error, zero), 4),
-                "bias": round(bias(error, zero), 4),
-                "within_one_sigma": round(self.within / error.size, 4),
-            }
-        }
-
-
-class _Thumbnails:
-    """Every n-th pixel of the result, for a figure of a raster of any size."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.step = -(-max(shape) // THUMBNAIL_SIDE)
-        small = tuple(-(-length // self.step) for length in shape)
-        self.before, self.value, self.sigma = (np.full(small, np.nan, dtype=np.float32) for _ in range(3))
-        self.source = np.zeros(small, dtype=np.uint8)
-
-    def add(self, block: FilledBlock, before: NDArray[np.floating]) -> None:
-        """Take the pixels of a block, and of what it was filled from, that lie on the grid of every n-th."""
-        start = (block.window.row, block.window.col)
-        grid = tuple(slice(-first % self.step, None, self.step) for first in start)
-        place = tuple(
-            slice(-(-first // self.step), -(-(first + length) // self.step))
-            for first, length in zip(start, block.window.shape, strict=True)
-        )
-        self.before[place], self.value[place] = before[grid], block.value[grid]
-        self.sigma[place], self.source[place] = block.sigma[grid], block.source[grid]
-
-    def draw(self, title: str, *, has_truth: bool) -> Figure:
-        """The paper's Figure 4 from what was gathered."""
-        gap, truth = self.source == FILLED, self.before if has_truth else None
-        return lst_figure(self.before, self.value, gap, truth=truth, sigma=self.sigma, title=title)
+    def write(self) -> None:
+        """Compute and write, block by block."""
+        with ExitStack() as stack:
+            for writer in self.writers:
+                stack.enter_context(writer)
+            for block in blocks_over(self.product.shape, block=1024, halo=0):
+                bands = compute_lst(self.product, self.options, window=block.core)
+                for writer, band in zip(self.writers, bands.values(), strict=True):
+                    writer.write(band[None], block.core)
