@@ -20,6 +20,7 @@ ORDER = (
     "apps.*",
     "recipes",
     "evaluation",
+    "cases",
     "tally",
     "figures",
     "training",

@@ -1,5 +1,7 @@
 """Filling one array: samples against the closed form of DDIM on Gaussian residuals, kriging, and equivariance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,7 +75,7 @@ def test_predictions_are_averaged_by_the_blend_weights_where_tiles_overlap():
 
     shape, preset = (112, 160), Preset(steps=1)
     values, gap = field(shape), np.zeros(shape, bool)
-    gap[:] = np.arange(shape[1]) % 3 > 0  # every tile has a gap
+    gap[20:90:12, 4:156:12] = True  # every tile has a gap
     filled = run(values, gap, gap_model(Numbers()), samples=1, preset=preset)
     tiles = tiles_over(shape, tile=64, overlap=16)
     numbers = np.broadcast_to(np.arange(len(tiles))[:, None, None], (len(tiles), 64, 64))
@@ -178,19 +180,24 @@ def test_mean_and_sigma_are_those_of_the_samples():
     assert filled.sigma[0, 0] == pytest.approx((8 / 3) ** 0.5)  # divided by K
 
 
-@pytest.mark.parametrize(
-    ("preset", "loss"),
-    # RePaint's samples are independent but for their first noise: dividing by K loses what it always loses.
-    [(PRESETS["fast"], 1.0), (Preset(steps=30, jump_length=10, jump_n_sample=2), (7 / 8) ** 0.5)],
-)
-def test_sigma_of_few_samples_is_near_that_of_many(preset, loss):
+# RePaint's samples are independent but for their first noise: there the variance is divided by K - 1.
+@pytest.mark.parametrize("preset", [PRESETS["fast"], Preset(steps=30, jump_length=10, jump_n_sample=2)])
+def test_sigma_of_few_samples_is_near_that_of_many(preset):
     values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
     few, many = (run(values, gap, model, preset=preset, samples=count) for count in (8, 64))
     spread = many.spread[gap]
     true_ratio = (many.samples.std(axis=0)[gap] / spread).mean()
     pooled, plain = (sigma[gap] / spread / true_ratio for sigma in (few.sigma, few.samples.std(axis=0)))
-    assert pooled.mean() == pytest.approx(loss, abs=0.03)  # at the gap's border too
+    assert pooled.mean() == pytest.approx(1.0, abs=0.03)  # at the gap's border too
     assert pooled.std() < 0.5 * plain.std()
+
+
+def test_the_cards_factor_scales_sigma_and_no_sample():
+    values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
+    wider = replace(model, card=replace(model.card, sigma_factor={"fast": 1.5, "balanced": 9.0}))
+    plain, scaled = (run(values, gap, each, preset=PRESETS["fast"], samples=4) for each in (model, wider))
+    np.testing.assert_array_equal(scaled.samples, plain.samples)
+    np.testing.assert_allclose(scaled.sigma, 1.5 * plain.sigma, rtol=1e-5)
 
 
 def test_the_sigma_of_one_sample_is_that_of_kriging():

@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -127,3 +128,14 @@ def test_a_name_that_the_disk_refuses_is_told(tmp_path):
     ):
         new.stage(tmp_path / "a.tif")  # and never written
     assert contents(tmp_path) == {}
+
+
+def test_a_disk_without_room_for_all_outputs_is_told_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
+    with Staging(overwrite=False) as staging:
+        for name, size in (("a.tif", 2 * 2**20), ("b.tif", 2**20), ("c.json", 0)):
+            staging.stage(tmp_path / name, size=size).write_text("")
+    with Staging(overwrite=False) as staging:
+        staging.stage(tmp_path / "d.tif", size=2 * 2**20).write_text("")
+        with pytest.raises(RasterError, match=r"e\.tif: 3\.0 MiB are free, wanted 4\.0 or more: free some space"):
+            staging.stage(tmp_path / "e.tif", size=2 * 2**20)

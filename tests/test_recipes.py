@@ -75,8 +75,9 @@ def test_a_recipe_runs_from_its_pack_to_a_model_that_loads(pack: Path, tmp_path:
     assert model.scaling == TileScaling()
     assert model.card.places == ("hill", "lake")
     assert (model.card.steps, model.card.seeds) == (6, (3,))
-    assert model.card.command == "lacunar train tiny"
-    assert model.card.scores == {"held_out": history.held_out[-1][1], "held_out_places": ["town"]}
+    assert model.card.command == "lacunar train tiny --data DATA --clouds CLOUDS --pack PACK"
+    assert model.card.scores["held_out"] == pytest.approx(history.held_out[-1][1] | {"places": ["town"]}, abs=1e-4)
+    assert set(model.card.sigma_factor) == {"fast", "balanced"}
     # The weights are the moving average of the run, rounded to float16.
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     for name, weight in model.network.state_dict().items():
@@ -106,7 +107,7 @@ def test_a_run_goes_on_from_its_folder_and_draws_nothing_twice(pack: Path, tmp_p
     assert load_model(path).card.sha256 == load_model(tmp_path / "whole" / "model").card.sha256
     longer, history = run_recipe("tiny", pack, folder, steps=8)
     assert longer == path
-    assert load_model(path).card.command == "lacunar train tiny --steps 8"
+    assert load_model(path).card.command.endswith("--pack PACK --steps 8")
     assert load_model(path).card.steps == 8
     assert history.held_out[-1][0] == 8
 
@@ -119,6 +120,7 @@ def test_training_and_held_out_examples_come_from_their_places_and_seeds(pack: P
         return LstExamples(*np.random.default_rng(0).random((3, count, size, size)).astype(np.float16))
 
     monkeypatch.setattr(recipes, "make_examples", made)
+    monkeypatch.setattr(recipes, "_sigma_factor", lambda *_: 1.0)
     run_recipe("tiny", pack, tmp_path / "run", workers=3)
     assert asked[0] == ({"hill": 0.7, "lake": 0.3}, 12, 16, 3, 3)
     assert asked[1][:3] == ({"town": 1.0}, 5, 16)
@@ -184,3 +186,24 @@ def test_unknown_recipe_names_the_known_ones(tmp_path: Path, monkeypatch: pytest
         run_recipe("lst-huge", tmp_path / "pack.npz", tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert recipe_named("lst-small") is RECIPES["lst-small"]
+
+
+def test_examples_of_another_pack_are_refused(pack: Path, tmp_path: Path):
+    run_recipe("tiny", pack, tmp_path / "run")
+    with np.load(pack) as stored:
+        np.savez_compressed(tmp_path / "other.npz", **{key: stored[key] for key in reversed(stored.files)})
+    with pytest.raises(TrainingError, match=r"examples.npz was drawn for another recipe or pack"):
+        run_recipe("tiny", tmp_path / "other.npz", tmp_path / "run")
+
+
+def test_sigma_is_calibrated_on_held_out_errors(pack: Path, tmp_path: Path):
+    path, _ = run_recipe("tiny", pack, tmp_path / "run")
+    held_out = LstExamples.load(tmp_path / "run" / "held_out.npz")
+    model, preset = load_model(path), recipes.PRESETS["fast"]
+    inside = []
+    for index in range(len(held_out.z)):
+        z, base, spread = (part[index].astype(float) for part in (held_out.z, held_out.base, held_out.spread))
+        known, truth = spread == 0, base + spread * z
+        filled = recipes.fill_array(truth, known, ~known, model, preset=preset, samples=8, seed=index)
+        inside.append((np.abs(filled.mean - truth) <= filled.sigma)[~known])
+    assert np.concatenate(inside).mean() == pytest.approx(0.6827, abs=0.01)

@@ -143,8 +143,8 @@ def test_a_gap_wider_than_a_tile_is_filled_from_the_coarse_level_and_counted():
     gap[:, 60:420] = True
     (value, _, sigma), blocks = stream(reader(values, gap), SHAPE, gap_model(GaussianResidual()), samples=8)
     coarse = [block.coarse_tiles for block in blocks]
-    assert coarse[2] == blocks[2].tiles > 0  # nothing measured around the middle block
-    assert all(block.coarse_tiles < block.tiles for block in (blocks[0], blocks[4]))
+    assert coarse[2] == max(coarse) > 0  # nothing measured around the middle block
+    assert coarse[0] < coarse[2] > coarse[4]
     assert np.isfinite(value).all()
     assert np.abs(value[gap] - 300.0).max() < 30.0
     assert sigma[:, 200:280].mean() > 1.5 * sigma[:, 60:64].mean()

@@ -28,8 +28,9 @@ class Card:
         Seeds of the training run.
     scores : mapping
         Scores by name; may be nested.
-    sigma_factor : float
-        What the standard deviation of this model's samples is multiplied by, fitted on held-out places; above 0.
+    sigma_factor : mapping
+        What the standard deviation of this model's samples is multiplied by, for each preset that was calibrated on
+        held-out places; above 0.
     notes : tuple of str
         Limits, and whatever a user has to know.
     sha256 : str
@@ -49,7 +50,7 @@ class Card:
     steps: int = 0
     seeds: tuple[int, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
-    sigma_factor: float = 1.0
+    sigma_factor: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sha256: str = ""
 
@@ -63,8 +64,9 @@ class Card:
             _require(fits, name, value, f"a list of {kind.__name__}")
             object.__setattr__(self, name, tuple(value))
         _require(isinstance(self.steps, int), "steps", self.steps, "a whole number")
-        factor = self.sigma_factor
-        _require(isinstance(factor, int | float) and 0 < factor < math.inf, "sigma_factor", factor, "a number above 0")
+        factors = self.sigma_factor.values() if isinstance(self.sigma_factor, Mapping) else [None]
+        fits = all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in factors)
+        _require(fits, "sigma_factor", self.sigma_factor, "numbers above 0 by preset")
         _require(isinstance(self.scores, Mapping), "scores", self.scores, "a mapping")
 
     @classmethod
@@ -85,7 +87,7 @@ class Card:
             "places": ", ".join(self.places),
             "steps": str(self.steps or ""),
             "seeds": ", ".join(map(str, self.seeds)),
-            "sigma factor": str(self.sigma_factor),
+            "sigma factor": ", ".join(f"{preset} {factor}" for preset, factor in self.sigma_factor.items()),
             "command": f"`{self.command}`" if self.command else "",
             "sha256": f"`{self.sha256}`" if self.sha256 else "",
         }

@@ -310,7 +310,7 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
         share, seconds = record["gap_share"], record["seconds"]
         typer.echo(f"filled {pixels['filled']} of {total} pixels ({share:.1%}) in {seconds:.0f} s")
     if coarse := record["tiles_from_coarser_level"]:
-        typer.echo(f"note: {coarse} of {record['tiles']} tiles lie far from any measured pixel; see sigma there")
+        typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")
     for note in record.get("product", {}).get("notes", []):
         typer.echo(f"note: {note}")
     if record.get("atmospherically_corrected") is False:
@@ -388,7 +388,7 @@ def main() -> None:
 def _usage(error: Exception) -> str:
     """What is wrong with the command, and where its options are listed."""
     said = cast(Any, error)
-    return f"{said.format_message().rstrip('.')}; `{said.ctx.command_path} --help` lists what there is"
+    return f"{said.format_message()} (`{said.ctx.command_path} --help` lists what there is)"
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -29,12 +29,12 @@ from lacunar.networks.conditioning import network_input
 from lacunar.repaint import jump_timetable, repaint_sample
 from lacunar.sampling import ddim_sample
 from lacunar.scaling import tile_statistics
-from lacunar.tiling import blend_weights, tiles_over, tiles_touching
+from lacunar.tiling import Tile, blend_weights, tiles_over, tiles_touching
 
 PresetName = Literal["fast", "balanced", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
-OVERLAP = 16  # pixels that neighbouring tiles share
+OVERLAP = 16  # pixels that neighbouring tiles share; a quarter of smaller tiles
 NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have their own noise
 POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
 BATCH = 32  # tiles and samples in one call of the network
@@ -45,11 +45,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Preset:
-    """How samples are drawn: steps of the schedule, and RePaint's jumps (None = conditional DDIM)."""
+    """How samples are drawn: steps of the schedule, RePaint's jumps (None = conditional DDIM); and a name."""
 
     steps: int
     jump_length: int | None = None
     jump_n_sample: int | None = None
+    name: str = ""
 
     @property
     def evaluations(self) -> int:
@@ -62,9 +63,9 @@ class Preset:
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
-        "fast": Preset(steps=10),
-        "balanced": Preset(steps=25),
-        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10),
+        "fast": Preset(steps=10, name="fast"),
+        "balanced": Preset(steps=25, name="balanced"),
+        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10, name="paper"),
     }
 )
 
@@ -87,11 +88,13 @@ class Filled:
     base, spread
         (H, W) classical fill and its standard deviation; 0 spread where measured.
     tiles, coarse_tiles
-        Tiles computed, and those of them too far from measured pixels, based on a coarser level.
+        Tiles given to the network, and kriging tiles so far from measured pixels that they start from a coarser level.
     evaluations
         Network evaluations for each sample of each tile.
+    paired
+        Samples come in pairs from opposite noise.
     sigma_factor
-        Calibration of the model, from its card.
+        Calibration of the model for this preset, from its card.
     """
 
     samples: NDArray[np.float32]
@@ -100,6 +103,7 @@ class Filled:
     tiles: int
     coarse_tiles: int
     evaluations: int
+    paired: bool = True
     sigma_factor: float = 1.0
 
     @property
@@ -113,8 +117,8 @@ class Filled:
         """Standard deviation of the samples; of one sample, the classical fill's.
 
         A few samples alone would give a grainy estimate. In units of the spread the variance changes slowly from pixel
-        to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1: the samples
-        come in pairs from opposite noise, which puts their mean next to the true one and spends no degree of freedom.
+        to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1, where
+        samples come in pairs from opposite noise: their mean is next to the true one, no degree of freedom is spent.
         Last it is multiplied by the model's calibration factor.
         """
         if len(self.samples) == 1:
@@ -122,7 +126,7 @@ class Filled:
         drawn = (self.spread > 0) & np.isfinite(self.samples[0])
         residual = np.divide(self.samples - self.mean, self.spread, out=np.zeros(self.samples.shape), where=drawn)
         weight = ndimage.gaussian_filter(drawn.astype(np.float64), POOLING, mode="constant")
-        pooled = ndimage.gaussian_filter(residual.var(axis=0), POOLING, mode="constant")
+        pooled = ndimage.gaussian_filter(residual.var(axis=0, ddof=0 if self.paired else 1), POOLING, mode="constant")
         ratio = np.sqrt(np.divide(pooled, weight, out=np.zeros(weight.shape), where=drawn))
         return np.asarray(self.sigma_factor * self.spread * ratio, dtype=np.float32)
 
@@ -170,44 +174,48 @@ def fill_array(
     ModelError
         A model of other channels.
     """
-    if not (values.shape == known.shape == gap.shape) or samples < 1:
+    if not (values.shape == known.shape == gap.shape) or samples < 1 or seed < 0:
         raise LacunarError(
-            f"got shapes {values.shape}, {known.shape}, {gap.shape} and {samples} samples; wanted one shape"
+            f"got shapes {values.shape}, {known.shape}, {gap.shape}, {samples} samples and seed {seed}; wanted one "
+            "shape, 1 sample or more and a seed from 0"
         )
     if (model.network.in_channels, model.network.out_channels) != (4, 1):
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
             "wanted 4 (state, base, spread, gap) and 1: choose an LST model"
         )
-    shape, side = values.shape, max(TILE, model.network.config.sample_size)
-    pads = [(0, max(0, side - length)) for length in shape]
+    shape, side = values.shape, model.network.config.sample_size
+    pads = [(0, max(0, max(TILE, side) - length)) for length in shape]
     values, known, gap = np.pad(values, pads), np.pad(known, pads), np.pad(gap, pads)
-    coarse = coarse or CoarseField.of(values, known, side // 4)
+    coarse = coarse or CoarseField.of(values, known, TILE // 4)
     if not coarse.known.any():
         raise LacunarError("every pixel is a gap: at least one measured pixel is wanted to start from")
     field = base_field(values, known, gap, coarse, kriged=preset.jump_length is None)
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
-    if field.tiles:
-        z = _sample(
-            values, known, gap, field, model, preset, _noise(values.shape, origin, samples, seed), seed, callback
-        )
+    tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=_overlap(side)), gap)
+    if tiles:
+        denoiser = _TiledDenoiser(model, values, known, tiles, field, conditional=preset.jump_length is None)
+        noise = _noise(values.shape, origin, samples, seed)
+        words = np.random.SeedSequence((seed, *origin)).generate_state(1)
+        z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
         drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
     cut = (slice(0, shape[0]), slice(0, shape[1]))
     return Filled(
         samples=drawn[:, *cut].astype(np.float32),
         base=field.base[cut].astype(np.float32),
         spread=np.where(known, 0.0, field.spread)[cut].astype(np.float32),
-        tiles=field.tiles,
+        tiles=len(tiles),
         coarse_tiles=field.coarse_tiles,
-        evaluations=preset.evaluations if field.tiles else 0,
-        sigma_factor=model.card.sigma_factor,
+        evaluations=preset.evaluations if tiles else 0,
+        paired=preset.jump_length is None,
+        sigma_factor=model.card.sigma_factor.get(preset.name, 1.0),
     )
 
 
 def _sample(
+    denoiser: "_TiledDenoiser",
     values: NDArray[np.floating],
     known: BoolArray,
-    gap: BoolArray,
     field: BaseField,
     model: Model,
     preset: Preset,
@@ -215,10 +223,11 @@ def _sample(
     seed: int,
     callback: Callable[[int, int], None] | None,
 ) -> FloatArray:
-    """Residuals z (K, H, W): DDIM on the conditional network, or RePaint on the unconditional one."""
+    """Residuals z (K, H, W): DDIM on the conditional network, or RePaint on the unconditional one.
+
+    The noise that RePaint draws on its way does not belong to pixels as ``noise`` does: it comes from ``seed``.
+    """
     device = next(model.network.parameters()).device
-    conditional = preset.jump_length is None
-    denoiser = _TiledDenoiser(model, values, known, gap, field, conditional=conditional)
     noise, schedule = noise.to(device), model.schedule.respaced(preset.steps)
     with torch.inference_mode():
         if preset.jump_length is None or preset.jump_n_sample is None:
@@ -273,16 +282,15 @@ class _TiledDenoiser:
         model: Model,
         values: NDArray[np.floating],
         known: BoolArray,
-        gap: BoolArray,
+        tiles: Sequence[Tile],
         field: BaseField,
         *,
         conditional: bool,
     ) -> None:
-        self.network = model.network
-        side = model.network.config.sample_size
-        self.tiles = tiles_touching(tiles_over((known.shape[0], known.shape[1]), tile=side, overlap=OVERLAP), gap)
+        self.network, self.tiles = model.network, tiles
         device = next(model.network.parameters()).device
-        self.weight = torch.from_numpy(blend_weights(side, overlap=OVERLAP)).float().to(device)
+        weight = blend_weights(tiles[0].shape, overlap=_overlap(tiles[0].height))
+        self.weight = torch.from_numpy(weight).float().to(device)
         self.norm = torch.zeros(known.shape, device=device)
         conditions, gaps = [], []
         for tile in self.tiles:
@@ -312,6 +320,11 @@ class _TiledDenoiser:
             for tile, prediction in zip(tiles, output.split(count), strict=True):
                 total[:, :, *tile.slices] += self.weight * prediction
         return total / self.norm
+
+
+def _overlap(side: int) -> int:
+    """Pixels that neighbouring tiles of this side share."""
+    return min(OVERLAP, side // 4)
 
 
 def _tile_scale(

@@ -10,6 +10,8 @@ from types import TracebackType
 
 from lacunar.errors import LacunarError, RasterError
 
+_MIB = 2**20
+
 
 class Staging(AbstractContextManager["Staging"]):
     """Write every output of a job under a hidden name first; names are given when the ``with`` block ends well.
@@ -34,21 +36,24 @@ class Staging(AbstractContextManager["Staging"]):
         self._inputs = {path.resolve() for path in inputs}
         self._rooms: dict[Path, Path] = {}  # folder of outputs -> hidden folder where they are written first
         self._hidden: dict[Path, Path] = {}  # output -> where it is written first
+        self._bytes: dict[Path, int] = {}  # hidden folder -> what its files will take at least
 
-    def stage(self, target: Path, *, make_folder: bool = False) -> Path:
+    def stage(self, target: Path, *, size: int = 0, make_folder: bool = False) -> Path:
         """Check an output before any work is done, and say where to write it.
 
         Parameters
         ----------
         target
             The name that it shall have.
+        size
+            Bytes that it will take at least, to be refused now where the disk has no room for all outputs.
         make_folder
             Make its folder at the end where there is none; the folder above must exist.
 
         Raises
         ------
         RasterError
-            It exists, is an input, is named twice, or its folder does not exist or cannot be written.
+            It exists, is an input, is named twice, or its folder does not exist, cannot be written or has no room.
         """
         self._refuse_existing(target)
         place = target.resolve()
@@ -59,7 +64,15 @@ class Staging(AbstractContextManager["Staging"]):
         folder = target.parent
         if folder not in self._rooms:
             self._rooms[folder] = _hidden_folder(target, make_folder=make_folder)
-        self._hidden[target] = self._rooms[folder] / target.name
+        room = self._rooms[folder]
+        self._bytes[room] = self._bytes.get(room, 0) + size
+        free = shutil.disk_usage(room).free
+        if free < self._bytes[room]:
+            wanted = f"wanted {self._bytes[room] / _MIB:.1f} or more"
+            raise RasterError(
+                f"{target}: {free / _MIB:.1f} MiB are free, {wanted}: free some space or choose another disk"
+            )
+        self._hidden[target] = room / target.name
         return self._hidden[target]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

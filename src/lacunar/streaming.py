@@ -54,7 +54,7 @@ class FilledBlock:
 
 
 def survey(read: Reader, shape: tuple[int, int]) -> Survey:
-    """Count the pixels of each kind and average the measured ones into the coarse level, strip by strip.
+    """Count the pixels of each kind and average the measured ones into the coarse level, block by block.
 
     Raises
     ------
@@ -62,22 +62,27 @@ def survey(read: Reader, shape: tuple[int, int]) -> Survey:
         No measured pixel at all.
     """
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
-    strips, measured, gap = [], 0, 0
-    for row in range(0, shape[0], reduction):
-        part = read(Tile(row, 0, min(reduction, shape[0] - row), shape[1]))
-        strips.append(CoarseField.of(part.values, part.known, reduction))
-        measured += int(part.known.sum())
-        gap += int(part.gap.sum())
+    side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
+    parts: list[list[CoarseField]] = []
+    weights: list[int] = []
+    gap = 0
+    for row in range(0, shape[0], side):
+        parts.append([])
+        for col in range(0, shape[1], side):
+            part = read(Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col)))
+            parts[-1].append(CoarseField.of(part.values, part.known, reduction))
+            weights.append(int(part.known.sum()))
+            gap += int(part.gap.sum())
+    measured = sum(weights)
     if measured == 0:
         raise RasterError(
             f"no measured pixel: {gap} of {shape[0] * shape[1]} pixels are gap and the rest is nodata; "
             "a fill needs something to start from: check the gap mask or the quality classes"
         )
-    counts = np.array([strip.known.sum() for strip in strips])
     coarse = CoarseField(
-        values=np.concatenate([strip.values for strip in strips]),
-        known=np.concatenate([strip.known for strip in strips]),
-        within=float(np.average([strip.within for strip in strips], weights=counts)),
+        values=np.block([[part.values for part in row] for row in parts]),
+        known=np.block([[part.known for part in row] for row in parts]),
+        within=float(np.average([part.within for row in parts for part in row], weights=weights)),
         reduction=reduction,
     )
     return Survey(measured, gap, shape[0] * shape[1] - measured - gap, coarse)

@@ -218,8 +218,7 @@ def train(
     ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
     order = _Order(len(examples), config, start=step, process=process, processes=processes)
     loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order, num_workers=workers)  # type: ignore[arg-type]
-    begun, first = time.perf_counter(), step
-    bare = accelerator.unwrap_model(network)
+    begun, first, bare = time.perf_counter(), step, accelerator.unwrap_model(network)
 
     def save() -> None:
         if accelerator.is_main_process:

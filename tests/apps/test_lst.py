@@ -86,7 +86,7 @@ def test_the_record_holds_all_that_was_done(run, simulated_64, tiny_folder):
     product = open_product(simulated_64.folder)
     assert record["product"] == product.metadata
     assert record["product"]["constants"]["K1_CONSTANT_BAND_10"] == 774.8853
-    assert record["model"] == {"name": "tiny", "sha256": card["sha256"]}
+    assert record["model"] == {"name": "tiny", **{key: card[key] for key in ("sha256", "sigma_factor")}}
     assert (record["preset"], record["samples"], record["seed"], record["device"]) == ("fast", 4, 5, "cpu")
     assert record["network_evaluations"] == {"per_sample_and_tile": 10, "all": 10 * 4}  # 64 x 64 is one tile
     assert record["versions"]["lacunar"] == __version__

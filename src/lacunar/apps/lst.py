@@ -1,6 +1,7 @@
 """The story of LST: a Landsat product, or any raster with gaps, becomes a filled raster with its uncertainty."""
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -150,7 +151,7 @@ def _fill(
     begun = time.perf_counter()
     inputs = [*source.inputs, *([options.truth] if options.truth else [])]
     with Staging(overwrite=options.overwrite, inputs=inputs) as staging, Truth(source, options.truth) as truth:
-        writer = _writer(source, staging.stage(output))
+        writer = _writer(source, staging.stage(output, size=3 * _bytes_of_band(source.shape)))
         sidecar = staging.stage(output.with_suffix(".json"))
         shown = staging.stage(options.figure) if options.figure else None
         picture = Picture(source, shown, has_truth=options.truth is not None) if shown else None
@@ -199,6 +200,11 @@ def _writer(source: GapSource, path: Path) -> RasterWriter:
     )
 
 
+def _bytes_of_band(shape: tuple[int, int]) -> int:
+    """Bytes of one float32 band, uncompressed as it is written first."""
+    return np.dtype(np.float32).itemsize * math.prod(shape)
+
+
 def _record(
     source: GapSource, output: Path, options: FillOptions, model: Model, found: Survey, seconds: float
 ) -> dict[str, Any]:
@@ -216,7 +222,7 @@ def _record(
         "samples": options.samples,
         "seed": options.seed,
         "device": options.device,
-        "model": {"name": model.name, "sha256": model.card.sha256},
+        "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},
         "seconds": round(seconds, 2),
         "versions": {
             "lacunar": lacunar.__version__,
@@ -321,7 +327,7 @@ class _Bands:
         """Check the files before any work is done."""
         self.writers = [
             RasterWriter(
-                staging.stage(path, make_folder=True),
+                staging.stage(path, size=_bytes_of_band(self.product.shape), make_folder=True),
                 shape=self.product.shape,
                 transform=self.product.transform,
                 crs=self.product.crs,
