@@ -1,7 +1,7 @@
 """Peak memory and pace of filling large rasters: memory must not grow with the raster.
 
     python benchmarks/lst_memory.py                              1024, 2048 and 4096 pixels square
-    python benchmarks/lst_memory.py --sizes 4096 --samples 8
+    python benchmarks/lst_memory.py --steps 1                    memory alone: the seconds then mean nothing
 
 Each raster is filled by a process of its own, whose peak resident memory the operating system reports (Unix only).
 The gap is a few large clouds that grow with the raster: in the largest, most of it is far from anything measured.
@@ -33,9 +33,13 @@ CLOUD_CELLS = 256  # side of the grid on which the clouds are drawn
 MAXRSS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes there, KiB elsewhere
 CHILD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
+from lacunar import filling
 from lacunar.apps.lst import FillOptions, fill_raster
-source, output, model, preset, samples = sys.argv[1:]
+source, output, model, preset, samples, steps = sys.argv[1:]
+if int(steps):
+    filling.PRESETS = {preset: replace(filling.PRESETS[preset], steps=int(steps))}
 fill_raster(Path(source), Path(output), options=FillOptions(model=model, preset=preset, samples=int(samples)))
 """
 
@@ -53,7 +57,8 @@ def main() -> None:
             maker.join()
             rows.append(measure(source, size, options))
     print(describe_machine())
-    print(f"\nModel {options.model}, preset {options.preset}, {options.samples} samples.\n")
+    steps = f", {options.steps} step(s) in place of its own" if options.steps else ""
+    print(f"\nModel {options.model}, preset {options.preset}{steps}, {options.samples} samples.\n")
     header = ("raster", "gap", "peak memory, MiB", "seconds", "filled pixels/s")
     print(markdown_table(header, rows))
 
@@ -66,6 +71,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
     parser.add_argument("--preset", choices=PRESET_NAMES, default="fast")
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=0, help="steps in place of the preset's: memory is the same")
     parser.add_argument("--scratch", type=Path, help="folder for the rasters")
     return parser.parse_args()
 
@@ -87,7 +93,7 @@ def make_raster(path: Path, size: int, coverage: float) -> None:
 def measure(source: Path, size: int, options: argparse.Namespace) -> tuple[str, ...]:
     """Fill a raster in a process of its own; one row of the table."""
     output = source.with_name("filled.tif")
-    arguments = [str(source), str(output), options.model, options.preset, str(options.samples)]
+    arguments = [str(source), str(output), options.model, options.preset, str(options.samples), str(options.steps)]
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", CHILD, *arguments])
     _, status, usage = os.wait4(process.pid, 0)

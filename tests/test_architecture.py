@@ -16,6 +16,7 @@ PACKAGE = ROOT / "src" / "lacunar"
 # Top to bottom; a module imports only from further down. A new module needs its place here: decide it on purpose.
 ORDER = (
     "cli",
+    "progress",
     "web.*",
     "apps.*",
     "recipes",

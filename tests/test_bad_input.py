@@ -322,7 +322,7 @@ def test_ctrl_c(simulated_64, out, lacunar, tiny_folder, monkeypatch, tmp_path, 
     given = simulated_64.folder
     if command == "fill":
         given = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, 290.0).astype(np.float32))
-    monkeypatch.setattr("lacunar.cli._Bars.filling", interrupt)
+    monkeypatch.setattr("lacunar.progress.Bars.filling", interrupt)
     ran = lacunar(command, given, "-o", out / "lst.tif", "--model", tiny_folder, "--figure", out / "lst.png")
     assert (ran.code, ran.out) == (INTERRUPTED, "")
     assert ran.err == "lacunar: interrupted; what was finished is kept, nothing half-written is left\n"

@@ -23,6 +23,7 @@ from lacunar.filling import PRESETS
 from lacunar.gaps import LstOptions
 from lacunar.landsat import open_product
 from lacunar.networks.unet import UNetConfig
+from lacunar.progress import Bars
 from lacunar.quality import GAP_CLASSES
 from lacunar.recipes import RECIPES, LstRecipe
 from lacunar.training import Progress, TrainingConfig
@@ -290,7 +291,8 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
     ran = lacunar(*arguments, "--data", places, "--steps", 3)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(f"packed {places} into {out / 'pack.npz'} (")
-    assert f"{out / 'run' / 'model'}: held out {{'loss': " in ran.out
+    assert ran.out.endswith(f"model: {out / 'run' / 'model'}\nloss:  {out / 'run' / 'loss.png'}\n")
+    assert matplotlib.image.imread(out / "run" / "loss.png").ndim == 3
     log = ran.err.splitlines()
     assert log[0] == "drawing examples: 1 of 4"
     assert log[-1].startswith("training: step 3 of 3, loss ")
@@ -310,7 +312,7 @@ def test_ctrl_c_while_training_says_how_to_go_on(lacunar, recipe, places, out, m
 
     arguments = ("train", "tiny", "--pack", out / "pack.npz", "--data", places, "--run", out / "run", "--workers", 1)
     with monkeypatch.context() as patch:
-        patch.setattr("lacunar.cli._Bars.training", interrupt)
+        patch.setattr("lacunar.progress.Bars.training", interrupt)
         ran = lacunar(*arguments)
     assert ran.code == cli.INTERRUPTED
     *_, kept, last = ran.err.splitlines()
@@ -330,7 +332,7 @@ def test_an_unknown_recipe_names_the_known_ones(lacunar, out):
 def test_a_log_gets_a_line_every_half_minute_and_the_last(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    with cli._Bars() as bars:
+    with Bars() as bars:
         for step in range(1, 101):
             now[0] = 1.0 * step
             bars.training(Progress(step, 100, 0.5, 19.87, 60.0 * (100 - step)))
@@ -344,7 +346,7 @@ def test_a_log_gets_a_line_every_half_minute_and_the_last(monkeypatch, capsys):
 def test_a_terminal_gets_bars_and_no_lines(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with cli._Bars() as bars:
+    with Bars() as bars:
         bars.training(Progress(1, 100, 0.5, 19.87, 60.0))
         bars.filling(50, 100)
     out, err = capsys.readouterr()

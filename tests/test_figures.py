@@ -9,7 +9,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from lacunar.figures import (
-    before_after_figure,
     lst_figure,
     reliability_figure,
     save_figure,
@@ -85,7 +84,7 @@ def test_the_masked_panel_hides_the_gap_behind_neutral_grey(field):
 def test_pixels_outside_the_footprint_are_white_in_the_saved_picture(field, tmp_path):
     lst, filled, gap = field
     lst[:, :30] = filled[:, :30] = np.nan
-    figure = before_after_figure(lst, filled, gap & np.isfinite(lst))
+    figure = lst_figure(lst, filled, gap & np.isfinite(lst))
     save_figure(figure, tmp_path / "out.png", dpi=60)
     picture = matplotlib.image.imread(tmp_path / "out.png")
     for axes in panels(figure).values():
@@ -135,20 +134,9 @@ def test_kelvin_is_known_by_its_names(field, units):
     np.testing.assert_allclose(drawn(axes["LST"]), lst - ZERO_CELSIUS)
 
 
-def test_before_and_after_hides_what_lies_under_the_cloud(field):
-    lst, filled, gap = field
-    cloudy = np.where(gap, 250.0, lst)
-    figure = before_after_figure(cloudy, filled, gap, sigma=np.where(gap, 0.7, 0.0))
-    before, after, _ = panels(figure).values()
-    assert np.isnan(drawn(before)[gap]).all()
-    np.testing.assert_allclose(drawn(after), filled - ZERO_CELSIUS)
-    assert before.images[-1].get_clim() == after.images[-1].get_clim()
-    assert len(panels(before_after_figure(cloudy, filled, gap))) == 2
-
-
 def test_a_large_raster_is_thinned_for_drawing():
     lst = np.broadcast_to(np.linspace(280, 300, 5000), (3000, 5000))
-    picture = drawn(panels(before_after_figure(lst, lst, np.zeros(lst.shape, dtype=bool)))["Filled"])
+    picture = drawn(panels(lst_figure(lst, lst, np.zeros(lst.shape, dtype=bool)))["Reconstructed"])
     assert max(picture.shape) <= 1400
     assert picture[0, 0] == pytest.approx(280 - ZERO_CELSIUS)
     assert picture.shape[1] / picture.shape[0] == pytest.approx(5 / 3, rel=0.01)
@@ -170,13 +158,13 @@ def test_what_does_not_fit_is_refused(field):
     with pytest.raises(ValueError, match=r"got a gap bool \(39, 60\)"):
         lst_figure(lst, filled, gap[1:])
     with pytest.raises(ValueError, match="got a gap float64"):
-        before_after_figure(lst, filled, gap * 1.0)
+        lst_figure(lst, filled, gap * 1.0)
     with pytest.raises(ValueError, match=r"got arrays of \(39, 60\) and \(40, 60\)"):
         lst_figure(lst[1:], filled, gap)
     with pytest.raises(ValueError, match=r"got arrays of \(39, 60\) and \(40, 60\)"):
         lst_figure(lst, filled, gap, truth=lst[1:])
     with pytest.raises(ValueError, match=r"got arrays of \(39, 60\) and \(40, 60\)"):
-        before_after_figure(lst, filled, gap, sigma=lst[1:])
+        lst_figure(lst, filled, gap, sigma=lst[1:])
     with pytest.raises(ValueError, match="without any finite pixel"):
         lst_figure(lst, np.full_like(lst, np.nan), gap)
 

@@ -5,21 +5,19 @@ import math
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
 from lacunar import __version__
 from lacunar.errors import LacunarError
+from lacunar.progress import Bars
 
 if TYPE_CHECKING:
     from lacunar.filling import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
-    from lacunar.training import Progress
 
 app = typer.Typer(
     invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -28,7 +26,6 @@ app = typer.Typer(
 BAD_INPUT = 2  # exit code of bad input or use
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
-LOG_EVERY = 30.0  # seconds between two lines about a training whose error stream is no terminal
 # Typer brings its own copy of click in some versions: its errors are reached through Typer's own names.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -109,7 +106,7 @@ def lst_command(
         truth=truth,
         command=_typed(),
     )
-    with _Bars() as bars:
+    with Bars() as bars:
         record = fill_lst(
             product,
             output,
@@ -151,7 +148,7 @@ def fill_command(
         truth=truth,
         command=_typed(),
     )
-    with _Bars() as bars:
+    with Bars() as bars:
         record = fill_raster(raster, output, gap_mask=gap_mask, options=options, callback=bars.filling)
     _present(record, output, figure, print_json=print_json)
 
@@ -172,7 +169,7 @@ def demo_command(
     options = FillOptions(
         model=model, samples=samples, seed=seed, device=_device(device), overwrite=overwrite, command=_typed()
     )
-    with _Bars() as bars:
+    with Bars() as bars:
         shown = demonstrate(folder, options=options, size=size, callback=bars.filling)
     record = shown["record"]
     filled, share = record["pixels"]["filled"], record["gap_share"]
@@ -241,6 +238,7 @@ def train_command(
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.datasets import pack_lst
+    from lacunar.figures import save_figure, training_curve_figure
     from lacunar.recipes import recipe_named, run_recipe
 
     recipe_named(recipe)
@@ -251,14 +249,19 @@ def train_command(
         typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
     run = run or Path("runs") / recipe
     try:
-        with _Bars() as bars:
+        with Bars() as bars:
             model, history = run_recipe(
                 recipe, pack, run, steps=steps, workers=workers, callback=bars.training, drawing=bars.drawing
             )
     except KeyboardInterrupt:
         typer.echo(f"lacunar: the run is kept in {run}, the same command goes on from there", err=True)
         raise
-    typer.echo(f"{model}: held out {history.held_out[-1][1]}")
+    trained, scored = dict(history.train), {step: scores["loss"] for step, scores in history.held_out}
+    taken = sorted({*trained, *scored})
+    losses = ([known.get(step, math.nan) for step in taken] for known in (trained, scored))
+    curve = training_curve_figure(taken, *losses)
+    save_figure(curve, run / "loss.png")
+    typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
 
 
 def _atmosphere(
@@ -320,55 +323,6 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
     typer.echo(f"raster:  {output}\nrecord:  {output.with_suffix('.json')}")
     if figure is not None:
         typer.echo(f"picture: {figure}")
-
-
-class _Bars:
-    """Progress on the error stream: bars on a terminal; in a log, of a training alone, a plain line now and then."""
-
-    def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = RichProgress(*columns, console=console, refresh_per_second=1, disable=not console.is_terminal)
-        self._bars.start()
-        self._tasks: dict[str, Any] = {}
-        self._logged = -math.inf
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bars.stop()
-
-    def update(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` are done."""
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, total=total)
-        self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")
-
-    def filling(self, done: int, total: int) -> None:
-        """Show the filling, in hundredths of a block."""
-        self.update("filling", done, total)
-
-    def drawing(self, done: int, total: int) -> None:
-        """Show the drawing of examples."""
-        self.update("drawing examples", done, total)
-        self._log(f"drawing examples: {done} of {total}", last=done == total)
-
-    def training(self, progress: "Progress") -> None:
-        """Show the training, with its loss and rate."""
-        note = f"loss {progress.loss:.4f}, {progress.examples_per_second:.1f} examples/s"
-        self.update("training", progress.step, progress.steps, f"  {note}")
-        step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
-        self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
-
-    def _log(self, line: str, *, last: bool) -> None:
-        """Write a line where no bar can be seen: the first, the last, and one every half minute."""
-        now = time.monotonic()
-        if self._bars.disable and (last or now - self._logged >= LOG_EVERY):
-            self._logged = now
-            typer.echo(line, err=True)
 
 
 def main() -> None:

@@ -118,47 +118,6 @@ def lst_figure(
     return _draw_row(panels, title=title, height=3.0, labels=labels)
 
 
-def before_after_figure(
-    measured: ArrayLike,
-    filled: ArrayLike,
-    gap: NDArray[np.bool_],
-    *,
-    sigma: ArrayLike | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Draw two or three large panels: measured LST with its clouds, the filled LST, one standard deviation.
-
-    Parameters
-    ----------
-    measured
-        Temperature as measured (height, width), K; what lies under `gap` is not drawn.
-    filled
-        The filled field, K.
-    gap
-        Boolean, True = was filled.
-    sigma
-        Standard deviation of the filled field, K.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        When shapes differ or no pixel is finite.
-    """
-    shape = np.shape(filled)
-    before, after = _as_image(measured, shape) - _ZERO_CELSIUS, _as_image(filled, shape) - _ZERO_CELSIUS
-    hole, scale = _as_gap(gap, shape), _value_scale(after)
-    share = f"Measured ({100 * _share(hole, after):.0f} % under cloud)"
-    panels = [
-        _Panel(np.where(hole, np.nan, before), hole, share, scale),
-        _Panel(after, None, "Filled", scale),
-    ]
-    if sigma is not None:
-        panels.append(_sigma_panel(_as_image(sigma, shape), hole))
-    return _draw_row(panels, title=title, height=5.0)
-
-
 def reliability_figure(nominal: ArrayLike, observed: Mapping[str, ArrayLike], *, title: str | None = None) -> Figure:
     """Draw how often the truth fell inside intervals of each nominal coverage; an honest sigma lies on the diagonal.
 

@@ -90,7 +90,7 @@ RECIPES: Mapping[RecipeName, LstRecipe] = MappingProxyType(
                 norm_groups=16,
                 patch=2,
             ),
-            training=TrainingConfig(steps=6000, batch_size=16),
+            training=TrainingConfig(steps=5000, batch_size=16, decay_share=0.25),
         ),
         # For one GPU.
         "lst-full": LstRecipe(

@@ -293,7 +293,7 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
     with pytest.raises(RasterError, match=r"product exists, wanted a new demo folder: .* give --overwrite"):
         demonstrate(tmp_path / "demo", options=options, size=64)
     with pytest.raises(ModelError, match="unknown model 'none'"):
-        demonstrate(tmp_path / "demo", options=replace(options, model="none", overwrite=True), size=64)
+        demonstrate(tmp_path / "fresh", options=replace(options, model="none", overwrite=True), size=64)
     with pytest.raises(LacunarError, match="size 8: wanted 64"):
         demonstrate(tmp_path / "demo", options=replace(options, overwrite=True), size=8)
     assert contents(tmp_path) == before

@@ -51,18 +51,20 @@ def test_whole_numbers_with_scale_and_offset_and_a_mask(options, tmp_path):
     check_bands(tmp_path / "out.tif", physical, gap, counts > -32768)
 
 
-def test_the_figure_gets_the_units_of_the_raster(options, tmp_path, monkeypatch):
+@pytest.mark.parametrize("has_truth", [False, True])
+def test_the_figure_gets_the_units_and_the_truth_of_the_raster(options, tmp_path, monkeypatch, has_truth):
     seen = []
 
-    def draw(*_, units, **__):
-        seen.append(units)
+    def draw(*_, units, truth, **__):
+        seen.extend([units, truth is not None])
         raise ValueError("drawn")
 
     monkeypatch.setattr("lacunar.tally.lst_figure", draw)
     raster = write(tmp_path / "in.tif", np.ones((64, 64), np.float32), units="mm")
+    asked = replace(options, figure=tmp_path / "out.png", truth=raster if has_truth else None)
     with pytest.raises(LacunarError, match="cannot be drawn: drawn"):
-        fill_raster(raster, tmp_path / "out.tif", options=replace(options, figure=tmp_path / "out.png"))
-    assert seen == ["mm"]
+        fill_raster(raster, tmp_path / "out.tif", options=asked)
+    assert seen == ["mm", has_truth]
     assert list(contents(tmp_path)) == ["in.tif"]  # without its figure nothing is finished
 
 
