@@ -107,7 +107,7 @@ def _flat(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key} / ")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _require(fits: bool, name: str, value: object, wanted: str) -> None:

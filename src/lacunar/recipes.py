@@ -33,7 +33,7 @@ LST_WEIGHTS = MappingProxyType({"losangeles": 0.3, "newyork": 0.25, "aster": 0.3
 # Antelope Valley is used for neither: part of it lies on the ground of the Los Angeles passes.
 LST_HELD_OUT_WEIGHTS = MappingProxyType({"macas": 0.6, "liverpool": 0.4})
 _HELD_OUT_SEED = 1_000_003  # apart from every training seed
-CALIBRATION_EXAMPLES = 64  # held-out tiles on which sigma is calibrated
+CALIBRATION_EXAMPLES = 32  # held-out tiles on which sigma is calibrated
 CALIBRATION_SAMPLES = 8
 CALIBRATED_PRESETS: tuple[PresetName, ...] = ("fast", "balanced")  # RePaint takes 2410 evaluations
 ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
