@@ -2,15 +2,19 @@
 
 A map of the package, from the doors down to the numbers:
 
-- ``lacunar.cli``: the commands.
-- ``lacunar.apps.lst``: a Landsat product or a raster with gaps -> a filled raster with its uncertainty.
+- ``lacunar.cli``, ``lacunar.progress``: the commands, and their progress bars.
+- ``lacunar.apps.lst``: a Landsat product or a raster with gaps -> a filled raster with its uncertainty; its outputs
+  (``lacunar.outputs``) and what is counted on the way (``lacunar.tally``).
 - ``lacunar.recipes``, ``lacunar.training``, ``lacunar.datasets``: how the shipped models were trained.
-- ``lacunar.evaluation``, ``lacunar.metrics``, ``lacunar.figures``: how good a fill is, and how it looks.
-- ``lacunar.filling``: arrays with gaps -> samples of what the gaps may hold.
+- ``lacunar.evaluation``, ``lacunar.cases``, ``lacunar.metrics``, ``lacunar.figures``: how good a fill is, how it looks.
+- ``lacunar.gaps`` -> ``lacunar.streaming`` -> ``lacunar.filling``: what is a gap; a raster of any size in blocks;
+  samples of what the gaps of one array may hold, counted from the kriging of ``lacunar.basefield``.
 - ``lacunar.repaint``, ``lacunar.sampling``, ``lacunar.losses``, ``lacunar.diffusion``, ``lacunar.schedule``:
   the mathematics, functions over any ``Denoiser``.
-- ``lacunar.networks``, ``lacunar.checkpoint``: networks and model folders.
-- ``lacunar.landsat``, ``lacunar.radiometry``, ``lacunar.simulation``: Landsat products and their physics.
+- ``lacunar.networks``, ``lacunar.checkpoint``, ``lacunar.card``: networks and model folders; ``lacunar.conversion`` and
+  ``lacunar.guided_diffusion`` bring published checkpoints into them.
+- ``lacunar.landsat``, with ``lacunar.mtl``, ``lacunar.archive`` and ``lacunar.quality``; ``lacunar.radiometry``:
+  Landsat products and their physics. ``lacunar.simulation`` and ``lacunar.landscape``: a simulated product.
 - ``lacunar.raster``, ``lacunar.tiling``, ``lacunar.scaling``, ``lacunar.masks``, ``lacunar.interpolation``: rasters,
   windows, value ranges, gap shapes and classical fills.
 """
