@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11+ (venv), make and git: `make demo` and `make test`.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test lint clean

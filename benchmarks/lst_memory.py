@@ -56,6 +56,7 @@ def main() -> None:
             maker.start()
             maker.join()
             rows.append(measure(source, size, options))
+            print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
     print(describe_machine())
     steps = f", {options.steps} step(s) in place of its own" if options.steps else ""
     print(f"\nModel {options.model}, preset {options.preset}{steps}, {options.samples} samples.\n")

@@ -168,7 +168,7 @@ def test_a_tile_with_fewer_than_16_known_pixels_is_filled_and_flagged(out, lacun
     ran = lacunar("fill", write(tmp_path / "in.tif", values), "-o", out / "out.tif", "--model", tiny_folder)
     assert ran.code == 0
     record = json.loads((out / "out.json").read_text())
-    coarse = record["tiles_from_coarser_level"]
+    coarse = record["kriging_tiles_from_coarser_level"]
     assert coarse > 0
     assert f"note: {coarse} tiles start from a coarser level, far from any measured pixel" in ran.out
     assert np.isfinite(bands_of(out / "out.tif")).all()

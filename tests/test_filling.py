@@ -34,6 +34,21 @@ def run(values, gap, model, *, known=None, preset=FEW, samples=2, seed=0, **opti
     return fill_array(values, known, gap, model, preset=preset, samples=samples, seed=seed, **options)
 
 
+def test_the_network_sees_a_base_at_every_unknown_pixel_of_its_tiles():
+    # Nodata beside the gap is unknown too: without a base there its input would be minus the mean over the scale.
+    values, gap, network = field((112, 160)), np.zeros((112, 160), bool), GaussianResidual()
+    gap[50:56, 50:56] = True
+    known = ~gap
+    known[:, 90:] = False
+    for preset in (FEW, Preset(steps=6, jump_length=2, jump_n_sample=2)):
+        network.seen.clear()
+        run(values, gap, gap_model(network), known=known, preset=preset)
+        base, spread, unknown = network.seen[0][:, 1], network.seen[0][:, 2], network.seen[0][:, 3] == 1
+        assert base.abs().max() < 10
+        assert (spread[unknown] > 0).all()
+        assert (spread[~unknown] == 0).all()
+
+
 # --- the closed form ---
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from lacunar.interpolation import fit_covariance, krige
 from lacunar.scaling import tile_statistics
-from lacunar.tiling import Tile, blend_weights, tiles_over, tiles_touching
+from lacunar.tiling import Tile, blend_weights, stitch, tiles_over, tiles_touching
 
 TILE = 64  # side of a kriging tile
 TILE_OVERLAP = 32  # pixels that neighbouring kriging tiles share
@@ -123,9 +123,9 @@ def base_field(
     """
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), gap)
-    total, variance, norm = (np.zeros(shape) for _ in range(3))
-    weight = blend_weights(TILE, overlap=TILE_OVERLAP)
-    coarse_tiles = 0
+    if not tiles:
+        return BaseField(np.where(known, values, 0.0), np.zeros(shape), 0, 0)
+    patches, coarse_tiles = [], 0
     for tile in tiles:
         window = _grown(tile, shape)
         near_values, near_known = values[window.slices], known[window.slices]
@@ -137,11 +137,9 @@ def base_field(
         else:
             mean, std = tile_statistics(near_values, near_known)
             base, spread = np.full(tile.shape, mean), np.full(tile.shape, std)
-        total[tile.slices] += weight * base
-        variance[tile.slices] += weight * spread**2
-        norm[tile.slices] += weight
-    norm = np.maximum(norm, np.finfo(float).tiny)
-    base, spread = total / norm, np.sqrt(variance / norm)
+        patches.append(np.stack([base, spread**2]))
+    blended = stitch(np.stack(patches), tiles, shape=shape, weights=blend_weights(TILE, overlap=TILE_OVERLAP))
+    base, spread = np.nan_to_num(blended[0]), np.sqrt(np.nan_to_num(blended[1]))
     if kriged:
         base, spread = np.where(known, values, base), np.where(known, 0.0, spread)
     return BaseField(base, spread, len(tiles), coarse_tiles)

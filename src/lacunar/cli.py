@@ -312,7 +312,7 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
         total = pixels["measured"] + pixels["filled"]
         share, seconds = record["gap_share"], record["seconds"]
         typer.echo(f"filled {pixels['filled']} of {total} pixels ({share:.1%}) in {seconds:.0f} s")
-    if coarse := record["tiles_from_coarser_level"]:
+    if coarse := record["kriging_tiles_from_coarser_level"]:
         typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")
     for note in record.get("product", {}).get("notes", []):
         typer.echo(f"note: {note}")

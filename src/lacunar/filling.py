@@ -190,11 +190,17 @@ def fill_array(
     coarse = coarse or CoarseField.of(values, known, TILE // 4)
     if not coarse.known.any():
         raise LacunarError("every pixel is a gap: at least one measured pixel is wanted to start from")
-    field = base_field(values, known, gap, coarse, kriged=preset.jump_length is None)
+    extent = (gap.shape[0], gap.shape[1])
+    tiles = tiles_touching(tiles_over(extent, tile=side, overlap=_overlap(side)), gap)
+    # The network sees whole tiles: what is unknown in them needs a base too, be it gap or outside the footprint.
+    seen = np.zeros(extent, dtype=bool)
+    for tile in tiles:
+        seen[tile.slices] = True
+    conditional = preset.jump_length is None
+    field = base_field(values, known, seen & ~known if conditional else seen, coarse, kriged=conditional)
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
-    tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=_overlap(side)), gap)
     if tiles:
-        denoiser = _TiledDenoiser(model, values, known, tiles, field, conditional=preset.jump_length is None)
+        denoiser = _TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
         noise = _noise(values.shape, origin, samples, seed)
         words = np.random.SeedSequence((seed, *origin)).generate_state(1)
         z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
@@ -207,7 +213,7 @@ def fill_array(
         tiles=len(tiles),
         coarse_tiles=field.coarse_tiles,
         evaluations=preset.evaluations if tiles else 0,
-        paired=preset.jump_length is None,
+        paired=conditional and samples % 2 == 0,
         sigma_factor=model.card.sigma_factor.get(preset.name, 1.0),
     )
 

@@ -94,7 +94,7 @@ def test_the_record_holds_all_that_was_done(run, simulated_64, tiny_folder):
     assert record["command"] == "lacunar lst ..."
     assert record["output"] == str(folder / "out.tif")
     assert record["seconds"] > 0
-    assert record["tiles_from_coarser_level"] == 0
+    assert record["kriging_tiles_from_coarser_level"] == 0
     filled = int((bands_of(folder / "out.tif")[1] == 2).sum())
     assert record["pixels"] == {"measured": 64 * 64 - filled, "filled": filled, "nodata": 0}
     assert record["gap_share"] == pytest.approx(filled / 64**2, abs=1e-6)

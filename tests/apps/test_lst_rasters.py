@@ -72,7 +72,7 @@ def test_a_tile_far_from_any_measured_pixel_is_filled_and_flagged(options, tmp_p
     values = field((64, 256)).astype(np.float32)
     values[:, 40:] = np.nan
     record = fill_raster(write(tmp_path / "in.tif", values), tmp_path / "out.tif", options=options)
-    assert record["tiles_from_coarser_level"] > 0
+    assert record["kriging_tiles_from_coarser_level"] > 0
     assert np.isfinite(bands_of(tmp_path / "out.tif")).all()
 
 

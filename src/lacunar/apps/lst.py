@@ -178,7 +178,7 @@ def _fill(
                     picture.add(block, true_values)
                 tiles, coarse_tiles = tiles + block.tiles, coarse_tiles + block.coarse_tiles
         record = _record(source, output, options, model, found, time.perf_counter() - begun)
-        record["tiles"], record["tiles_from_coarser_level"] = tiles, coarse_tiles
+        record["network_tiles"], record["kriging_tiles_from_coarser_level"] = tiles, coarse_tiles
         record["network_evaluations"] = {"per_sample_and_tile": preset.evaluations, "all": evaluations.count}
         record |= truth.scores()
         _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
