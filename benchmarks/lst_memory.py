@@ -22,10 +22,11 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy import ndimage
 
-from lacunar.evaluation import describe_machine, markdown_table
+from lacunar.evaluation import describe_machine
 from lacunar.filling import PRESET_NAMES
 from lacunar.landscape import power_law_field
 from lacunar.raster import RasterWriter
+from lacunar.tables import markdown_table
 from lacunar.tiling import blocks_over
 
 PATCH = 1024  # side of the field that is mirrored into a larger raster

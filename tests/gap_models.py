@@ -21,11 +21,11 @@ class GaussianResidual(nn.Module):
     v = a eps - s z = (a x_t - z) / s. Keeps what it was given in ``seen``.
     """
 
-    in_channels, out_channels = 4, 1
+    out_channels = 1
 
-    def __init__(self, *, mean=0.0, variance=1.0, size=64):
+    def __init__(self, *, mean=0.0, variance=1.0, size=64, in_channels=4):
         super().__init__()
-        self.mean, self.variance = mean, variance
+        self.mean, self.variance, self.in_channels = mean, variance, in_channels
         self.config = SimpleNamespace(sample_size=size)
         self.anchor = nn.Parameter(torch.zeros(1))
         self.seen = []

@@ -16,24 +16,36 @@ PACKAGE = ROOT / "src" / "lacunar"
 # Top to bottom; a module imports only from further down. A new module needs its place here: decide it on purpose.
 ORDER = (
     "cli",
+    "cli.*",
     "progress",
     "web.*",
     "apps.*",
     "recipes",
+    "quality_report",
+    "report",
+    "tables",
     "evaluation",
+    "scores",
+    "measures",
+    "probabilistic",
     "cases",
     "tally",
+    "report_figures",
     "figures",
     "training",
+    "transfer",
+    "references",
     "streaming",
     "gaps",
     "filling",
+    "tiled",
     "basefield",
     "conversion",
     "guided_diffusion",
     "checkpoint",
     "card",
     "datasets",
+    "packing",
     "repaint",
     "sampling",
     "losses",
@@ -42,6 +54,7 @@ ORDER = (
     "networks.*",
     "simulation",
     "landscape",
+    "warping",
     "landsat",
     "mtl",
     "archive",
@@ -51,14 +64,16 @@ ORDER = (
     "images",
     "tiling",
     "scaling",
+    "drift",
     "interpolation",
+    "kriging",
     "masks",
     "metrics",
     "outputs",
     "errors",
 )
 # Rooms whose modules may import one another; those of `apps` may not.
-OPEN_ROOMS = ("web.*", "networks.*")
+OPEN_ROOMS = ("cli.*", "web.*", "networks.*")
 MATHEMATICS = ("schedule", "diffusion", "losses", "sampling", "repaint")
 RASTERS_FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "imageio", "tifffile", "cv2"),
@@ -78,7 +93,7 @@ RASTERS_FILES_AND_SCREENS = {
     ),
     *("diffusers", "accelerate", "matplotlib", "rich", "typer", "tqdm", "sys", "subprocess"),
 }
-WITHOUT_TORCH = ("radiometry", "tiling", "metrics", "masks", "figures")
+WITHOUT_TORCH = ("radiometry", "tiling", "metrics", "probabilistic", "masks", "figures", "report_figures", "report")
 NUMPY_ONLY = ("radiometry", "tiling", "metrics")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}
 MAX_FILE_LINES = 400
@@ -189,8 +204,8 @@ def test_no_module_imports_itself_through_others():
     assert circles == []
 
 
-def test_the_package_and_its_rooms_import_nothing():
-    assert {room: IMPORTS[room] for room in ROOMS if IMPORTS[room]} == {}
+def test_the_package_and_its_rooms_import_nothing_but_the_door():
+    assert {room: IMPORTS[room] for room in ROOMS - {"cli"} if IMPORTS[room]} == {}
 
 
 # --- never ---
@@ -201,8 +216,13 @@ def test_an_app_never_imports_another_app():
     assert {app: sorted(OWN[app] & set(apps)) for app in apps if OWN[app] & set(apps)} == {}
 
 
+def in_cli(module):
+    return module == "cli" or module.startswith("cli.")
+
+
 def test_nothing_imports_cli_but_the_door():
-    assert [module for module, targets in OWN.items() if "cli" in targets and module != "__main__"] == []
+    outside = {module: targets for module, targets in OWN.items() if module != "__main__" and not in_cli(module)}
+    assert [module for module, targets in outside.items() if any(map(in_cli, targets))] == []
 
 
 @pytest.mark.parametrize("module", MATHEMATICS)
@@ -231,8 +251,9 @@ def test_numpy_is_enough(module):
     assert OTHERS[module] - set(sys.stdlib_module_names) <= {"numpy"}
 
 
-def test_figures_import_nothing_of_ours():
-    assert OWN["figures"] == set()
+@pytest.mark.parametrize("module", ["figures", "report_figures", "report"])
+def test_figures_and_pages_import_nothing_of_ours(module):
+    assert OWN[module] == set()
 
 
 def test_no_file_has_a_name_that_says_nothing():

@@ -1,11 +1,14 @@
 """Where the diffusion starts: block means by hand, constant and planar fields, and tiles whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from gaussian_fields import MEAN, large_draw
 from lacunar import basefield
 from lacunar.basefield import CoarseField, base_field
-from lacunar.interpolation import krige
+from lacunar.kriging import Covariance, krige, krige_with_drift
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
 
@@ -30,7 +33,7 @@ def test_cells_hold_the_mean_of_their_known_pixels():
 def test_a_constant_field_stays_constant_far_away():
     values, known = np.full((160, 160), 300.0), np.zeros((160, 160), bool)
     known[:, :16] = True
-    base, spread = far(values, known).at(Tile(40, 90, 64, 64))
+    base, spread, _ = far(values, known).at(Tile(40, 90, 64, 64))
     np.testing.assert_allclose(base, 300.0)
     assert base.shape == spread.shape == (64, 64)
 
@@ -38,7 +41,7 @@ def test_a_constant_field_stays_constant_far_away():
 def test_a_plane_is_met_at_pixel_centres_between_known_cells():
     rows, cols = np.mgrid[:128, :128]
     values, known = 300.0 + 0.1 * rows - 0.05 * cols, np.ones((128, 128), bool)
-    base, spread = far(values, known).at(Tile(32, 20, 64, 64))
+    base, spread, _ = far(values, known).at(Tile(32, 20, 64, 64))
     np.testing.assert_allclose(base, values[32:96, 20:84], atol=1e-9)
     np.testing.assert_allclose(spread**2, (0.1**2 + 0.05**2) * (16**2 - 1) / 12)  # variance of a plane in a cell
 
@@ -55,7 +58,7 @@ def test_the_origin_moves_the_array_on_the_raster():
 def test_the_window_grows_until_it_meets_known_cells():
     values, known = np.full((16, 2048), 290.0), np.zeros((16, 2048), bool)
     known[:, :256] = True  # sixteen cells, far from the tile
-    base, spread = far(values, known).at(Tile(0, 1900, 16, 64))
+    base, spread, _ = far(values, known).at(Tile(0, 1900, 16, 64))
     np.testing.assert_allclose(base, 290.0)
     assert (spread > 0).all()
 
@@ -71,15 +74,15 @@ def test_larger_cells_hold_the_mean_and_the_variance_of_smaller_ones():
 def test_far_away_the_cost_stays_and_the_answer_comes_from_larger_cells(monkeypatch):
     sizes = []
 
-    def spy(values, known, **options):
+    def spy(values, known, terms, **options):
         sizes.append(known.size)
-        return krige(values, known, **options)
+        return krige_with_drift(values, known, terms, **options)
 
-    monkeypatch.setattr(basefield, "krige", spy)
+    monkeypatch.setattr(basefield, "krige_with_drift", spy)
     rows, cols = np.mgrid[:256, :256]
     known = np.hypot(rows - 128, cols - 128) > 100  # a cloud of 3,200 pixels in diameter
     coarse = CoarseField(290.0 + 0.05 * cols, known, within=1.0, reduction=16, origin=(2016, 1000))
-    base, spread = coarse.at(Tile(0, 1000, 64, 64))
+    base, spread, _ = coarse.at(Tile(0, 1000, 64, 64))
     assert max(sizes) < 2000
     assert base.mean() == pytest.approx(290 + 0.05 * 2032 / 16, abs=0.5)
     assert (spread > coarse.at(Tile(0, 0, 64, 64))[1]).all()  # nearer to the rim
@@ -135,3 +138,136 @@ def test_fewer_than_sixteen_known_pixels_ask_the_coarse_level(count, coarse_tile
     field = base_field(values, known, ~known, warm, kriged=True)
     assert field.coarse_tiles == coarse_tiles
     assert (field.base[60, 60] > 315.0) == bool(coarse_tiles)
+
+
+# --- references ---
+
+SHAPE = (64, 256)
+FAR = (slice(None), slice(160, None))  # no pixel of it has a known one in its tile and margin
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """A field with detail below a cell and a pattern above it."""
+    return large_draw(Covariance(32.0, 2.0, 16.0, 1e-3), 256, 3)[:64]
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Scattered pixels on the left, one in ten of them unknown; the right is one gap."""
+    known = np.random.default_rng(0).random(SHAPE) < 0.9
+    known[:, 64:] = False
+    return known
+
+
+def based(truth, known, references, *, reduction=8, kriged=True):
+    """Base and spread with the coarse level of values and references made here."""
+    coarse, *others = (
+        CoarseField.of(values, shown, reduction)
+        for values, shown in ((truth, known), *((reference, np.isfinite(reference)) for reference in references))
+    )
+    stack = np.array(references).reshape(-1, *truth.shape)
+    values = np.where(known, truth, np.nan)
+    return base_field(values, known, ~known, coarse, kriged=kriged, references=stack, coarse_references=others)
+
+
+def test_a_reference_that_is_an_affine_copy_tells_the_truth_near_and_far(truth, known):
+    alone, helped = based(truth, known, []), based(truth, known, [500 - 2 * truth])
+    assert 0 < helped.coarse_tiles == alone.coarse_tiles < helped.tiles == alone.tiles
+    near = np.zeros(SHAPE, bool)
+    near[:, :96] = True
+    for region in (near & ~known, np.indices(SHAPE)[1] >= FAR[1].start):
+        errors = [np.sqrt(np.mean((field.base - truth)[region] ** 2)) for field in (helped, alone)]
+        spreads = [field.spread[region].mean() for field in (helped, alone)]
+        assert errors[0] < 0.05 * truth.std()
+        assert errors[0] < 0.15 * errors[1]
+        assert spreads[0] < 0.4 * spreads[1]
+        assert errors[0] < spreads[0]
+        assert np.corrcoef(helped.guide[region], truth[region])[0, 1] > 0.99
+    assert not alone.guide.any()
+
+
+def test_a_second_date_adds_what_the_first_does_not_tell(truth, known):
+    other = large_draw(Covariance(16.0, 2.0, 16.0, 1e-3), 256, 4)[:64] - MEAN
+    first, second = 280 + truth + other, 260 - other
+    one, two = (based(truth, known, references) for references in ([first], [first, second]))
+    errors = [np.sqrt(np.mean((field.base - truth)[FAR] ** 2)) for field in (two, one)]
+    assert errors[0] < 0.3 * errors[1]
+
+
+def test_the_units_of_a_reference_do_not_matter(truth, known):
+    reference = truth + 2 * np.random.default_rng(1).standard_normal(SHAPE)
+    kelvin, fahrenheit, flipped = (
+        based(truth, known, [values]) for values in (reference, 1.8 * (reference - 273.15) + 32, 1000 - 7 * reference)
+    )
+    for field in (fahrenheit, flipped):
+        np.testing.assert_allclose(field.base, kelvin.base, atol=1e-3)
+        np.testing.assert_allclose(field.spread, kelvin.spread, atol=1e-3)
+        np.testing.assert_allclose(field.guide, kelvin.guide, atol=1e-3)
+
+
+def test_a_reference_may_have_gaps_of_its_own(truth, known):
+    reference = 500 - 2 * truth
+    reference[10:40, 4:30] = reference[20:50, 200:230] = np.nan
+    whole, gappy = based(truth, known, [500 - 2 * truth]), based(truth, known, [reference])
+    for field in (gappy.base, gappy.spread, gappy.guide):
+        assert np.isfinite(field).all()
+    shown = np.isfinite(reference)
+    shown[:, :120] = False  # kriging tiles see the reference's gap from outside too
+    np.testing.assert_allclose(gappy.base[shown], whole.base[shown], atol=0.15 * truth.std())
+    # In it the base is smooth: there is no detail to be had.
+    inside = (slice(26, 44), slice(206, 224))
+    assert np.diff(gappy.guide[inside], axis=1).std() < 0.3 * np.diff(truth[inside], axis=1).std()
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf])
+def test_a_reference_that_shows_nothing_changes_nothing(truth, known, junk):
+    alone, dark = based(truth, known, []), based(truth, known, [np.full(SHAPE, junk), np.full(SHAPE, 300.0)])
+    for name in ("base", "spread", "guide"):
+        np.testing.assert_array_equal(getattr(dark, name), getattr(alone, name))
+
+
+def test_known_pixels_keep_their_value_beside_references(truth, known):
+    field = based(truth, known, [500 - 2 * truth])
+    np.testing.assert_array_equal(field.base[known], truth[known])
+    np.testing.assert_array_equal(field.spread[known], 0.0)
+    assert (field.spread[~known] > 0).all()
+
+
+def test_a_constant_field_stays_constant_beside_a_reference():
+    values, known, tile = np.full((160, 160), 287.3), np.zeros((160, 160), bool), Tile(40, 90, 64, 64)
+    known[:, :64] = True
+    reference = np.random.default_rng(0).normal(280, 4, (1, 160, 160))
+    base, spread, guide = far(values, known).at(
+        tile, [far(reference[0], np.isfinite(reference[0]))], reference[:, *tile.slices]
+    )
+    np.testing.assert_allclose(base, 287.3)
+    assert np.isfinite(spread).all()
+    np.testing.assert_allclose(guide, 0, atol=1e-9)
+
+
+def test_the_coarse_level_of_references_moves_with_the_array(truth, known):
+    """A part of a raster with the coarse level of the whole is what the whole has there."""
+    reference = 300 + truth + np.random.default_rng(2).standard_normal(SHAPE)
+    coarse, other = CoarseField.of(truth, known, 8), CoarseField.of(reference, np.isfinite(reference), 8)
+    inner, row, col = Tile(0, 40, 64, 64), 0, 150
+    whole = coarse.at(Tile(row, col + 40, 64, 64), [other], reference[None, :, col + 40 : col + 104])
+    moved = [replace(field, origin=(row, col)) for field in (coarse, other)]
+    part = moved[0].at(inner, moved[1:], reference[None, :, col + 40 : col + 104])
+    for mine, theirs in zip(part, whole, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_spread_within_a_cell_falls_by_what_the_references_explain(truth, known):
+    """Down to a tenth: that a pattern explains the known cells does not say that it explains what lies inside them."""
+    everything = np.ones(SHAPE, bool)
+    coarse, tile = CoarseField.of(truth, everything, 8), Tile(0, 100, 64, 64)
+    rough = truth + truth.std() * np.random.default_rng(3).standard_normal(SHAPE)
+    shares = []
+    for reference in (truth, rough):
+        other = CoarseField.of(reference, everything, 8)
+        _, spread, _ = coarse.at(tile, [other], reference[None, *tile.slices])
+        shares.append(spread.min() ** 2 / coarse.within)
+    assert shares[0] == pytest.approx(0.1, abs=0.02)
+    assert 0.1 < shares[1] < 1
+    assert coarse.at(tile)[1].min() ** 2 == pytest.approx(coarse.within)

@@ -19,6 +19,9 @@ from scipy import ndimage
 from commands import Ran, bands_of, contents, hole, write
 from lacunar import __version__, cli
 from lacunar.checkpoint import load_model, shipped_models
+from lacunar.cli.lst import DEFAULT_CLASSES
+from lacunar.cli.options import PresetOption, resolve_device
+from lacunar.errors import LacunarError
 from lacunar.filling import PRESETS
 from lacunar.gaps import LstOptions
 from lacunar.landsat import open_product
@@ -30,7 +33,7 @@ from lacunar.training import Progress, TrainingConfig
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "fill_raster.py"
 
-COMMANDS = ("lst", "fill", "demo", "simulate", "models", "convert", "train")
+COMMANDS = ("lst", "fill", "demo", "simulate", "models", "convert", "train", "evaluate")
 
 
 @pytest.fixture
@@ -99,9 +102,9 @@ def test_faults_of_the_machine_are_one_line_too(lacunar, monkeypatch):
 
 
 def test_the_defaults_are_those_of_the_library():
-    assert tuple(cli.DEFAULT_CLASSES.split(",")) == GAP_CLASSES == LstOptions().gap_classes
+    assert tuple(DEFAULT_CLASSES.split(",")) == GAP_CLASSES == LstOptions().gap_classes
     # the help text of --preset states what the presets cost
-    text = cli.PresetOption.__metadata__[0].help
+    text = PresetOption.__metadata__[0].help
     assert text == "fast (10 evaluations), balanced (25) or paper (RePaint, 2410)."
     assert {name: preset.evaluations for name, preset in PRESETS.items()} == {"fast": 10, "balanced": 25, "paper": 2410}
 
@@ -171,13 +174,13 @@ def test_fill_takes_a_gap_mask_and_a_picture_in_the_rasters_units(lacunar, tiny_
 def test_auto_takes_the_best_device_there_is(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert cli._device("auto") == cli._device("cpu") == "cpu"
+    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert cli._device("auto") == "mps"
+    assert resolve_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert cli._device("auto") == "cuda:0"
-    with pytest.raises(cli.LacunarError, match="no device 'cuda:7' here: choose one of auto, cpu, cuda:0, cuda:1, mps"):
-        cli._device("cuda:7")
+    assert resolve_device("auto") == "cuda:0"
+    with pytest.raises(LacunarError, match="no device 'cuda:7' here: choose one of auto, cpu, cuda:0, cuda:1, mps"):
+        resolve_device("cuda:7")
 
 
 # --- the other commands ---
@@ -252,7 +255,7 @@ def recipe(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     network = UNetConfig(
         sample_size=32,
-        in_channels=4,
+        in_channels=5,
         block_out_channels=(8, 16),
         layers_per_block=1,
         middle_attention=False,

@@ -15,10 +15,10 @@ COUNT, SIZE = 24, 16
 def examples() -> LstExamples:
     """Examples as `make_examples` gives them, with a gap that no symmetry keeps."""
     rng = np.random.default_rng(0)
-    z, base, spread = rng.standard_normal((3, COUNT, SIZE, SIZE))
+    z, base, spread, guide = rng.standard_normal((4, COUNT, SIZE, SIZE))
     gap = np.zeros((SIZE, SIZE), bool)
     gap[1:12, 2:6] = gap[1:4, 2:13] = True
-    return LstExamples(*(part.astype(np.float16) for part in (z * gap, base, (0.1 + np.abs(spread)) * gap)))
+    return LstExamples(*(part.astype(np.float16) for part in (z * gap, base, (0.1 + np.abs(spread)) * gap, guide)))
 
 
 def test_an_item_is_decided_by_seed_epoch_and_index(examples: LstExamples):
@@ -41,14 +41,15 @@ def test_an_item_without_variation_is_its_example(examples: LstExamples):
         item = dataset[7, index]
         assert {name: tuple(value.shape) for name, value in item.items()} == {
             "x_0": (1, SIZE, SIZE),
-            "condition": (2, SIZE, SIZE),
+            "condition": (3, SIZE, SIZE),
             "gap": (1, SIZE, SIZE),
             "weight": (1, SIZE, SIZE),
         }
         assert {value.dtype for value in item.values()} == {torch.float32}
-        z, base, spread = (part[index].astype(np.float32) for part in (examples.z, examples.base, examples.spread))
+        parts = (examples.z, examples.base, examples.spread, examples.guide)
+        z, base, spread, guide = (part[index].astype(np.float32) for part in parts)
         np.testing.assert_array_equal(item["x_0"][0], z)
-        np.testing.assert_array_equal(item["condition"], np.stack([base, spread]))
+        np.testing.assert_array_equal(item["condition"], np.stack([base, spread, guide]))
         np.testing.assert_array_equal(item["gap"][0], spread > 0)
         np.testing.assert_allclose(item["weight"][0], spread / spread.mean(), rtol=1e-6)
 
@@ -59,6 +60,7 @@ def test_an_unconditional_item_is_the_standardised_field_in_one_gap(examples: Ls
         item = dataset[0, index]
         assert not item["condition"][0].any()
         assert torch.all(item["condition"][1] == 1)
+        assert not item["condition"][2].any()  # other dates are not heard either
         assert torch.all(item["gap"] == 1)
         assert torch.all(item["weight"] == 1)
         assert abs(float(item["x_0"].mean())) < 1e-4
@@ -80,7 +82,7 @@ def test_variations_are_the_eight_symmetries_and_the_sign(examples: LstExamples)
     seen = set()
     for epoch in range(200):
         item = varied[epoch, 0]
-        assert torch.equal(item["gap"], (item["condition"][1:] > 0).float())
+        assert torch.equal(item["gap"], (item["condition"][1:2] > 0).float())
         matches = []
         for turn in range(8):
             for sign in (1, -1):
@@ -89,7 +91,7 @@ def test_variations_are_the_eight_symmetries_and_the_sign(examples: LstExamples)
                     for name, value in plain.items()
                 }
                 turned["x_0"] = turned["x_0"] * sign
-                turned["condition"] = turned["condition"] * torch.tensor([sign, 1.0])[:, None, None]
+                turned["condition"] = turned["condition"] * torch.tensor([sign, 1.0, sign])[:, None, None]
                 if all(torch.equal(turned[name], item[name]) for name in item):
                     matches.append((turn, sign))
         assert len(matches) == 1

@@ -8,10 +8,10 @@ import torch
 from scipy import ndimage
 
 from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_model
-from lacunar.basefield import CoarseField
+from lacunar.basefield import CoarseField, base_field
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, _noise, fill_array, preset_named
-from lacunar.interpolation import krige
+from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, _noise, fill_array, fill_from_base, preset_named
+from lacunar.kriging import krige
 from lacunar.masks import gap_pattern
 from lacunar.tiling import blend_weights, stitch, tiles_over
 
@@ -213,6 +213,52 @@ def test_the_cards_factor_scales_sigma_and_no_sample():
     plain, scaled = (run(values, gap, each, preset=PRESETS["fast"], samples=4) for each in (model, wider))
     np.testing.assert_array_equal(scaled.samples, plain.samples)
     np.testing.assert_allclose(scaled.sigma, 1.5 * plain.sigma, rtol=1e-5)
+
+
+def test_quantiles_are_those_of_a_normal_error_unless_the_card_knows_better():
+    samples = np.stack([np.full((1, 2), value, np.float32) for value in (298.0, 302.0)])
+    plain = Filled(samples, samples[0], np.array([[2.0, 0.0]], np.float32), 1, 0, 10)
+    sigma = plain.sigma[0]
+    assert (sigma[0] > 0, sigma[1]) == (True, 0)
+    for level, score in ((0.5, 0.0), (0.025, -1.959964), (0.9, 1.281552)):
+        np.testing.assert_allclose(plain.quantile(level)[0], 300 + sigma * score, rtol=1e-6)
+    card = {"0.9": 1.0, "0.025": -3.0, "0.5": 0.2}
+    wide = replace(plain, error_quantiles=card)
+    for level, score in card.items():
+        np.testing.assert_allclose(wide.quantile(float(level))[0], 300 + sigma * score, rtol=1e-6)
+    # Half-way between the normal quantiles of 0.5 and 0.9; and beyond the last ones, in their proportion.
+    np.testing.assert_allclose(wide.quantile(0.7391658)[0], 300 + sigma * 0.6, rtol=1e-6)
+    np.testing.assert_allclose(wide.quantile(0.001)[0], 300 + sigma * (-3.090232 * 3 / 1.959964), rtol=1e-6)
+    np.testing.assert_allclose(wide.quantile(0.999)[0], 300 + sigma * (3.090232 / 1.281552), rtol=1e-6)
+    levels = [wide.quantile(level)[0, 0] for level in np.linspace(0.001, 0.999, 60)]
+    assert levels == sorted(levels)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, 1.5, np.nan])
+def test_a_quantile_level_lies_between_0_and_1(level):
+    filled = Filled(np.zeros((2, 1, 1)), np.zeros((1, 1)), np.ones((1, 1)), 1, 0, 10)
+    with pytest.raises(LacunarError, match=r"quantile level .*: wanted a number between 0 and 1, such as 0.05"):
+        filled.quantile(level)
+
+
+def test_the_cards_quantiles_come_with_its_preset():
+    values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
+    table = {"0.05": -2.0, "0.95": 2.5}
+    known_better = replace(model, card=replace(model.card, error_quantiles={"fast": table}))
+    assert run(values, gap, known_better, preset=replace(FEW, name="fast")).error_quantiles == table
+    assert run(values, gap, known_better, preset=replace(FEW, name="balanced")).error_quantiles == {}
+
+
+def test_a_base_that_is_there_already_is_what_samples_start_from():
+    values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
+    whole = run(values, gap, model)
+    made = base_field(values, ~gap, gap, CoarseField.of(values, ~gap, 16), kriged=True)
+    options = {"preset": FEW, "samples": 2, "seed": 0}
+    again = fill_from_base(made, values, ~gap, gap, model, **options)
+    np.testing.assert_array_equal(again.samples, whole.samples)
+    warmer = fill_from_base(replace(made, base=made.base + 10 * gap), values, ~gap, gap, model, **options)
+    assert (warmer.samples - whole.samples)[:, gap].min() > 5
+    np.testing.assert_array_equal(warmer.samples[:, ~gap], whole.samples[:, ~gap])
 
 
 def test_the_sigma_of_one_sample_is_that_of_kriging():

@@ -10,7 +10,6 @@ from lacunar.errors import LacunarError
 from lacunar.metrics import (
     bias,
     coverage,
-    crps_ensemble,
     f1,
     iou,
     mae,
@@ -137,40 +136,7 @@ def test_ssim_of_equal_images_is_one_and_of_negatives_is_low(rng):
     assert ssim(256 - truth, truth, data_range=255.0) < -0.5
 
 
-# --- ensembles ---
-
-
-@pytest.mark.parametrize("fair", [True, False])
-def test_crps_equals_its_double_sum(rng, fair):
-    samples, truth = rng.normal(size=(7, 5, 6)), rng.normal(size=(5, 6))
-    pairs = np.abs(samples[:, None] - samples[None]).sum(axis=(0, 1)) / (2 * (7 * 6 if fair else 49))
-    wanted = np.mean(np.abs(samples - truth).mean(axis=0) - pairs)
-    assert crps_ensemble(samples, truth, fair=fair) == pytest.approx(wanted)
-
-
-def test_fair_crps_has_the_gaussian_closed_form_as_its_expectation(rng):
-    # E over x, y ~ N(0, 1): E|x - y| - E|x - x'| / 2 = 1 / sqrt(pi), whatever the number of samples
-    truth = rng.normal(size=100_000)
-    for count in (2, 5):
-        samples = rng.normal(size=(count, truth.size))
-        assert crps_ensemble(samples, truth) == pytest.approx(1 / math.sqrt(math.pi), abs=0.006)
-        # plain is too high by E|x - x'| / (2 K)
-        plain = (1 + 1 / count) / math.sqrt(math.pi)
-        assert crps_ensemble(samples, truth, fair=False) == pytest.approx(plain, abs=0.006)
-
-
-def test_crps_of_one_sample_is_its_absolute_error(rng):
-    sample, truth = rng.normal(size=(2, 30))
-    assert crps_ensemble(sample[np.newaxis], truth, fair=False) == pytest.approx(mae(sample, truth))
-
-
-def test_crps_over_a_region(rng):
-    samples, truth = rng.normal(size=(4, 50)), rng.normal(size=50)
-    region = rng.random(50) > 0.5
-    broken = np.where(region, samples, np.nan)
-    assert crps_ensemble(broken, truth, region=region) == pytest.approx(
-        crps_ensemble(samples[:, region], truth[region])
-    )
+# --- coverage ---
 
 
 def test_coverage_of_an_honest_gaussian(rng):
@@ -281,13 +247,7 @@ def test_ssim_refuses_what_it_cannot_compare():
         ssim(np.where(border, np.nan, image), image, data_range=1.0)
 
 
-def test_ensembles_refuse_what_they_cannot_score():
-    with pytest.raises(LacunarError, match="K >= 2"):
-        crps_ensemble(np.zeros((1, 4)), np.zeros(4))
-    with pytest.raises(LacunarError, match=r"samples \(3, 5\) for a truth of \(4,\)"):
-        crps_ensemble(np.zeros((3, 5)), np.zeros(4))
-    with pytest.raises(LacunarError, match="NaN"):
-        crps_ensemble(np.full((3, 4), np.nan), np.zeros(4))
+def test_coverage_refuses_what_it_cannot_score():
     with pytest.raises(LacunarError, match="got a sigma of -1"):
         coverage([0.0], [-1.0], [0.0])
     with pytest.raises(LacunarError, match="got shapes"):

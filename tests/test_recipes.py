@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from lacunar import recipes
-from lacunar.checkpoint import load_model
+from lacunar.basefield import BaseField
+from lacunar.card import Card
+from lacunar.checkpoint import load_model, save_model
 from lacunar.datasets import LstExamples
-from lacunar.errors import TrainingError
-from lacunar.networks.unet import UNetConfig
+from lacunar.errors import ModelError, TrainingError
+from lacunar.filling import PRESETS, fill_from_base
+from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.recipes import RECIPE_NAMES, RECIPES, LstRecipe, recipe_named, run_recipe
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule
@@ -20,7 +23,7 @@ from lacunar.training import TrainingConfig
 TINY = LstRecipe(
     network=UNetConfig(
         sample_size=16,
-        in_channels=4,
+        in_channels=5,
         block_out_channels=(8, 16),
         layers_per_block=1,
         middle_attention=False,
@@ -46,10 +49,13 @@ def tiny(monkeypatch: pytest.MonkeyPatch):
 def pack(tmp_path: Path) -> Path:
     """A pack as `pack_lst` writes it: row-wise differences of hundredths of a kelvin."""
     rng, arrays = np.random.default_rng(0), {}
-    for place in ("hill", "lake", "town", "sea"):
-        rows, cols = np.indices((40, 48))
-        kelvin = 295 + 5 * np.sin(rows / 6 + rng.uniform(0, 6)) + 4 * np.cos(cols / 8) + rng.normal(0, 0.5, rows.shape)
-        arrays[f"lst/{place}_2020"] = np.diff((kelvin * 100).astype(np.uint16), axis=1, prepend=np.uint16(0))
+    rows, cols = np.indices((40, 48))
+    for grid, place in enumerate(("hill", "lake", "town", "sea")):
+        waves = 5 * np.sin(rows / 6 + rng.uniform(0, 6)) + 4 * np.cos(cols / 8)
+        for year, kelvin in ((2020, 295 + waves), (2021, 280 - waves)):
+            counts = (100 * (kelvin + rng.normal(0, 0.5, rows.shape))).astype(np.uint16)
+            arrays[f"lst/{place}_{year}"] = np.diff(counts, axis=1, prepend=np.uint16(0))
+            arrays[f"at/{place}_{year}"] = np.array([grid, 0, 0], np.int32)
     np.savez_compressed(tmp_path / "pack.npz", **arrays)
     return tmp_path / "pack.npz"
 
@@ -119,10 +125,10 @@ def test_training_and_held_out_examples_come_from_their_places_and_seeds(pack: P
 
     def made(pack, weights, *, count, size, seed, workers, progress):
         asked.append((weights, count, size, seed, workers))
-        return LstExamples(*np.random.default_rng(0).random((3, count, size, size)).astype(np.float16))
+        return LstExamples(*np.random.default_rng(0).random((4, count, size, size)).astype(np.float16))
 
     monkeypatch.setattr(recipes, "make_examples", made)
-    monkeypatch.setattr(recipes, "_sigma_factor", lambda *_: 1.0)
+    monkeypatch.setattr(recipes, "_held_out_errors", lambda *_: np.linspace(-2, 2, 101))
     run_recipe("tiny", pack, tmp_path / "run", workers=3)
     assert asked[0] == ({"hill": 0.7, "lake": 0.3}, 12, 16, 3, 3)
     assert asked[1][:3] == ({"town": 1.0}, 5, 16)
@@ -146,6 +152,60 @@ def test_a_run_leaves_the_global_generator_alone_and_does_not_depend_on_it(pack:
     assert all(torch.equal(initial[0][name], initial[1][name]) for name in initial[0])
 
 
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A model of four channels, without the guide, that was made before."""
+    network = gap_network(4)
+    card = Card(summary="Older.", licence="none", command="lacunar train older", sha256="")
+    options = {"schedule": NoiseSchedule.cosine(100), "prediction": "v", "scaling": TileScaling()}
+    return save_model(tmp_path / "older", network, card=card, **options)
+
+
+def gap_network(in_channels: int, **changes) -> UNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        network = UNet(replace(TINY.network, in_channels=in_channels, **changes))
+        torch.nn.init.normal_(network.unet.conv_out.weight, std=0.05)
+    return network
+
+
+def test_a_recipe_may_start_from_another_model(pack: Path, tmp_path: Path, older: Path, monkeypatch):
+    begun = []
+
+    def watched(network, *args, **options):
+        begun.append({name: value.clone() for name, value in network.state_dict().items()})
+        return recipes_train(network, *args, **options)
+
+    recipes_train = recipes.train
+    monkeypatch.setattr(recipes, "train", watched)
+    path, _ = run_recipe("tiny", pack, tmp_path / "run", init_from=str(older))
+    source = load_model(older)
+    for name, value in source.network.state_dict().items():
+        if name == "unet.conv_in.weight":
+            assert torch.equal(begun[0][name][:, : value.shape[1]], value)
+            assert not begun[0][name][:, value.shape[1] :].any()
+        else:
+            assert torch.equal(begun[0][name], value)
+    card = load_model(path).card
+    assert card.command == "lacunar train tiny --data DATA --clouds CLOUDS --pack PACK --init-from older"
+    assert f"started from older (sha256 {source.card.sha256[:12]}; lacunar train older)" in card.notes
+    assert load_model(path).network.in_channels == 5
+    plain, _ = run_recipe("tiny", pack, tmp_path / "plain")
+    assert not any(note.startswith("started from") for note in load_model(plain).card.notes)
+    assert load_model(plain).card.sha256 != card.sha256
+
+
+def test_a_model_that_does_not_fit_is_refused(pack: Path, tmp_path: Path):
+    options = {"schedule": NoiseSchedule.cosine(100), "prediction": "v", "scaling": TileScaling()}
+    card = Card(summary="Other.", licence="none")
+    deeper = save_model(tmp_path / "deeper", gap_network(5, layers_per_block=2), card=card, **options)
+    with pytest.raises(ModelError, match=r"the two networks differ: .* start from a model of the same architecture"):
+        run_recipe("tiny", pack, tmp_path / "run", init_from=str(deeper))
+    with pytest.raises(ModelError, match="no-such-model"):
+        run_recipe("tiny", pack, tmp_path / "run", init_from="no-such-model")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
 def test_a_pack_without_the_recipe_s_places(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recipes, "RECIPES", {"tiny": replace(TINY, weights={"hill": 0.5, "moon": 0.5})})
     with pytest.raises(TrainingError, match="the pack has no raster of moon; it has hill, lake, sea, town"):
@@ -165,14 +225,14 @@ def test_shipped_recipes_hold_no_place_in_both_sets_and_never_the_test_place():
         assert "muenster" not in {*recipe.weights, *recipe.held_out_weights}
         assert sum(recipe.weights.values()) == pytest.approx(1)
         assert sum(recipe.held_out_weights.values()) == pytest.approx(1)
-        assert recipe.network.in_channels == 4  # state, base, spread, gap
+        assert recipe.network.in_channels == 5  # state, base, spread, gap, guide
         with pytest.raises(TypeError):
             recipe.weights["muenster"] = 1.0
 
 
 def test_shipped_recipes_find_their_places(shared: Path):
     """Their places are those of the training folder, and no other is left out by mistake of spelling."""
-    from lacunar.datasets import place_of
+    from lacunar.packing import place_of
 
     there = {place_of(file.stem) for file in (shared / "data/lst/train").glob("*.tif")}
     for recipe in RECIPES.values():
@@ -198,14 +258,25 @@ def test_examples_of_another_pack_are_refused(pack: Path, tmp_path: Path):
         run_recipe("tiny", tmp_path / "other.npz", tmp_path / "run")
 
 
-def test_sigma_is_calibrated_on_held_out_errors(pack: Path, tmp_path: Path):
-    path, _ = run_recipe("tiny", pack, tmp_path / "run")
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_path: Path, preset: str):
+    """With the base and the guide of the held-out examples, other dates and all."""
+    path, _ = run_recipe("tiny", pack, tmp_path / "run", steps=1)
     held_out = LstExamples.load(tmp_path / "run" / "held_out.npz")
-    model, preset = load_model(path), recipes.PRESETS["fast"]
-    inside = []
+    assert held_out.guide.any()
+    model, inside, below = load_model(path), [], {float(level): [] for level in recipes.QUANTILE_LEVELS}
     for index in range(len(held_out.z)):
-        z, base, spread = (part[index].astype(float) for part in (held_out.z, held_out.base, held_out.spread))
-        known, truth = spread == 0, base + spread * z
-        filled = recipes.fill_array(truth, known, ~known, model, preset=preset, samples=8, seed=index)
-        inside.append((np.abs(filled.mean - truth) <= filled.sigma)[~known])
+        parts = (held_out.z, held_out.base, held_out.spread, held_out.guide)
+        z, base, spread, guide = (part[index].astype(float) for part in parts)
+        gap, truth = spread > 0, base + spread * z
+        field, options = BaseField(base, spread, guide, 1, 0), {"preset": PRESETS[preset], "samples": 8, "seed": index}
+        filled = fill_from_base(field, np.where(gap, np.nan, truth), ~gap, gap, model, **options)
+        inside.append((np.abs(filled.mean - truth) <= filled.sigma)[gap])
+        for level, shares in below.items():
+            shares.append((truth <= filled.quantile(level))[gap])
     assert np.concatenate(inside).mean() == pytest.approx(0.6827, abs=0.01)
+    for level, shares in below.items():
+        assert np.concatenate(shares).mean() == pytest.approx(level, abs=0.01)
+    table = {float(level): value for level, value in model.card.error_quantiles[preset].items()}
+    assert sorted(table) == sorted(below)
+    assert [table[level] for level in sorted(table)] == sorted(table.values())

@@ -50,10 +50,12 @@ def reader(values, gap, nodata=None):
     return read
 
 
-def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, callback=None):
+def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, references=None, callback=None):
     """Value, source and sigma of the whole raster, and its blocks."""
-    coarse = survey(read, shape).coarse
-    blocks = list(fill_blocks(read, shape, coarse, model, preset=preset, samples=samples, seed=seed, callback=callback))
+    found = survey(read, shape, references)
+    how = {"preset": preset, "samples": samples, "seed": seed, "callback": callback, "references": references}
+    how["coarse_references"] = [part.coarse for part in found.references]
+    blocks = list(fill_blocks(read, shape, found.coarse, model, **how))
     out = np.full((3, *shape), -1.0, np.float32)
     for block in blocks:
         assert (out[0][block.window.slices] == -1).all()
@@ -90,6 +92,26 @@ def test_blocks_agree_within_a_small_tolerance_with_any_network():
     # Tiles beyond the halo are not denoised with the block: what reaches the core from there passes through two others.
     assert difference.max() < 0.03 * sigma
     assert difference.mean() < 0.001 * sigma
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize("rows", [slice(20, 44), slice(None)], ids=["long", "wider than a tile"])
+def test_blocks_with_references_agree_and_follow_them(rows):
+    values, gap = field() + np.linspace(0, 20, SHAPE[1], dtype=np.float32), np.zeros(SHAPE, bool)
+    gap[rows, 60:350] = True
+    noise = np.random.default_rng(5).standard_normal((2, *SHAPE)).astype(np.float32)
+    others = np.stack([0.7 * values + 80.0, 50.0 - values]) + 0.05 * noise
+    others[0, :, 100:120], others[1, :9] = np.nan, np.nan
+    model = gap_model(GaussianResidual(variance=0.6))
+    told = {"references": lambda window: others[:, *window.slices]}
+    parts, blocks = stream(reader(values, gap), SHAPE, model, **told)
+    without, _ = stream(reader(values, gap), SHAPE, model)
+    streaming.BLOCK = 480
+    whole, _ = stream(reader(values, gap), SHAPE, model, **told)
+    assert len(blocks) == 5
+    np.testing.assert_allclose(parts, whole, atol=1e-4)
+    error, error_without = (np.sqrt(np.mean((out[0] - values)[gap] ** 2)) for out in (parts, without))
+    assert error < 0.3 * error_without
 
 
 @pytest.mark.usefixtures("_small_blocks")
@@ -208,6 +230,35 @@ def test_the_survey_counts_every_kind_and_averages_strip_by_strip():
     np.testing.assert_allclose(found.coarse.values, whole.values)
     assert found.coarse.reduction == 16
     assert found.coarse.within == pytest.approx(whole.within, rel=0.1)  # averaged over cells, not pixels
+
+
+def test_the_survey_of_references_counts_and_averages_each_alike():
+    shape = (100, 50)
+    values, gap, nodata = field(shape), np.zeros(shape, bool), np.zeros(shape, bool)
+    gap[10:30, 5:40], nodata[:, 45:] = True, True
+    others = np.stack([values + 5.0, -values, np.full(shape, np.nan, np.float32)])
+    others[0, :20], others[1, :, :45] = np.nan, np.nan
+    read = reader(values, gap, nodata)
+    streaming.BLOCK, block = 32, streaming.BLOCK
+    try:
+        found = survey(read, shape, lambda window: others[:, *window.slices])
+    finally:
+        streaming.BLOCK = block
+    assert found.coarse.values.shape == (7, 4)
+    assert [part.measured for part in found.references] == [80 * 50, 100 * 5, 0]
+    assert [part.common for part in found.references] == [80 * 45 - 350, 0, 0]
+    assert [part.share for part in found.references] == [0.8, 0.1, 0.0]
+    assert [part.gap_share for part in found.references] == [0.5, 0.0, 0.0]
+    for part, other in zip(found.references, others, strict=True):
+        whole = CoarseField.of(other, np.isfinite(other), 16)
+        both = CoarseField.of(other, np.isfinite(other) & ~gap & ~nodata, 16)  # of the pixels that the raster measures
+        np.testing.assert_array_equal(part.coarse.known, whole.known)
+        np.testing.assert_allclose(part.coarse.values, np.where(both.known, both.values, whole.values))
+        assert part.coarse.within == pytest.approx(whole.within)
+    assert survey(read, shape).references == ()
+    assert (
+        survey(reader(values, gap & False), shape, lambda window: others[:, *window.slices]).references[0] is not None
+    )
 
 
 def test_the_coarse_level_of_a_large_raster_has_no_more_cells_than_that_of_a_small_one():

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from lacunar import training
@@ -110,6 +111,21 @@ def test_training_depends_on_its_seed_alone(tmp_path: Path):
     _, other, _ = run(tmp_path / "c", TrainingConfig(steps=4, batch_size=4, seed=1))
     assert same(first.weights, again.weights)
     assert not same(first.weights, other.weights)
+
+
+def test_bfloat16_learns_as_float32_does(tmp_path: Path, request: pytest.FixtureRequest):
+    request.addfinalizer(AcceleratorState._reset_state)  # accelerate keeps one precision for the whole process
+    config = {"steps": 50, "batch_size": 8, "learning_rate": 5e-3, "ema_decay": 0.9, "validate_every": 50}
+    runs = []
+    for name, precision in (("plain", "no"), ("half", "bf16"), ("again", "bf16")):
+        AcceleratorState._reset_state()
+        runs.append(run(tmp_path / name, TrainingConfig(**config, mixed_precision=precision)))
+    (_, exact, plain), (network, mixed, half), (_, again, _) = runs
+    assert same(mixed.weights, again.weights)
+    assert not same(mixed.weights, exact.weights)
+    assert all(value.dtype == torch.float32 for value in network.state_dict().values())
+    assert half.train[0][1] == pytest.approx(plain.train[0][1], rel=0.02)
+    assert half.held_out[0][1] == pytest.approx(plain.held_out[0][1], rel=0.1)
 
 
 def test_every_epoch_takes_every_example_once_in_its_own_order(tmp_path: Path):
@@ -310,7 +326,7 @@ def test_a_loss_that_is_not_finite_stops_and_spoils_no_checkpoint(tmp_path: Path
 
 
 def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "Accelerator", lambda: SimpleNamespace(num_processes=3, process_index=0))
+    monkeypatch.setattr(training, "Accelerator", lambda **_: SimpleNamespace(num_processes=3, process_index=0))
     with pytest.raises(TrainingError, match="a batch of 4 cannot be shared by 3 processes"):
         run(tmp_path)
 

@@ -63,3 +63,10 @@ def test_moving_average_by_hand():
 def test_settings_out_of_range(name: str, value: float, wanted: str):
     with pytest.raises(TrainingError, match=rf"training: .*{name}.*{wanted}"):
         TrainingConfig(**{"steps": 10, name: value})
+
+
+@pytest.mark.parametrize("value", ["fp16", "yes", "", None, True])
+def test_another_precision_is_refused(value: object):
+    with pytest.raises(TrainingError, match=rf"training: mixed_precision is {value!r}, wanted no or bf16"):
+        TrainingConfig(steps=10, mixed_precision=value)
+    assert TrainingConfig(steps=10).mixed_precision == "no"

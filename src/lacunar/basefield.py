@@ -1,9 +1,10 @@
 """Where the diffusion starts: base and spread of every pixel, by kriging, or by a coarser level far from measurements.
 
 Kriging is done on small overlapping tiles, each with its own covariance, and blended; so its cost is linear in the
-gap's area, and neither base nor spread jumps at a tile's border.
+gap's area, and neither base nor spread jumps at a tile's border. Other dates and static rasters enter as drift.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lacunar.interpolation import fit_covariance, krige
+from lacunar.drift import drift_terms
+from lacunar.kriging import krige_with_drift
 from lacunar.scaling import tile_statistics
 from lacunar.tiling import Tile, blend_weights, stitch, tiles_over, tiles_touching
 
@@ -19,6 +21,7 @@ TILE = 64  # side of a kriging tile
 TILE_OVERLAP = 32  # pixels that neighbouring kriging tiles share
 MARGIN = 32  # pixels around a tile whose known values enter its kriging
 CELL_MARGINS = (4, 8, 16)  # cells of the coarser level around a tile: more would make kriging's cost explode
+LEAST_WITHIN = 0.1  # share of the variance inside cells that references are never believed to explain
 MIN_KNOWN = 16  # fewer known pixels in a tile and its margin: its base comes from the coarser level
 
 BoolArray = NDArray[np.bool_]
@@ -66,8 +69,13 @@ class CoarseField:
         double = CoarseField.of(self.values, self.known, 2)
         return replace(double, within=self.within + double.within, reduction=2 * self.reduction, origin=self.origin)
 
-    def at(self, tile: Tile) -> tuple[FloatArray, FloatArray]:
-        """Base and spread of a tile: cells kriged in a window that grows, then larger cells, until enough are known."""
+    def at(
+        self, tile: Tile, references: Sequence["CoarseField"] = (), shown: NDArray[np.floating] | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Base, spread and guide of a tile: cells kriged in a growing window, or larger cells, until enough are known.
+
+        ``references`` are other dates on the same cells, ``shown`` (K, height, width) what they show of the tile.
+        """
         row, col = tile.row + self.origin[0], tile.col + self.origin[1]
         top, left = row // self.reduction, col // self.reduction
         bottom = -(-(row + tile.height) // self.reduction)
@@ -78,13 +86,36 @@ class CoarseField:
             if known.sum() >= min(MIN_KNOWN, self.known.sum()):
                 break
         else:
-            return self.coarser.at(tile)
-        mean, std = krige(self.values[window], known)
+            return self.coarser.at(tile, [reference.coarser for reference in references], shown)
         rows = (np.arange(row, row + tile.height) + 0.5) / self.reduction - 0.5 - window[0].start
         cols = (np.arange(col, col + tile.width) + 0.5) / self.reduction - 0.5 - window[1].start
         grid = np.meshgrid(rows, cols, indexing="ij")
-        base, variance = (ndimage.map_coordinates(a, grid, order=1, mode="nearest") for a in (mean, std**2))
-        return base, np.sqrt(variance + self.within)
+
+        def on_pixels(cells: FloatArray) -> FloatArray:
+            return np.asarray(ndimage.map_coordinates(cells, grid, order=1, mode="nearest"))
+
+        terms, details = [np.zeros((0, *known.shape))], [np.zeros((0, *tile.shape))]
+        for number, reference in enumerate(references):
+            values, there = reference.values[window], reference.known[window]
+            if (there & known).sum() < MIN_KNOWN or np.ptp(values[there]) == 0 or shown is None:
+                continue
+            mean, std = values[there].mean(), values[there].std()
+            terms.append(np.where(there, (values - mean) / std, 0.0)[None])
+            detail = (shown[number] - mean) / std
+            details.append(np.where(np.isfinite(detail), detail, on_pixels(terms[-1][0]))[None])
+        stack = np.concatenate(terms)
+        kriged = krige_with_drift(self.values[window], known, stack)
+        drift = np.tensordot(kriged.coefficients, stack, axes=1)
+        guide = np.tensordot(kriged.coefficients, np.concatenate(details), axes=1)
+        within = self.within * _unexplained(self.values[window][known], drift[known])
+        return on_pixels(kriged.mean - drift) + guide, np.sqrt(on_pixels(kriged.std**2) + within), guide
+
+
+def _unexplained(values: FloatArray, drift: FloatArray) -> float:
+    """Share of the variance that a drift leaves, from `LEAST_WITHIN` to 1."""
+    if not drift.any() or np.ptp(values) == 0:
+        return 1.0
+    return float(np.clip((values - drift).var() / values.var(), LEAST_WITHIN, 1.0))
 
 
 @dataclass(frozen=True)
@@ -96,18 +127,28 @@ class BaseField:
     base, spread
         (H, W); kriged value and standard deviation, or local mean and standard deviation of the known pixels. 0 and 0
         where no tile with a gap lies.
+    guide
+        (H, W) what the references say, as an anomaly; 0 without any.
     tiles, coarse_tiles
         Kriging tiles, and those of them that had too few known pixels around them.
     """
 
     base: FloatArray
     spread: FloatArray
+    guide: FloatArray
     tiles: int
     coarse_tiles: int
 
 
 def base_field(
-    values: NDArray[np.floating], known: BoolArray, gap: BoolArray, coarse: CoarseField, *, kriged: bool
+    values: NDArray[np.floating],
+    known: BoolArray,
+    gap: BoolArray,
+    coarse: CoarseField,
+    *,
+    kriged: bool,
+    references: NDArray[np.floating] | None = None,
+    coarse_references: Sequence[CoarseField] = (),
 ) -> BaseField:
     """Base and spread of an array around its gap.
 
@@ -120,29 +161,34 @@ def base_field(
     kriged
         True: kriging and its standard deviation; known pixels keep their value, with spread 0. False: mean and standard
         deviation of the known pixels around, smoothly varying, everywhere.
+    references, coarse_references
+        (K, H, W) other dates and static rasters, NaN where unknown, and the coarser level of each: the drift.
     """
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), gap)
     if not tiles:
-        return BaseField(np.where(known, values, 0.0), np.zeros(shape), 0, 0)
+        return BaseField(np.where(known, values, 0.0), np.zeros(shape), np.zeros(shape), 0, 0)
+    if references is None:
+        references = np.zeros((0, *shape))
     patches, coarse_tiles = [], 0
     for tile in tiles:
         window = _grown(tile, shape)
         near_values, near_known = values[window.slices], known[window.slices]
         if near_known.sum() < MIN_KNOWN:
-            base, spread = coarse.at(tile)
+            patch = coarse.at(tile, coarse_references, references[:, *tile.slices])
             coarse_tiles += 1
         elif kriged:
-            base, spread = _kriged(near_values, near_known, tile, window)
+            patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
         else:
             mean, std = tile_statistics(near_values, near_known)
-            base, spread = np.full(tile.shape, mean), np.full(tile.shape, std)
-        patches.append(np.stack([base, spread**2]))
+            patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
+        patches.append(np.stack([patch[0], patch[1] ** 2, patch[2]]))
     blended = stitch(np.stack(patches), tiles, shape=shape, weights=blend_weights(TILE, overlap=TILE_OVERLAP))
-    base, spread = np.nan_to_num(blended[0]), np.sqrt(np.nan_to_num(blended[1]))
+    base, variance, guide = np.nan_to_num(blended)
+    spread = np.sqrt(variance)
     if kriged:
         base, spread = np.where(known, values, base), np.where(known, 0.0, spread)
-    return BaseField(base, spread, len(tiles), coarse_tiles)
+    return BaseField(base, spread, guide, len(tiles), coarse_tiles)
 
 
 def _grown(tile: Tile, shape: tuple[int, int]) -> Tile:
@@ -154,12 +200,17 @@ def _grown(tile: Tile, shape: tuple[int, int]) -> Tile:
 
 
 def _kriged(
-    near_values: NDArray[np.floating], near_known: BoolArray, tile: Tile, window: Tile
-) -> tuple[FloatArray, FloatArray]:
-    """Kriging of the unknown pixels of a tile from the known ones of the window around it."""
+    near_values: NDArray[np.floating],
+    near_known: BoolArray,
+    near_references: NDArray[np.floating],
+    tile: Tile,
+    window: Tile,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Kriging of the unknown pixels of a tile from the known ones of the window around it, and the drift in it."""
     inner = Tile(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
     targets = np.zeros(window.shape, dtype=bool)
     targets[inner.slices] = True
-    covariance = fit_covariance(near_values, near_known)
-    mean, std = krige(near_values, near_known, covariance=covariance, targets=targets)
-    return mean[inner.slices], std[inner.slices]
+    terms = drift_terms(near_references, near_known)
+    kriged = krige_with_drift(near_values, near_known, terms, targets=targets)
+    guide = np.tensordot(kriged.coefficients, terms, axes=1)
+    return kriged.mean[inner.slices], kriged.std[inner.slices], guide[inner.slices]

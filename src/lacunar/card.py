@@ -31,6 +31,9 @@ class Card:
     sigma_factor : mapping
         What the standard deviation of this model's samples is multiplied by, for each preset that was calibrated on
         held-out places; above 0.
+    error_quantiles
+        For each such preset: level (as text, such as "0.025") -> quantile of the held-out errors in units of the
+        calibrated standard deviation; they rise with the level.
     notes : tuple of str
         Limits, and whatever a user has to know.
     sha256 : str
@@ -51,6 +54,7 @@ class Card:
     seeds: tuple[int, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     sigma_factor: Mapping[str, float] = field(default_factory=dict)
+    error_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sha256: str = ""
 
@@ -68,6 +72,9 @@ class Card:
         fits = all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in factors)
         _require(fits, "sigma_factor", self.sigma_factor, "numbers above 0 by preset")
         _require(isinstance(self.scores, Mapping), "scores", self.scores, "a mapping")
+        tables = self.error_quantiles.values() if isinstance(self.error_quantiles, Mapping) else [None]
+        fits = all(isinstance(table, Mapping) and _rises(table) for table in tables)
+        _require(fits, "error_quantiles", self.error_quantiles, "for each preset numbers that rise with the level")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Card":
@@ -114,3 +121,14 @@ def _require(fits: bool, name: str, value: object, wanted: str) -> None:
     """Refuse a card's value of another type."""
     if not fits:
         raise ModelError(f"model card: {name} is {value!r}, wanted {wanted}")
+
+
+def _rises(table: Mapping[Any, Any]) -> bool:
+    """Tell whether it maps levels in (0, 1), as text, to finite numbers that do not fall."""
+    try:
+        pairs = sorted((float(level), float(value)) for level, value in table.items())
+    except (TypeError, ValueError):
+        return False
+    values = [value for _, value in pairs]
+    inside = all(0 < level < 1 for level, _ in pairs) and all(math.isfinite(value) for value in values)
+    return bool(pairs) and inside and values == sorted(values)

@@ -3,7 +3,7 @@
 The state of the diffusion is the residual over a base in units of a spread, ``x = base + spread * z``:
 
 - conditional (presets ``fast``, ``balanced``): base and spread are the kriged value and its standard deviation, the
-  network sees both and the gap, and DDIM carries pure noise to z in a few evaluations;
+  network sees both, the gap and what other dates say, and DDIM carries pure noise to z in a few evaluations;
 - RePaint (preset ``paper``): base and spread are the mean and standard deviation of the known pixels, the network is
   told that everything is gap (it then is an unconditional prior), and Algorithm 1 of RePaint holds it to what is known.
 
@@ -11,7 +11,7 @@ Overlapping tiles are denoised together: their predictions are averaged at every
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -19,25 +19,23 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 from torch import Tensor
 
-from lacunar.basefield import MIN_KNOWN, TILE, BaseField, CoarseField, base_field
+from lacunar.basefield import TILE, BaseField, CoarseField, base_field
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
-from lacunar.networks.conditioning import network_input
 from lacunar.repaint import jump_timetable, repaint_sample
 from lacunar.sampling import ddim_sample
-from lacunar.scaling import tile_statistics
-from lacunar.tiling import Tile, blend_weights, tiles_over, tiles_touching
+from lacunar.tiled import TiledDenoiser, overlap_of
+from lacunar.tiling import Tile, tiles_over, tiles_touching
 
 PresetName = Literal["fast", "balanced", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
-OVERLAP = 16  # pixels that neighbouring tiles share; a quarter of smaller tiles
 NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have their own noise
 POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
-BATCH = 32  # tiles and samples in one call of the network
+CHANNELS = (4, 5)  # of a network without and with the guide that references give
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -93,8 +91,9 @@ class Filled:
         Network evaluations for each sample of each tile.
     paired
         Samples come in pairs from opposite noise.
-    sigma_factor
-        Calibration of the model for this preset, from its card.
+    sigma_factor, error_quantiles
+        Calibration of the model for this preset, from its card: what the samples' deviation is multiplied by, and level
+        -> quantile of the errors in units of that; normal quantiles where the card has none.
     """
 
     samples: NDArray[np.float32]
@@ -105,6 +104,25 @@ class Filled:
     evaluations: int
     paired: bool = True
     sigma_factor: float = 1.0
+    error_quantiles: Mapping[str, float] = field(default_factory=dict)
+
+    def quantile(self, level: float) -> NDArray[np.float32]:
+        """Value (H, W) that the truth stays below with probability ``level``, by the errors on held-out places.
+
+        Between the levels of the card it is interpolated as the normal quantiles lie; measured pixels keep their value.
+        A level outside (0, 1) is a ``LacunarError``.
+        """
+        if not 0 < level < 1:
+            raise LacunarError(f"quantile level {level:g}: wanted a number between 0 and 1, such as 0.05")
+        score = float(special.ndtri(level))
+        if self.error_quantiles:
+            table = sorted((float(special.ndtri(float(key))), value) for key, value in self.error_quantiles.items())
+            normal, found = np.array(table).T
+            inner = float(np.interp(score, normal, found))
+            beyond = score - float(np.clip(score, normal[0], normal[-1]))
+            end = found[0] / normal[0] if beyond < 0 else found[-1] / normal[-1]
+            score = inner + beyond * float(end)
+        return np.asarray(self.mean + self.sigma * score, dtype=np.float32)
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -142,6 +160,8 @@ def fill_array(
     seed: int,
     origin: tuple[int, int] = (0, 0),
     coarse: CoarseField | None = None,
+    references: NDArray[np.floating] | None = None,
+    coarse_references: Sequence[CoarseField] = (),
     callback: Callable[[int, int], None] | None = None,
 ) -> Filled:
     """Draw samples of the gap of one array that fits in memory.
@@ -153,13 +173,18 @@ def fill_array(
     known, gap
         (H, W); measured, and to be filled. Pixels that are neither stay out: they are not filled.
     model
-        A model of four input channels (state, base, spread, gap); its device is where the work is done.
+        A model of five input channels (state, base, spread, gap, guide), or four without the guide; its device is where
+        the work is done.
     preset, samples, seed
         How samples are drawn, how many, and the seed. Noise belongs to a pixel of the absolute grid.
     origin
         Row and column of the array's first pixel on the absolute grid.
     coarse
         Block means around the array, for tiles without known pixels; made from the array itself where none is given.
+    references
+        (K, H, W) other dates of the place or static rasters in any units, NaN where unknown.
+    coarse_references
+        Block means of each, on the cells of ``coarse``; made from the array itself where ``coarse`` is not given.
     callback
         Called with (evaluations done, all) of this array.
 
@@ -170,56 +195,125 @@ def fill_array(
     Raises
     ------
     LacunarError
-        No known pixel, shapes that differ, or fewer than one sample.
+        No known pixel, shapes that differ, fewer than one sample, or references with RePaint, whose prior knows none.
     ModelError
         A model of other channels.
     """
-    if not (values.shape == known.shape == gap.shape) or samples < 1 or seed < 0:
-        raise LacunarError(
-            f"got shapes {values.shape}, {known.shape}, {gap.shape}, {samples} samples and seed {seed}; wanted one "
-            "shape, 1 sample or more and a seed from 0"
-        )
-    if (model.network.in_channels, model.network.out_channels) != (4, 1):
-        raise ModelError(
-            f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
-            "wanted 4 (state, base, spread, gap) and 1: choose an LST model"
-        )
+    _check_fill(values, known, gap, references, model, preset, samples, seed)
     shape, side = values.shape, model.network.config.sample_size
     pads = [(0, max(0, max(TILE, side) - length)) for length in shape]
     values, known, gap = np.pad(values, pads), np.pad(known, pads), np.pad(gap, pads)
-    coarse = coarse or CoarseField.of(values, known, TILE // 4)
+    if references is not None:
+        references = np.pad(references.astype(np.float64), [(0, 0), *pads], constant_values=np.nan)
+    if coarse is None:
+        coarse = CoarseField.of(values, known, TILE // 4)
+        others = references if references is not None else ()
+        coarse_references = [CoarseField.of(other, np.isfinite(other), TILE // 4) for other in others]
     if not coarse.known.any():
         raise LacunarError("every pixel is a gap: at least one measured pixel is wanted to start from")
-    extent = (gap.shape[0], gap.shape[1])
-    tiles = tiles_touching(tiles_over(extent, tile=side, overlap=_overlap(side)), gap)
     # The network sees whole tiles: what is unknown in them needs a base too, be it gap or outside the footprint.
-    seen = np.zeros(extent, dtype=bool)
-    for tile in tiles:
+    seen = np.zeros(gap.shape, dtype=bool)
+    for tile in _tiles(gap, side):
         seen[tile.slices] = True
     conditional = preset.jump_length is None
-    field = base_field(values, known, seen & ~known if conditional else seen, coarse, kriged=conditional)
+    field = base_field(
+        values,
+        known,
+        seen & ~known if conditional else seen,
+        coarse,
+        kriged=conditional,
+        references=references,
+        coarse_references=coarse_references,
+    )
+    filled = fill_from_base(
+        field, values, known, gap, model, preset=preset, samples=samples, seed=seed, origin=origin, callback=callback
+    )
+    cut = (slice(0, shape[0]), slice(0, shape[1]))
+    return replace(filled, samples=filled.samples[:, *cut], base=filled.base[cut], spread=filled.spread[cut])
+
+
+def fill_from_base(
+    field: BaseField,
+    values: NDArray[np.floating],
+    known: BoolArray,
+    gap: BoolArray,
+    model: Model,
+    *,
+    preset: Preset,
+    samples: int,
+    seed: int,
+    origin: tuple[int, int] = (0, 0),
+    callback: Callable[[int, int], None] | None = None,
+) -> Filled:
+    """Draw samples of the gap of one array, at least one tile in size, whose base and spread are there already.
+
+    Parameters
+    ----------
+    field
+        Base, spread and guide of the unknown pixels.
+    values, known, gap, model, preset, samples, seed, origin, callback
+        As in `fill_array`.
+    """
+    tiles = _tiles(gap, model.network.config.sample_size)
+    conditional = preset.jump_length is None
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
     if tiles:
-        denoiser = _TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
+        denoiser = TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
         noise = _noise(values.shape, origin, samples, seed)
         words = np.random.SeedSequence((seed, *origin)).generate_state(1)
         z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
         drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
-    cut = (slice(0, shape[0]), slice(0, shape[1]))
     return Filled(
-        samples=drawn[:, *cut].astype(np.float32),
-        base=field.base[cut].astype(np.float32),
-        spread=np.where(known, 0.0, field.spread)[cut].astype(np.float32),
+        samples=drawn.astype(np.float32),
+        base=field.base.astype(np.float32),
+        spread=np.where(known, 0.0, field.spread).astype(np.float32),
         tiles=len(tiles),
         coarse_tiles=field.coarse_tiles,
         evaluations=preset.evaluations if tiles else 0,
         paired=conditional and samples % 2 == 0,
         sigma_factor=model.card.sigma_factor.get(preset.name, 1.0),
+        error_quantiles=model.card.error_quantiles.get(preset.name, {}),
     )
 
 
+def _tiles(gap: BoolArray, side: int) -> Sequence[Tile]:
+    """Tiles of the network that touch the gap."""
+    return tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
+
+
+def _check_fill(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    gap: BoolArray,
+    references: NDArray[np.floating] | None,
+    model: Model,
+    preset: Preset,
+    samples: int,
+    seed: int,
+) -> None:
+    """Refuse what cannot be filled."""
+    if not (values.shape == known.shape == gap.shape) or samples < 1 or seed < 0:
+        raise LacunarError(
+            f"got shapes {values.shape}, {known.shape}, {gap.shape}, {samples} samples and seed {seed}; wanted one "
+            "shape, 1 sample or more and a seed from 0"
+        )
+    if references is not None and references.shape[1:] != values.shape:
+        raise LacunarError(
+            f"references have shape {references.shape}, wanted (K, {values.shape[0]}, {values.shape[1]})"
+        )
+    if references is not None and len(references) and preset.jump_length is not None:
+        raise LacunarError(
+            f"preset {preset.name or 'with jumps'} is RePaint, whose prior knows no references: choose fast or balanced"
+        )
+    if model.network.in_channels not in CHANNELS or model.network.out_channels != 1:
+        raise ModelError(
+            f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
+            f"wanted {CHANNELS[0]} (state, base, spread, gap) or {CHANNELS[1]} (and guide), and 1: choose an LST model"
+        )
+
+
 def _sample(
-    denoiser: "_TiledDenoiser",
+    denoiser: "TiledDenoiser",
     values: NDArray[np.floating],
     known: BoolArray,
     field: BaseField,
@@ -278,65 +372,3 @@ def _noise(shape: Sequence[int], origin: tuple[int, int], samples: int, seed: in
                 :, :, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left
             ]
     return torch.cat([noise, -noise])[:samples] if samples > 1 else noise
-
-
-class _TiledDenoiser:
-    """A ``Denoiser`` of a whole array: the network on every tile, the predictions averaged where tiles overlap."""
-
-    def __init__(
-        self,
-        model: Model,
-        values: NDArray[np.floating],
-        known: BoolArray,
-        tiles: Sequence[Tile],
-        field: BaseField,
-        *,
-        conditional: bool,
-    ) -> None:
-        self.network, self.tiles = model.network, tiles
-        device = next(model.network.parameters()).device
-        weight = blend_weights(tiles[0].shape, overlap=_overlap(tiles[0].height))
-        self.weight = torch.from_numpy(weight).float().to(device)
-        self.norm = torch.zeros(known.shape, device=device)
-        conditions, gaps = [], []
-        for tile in self.tiles:
-            self.norm[tile.slices] += self.weight
-            unknown, base, spread = (~known)[tile.slices], field.base[tile.slices], field.spread[tile.slices]
-            if conditional:
-                mean, scale = _tile_scale(values[tile.slices], ~unknown, base, spread)
-                conditions.append(np.stack([(base - mean) / scale, spread / scale]))
-                gaps.append(unknown[None])
-            else:
-                conditions.append(np.stack([np.zeros(tile.shape), np.ones(tile.shape)]))
-                gaps.append(np.ones((1, *tile.shape), dtype=bool))
-        self.condition = torch.from_numpy(np.stack(conditions)).float().to(device)
-        self.gap = torch.from_numpy(np.stack(gaps)).float().to(device)
-        self.norm.clamp_(min=torch.finfo(torch.float32).tiny)
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Predict for x_t (K, 1, H, W) at the times t (K,)."""
-        total, count = torch.zeros_like(x_t), len(x_t)
-        per_call = max(1, BATCH // count)
-        for first in range(0, len(self.tiles), per_call):
-            tiles = self.tiles[first : first + per_call]
-            patches = torch.cat([x_t[:, :, *tile.slices] for tile in tiles])
-            condition = self.condition[first : first + per_call].repeat_interleave(count, dim=0)
-            gap = self.gap[first : first + per_call].repeat_interleave(count, dim=0)
-            output = self.network(network_input(patches, condition, gap), t.repeat(len(tiles)))
-            for tile, prediction in zip(tiles, output.split(count), strict=True):
-                total[:, :, *tile.slices] += self.weight * prediction
-        return total / self.norm
-
-
-def _overlap(side: int) -> int:
-    """Pixels that neighbouring tiles of this side share."""
-    return min(OVERLAP, side // 4)
-
-
-def _tile_scale(
-    values: NDArray[np.floating], known: BoolArray, base: FloatArray, spread: FloatArray
-) -> tuple[float, float]:
-    """Mean and standard deviation of a tile's known pixels; of its base and spread where hardly any is known."""
-    if known.sum() >= MIN_KNOWN:
-        return tile_statistics(values, known)
-    return float(base.mean()), float(np.sqrt(np.mean(spread**2) + base.var()))

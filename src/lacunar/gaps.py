@@ -161,11 +161,15 @@ def _albedo(product: Product, options: LstOptions, window: Tile | None) -> NDArr
 
 @dataclass
 class ProductGaps:
-    """LST of a product, with the gaps that its quality band and a gap mask name."""
+    """LST of a product, with the gaps that its quality band and a gap mask name.
+
+    Without either it is refused, unless `needs_qa` is False: then every plausible pixel counts as measured.
+    """
 
     product: Product
     options: LstOptions
     mask: RasterSource | None = None
+    needs_qa: bool = True
     quantity: str = field(default="lst", init=False)
     units: str = field(default="K", init=False)
 
@@ -174,7 +178,7 @@ class ProductGaps:
         self.shape, self.transform, self.crs = self.product.shape, self.product.transform, self.product.crs
         self.name = f"{self.product.mtl.product_id} ({self.product.mtl.date})"
         self.inputs = [Path(file) for file in self.product.sources.values()]
-        if self.mask is None and not self.product.has_qa:
+        if self.needs_qa and self.mask is None and not self.product.has_qa:
             raise LacunarError(
                 f"{self.product.mtl.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
                 "name the gaps with --gap-mask RASTER (non-zero = to be filled)"

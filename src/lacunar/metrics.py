@@ -170,58 +170,6 @@ def ssim(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
     return float(np.mean(similarity[chosen]))
 
 
-def crps_ensemble(
-    ensemble: ArrayLike, truth: ArrayLike, *, fair: bool = True, region: ArrayLike | None = None
-) -> float:
-    r"""Continuous ranked probability score of K samples, averaged over pixels, in units of the arrays.
-
-    .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 N} \sum_{i,j} |x_i - x_j|
-
-    with :math:`N = K (K - 1)` (fair: its expectation does not depend on K) or :math:`N = K^2` (plain: the score of the
-    K samples taken as the whole distribution).
-
-    Parameters
-    ----------
-    ensemble
-        (K, ...): samples first.
-    truth
-        The shape of one sample.
-    fair
-        Which N; fair needs two samples or more.
-    region
-        As in the head of this module, the shape of one sample.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`, or when there are too few samples.
-
-    References
-    ----------
-    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better).
-    Ferro (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
-
-    Examples
-    --------
-    >>> crps_ensemble([[1.0], [3.0]], [2.0], fair=False), crps_ensemble([[1.0], [3.0]], [2.0])
-    (0.5, 0.0)
-    """
-    samples, y = np.asarray(ensemble, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    least = 2 if fair else 1
-    if samples.shape[1:] != y.shape or samples.ndim == 0 or len(samples) < least:
-        raise LacunarError(
-            f"got samples {samples.shape} for a truth of {y.shape}; wanted (K, *truth) with K >= {least}"
-        )
-    chosen = _as_region(region, y.shape)
-    samples, y = np.sort(samples[:, chosen], axis=0), y[chosen]
-    _refuse_nan(samples, y)
-    count = len(samples)
-    # Sorted, sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
-    pairs = np.tensordot(2 * np.arange(count) - count + 1.0, samples, axes=1)
-    spread = pairs / (count * (count - 1) if fair else count**2)
-    return float(np.mean(np.abs(samples - y).mean(axis=0) - spread))
-
-
 def coverage(
     estimate: ArrayLike, sigma: ArrayLike, truth: ArrayLike, *, n_sigma: float = 1.0, region: ArrayLike | None = None
 ) -> float:

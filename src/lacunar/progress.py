@@ -44,6 +44,11 @@ class Bars:
         """Show the filling, in hundredths of a block."""
         self.update("filling", done, total)
 
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how many fills of an evaluation are done."""
+        self.update("filling cases", done, total)
+        self._log(f"filling cases: {done} of {total}", last=done == total)
+
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""
         self.update("drawing examples", done, total)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -58,6 +58,8 @@ class TrainingConfig:
         Largest norm of the gradient.
     checkpoint_every, validate_every
         Steps.
+    mixed_precision
+        ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it.
     seed
         Seed of everything random.
     """
@@ -72,6 +74,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     checkpoint_every: int = 250
     validate_every: int = 500
+    mixed_precision: Literal["no", "bf16"] = "no"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class TrainingConfig:
         for name in ("decay_share", "ema_decay", "last_step_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a share in [0, 1]")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise TrainingError(f"training: mixed_precision is {self.mixed_precision!r}, wanted no or bf16")
         if self.learning_rate <= 0 or self.gradient_clip <= 0:
             raise TrainingError("training: learning_rate and gradient_clip must be above 0")
 
@@ -205,11 +210,11 @@ def train(
     KeyboardInterrupt
         Passed on after the state has been saved.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
     process, processes = accelerator.process_index, accelerator.num_processes
     if config.batch_size % processes:
         raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
     ema, history, step = Ema(network, config.ema_decay), History(), 0
     file = folder / "checkpoint.pt"
     if file.exists():

@@ -5,7 +5,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from lacunar.landsat import Product, open_product
 from lacunar.metrics import rmse
 from lacunar.outputs import Staging
 from lacunar.raster import RasterWriter, open_raster, read_raster
+from lacunar.references import References, open_references
 from lacunar.simulation import SimulatedProduct, remove_simulated, simulate_product
 from lacunar.streaming import Survey, fill_blocks, survey
 from lacunar.tally import Evaluations, Picture, Truth
@@ -45,6 +46,8 @@ class FillOptions:
         A shipped model's name or a model folder.
     preset, samples, seed, device
         How samples are drawn, how many, the seed, and where the network runs.
+    quantiles
+        Levels in (0, 1) of the predictive distribution; each becomes a band ``quantile_LEVEL``.
     overwrite
         Replace outputs that exist.
     figure
@@ -65,6 +68,7 @@ class FillOptions:
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
+    quantiles: Sequence[float] = ()
     overwrite: bool = False
     figure: Path | None = None
     truth: Path | None = None
@@ -78,6 +82,12 @@ class FillOptions:
                 f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more (8 give a mean and a sigma) and "
                 "a seed of 0 or more"
             )
+        if any(not 0 < level < 1 for level in self.quantiles) or len(set(self.quantiles)) < len(self.quantiles):
+            raise LacunarError(
+                f"quantiles {list(self.quantiles)}: wanted different levels in (0, 1), such as 0.05,0.95"
+            )
+        if self.quantiles and self.samples < 2:
+            raise LacunarError("1 sample has no spread to take quantiles from: wanted --samples 2 or more; 8 are usual")
         if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
             raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
@@ -89,6 +99,8 @@ def fill_lst(
     lst_options: LstOptions | None = None,
     gap_mask: Path | None = None,
     bands_folder: Path | None = None,
+    references: Sequence[Path] = (),
+    covariates: Sequence[Path] = (),
     options: FillOptions | None = None,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
@@ -100,10 +112,13 @@ def fill_lst(
         A product folder or .tar, Level 1 (SEBAL) or Level 2 (``ST_B10``).
     output
         GeoTIFF with the bands ``lst`` (K), ``source`` (0 nodata, 1 measured, 2 filled) and ``sigma`` (K, one standard
-        deviation; 0 where measured). What is filled is the clear-sky-equivalent LST.
+        deviation; 0 where measured), and what quantiles are wanted. What is filled is the clear-sky-equivalent LST.
     lst_options, gap_mask, bands_folder, options
         The physics and the gap classes; a raster whose non-zero pixels are to be filled too; a folder for every
         intermediate band; how gaps are filled.
+    references, covariates
+        Other dates of the same place (products or rasters in kelvin), and static rasters such as an elevation model,
+        which guide the fill; on any grid, with their own gaps. `lacunar.references.open_references` says more.
     callback
         Called with (done, all).
 
@@ -121,8 +136,9 @@ def fill_lst(
     with ExitStack() as stack:
         mask = stack.enter_context(open_raster(gap_mask)) if gap_mask else None
         source = ProductGaps(open_product(product_path), lst_options or LstOptions(), mask)
+        beside = stack.enter_context(open_references(references, covariates, source, source.options))
         bands = _Bands(source.product, source.options, bands_folder) if bands_folder else None
-        return _fill(source, output, options, callback, bands)
+        return _fill(source, beside, output, options, callback, bands)
 
 
 def fill_raster(
@@ -130,6 +146,8 @@ def fill_raster(
     output: Path,
     *,
     gap_mask: Path | None = None,
+    references: Sequence[Path] = (),
+    covariates: Sequence[Path] = (),
     options: FillOptions | None = None,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
@@ -141,17 +159,27 @@ def fill_raster(
     with ExitStack() as stack:
         mask = stack.enter_context(open_raster(gap_mask)) if gap_mask else None
         source = RasterGaps(stack.enter_context(open_raster(raster_path)), mask)
-        return _fill(source, output, options or FillOptions(), callback)
+        beside = stack.enter_context(open_references(references, covariates, source))
+        return _fill(source, beside, output, options or FillOptions(), callback)
 
 
 def _fill(
-    source: GapSource, output: Path, options: FillOptions, callback: Callback | None, bands: "_Bands | None" = None
+    source: GapSource,
+    beside: References,
+    output: Path,
+    options: FillOptions,
+    callback: Callback | None,
+    bands: "_Bands | None" = None,
 ) -> dict[str, Any]:
     """Check, survey, fill block by block and record; no output takes its name before all of them are whole."""
     begun = time.perf_counter()
-    inputs = [*source.inputs, *([options.truth] if options.truth else [])]
+    inputs = [*source.inputs, *beside.inputs, *([options.truth] if options.truth else [])]
+    read_beside = beside.read if beside else None
     with Staging(overwrite=options.overwrite, inputs=inputs) as staging, Truth(source, options.truth) as truth:
-        writer = _writer(source, staging.stage(output, size=3 * _bytes_of_band(source.shape)))
+        bands_out = 3 + len(options.quantiles)
+        writer = _writer(
+            source, staging.stage(output, size=bands_out * _bytes_of_band(source.shape)), options.quantiles
+        )
         sidecar = staging.stage(output.with_suffix(".json"))
         shown = staging.stage(options.figure) if options.figure else None
         picture = Picture(source, shown, has_truth=options.truth is not None) if shown else None
@@ -161,7 +189,8 @@ def _fill(
         if bands is not None:
             bands.write()
         with writer, Evaluations(model) as evaluations:
-            found, tiles, coarse_tiles = survey(source.read, source.shape), 0, 0
+            found, tiles, coarse_tiles = survey(source.read, source.shape, read_beside), 0, 0
+            beside.check(found.references)
             for block in fill_blocks(
                 source.read,
                 source.shape,
@@ -170,6 +199,9 @@ def _fill(
                 preset=preset,
                 samples=options.samples,
                 seed=options.seed,
+                quantiles=options.quantiles,
+                references=read_beside,
+                coarse_references=[part.coarse for part in found.references],
                 callback=callback,
             ):
                 writer.write(block.bands, block.window)
@@ -180,22 +212,22 @@ def _fill(
         record = _record(source, output, options, model, found, time.perf_counter() - begun)
         record["network_tiles"], record["kriging_tiles_from_coarser_level"] = tiles, coarse_tiles
         record["network_evaluations"] = {"per_sample_and_tile": preset.evaluations, "all": evaluations.count}
-        record |= truth.scores()
+        record |= beside.record(found.references) | truth.scores()
         _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
         if picture is not None:
             picture.draw()
     return record
 
 
-def _writer(source: GapSource, path: Path) -> RasterWriter:
+def _writer(source: GapSource, path: Path, quantiles: Sequence[float]) -> RasterWriter:
     """What the filled raster is written by."""
     return RasterWriter(
         path,
         shape=source.shape,
         transform=source.transform,
         crs=source.crs,
-        band_names=(source.quantity, "source", "sigma"),
-        units=(source.units, "", source.units),
+        band_names=(source.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles)),
+        units=(source.units, "", source.units, *[source.units] * len(quantiles)),
         tags={"source_values": "0 nodata, 1 measured, 2 filled", "sigma": "one standard deviation of a filled pixel"},
     )
 
@@ -220,6 +252,7 @@ def _record(
         "gap_share": round(found.gap / total, 6),
         "preset": options.preset,
         "samples": options.samples,
+        "quantiles": list(options.quantiles),
         "seed": options.seed,
         "device": options.device,
         "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},

@@ -10,12 +10,14 @@ def network_input(x_t: Tensor, condition: Tensor, gap: Tensor) -> Tensor:
     Parameters
     ----------
     x_t, condition, gap
-        (B, C, H, W), (B, D, H, W) and (B, 1, H, W); gap is 1 to be filled and 0 known: the noise level of a known pixel
-        is zero whatever t is (Mayet et al. 2024, TD-Paint).
+        (B, C, H, W), (B, D, H, W) and (B, 1, H, W). The condition is base and spread, then whatever else is known, such
+        as the guide that other dates give. The gap is 1 to be filled and 0 known: the noise level of a known pixel is
+        zero whatever t is (Mayet et al. 2024, TD-Paint).
 
     Returns
     -------
     torch.Tensor
-        (B, C + D + 1, H, W).
+        (B, C + D + 1, H, W): state, base, spread, gap, and what else there is. What is new comes last, so that a
+        network can be widened (`lacunar.transfer`).
     """
-    return torch.cat([x_t * gap, condition, gap], dim=1)
+    return torch.cat([x_t * gap, condition[:, :2], gap, condition[:, 2:]], dim=1)

@@ -1,0 +1,70 @@
+"""The commands: parse, call, present; nothing else."""
+
+import sys
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from lacunar import __version__
+from lacunar.cli import evaluation, lst, training
+from lacunar.errors import LacunarError
+
+app = typer.Typer(
+    invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+app.command("lst")(lst.lst_command)
+app.command("fill")(lst.fill_command)
+app.command("demo")(lst.demo_command)
+app.command("simulate")(lst.simulate_command)
+app.command("models")(training.models_command)
+app.command("convert")(training.convert_command)
+app.command("train")(training.train_command)
+app.add_typer(evaluation.app, name="evaluate")
+
+BAD_INPUT = 2  # exit code of bad input or use
+INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
+# Typer brings its own copy of click in some versions: its errors are reached through Typer's own names.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"lacunar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Restore what images miss, with denoising diffusion models."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line: bad input or use is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
+        code = app(standalone_mode=False, prog_name="lacunar")
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except (LacunarError, OSError, UsageError) as error:
+        _leave(f"lacunar: {_usage(error) if isinstance(error, UsageError) else error}", BAD_INPUT)
+    if code == INTERRUPTED:
+        _leave("lacunar: interrupted; what was finished is kept, nothing half-written is left", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the command, and where its options are listed."""
+    said = cast(Any, error)
+    return f"{said.format_message()} (`{said.ctx.command_path} --help` lists what there is)"
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    """Say it in one line on the error stream and stop."""
+    typer.echo(" ".join(message.split()), err=True)
+    sys.exit(code)

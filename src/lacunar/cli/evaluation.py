@@ -1,0 +1,89 @@
+"""How good results are: `evaluate lst`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from lacunar.cli.options import Device, Overwrite, Seed, resolve_device, typed_command
+from lacunar.errors import LacunarError
+from lacunar.progress import Bars
+
+if TYPE_CHECKING:
+    from lacunar.masks import PatternName
+
+NO_MODEL = "none"
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Score results on truth that is hidden from them.")
+
+
+@app.command("lst")
+def evaluate_lst_command(
+    rasters: Annotated[Path, typer.Option(help="Folder of clear LST GeoTIFFs in kelvin, named PLACE_*.tif.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scores, figures and report.html.")],
+    clouds: Annotated[Path | None, typer.Option(help="Folder of Landsat QA_PIXEL rasters or cloud masks.")] = None,
+    masks: Annotated[
+        str, typer.Option(help="Gaps: cloud (shapes of --clouds), blobs, box, stripes or half.")
+    ] = "cloud",
+    rates: Annotated[str, typer.Option(help="Missing rates, by comma.")] = "0.15,0.22,0.5",
+    size: Annotated[int, typer.Option(min=11, help="Side of a case in pixels.")] = 64,
+    per_raster: Annotated[int, typer.Option(min=1, help="Cases of each raster (or pair) and rate.")] = 4,
+    methods: Annotated[str, typer.Option(help="Classical fills, by comma, or all; kriging always runs.")] = "all",
+    model: Annotated[list[str], typer.Option(help="Model name or folder; repeat for several; none for no model.")] = [  # noqa: B006
+        "lst-small"
+    ],
+    preset: Annotated[
+        list[str], typer.Option(help="fast, balanced or paper, paper:1 for 1 sample; repeat for several.")
+    ] = ["fast"],  # noqa: B006
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each fill; their mean is scored.")] = 8,
+    sigma: Annotated[bool, typer.Option(help="Score the uncertainty of the models too; one sample has none.")] = True,
+    cases: Annotated[int | None, typer.Option(min=1, help="Cases of each rate at most, spread over the dates.")] = None,
+    references: Annotated[
+        int, typer.Option(min=0, help="Pairs of dates of each group, cases beside one other date; 0 = without.")
+    ] = 0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
+    from lacunar.apps.lst_quality import QualityOptions, evaluate_lst
+    from lacunar.evaluation import CLASSICAL
+    from lacunar.tables import to_table
+
+    options = QualityOptions(
+        masks=cast("PatternName", masks),
+        rates=_rates(rates),
+        size=size,
+        per_raster=per_raster,
+        methods=CLASSICAL if methods == "all" else tuple(_parts(methods)),
+        models=() if model == [NO_MODEL] else tuple(model),
+        presets=tuple(preset),
+        steps=tuple(steps or ()),
+        samples=samples,
+        sigma=sigma,
+        most_cases=cases,
+        references=references,
+        seed=seed,
+        device=resolve_device(device),
+        overwrite=overwrite,
+        command=typed_command(),
+    )
+    with Bars() as bars:
+        record = evaluate_lst(rasters, clouds, output, options=options, callback=bars.evaluating)
+    typer.echo(f"{to_table(record['findings'].overall)}\n\nreport: {output / 'report.html'}")
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    """Missing rates as numbers."""
+    try:
+        return tuple(float(part) for part in _parts(text))
+    except ValueError as error:
+        raise LacunarError(f"--rates has {text!r}; wanted shares by comma, such as 0.15,0.22,0.5") from error

@@ -1,0 +1,61 @@
+"""Options that several commands share, and what their values mean here."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lacunar.errors import LacunarError
+
+Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
+PresetOption = Annotated[str, typer.Option(help="fast (10 evaluations), balanced (25) or paper (RePaint, 2410).")]
+Samples = Annotated[int, typer.Option(min=1, help="Samples drawn; their spread is sigma.")]
+Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, .pdf or .svg.")]
+TruthOption = Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")]
+GapMask = Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")]
+ReferenceOption = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", help="Other date of the same place: product or raster on any grid; repeatable."),
+]
+CovariateOption = Annotated[
+    list[Path] | None,
+    typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="GeoTIFF to write; its record goes beside it as .json.")]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+
+
+def resolve_device(name: str) -> str:
+    """The device to use; ``auto`` takes the best there is."""
+    import torch
+
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return [*there, "cpu"][0]
+    try:
+        torch.zeros(1, device=name).item()  # "meta" makes a tensor, but holds no value
+    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, ImportError: each backend its own
+        raise LacunarError(f"no device {name!r} here: choose one of {', '.join(['auto', 'cpu', *there])}") from error
+    return name
+
+
+def typed_command() -> str:
+    """The command line as it was typed."""
+    return shlex.join(["lacunar", *sys.argv[1:]])
+
+
+def levels_of(text: str) -> tuple[float, ...]:
+    """Levels of quantiles, by comma."""
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise LacunarError(
+            f"--quantiles {text!r}: wanted numbers between 0 and 1 by comma, such as 0.05,0.95"
+        ) from error

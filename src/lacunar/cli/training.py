@@ -1,0 +1,85 @@
+"""Models: `train`, `convert`, `models`."""
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lacunar.cli.options import Overwrite
+from lacunar.errors import LacunarError
+from lacunar.progress import Bars
+
+
+def models_command() -> None:
+    """List the models that come with the package."""
+    from lacunar.card import Card
+    from lacunar.checkpoint import CARD_FILE, read_json, shipped_models
+
+    shipped = shipped_models()
+    for name, folder in shipped.items():
+        card = Card.from_dict(read_json(folder / CARD_FILE))
+        typer.echo(f"{name}: {card.summary} Licence: {card.licence}.")
+    if not shipped:
+        typer.echo("no model comes with this installation: `lacunar train` makes one, --model takes its folder")
+
+
+def convert_command(
+    source: Annotated[Path, typer.Argument(help=".pt or .safetensors of guided-diffusion, or a diffusers folder.")],
+    destination: Annotated[Path, typer.Argument(help="New model folder.")],
+    architecture: Annotated[Path | None, typer.Option(help="JSON of a guided-diffusion network's settings.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a published DDPM checkpoint into a model folder; nothing in it is executed."""
+    from lacunar.checkpoint import read_json
+    from lacunar.conversion import convert_checkpoint
+
+    settings = read_json(architecture) if architecture else None
+    made = convert_checkpoint(source, destination, architecture=settings, overwrite=overwrite)
+    typer.echo(f"model: {made}")
+
+
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="Recipe, such as lst-small.")],
+    pack: Annotated[Path, typer.Option(help="Packed data file; written first from --data where it does not exist.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of LST GeoTIFFs named PLACE_*.tif, in kelvin.")] = None,
+    clouds: Annotated[Path | None, typer.Option(help="Folder of Landsat QA_PIXEL rasters or cloud masks.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; one that exists goes on.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
+    init_from: Annotated[str | None, typer.Option(help="Shipped model or model folder to start from.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw the examples.")] = os.cpu_count() or 1,
+) -> None:
+    """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
+    from lacunar.figures import save_figure, training_curve_figure
+    from lacunar.packing import pack_lst
+    from lacunar.recipes import recipe_named, run_recipe
+
+    recipe_named(recipe)
+    if not pack.exists():
+        if data is None:
+            raise LacunarError(f"no file {pack} and no --data to write it from: give the folder of LST rasters")
+        pack_lst(data, clouds, pack)
+        typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
+    run = run or Path("runs") / recipe
+    try:
+        with Bars() as bars:
+            model, history = run_recipe(
+                recipe,
+                pack,
+                run,
+                steps=steps,
+                init_from=init_from,
+                workers=workers,
+                callback=bars.training,
+                drawing=bars.drawing,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"lacunar: the run is kept in {run}, the same command goes on from there", err=True)
+        raise
+    trained, scored = dict(history.train), {step: scores["loss"] for step, scores in history.held_out}
+    taken = sorted({*trained, *scored})
+    losses = ([known.get(step, math.nan) for step in taken] for known in (trained, scored))
+    curve = training_curve_figure(taken, *losses)
+    save_figure(curve, run / "loss.png")
+    typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")

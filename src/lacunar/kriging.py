@@ -1,0 +1,328 @@
+"""Kriging: what a Gaussian random field says about a gap, and how sure it is; with reference fields as drift.
+
+The covariance is chosen by likelihood on the known pixels; they leave it in doubt, so the fields that the likeliest
+ones give are averaged (Bayesian model averaging; Hoeting et al. 1999). *Drift terms* are fields that are known in the
+gap too, made from other dates of the place or from static rasters (`lacunar.drift`): the value is then a linear
+combination of them plus the random field, and both are estimated together (kriging with external drift; Wackernagel
+2003, chapter 38).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, ndimage
+
+from lacunar.errors import LacunarError
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IndexArray = NDArray[np.intp]
+
+LENGTHS = (4.0, 8.0, 16.0, 32.0, 64.0)  # candidate correlation lengths, pixels
+SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # candidate smoothings of the origin, pixels: TIRS is 100 m resampled to 30 m
+NUGGETS = (1e-4, 1e-3, 2e-2)  # candidate shares of uncorrelated variance
+MEAN_VARIANCE = 10.0  # variance of the unknown mean in units of the sill: ordinary kriging as a limit of simple kriging
+SIDE = 64  # of the smallest array whose clusters lie as far apart as the wanted number asks
+RIM = 1.5  # known pixels within this distance of the gap all enter the kriging system (screening effect)
+NEAR = 16.0  # pixels from what is to be filled within which the whole rim counts
+FAR_THIN = 2  # beyond, the rim's pixels on a grid of this spacing
+THIN = 6  # away from the rim, known pixels on a grid of this spacing
+SURE = 150  # known pixels, about, on which all candidates are compared
+SURER = 450  # and on which the likeliest `SHORTLIST` are compared again
+SHORTLIST = 16
+AVERAGED = 4  # covariances whose fields are averaged
+TEMPERATURE = 6.0  # by which log-likelihoods are divided before they weigh: clusters of pixels are not independent
+DRIFT_VARIANCE = 10.0  # prior variance of a drift term's coefficient in units of the sill: nearly flat
+
+
+@dataclass(frozen=True)
+class Covariance:
+    r"""A smoothed exponential covariance of an isotropic field on a pixel grid.
+
+    ``C(d) = variance * ((1 - nugget) * exp((a - sqrt(d^2 + a^2)) / length) + nugget * [d = 0])`` with
+    ``a = smoothing``. For a = 0 it is the exponential covariance of classical kriging; a > 0 rounds its origin off,
+    as a sensor's footprint does. It is positive definite in the plane, being a completely monotone function of d^2
+    (Schoenberg 1938).
+
+    Parameters
+    ----------
+    length, smoothing
+        Pixels.
+    variance
+        The sill, in units of the values squared.
+    nugget
+        Share of the variance without spatial correlation.
+    """
+
+    length: float
+    smoothing: float = 0.0
+    variance: float = 1.0
+    nugget: float = NUGGETS[0]
+
+    def table(self, extent: tuple[int, int]) -> FloatArray:
+        """Covariance for every lag (rows, cols) in the extent, in units of the sill, plus that of the unknown mean."""
+        squared = np.arange(extent[0])[:, None] ** 2.0 + np.arange(extent[1])[None, :] ** 2.0
+        decay = np.exp((self.smoothing - np.sqrt(squared + self.smoothing**2)) / self.length)
+        return (1 - self.nugget) * decay + MEAN_VARIANCE
+
+
+def fit_covariance(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    *,
+    smoothings: tuple[float, ...] = SMOOTHINGS,
+    terms: FloatArray | None = None,
+) -> Covariance:
+    """Choose a covariance by maximum likelihood on a subsample of the known pixels.
+
+    The subsample is a lattice of 3 x 3 clusters, so that short and long lags both speak. Length, smoothing and nugget
+    come from a grid; the variance is profiled out (Rasmussen & Williams 2006, section 5.4.1). All candidates are
+    compared on about `SURE` pixels, the likeliest of them again on about `SURER`.
+
+    Parameters
+    ----------
+    values, known
+        (H, W); at least three known pixels in the subsample, else the variance of the known pixels is taken with the
+        shortest length.
+    smoothings
+        Candidates; ``(0.0,)`` leaves the classical exponential covariance.
+    terms
+        (P, H, W) drift terms, finite everywhere: the covariance is then that of what they leave unexplained.
+
+    Returns
+    -------
+    Covariance
+        The likeliest of the grid.
+    """
+    return _likeliest(values, known, smoothings, terms)[0][1]
+
+
+def _likeliest(
+    values: NDArray[np.floating], known: BoolArray, smoothings: tuple[float, ...], terms: FloatArray | None
+) -> list[tuple[float, Covariance]]:
+    """Log-likelihoods and covariances of the shortlist, the likeliest first."""
+
+    def ranked(wanted: int, candidates: Iterable[Covariance]) -> list[tuple[float, Covariance]]:
+        points = _cluster_points(known, wanted)
+        observed = values[points[:, 0], points[:, 1]].astype(np.float64)
+        if observed.size < 3 or np.ptp(observed) == 0:
+            return []
+        observed -= observed.mean()
+        drift = _drift_covariance(terms, points, points)
+        scored = (_profile_likelihood(each, points, observed, known.shape, drift) for each in candidates)
+        return sorted(scored, key=lambda pair: -pair[0])
+
+    grid = product(LENGTHS, smoothings, NUGGETS)
+    first = ranked(SURE, (Covariance(length, smoothing, 1.0, nugget) for length, smoothing, nugget in grid))
+    found = ranked(SURER, (each for _, each in first[:SHORTLIST]))
+    if not found:
+        spread = float(np.var(values[known], dtype=np.float64)) if known.any() else 1.0
+        return [(0.0, Covariance(length=LENGTHS[0], variance=max(spread, np.finfo(float).tiny)))]
+    return found
+
+
+def krige(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    *,
+    covariance: Covariance | None = None,
+    targets: BoolArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Ordinary kriging of the gap with its standard deviation.
+
+    Known pixels within `RIM` of the gap enter the system, those beyond on a grid of spacing `THIN`. By the screening
+    effect the others change next to nothing without smoothing, a little with it; and the cost falls from the cube of
+    all known pixels to the cube of these.
+
+    Parameters
+    ----------
+    values, known
+        (H, W); True = measured. At least one pixel must be known.
+    covariance
+        Where none is given, the average over the `AVERAGED` likeliest covariances.
+    targets
+        (H, W), the unknown pixels to be filled; all where none is given.
+
+    Returns
+    -------
+    mean, std : numpy.ndarray
+        (H, W) float64 in the units of ``values``; known pixels keep their value with standard deviation 0, unknown ones
+        that are no targets have 0 and 0.
+
+    Raises
+    ------
+    LacunarError
+        No known pixel.
+
+    References
+    ----------
+    Cressie (1993), "Statistics for Spatial Data", section 3.2; Rasmussen & Williams (2006), eqs. 2.25, 2.26 and 2.41.
+    """
+    kriged = krige_with_drift(values, known, None, covariance=covariance, targets=targets)
+    return kriged.mean, kriged.std
+
+
+@dataclass(frozen=True, eq=False)
+class Kriged:
+    """A kriged field: mean and standard deviation (H, W), and the coefficients (P,) of the drift terms."""
+
+    mean: FloatArray
+    std: FloatArray
+    coefficients: FloatArray
+
+
+def krige_with_drift(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    terms: FloatArray | None,
+    *,
+    covariance: Covariance | None = None,
+    targets: BoolArray | None = None,
+) -> Kriged:
+    """Kriging with external drift: the field is a linear combination of known fields plus a random field.
+
+    The coefficients have the prior variance `DRIFT_VARIANCE`, so drift and random field are estimated in one system,
+    and the standard deviation counts the doubt about the coefficients too.
+
+    Parameters
+    ----------
+    values, known, covariance, targets
+        As in `krige`.
+    terms
+        (P, H, W) drift terms of about unit size, finite everywhere; None or P = 0 is ordinary kriging.
+
+    Returns
+    -------
+    Kriged
+
+    Raises
+    ------
+    LacunarError
+        No known pixel.
+
+    References
+    ----------
+    Wackernagel (2003), "Multivariate Geostatistics", chapter 38; Rasmussen & Williams (2006), section 2.7.
+    """
+    require_known(values, known)
+    terms = None if terms is None or not len(terms) else terms
+    if covariance is not None:
+        return _solved(values, known, terms, covariance, targets)
+    found = _likeliest(values, known, SMOOTHINGS, terms)[:AVERAGED]
+    scores = np.array([likelihood for likelihood, _ in found])
+    weights = np.exp((scores - scores[0]) / TEMPERATURE)
+    weights /= weights.sum()
+    parts = [_solved(values, known, terms, each, targets) for _, each in found]
+    mean = np.einsum("k,kij->ij", weights, [part.mean for part in parts])
+    mean = np.where(known, parts[0].mean, mean)
+    second = [part.std**2 + (part.mean - mean) ** 2 for part in parts]
+    std = np.where(known, 0.0, np.sqrt(np.einsum("k,kij->ij", weights, second)))
+    return Kriged(mean, std, weights @ np.stack([part.coefficients for part in parts]))
+
+
+def _solved(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    terms: FloatArray | None,
+    covariance: Covariance,
+    targets: BoolArray | None,
+) -> Kriged:
+    """Kriging with external drift for one covariance."""
+    gap = ~known if targets is None else targets & ~known
+    mean, std = np.where(known, values, 0.0).astype(np.float64), np.zeros(known.shape)
+    count = 0 if terms is None else len(terms)
+    if not gap.any() and terms is None:
+        return Kriged(mean, std, np.zeros(0))
+    chosen = _sources(known, gap)
+    sources, wanted = np.argwhere(chosen), np.argwhere(gap)
+    centre = mean[chosen].mean()
+    table = covariance.table((known.shape[0], known.shape[1]))
+    factor = _cholesky(table, sources, covariance.nugget, _drift_covariance(terms, sources, sources))
+    white = linalg.solve_triangular(factor, mean[chosen] - centre, lower=True, check_finite=False)
+    coefficients = np.zeros(count)
+    if terms is not None:
+        weighed = linalg.solve_triangular(factor, white, lower=True, trans=1, check_finite=False)
+        coefficients = DRIFT_VARIANCE * terms[:, chosen] @ weighed
+    # Single precision halves the cost of the largest step; its error stays below a thousandth of the sill.
+    cross = _between(table.astype(np.float32), sources, wanted)
+    if terms is not None:
+        cross += np.asarray(_drift_covariance(terms, sources, wanted), dtype=np.float32)
+    weights = linalg.solve_triangular(
+        factor.astype(np.float32), cross, lower=True, check_finite=False, overwrite_b=True
+    )
+    mean[gap] = weights.T @ white + centre
+    prior = table[0, 0] + covariance.nugget
+    if terms is not None:
+        prior = prior + DRIFT_VARIANCE * np.square(terms[:, gap]).sum(axis=0)
+    explained = np.einsum("ij,ij->j", weights, weights, dtype=np.float64)
+    floor = max(covariance.nugget, NUGGETS[0])
+    std[gap] = np.sqrt(covariance.variance * np.maximum(prior - explained, floor))
+    return Kriged(mean, std, coefficients)
+
+
+def _sources(known: BoolArray, gap: BoolArray) -> BoolArray:
+    """Known pixels that enter the system: the gap's rim, thinned far from the gap, and a coarse grid beyond."""
+    rows, cols = np.indices(known.shape)
+    rim = ndimage.distance_transform_edt(known) <= RIM
+    near = ndimage.distance_transform_edt(~gap) <= NEAR if gap.any() else np.zeros_like(known)
+    thinned = [(rows % step == 0) & (cols % step == 0) for step in (FAR_THIN, THIN)]
+    chosen: BoolArray = known & ((rim & (near | thinned[0])) | thinned[1])
+    return chosen if chosen.any() else known
+
+
+def require_known(values: NDArray[np.floating], known: BoolArray) -> None:
+    """Refuse shapes that differ, a ``known`` that is not boolean, and fields without any known pixel."""
+    if values.shape != known.shape or values.ndim != 2:
+        raise LacunarError(f"values {values.shape} and known {known.shape} must be one (H, W) shape")
+    if known.dtype != np.bool_:  # ~ of a whole number is no mask
+        raise LacunarError(f"known is {known.dtype}, wanted bool, True = measured: compare it with 0 first")
+    if not known.any():
+        raise LacunarError("every pixel is a gap: at least one known pixel is wanted")
+
+
+def _cluster_points(known: BoolArray, wanted: int) -> IndexArray:
+    """Known pixels on a lattice of 3 x 3 clusters: about as many as wanted if all are known, fewer in small arrays."""
+    period = max(3, round(3 * np.sqrt(max(known.size, SIDE**2) / wanted)))
+    rows, cols = np.indices(known.shape)
+    return np.argwhere(known & (rows % period < 3) & (cols % period < 3))
+
+
+def _profile_likelihood(
+    covariance: Covariance,
+    points: IndexArray,
+    observed: FloatArray,
+    extent: tuple[int, ...],
+    drift: FloatArray | float,
+) -> tuple[float, Covariance]:
+    """Log-likelihood at the best variance, up to a constant, and the covariance with that variance."""
+    factor = _cholesky(covariance.table((extent[0], extent[1])), points, covariance.nugget, drift)
+    white = linalg.solve_triangular(factor, observed, lower=True, check_finite=False)
+    variance = float(white @ white) / observed.size
+    likelihood = -0.5 * observed.size * np.log(variance) - float(np.log(np.diag(factor)).sum())
+    return likelihood, Covariance(covariance.length, covariance.smoothing, variance, covariance.nugget)
+
+
+def _between(table: NDArray[np.floating], a: IndexArray, b: IndexArray) -> NDArray[np.floating]:
+    """Covariances between pixel lists a (n, 2) and b (m, 2), looked up by their lags."""
+    rows = np.abs(a[:, 0][:, None] - b[:, 0][None, :])
+    cols = np.abs(a[:, 1][:, None] - b[:, 1][None, :])
+    return np.asarray(table.ravel()[rows * table.shape[1] + cols])
+
+
+def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
+    """What the unknown coefficients of the drift terms add to the covariance between two pixel lists."""
+    if terms is None:
+        return 0.0
+    added: FloatArray = DRIFT_VARIANCE * terms[:, a[:, 0], a[:, 1]].T @ terms[:, b[:, 0], b[:, 1]]
+    return added
+
+
+def _cholesky(table: FloatArray, points: IndexArray, nugget: float, drift: FloatArray | float) -> FloatArray:
+    """Lower Cholesky factor of the covariance among the points."""
+    matrix = _between(table, points, points) + drift
+    matrix[np.diag_indices_from(matrix)] += nugget
+    factor: FloatArray = linalg.cholesky(matrix, lower=True, check_finite=False, overwrite_a=True)
+    return factor

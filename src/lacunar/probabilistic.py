@@ -1,0 +1,175 @@
+"""Scores of a forecast that says how sure it is, pixel by pixel; numpy and scipy only.
+
+A forecast is a mean with a standard deviation (taken as Gaussian) or K samples. The continuous ranked probability score
+(CRPS) has the unit of the values, smaller is better, and is the absolute error of a forecast that claims no doubt. Its
+mean over a region is the score of that region.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from lacunar.errors import LacunarError
+
+FloatArray = NDArray[np.float64]
+
+LEVELS: tuple[float, ...] = tuple(i / 20 for i in range(1, 20))  # nominal coverages of a reliability curve
+
+
+def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
+    r"""CRPS of a normal distribution, pixel by pixel.
+
+    .. math:: \sigma \left[ z (2 \Phi(z) - 1) + 2 \varphi(z) - \pi^{-1/2} \right], \quad z = (y - \mu) / \sigma
+
+    Parameters
+    ----------
+    mean, sigma, truth
+        Arrays of one shape; a sigma of 0 claims no doubt.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shape of `truth`, in its unit.
+
+    Raises
+    ------
+    LacunarError
+        Shapes that differ, values that are not finite, or a negative sigma.
+
+    References
+    ----------
+    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 and the closed form below it (sign turned).
+
+    Examples
+    --------
+    >>> crps_gaussian([0.0, 1.0], [1.0, 0.0], [0.0, 3.0]).round(4)
+    array([0.2337, 2.    ])
+    """
+    error, deviation = _error_and_sigma(mean, sigma, truth)
+    z = np.divide(error, deviation, out=np.zeros(error.shape), where=deviation > 0)
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    score = deviation * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    return np.where(deviation > 0, score, np.abs(error))
+
+
+def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, antithetic: bool = False) -> FloatArray:
+    r"""CRPS of K samples, pixel by pixel.
+
+    .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 N} \sum_{i,j} |x_i - x_j|
+
+    with :math:`N = K (K - 1)` (fair: its expectation does not depend on K) or :math:`N = K^2` (plain: the score of the
+    K samples taken as the whole distribution).
+
+    Parameters
+    ----------
+    samples
+        (K, ...): samples first.
+    truth
+        The shape of one sample.
+    fair
+        Which N; fair needs two samples or more.
+    antithetic
+        Sample i and sample i + K/2 come from opposite noise: they are not independent, so the fair score leaves these
+        pairs out and N = K (K - 2); it needs four samples or more, an even number.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shape of `truth`, in its unit; single values of a fair score may be negative, their mean is not.
+
+    Raises
+    ------
+    LacunarError
+        Shapes that do not fit, values that are not finite, or too few samples.
+
+    References
+    ----------
+    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better).
+    Ferro (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
+
+    Examples
+    --------
+    >>> crps_ensemble([[1.0], [3.0]], [2.0], fair=False), crps_ensemble([[1.0], [3.0]], [2.0])
+    (array([0.5]), array([0.]))
+    """
+    x, y = np.asarray(samples, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    paired = fair and antithetic
+    least = 4 if paired else 2 if fair else 1
+    if x.ndim == 0 or x.shape[1:] != y.shape or len(x) < least or (paired and len(x) % 2):
+        even = ", even" if paired else ""
+        raise LacunarError(
+            f"got samples {x.shape} for a truth of {y.shape}; wanted (K, *truth) with K >= {least}{even}"
+        )
+    _refuse_nan(x, y)
+    count, ordered = len(x), np.sort(x, axis=0)
+    # Sorted, sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
+    pairs = np.tensordot(2 * np.arange(count) - count + 1.0, ordered, axes=1)
+    if paired:
+        pairs = pairs - np.abs(x[count // 2 :] - x[: count // 2]).sum(axis=0)
+    spread = pairs / (count * (count - 2) if paired else count * (count - 1) if fair else count**2)
+    return np.asarray(np.abs(x - y).mean(axis=0) - spread)
+
+
+def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
+    """Probability integral transform of a normal distribution: its share below the truth, pixel by pixel.
+
+    Uniform on 0 .. 1 where sigma is honest; a sigma of 0 gives 0, 1/2 or 1.
+
+    Raises
+    ------
+    LacunarError
+        As `crps_gaussian`.
+
+    Examples
+    --------
+    >>> pit([0.0, 0.0], [1.0, 1.0], [0.0, 1.0]).round(4)
+    array([0.5   , 0.8413])
+    """
+    error, deviation = _error_and_sigma(mean, sigma, truth)
+    certain = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, 0.0))
+    z = np.divide(error, deviation, out=certain, where=deviation > 0)
+    return np.asarray(ndtr(z))
+
+
+def within_central(shares: ArrayLike, levels: ArrayLike = LEVELS) -> NDArray[np.int64]:
+    """Count the truths inside the central interval of each nominal coverage.
+
+    Parameters
+    ----------
+    shares
+        Probability integral transforms, any shape.
+    levels
+        Nominal coverages (L,), 0 .. 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L,) counts; over the number of `shares` they are a reliability curve.
+
+    Examples
+    --------
+    >>> within_central([0.5, 0.9], [0.5, 0.95])
+    array([1, 2])
+    """
+    half = np.sort(np.abs(2 * np.asarray(shares, dtype=np.float64) - 1), axis=None)
+    return np.searchsorted(half, np.asarray(levels, dtype=np.float64), side="right")
+
+
+def _error_and_sigma(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Truth minus mean, and sigma, checked."""
+    m, s, y = (np.asarray(part, dtype=np.float64) for part in (mean, sigma, truth))
+    if not m.shape == s.shape == y.shape:
+        raise LacunarError(f"got mean, sigma and truth of {m.shape}, {s.shape} and {y.shape}; wanted one shape")
+    _refuse_nan(m, s, y)
+    if np.any(s < 0):
+        raise LacunarError(f"got a sigma of {s.min()}; wanted 0 or more")
+    return y - m, s
+
+
+def _refuse_nan(*arrays: FloatArray) -> None:
+    """Refuse what cannot be compared."""
+    bad = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
+    if bad:
+        raise LacunarError(f"got {bad} values that are NaN or infinite; wanted numbers: leave those pixels out")
