@@ -1,5 +1,8 @@
 """Kriging against dense linear algebra, and its covariance against the fields that it was drawn from."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -20,7 +23,18 @@ from gaussian_fields import (
     universal_kriging,
 )
 from lacunar.errors import LacunarError
-from lacunar.kriging import DRIFT_VARIANCE, Covariance, fit_covariance, krige, krige_with_drift
+from lacunar.kriging import (
+    AVERAGED,
+    DRIFT_VARIANCE,
+    LENGTHS,
+    NUGGETS,
+    SMOOTHINGS,
+    TEMPERATURE,
+    Covariance,
+    fit_covariance,
+    krige,
+    krige_with_drift,
+)
 
 SCATTERED = np.ones((SIDE, SIDE), bool)
 SCATTERED[1::3] = SCATTERED[:, 2::3] = False  # every known pixel touches the gap, so that all enter the system
@@ -143,30 +157,63 @@ def test_fit_covariance_tells_smooth_fields_from_rough_ones():
     assert noise.variance > 20  # 25 were drawn; more is found, as no length below 4 pixels is offered
 
 
-@pytest.mark.parametrize("count", [0, 2], ids=["no terms", "two terms"])
-def test_fit_covariance_has_the_greatest_likelihood_of_its_grid(count: int):
-    """Against the Gaussian density of the same pixels, computed here with the variance that was found."""
-    known, terms = blob(0.3, 2), patterns(2)[:count]
-    field = draws(CLASSICAL[0], 1, seed=5)[0] + 4 * terms.sum(axis=0)
-    best = fit_covariance(field, known, terms=terms if count else None)
+def profiled(c: Covariance, field: np.ndarray, known: np.ndarray, terms: np.ndarray) -> tuple[float, Covariance]:
+    """Greatest Gaussian log-likelihood over the variance on clusters of pixels, up to a constant, and that variance."""
     rows, cols = np.indices(known.shape)
-    points = np.argwhere(known & (rows % 16 < 3) & (cols % 16 < 3))
-    observed = field[tuple(points.T)] - field[tuple(points.T)].mean()
-    given = terms[:, *points.T]
+    points = np.argwhere(known & (rows % 9 < 3) & (cols % 9 < 3))
+    observed, given = field[tuple(points.T)] - field[tuple(points.T)].mean(), terms[:, *points.T]
+    # 10 sills: the unknown mean, and each unknown coefficient
+    matrix = covariances(c, points, points) + 10.0 + 10.0 * given.T @ given
+    variance = observed @ np.linalg.solve(matrix, observed) / len(observed)
+    likelihood = -0.5 * (np.linalg.slogdet(matrix)[1] + len(observed) * np.log(variance))
+    return float(likelihood), replace(c, variance=float(variance))
 
-    def likelihood(c: Covariance) -> float:
-        # 10 sills: the unknown mean, and each unknown coefficient
-        matrix = c.variance * (covariances(c, points, points) + 10.0 + 10.0 * given.T @ given)
-        return -0.5 * (np.linalg.slogdet(matrix)[1] + observed @ np.linalg.solve(matrix, observed))
 
-    others = [
-        Covariance(length, smoothing, best.variance * factor, nugget)
-        for length in (4.0, 8.0, 16.0, 64.0)
-        for smoothing in (0.0, 1.0, 4.0)
-        for nugget in (1e-4, 1e-3, 2e-2)
-        for factor in (0.8, 1.0, 1.25)
-    ]
-    assert likelihood(best) >= max(likelihood(other) for other in others) - 1e-6
+def grid_of(field: np.ndarray, known: np.ndarray, terms: np.ndarray) -> list[tuple[float, Covariance]]:
+    """Every candidate with its own best variance, the likeliest first."""
+    candidates = [Covariance(*chosen[:2], 1.0, chosen[2]) for chosen in product(LENGTHS, SMOOTHINGS, NUGGETS)]
+    return sorted((profiled(c, field, known, terms) for c in candidates), key=lambda pair: -pair[0])
+
+
+@pytest.mark.parametrize("count", [0, 2], ids=["no terms", "two terms"])
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_fit_covariance_has_the_greatest_likelihood_of_its_grid(count: int, seed: int):
+    known, terms = blob(0.3, 2), patterns(2)[:count]
+    field = draws(CLASSICAL[0], 1, seed=seed)[0] + 4 * terms.sum(axis=0)
+    best, wanted = fit_covariance(field, known, terms=terms if count else None), grid_of(field, known, terms)[0][1]
+    assert (best.length, best.smoothing, best.nugget) == (wanted.length, wanted.smoothing, wanted.nugget)
+    assert best.variance == pytest.approx(wanted.variance, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2], ids=["no terms", "two terms"])
+def test_without_a_covariance_the_likeliest_are_averaged(count: int):
+    """The mixture's mean and variance, by tempered likelihoods: means weighed, variances within and between added."""
+    known, terms = blob(0.3, 2), patterns(2)[:count]
+    field = draws(SMOOTH[0], 1, seed=5)[0] + 4 * terms.sum(axis=0)
+    likeliest = grid_of(field, known, terms)[:AVERAGED]
+    weights = np.array([np.exp((likelihood - likeliest[0][0]) / TEMPERATURE) for likelihood, _ in likeliest])
+    weights = (weights / weights.sum())[:, None, None]
+    parts = [krige_with_drift(field, known, terms, covariance=c) for _, c in likeliest]
+    means, variances = (np.array([getattr(part, name) for part in parts]) for name in ("mean", "std"))
+    mean = (weights * means).sum(axis=0)
+    variance = (weights * (variances**2 + (means - mean) ** 2)).sum(axis=0)
+    averaged = krige_with_drift(field, known, terms)
+    np.testing.assert_allclose(averaged.mean, mean, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(averaged.std**2, variance, rtol=0, atol=1e-6)
+    coefficients = sum(w * part.coefficients for w, part in zip(weights[:, 0, 0], parts, strict=True))
+    np.testing.assert_allclose(averaged.coefficients, coefficients, rtol=0, atol=1e-6)
+    assert np.ptp(means, axis=0).max() > 1e-3  # they do differ
+
+
+@pytest.mark.parametrize("helped", [False, True], ids=["alone", "with drift"])
+def test_with_a_covariance_from_the_pixels_the_standard_deviation_stays_calibrated(helped: bool):
+    z = []
+    for seed in range(6):
+        known, terms = blob(0.3, seed, (64, 64)), patterns(3, 64)[: 3 * helped]
+        truth = large_draw(Covariance(16.0, 1.0, VARIANCE, 1e-3), 64, seed) + 2 * terms.sum(axis=0)
+        kriged = krige_with_drift(truth, known, terms)
+        z.append((truth - kriged.mean)[~known] / kriged.std[~known])
+    assert 0.85 < np.concatenate(z).std() < 1.2
 
 
 def test_fit_covariance_of_a_constant_or_too_few_pixels_falls_back():

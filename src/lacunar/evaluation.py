@@ -26,7 +26,7 @@ from lacunar.measures import ONE_SAMPLE, Fill, Measured, measure
 
 BASELINE: FillName = "kriging"  # what fills without a reference are compared with, pair by pair
 REFERENCE_BASELINE: ReferenceFillName = "regression + kriging"  # and fills with one
-SMOOTHED = "kriging (smoothed)"  # with smoothed covariances, averaged: what the network starts from
+SMOOTHED = "kriging (averaged)"  # with smoothed covariances, averaged: what the network starts from
 CLASSICAL: tuple[str, ...] = (*(name for name in FILL_NAMES if name != BASELINE), BASELINE, SMOOTHED)
 
 References = Sequence[NDArray[np.floating]]

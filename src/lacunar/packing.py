@@ -194,16 +194,17 @@ def _displacement(first: FloatArray, second: FloatArray, at: tuple[int, int]) ->
             return REGISTRATION_MIN, 0, 0
         starts.append((low + high - length) // 2)
         lengths.append(length)
-    part = first[starts[0] : starts[0] + lengths[0], starts[1] : starts[1] + lengths[1]]
-    best, steps = (REGISTRATION_MIN, 0, 0), range(-REGISTRATION_REACH, REGISTRATION_REACH + 1)
-    for down, right in product(steps, steps):
-        row, col = starts[0] - at[0] + down, starts[1] - at[1] + right
-        other = second[row : row + lengths[0], col : col + lengths[1]]
-        both = np.isfinite(part) & np.isfinite(other)
-        if both.sum() > REGISTRATION_LEAST**2 and part[both].std() > 0 and other[both].std() > 0:
-            correlation = abs(float(np.corrcoef(part[both], other[both])[0, 1]))
-            best = max(best, (correlation, down, right))
-    return best
+    corners = [starts, [start - offset for start, offset in zip(starts, at, strict=True)]]
+    parts = []
+    for detail, (row, col) in zip((first, second), corners, strict=True):
+        part = np.nan_to_num(detail[row : row + lengths[0], col : col + lengths[1]])
+        parts.append(part / max(float(np.linalg.norm(part)), np.finfo(np.float64).tiny))
+    # Correlation at every displacement by the Fourier transform, wrapped around: the reach is small beside the window.
+    spectrum = np.conj(np.fft.rfft2(parts[0])) * np.fft.rfft2(parts[1])
+    correlation = np.abs(np.fft.irfft2(spectrum, s=parts[0].shape))
+    steps = range(-REGISTRATION_REACH, REGISTRATION_REACH + 1)
+    found = [(float(correlation[down, right]), down, right) for down, right in product(steps, steps)]
+    return max((REGISTRATION_MIN, 0, 0), *found)
 
 
 def _cloud_mask(file: Path) -> BoolArray:

@@ -20,6 +20,7 @@ from lacunar.evaluation import (
     BASELINE,
     CLASSICAL,
     REFERENCE_BASELINE,
+    SMOOTHED,
     Filler,
     classical_fillers,
     describe_machine,
@@ -38,7 +39,7 @@ from lacunar.scores import KINDS, Reliability, Score, pool, reliability
 from lacunar.tables import case_scores, cases_to_csv, to_csv
 
 EXAMPLES = 3  # cases drawn for each missing rate
-CHOSEN = (BASELINE, "idw")  # classical fills of figures and strata
+CHOSEN = (BASELINE, SMOOTHED, "idw")  # classical fills of figures and strata
 CHOSEN_BESIDE = (BASELINE, REFERENCE_BASELINE, "kriging with drift")  # and with references
 WITH_REFERENCE = ", with reference"
 TABLES = ("scores.csv", "cases.csv", "scores.json", "report.html")
