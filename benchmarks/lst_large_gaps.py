@@ -49,9 +49,8 @@ def main() -> None:
                 values, left, gap, model, preset=preset, samples=options.samples, seed=options.seed, **arguments
             )
             squares.setdefault(label, []).append((filled.mean - values)[gap] ** 2)
-        squares.setdefault("Laplace", []).append(
-            (fill("laplace", np.where(left, values, 0.0), ~gap) - values)[gap] ** 2
-        )
+        laplace = fill("laplace", values, left)
+        squares.setdefault("Laplace", []).append((laplace - values)[gap] ** 2)
         squares.setdefault("mean of the known pixels", []).append((values[left].mean() - values)[gap] ** 2)
         distances.append(ndimage.distance_transform_edt(gap)[gap])
         print(f"{name} done", flush=True)

@@ -24,7 +24,7 @@ from lacunar.datasets import (
 from lacunar.drift import drift_terms
 from lacunar.errors import TrainingError
 from lacunar.kriging import Covariance
-from lacunar.packing import LstPack
+from lacunar.packing import LstPack, load_pack, pack_lst
 from surfaces import counts, pack_of, surface
 
 SIZE = 16
@@ -287,7 +287,7 @@ def test_other_dates_make_the_base_better_and_the_spread_smaller():
         if guide.any():
             correlations.append(np.corrcoef(guide[~known], field[~known])[0, 1])
     assert rebuilt > 0.98 * drawn.z.size
-    assert np.mean(errors[True]) < 0.6 * np.mean(errors[False])
+    assert np.mean(errors[True]) < 0.75 * np.mean(errors[False])
     assert np.mean(spreads[True]) < 0.9 * np.mean(spreads[False])
     assert np.median(correlations) > 0.8
 
@@ -308,3 +308,22 @@ def test_references_have_clouds_of_their_own(monkeypatch: pytest.MonkeyPatch):
     for references, known in seen:
         for first, second in pairwise([~known, *map(np.isnan, references)]):
             assert not first.any() or not np.array_equal(first, second)
+
+
+def test_real_dates_help_one_another(shared: Path, tmp_path: Path):
+    for year in (2015, 2018, 2020):
+        source = shared / f"data/lst/train/macas_landsat_{year}.tif"
+        (tmp_path / source.name).symlink_to(source)
+    pack_lst(tmp_path, None, tmp_path / "all.npz")
+    pack = load_pack(tmp_path / "all.npz")
+    assert pack.other_dates(0) == (1, 2)
+    assert np.abs(np.array(pack.positions)[:, 1:]).max() <= 4 * 2  # one footprint, displaced by some pixels at most
+    rng, correlations = np.random.default_rng(0), []
+    while len(correlations) < 12:
+        tile, references = draw_tile(pack, {"macas": 1.0}, 64, rng)
+        assert 250 < tile.min() < tile.max() < 340
+        for reference in references:
+            shown = np.isfinite(reference)
+            if shown.mean() > 0.5:
+                correlations.append(abs(np.corrcoef(tile[shown], reference[shown])[0, 1]))
+    assert np.median(correlations) > 0.3

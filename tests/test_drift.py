@@ -71,8 +71,18 @@ def test_a_gap_of_a_reference_has_no_detail_and_a_coarse_pattern_carried_in():
     for pixel in ((2, 3), (22, 18), (22, 22), (44, 4), (20, 32)):  # the last is 12 pixels from anything shown
         fine, coarse = (gaussian_mean(anomaly, ~gap, pixel, width) for width in SCALES)
         np.testing.assert_allclose(terms[1:, *pixel], (fine - coarse, coarse), atol=5e-3)
-    far = np.where(np.arange(200) < 30, 290.0 + np.arange(200) % 7, np.nan) * np.ones((64, 1))
-    assert not drift_terms(far[None], np.ones((64, 200), bool))[:, :, 100:].any()
+
+
+def test_far_from_what_a_reference_shows_its_terms_fall_to_the_mean():
+    columns = np.arange(200)
+    step = np.where(columns < 15, 280.0, np.where(columns < 30, 300.0, np.nan)) * np.ones((64, 1))
+    terms, shown = drift_terms(step[None], np.ones((64, 200), bool)), np.isfinite(step)
+    for column in (32, 40, 50, 55):
+        coarse = gaussian_mean((step - 290) / 10, shown, (32, column), SCALES[1])
+        assert terms[2, 32, column] == pytest.approx(coarse, abs=0.02)
+    assert terms[2, 32, 40] > 0.9
+    assert terms[2, 32, 55] < 0.6
+    assert not terms[:, :, 100:].any()
 
 
 @pytest.mark.parametrize("junk", [np.inf, -np.inf])

@@ -263,9 +263,9 @@ def test_gaps_do_not_hide_a_displacement(tmp_path: Path):
 
 def test_of_several_dates_the_one_that_resembles_most_decides(tmp_path: Path):
     date_of(tmp_path, "hill_a", (20, 30), change=unrelated)
-    date_of(tmp_path, "hill_b", (20, 30))
-    date_of(tmp_path, "hill_c", (20, 30), (21, 33))
-    assert packed(tmp_path).positions == ((0, 0, 0), (0, 0, 0), (0, 0, 0))
+    date_of(tmp_path, "hill_b", (32, 23))
+    date_of(tmp_path, "hill_c", (15, 28), (16, 31))
+    assert packed(tmp_path).positions == ((0, 0, 0), (0, 12, -7), (0, -5, -2))
 
 
 def test_what_has_nothing_in_common_is_not_displaced(tmp_path: Path):

@@ -259,11 +259,19 @@ def test_examples_of_another_pack_are_refused(pack: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced"])
-def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_path: Path, preset: str):
+def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_path: Path, preset: str, monkeypatch):
     """With the base and the guide of the held-out examples, other dates and all."""
+    heard = []
+
+    def watched(field, *args, **options):
+        heard.append(field.guide)
+        return fill_from_base(field, *args, **options)
+
+    monkeypatch.setattr(recipes, "fill_from_base", watched)
     path, _ = run_recipe("tiny", pack, tmp_path / "run", steps=1)
     held_out = LstExamples.load(tmp_path / "run" / "held_out.npz")
     assert held_out.guide.any()
+    np.testing.assert_array_equal(heard[: len(held_out.guide)], held_out.guide)
     model, inside, below = load_model(path), [], {float(level): [] for level in recipes.QUANTILE_LEVELS}
     for index in range(len(held_out.z)):
         parts = (held_out.z, held_out.base, held_out.spread, held_out.guide)

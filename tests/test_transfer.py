@@ -110,6 +110,11 @@ def test_weights_that_only_one_of_the_two_has():
         transfer_weights(network(), network(layers_per_block=2).state_dict())
 
 
+def test_only_the_first_and_the_last_layer_are_widened():
+    with pytest.raises(ModelError, match=r"weight unet\S+ has shape \(.*16.*\), wanted \(.*24.*\): start from a model"):
+        transfer_weights(network(block_out_channels=(8, 24)), network().state_dict())
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
