@@ -21,7 +21,7 @@ from lacunar.datasets import (
     draw_tile,
     make_examples,
 )
-from lacunar.drift import drift_terms
+from lacunar.drift import krige_with_references
 from lacunar.errors import TrainingError
 from lacunar.kriging import Covariance
 from lacunar.packing import LstPack, load_pack, pack_lst
@@ -295,11 +295,11 @@ def test_other_dates_make_the_base_better_and_the_spread_smaller():
 def test_references_have_clouds_of_their_own(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
-    def spy(references, known):
+    def spy(values, known, references):
         seen.append((references.copy(), known.copy()))
-        return drift_terms(references, known)
+        return krige_with_references(values, known, references)
 
-    monkeypatch.setattr(datasets, "drift_terms", spy)
+    monkeypatch.setattr(datasets, "krige_with_references", spy)
     examples_of(150)
     gaps = [np.isnan(reference) for references, _ in seen for reference in references]
     rates = np.array([gap.mean() for gap in gaps if gap.any()])

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from gaussian_fields import MEAN, blob, large_draw
-from lacunar.drift import MIN_COMMON, REFERENCE_FILL_NAMES, RIDGE, SCALES, drift_terms, fill_from_reference
+from lacunar.drift import (
+    MIN_COMMON,
+    REFERENCE_FILL_NAMES,
+    RIDGE,
+    SCALES,
+    drift_terms,
+    fill_from_reference,
+    krige_with_references,
+)
 from lacunar.errors import LacunarError
 from lacunar.kriging import Covariance, krige
 
@@ -237,3 +245,19 @@ def test_a_date_without_a_pixel_in_common(name: str):
     truth, known = scene(), blob(0.3, 0, (SIDE, SIDE))
     with pytest.raises(LacunarError, match="a reference shares no measured pixel with the values: choose another date"):
         fill_from_reference(name, truth, known, [np.where(known, np.nan, scene(1))])
+
+
+def test_the_deviation_grows_where_a_reference_that_counts_is_hidden():
+    truth, known = scene(), blob(0.3, 0, (SIDE, SIDE))
+    reference = 2 * truth + 0.3 * scene(1)
+    hidden = reference.copy()
+    hidden[:, : SIDE // 2] = np.nan
+    veiled = np.isnan(hidden) & ~known
+    whole = krige_with_references(truth, known, reference[None])
+    partly = krige_with_references(truth, known, hidden[None])
+    nothing = krige_with_references(truth, known, np.full((1, SIDE, SIDE), np.nan))
+    assert (partly.std[veiled] > 1.5 * whole.std[veiled]).mean() > 0.9
+    assert np.median(partly.std[veiled] / nothing.std[veiled]) > 0.5
+    shown = ~np.isnan(hidden) & ~known
+    assert np.median(partly.std[shown] / nothing.std[shown]) < 0.7  # where it is shown it still helps
+    assert (partly.std[known] == 0).all()

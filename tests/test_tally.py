@@ -38,7 +38,7 @@ def blocks(value, source, sigma, side=17):
         for col in range(0, SHAPE[1], side):
             window = Tile(row, col, min(side, SHAPE[0] - row), min(side, SHAPE[1] - col))
             parts = (part[window.slices] for part in (value, source, sigma))
-            yield FilledBlock(window, *parts, 0, 0)
+            yield FilledBlock(window, *parts, np.empty((0, window.height, window.width), np.float32), 0, 0)
 
 
 def test_scores_over_blocks_are_those_of_the_whole(scene):

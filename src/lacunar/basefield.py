@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lacunar.drift import drift_terms
+from lacunar.drift import krige_with_references
 from lacunar.kriging import krige_with_drift
 from lacunar.scaling import tile_statistics
 from lacunar.tiling import Tile, blend_weights, stitch, tiles_over, tiles_touching
@@ -80,13 +80,16 @@ class CoarseField:
         top, left = row // self.reduction, col // self.reduction
         bottom = -(-(row + tile.height) // self.reduction)
         right = -(-(col + tile.width) // self.reduction)
-        for margin in CELL_MARGINS:
-            window = (slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin))
-            known = self.known[window]
-            if known.sum() >= min(MIN_KNOWN, self.known.sum()):
-                break
-        else:
+        windows = [
+            (slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin))
+            for margin in CELL_MARGINS
+        ]
+        enough = [window for window in windows if self.known[window].sum() >= min(MIN_KNOWN, self.known.sum())]
+        if not enough:
             return self.coarser.at(tile, [reference.coarser for reference in references], shown)
+        joint = [self.known & reference.known for reference in references]  # a wider window if references need it
+        window = next((w for w in enough if all(both[w].sum() >= MIN_KNOWN for both in joint)), enough[0])
+        known = self.known[window]
         rows = (np.arange(row, row + tile.height) + 0.5) / self.reduction - 0.5 - window[0].start
         cols = (np.arange(col, col + tile.width) + 0.5) / self.reduction - 0.5 - window[1].start
         grid = np.meshgrid(rows, cols, indexing="ij")
@@ -95,6 +98,7 @@ class CoarseField:
             return np.asarray(ndimage.map_coordinates(cells, grid, order=1, mode="nearest"))
 
         terms, details = [np.zeros((0, *known.shape))], [np.zeros((0, *tile.shape))]
+        hidden = [np.zeros((0, *tile.shape))]
         for number, reference in enumerate(references):
             values, there = reference.values[window], reference.known[window]
             if (there & known).sum() < MIN_KNOWN or np.ptp(values[there]) == 0 or shown is None:
@@ -102,13 +106,15 @@ class CoarseField:
             mean, std = values[there].mean(), values[there].std()
             terms.append(np.where(there, (values - mean) / std, 0.0)[None])
             detail = (shown[number] - mean) / std
+            hidden.append(~np.isfinite(detail)[None] * terms[-1][0][there].var())
             details.append(np.where(np.isfinite(detail), detail, on_pixels(terms[-1][0]))[None])
         stack = np.concatenate(terms)
         kriged = krige_with_drift(self.values[window], known, stack)
         drift = np.tensordot(kriged.coefficients, stack, axes=1)
         guide = np.tensordot(kriged.coefficients, np.concatenate(details), axes=1)
         within = self.within * _unexplained(self.values[window][known], drift[known])
-        return on_pixels(kriged.mean - drift) + guide, np.sqrt(on_pixels(kriged.std**2) + within), guide
+        lost = np.tensordot(kriged.coefficients**2, np.concatenate(hidden), axes=1)
+        return on_pixels(kriged.mean - drift) + guide, np.sqrt(on_pixels(kriged.std**2) + within + lost), guide
 
 
 def _unexplained(values: FloatArray, drift: FloatArray) -> float:
@@ -210,7 +216,5 @@ def _kriged(
     inner = Tile(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
     targets = np.zeros(window.shape, dtype=bool)
     targets[inner.slices] = True
-    terms = drift_terms(near_references, near_known)
-    kriged = krige_with_drift(near_values, near_known, terms, targets=targets)
-    guide = np.tensordot(kriged.coefficients, terms, axes=1)
-    return kriged.mean[inner.slices], kriged.std[inner.slices], guide[inner.slices]
+    guided = krige_with_references(near_values, near_known, near_references, targets=targets)
+    return guided.mean[inner.slices], guided.std[inner.slices], guided.guide[inner.slices]

@@ -22,9 +22,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lacunar.drift import drift_terms
+from lacunar.drift import krige_with_references
 from lacunar.errors import TrainingError
-from lacunar.kriging import krige_with_drift
 from lacunar.masks import PatternName, gap_pattern
 from lacunar.packing import KELVIN_PER_COUNT, UNREADABLE, LstPack
 from lacunar.scaling import tile_statistics
@@ -142,12 +141,10 @@ def _draw_example(
     gap = _draw_gap(clouds, size, RATES, rng)
     mean, std = tile_statistics(tile, ~gap)
     field = (tile - mean) / std
-    terms = drift_terms(references, ~gap)
-    kriged = krige_with_drift(field, ~gap, terms)
+    kriged = krige_with_references(field, ~gap, references)
     z = np.zeros_like(field)
     z[gap] = np.clip((field - kriged.mean)[gap] / kriged.std[gap], -MAX_ABS_Z, MAX_ABS_Z)
-    guide = np.tensordot(kriged.coefficients, terms, axes=1)
-    return z, kriged.mean, kriged.std, guide - guide.mean()
+    return z, kriged.mean, kriged.std, kriged.guide - kriged.guide.mean()
 
 
 def _draw_gap(clouds: list[BoolArray], size: int, rates: tuple[float, float], rng: np.random.Generator) -> BoolArray:

@@ -3,10 +3,11 @@
 Another date tells the pattern, not the values; and its fine detail is less trustworthy than its coarse pattern, because
 the dates are never perfectly registered and the sensor's noise is its own. So every reference gives one drift term for
 each of its scales, and kriging with external drift finds a coefficient for each. What a reference does not show (its
-own cloud) counts as no detail; its coarser scales are carried in from around.
+own cloud) counts as no detail, its coarser scales are carried in from around, and the standard deviation grows there.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -45,10 +46,8 @@ def drift_terms(references: NDArray[np.floating], known: BoolArray) -> FloatArra
         (P, H, W) float64, finite everywhere; P = 3 for each reference that is used.
     """
     terms = []
-    for reference in references:
+    for reference in _usable(references, known):
         shown = np.isfinite(reference)
-        if (shown & known).sum() < MIN_COMMON or np.ptp(reference[shown]) == 0:
-            continue
         std = float(reference[shown].std(dtype=np.float64))
         anomaly = np.where(shown, (reference - reference[shown].mean(dtype=np.float64)) / std, 0.0)
         levels = [_smoothed(anomaly, shown, width) for width in SCALES]
@@ -56,6 +55,63 @@ def drift_terms(references: NDArray[np.floating], known: BoolArray) -> FloatArra
         terms += [fine - coarse for fine, coarse in pairwise(levels)]
         terms.append(levels[-1])
     return np.stack(terms) if terms else np.zeros((0, *known.shape))
+
+
+def _usable(references: NDArray[np.floating], known: BoolArray) -> list[NDArray[np.floating]]:
+    """References that vary and share enough pixels with the known ones."""
+    shown = [np.isfinite(reference) for reference in references]
+    return [
+        reference
+        for reference, there in zip(references, shown, strict=True)
+        if (there & known).sum() >= MIN_COMMON and np.ptp(reference[there]) > 0
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """Kriging with references as drift: mean, standard deviation and what the references say of it, each (H, W)."""
+
+    mean: FloatArray
+    std: FloatArray
+    guide: FloatArray
+
+
+def krige_with_references(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    references: NDArray[np.floating],
+    *,
+    targets: BoolArray | None = None,
+) -> Guided:
+    """Kriging of the gap with other dates or static rasters as external drift.
+
+    Where a reference is hidden, the field varies as it would without it. If the known pixels there show it, that is
+    part of the covariance; if not, the sill there is greater by what the reference's terms explain elsewhere, and the
+    standard deviation in proportion.
+
+    Parameters
+    ----------
+    values, known, targets
+        As in `lacunar.kriging.krige`.
+    references
+        (K, H, W) in any units, NaN where unknown; none, or none of use, is ordinary kriging.
+
+    Raises
+    ------
+    LacunarError
+        No known pixel.
+    """
+    terms, usable = drift_terms(references, known), _usable(references, known)
+    hidden = ~np.isfinite(np.stack(usable)) if usable else None
+    kriged = krige_with_drift(values, known, terms, hidden=hidden, targets=targets)
+    lost = np.zeros(known.shape)
+    scales = len(SCALES) + 1
+    for number, reference in enumerate(usable if not kriged.veiled else []):
+        own = slice(scales * number, scales * (number + 1))
+        shown = np.isfinite(reference)
+        lost += np.where(shown, 0.0, np.tensordot(kriged.coefficients[own], terms[own], axes=1)[shown].var())
+    std = kriged.std * np.sqrt(1 + lost / max(kriged.sill, np.finfo(np.float64).tiny))
+    return Guided(kriged.mean, std, np.tensordot(kriged.coefficients, terms, axes=1))
 
 
 def _smoothed(anomaly: FloatArray, shown: BoolArray, width: float) -> FloatArray:
@@ -76,7 +132,7 @@ def fill_from_reference(
     name
         ``reference copy``: the first reference after matching mean and standard deviation on the pixels that both know;
         ``regression``: ordinary least squares on all references; ``regression + kriging``: and the residual kriged with
-        the exponential covariance; ``kriging with drift``: `lacunar.kriging.krige_with_drift` on `drift_terms`. Where a
+        the exponential covariance; ``kriging with drift``: `krige_with_references`. Where a
         reference is unknown the first two take its mean.
     values, known
         (H, W); True = measured.
@@ -93,7 +149,8 @@ def fill_from_reference(
     Raises
     ------
     LacunarError
-        Unknown method, no known pixel, no reference, shapes that differ, or a reference without a pixel in common.
+        Unknown method, no known pixel, no reference, shapes that differ, or a reference without a pixel in common
+        (which kriging with drift leaves out).
     """
     if name not in REFERENCE_FILL_NAMES:
         raise LacunarError(f"unknown fill {name!r}: choose one of {', '.join(REFERENCE_FILL_NAMES)}")
@@ -102,8 +159,8 @@ def fill_from_reference(
         raise LacunarError(f"got {len(references)} references; wanted one or more of the values' shape {known.shape}")
     clean = np.where(known, values, 0.0).astype(np.float64)
     if name == "kriging with drift":
-        kriged = krige_with_drift(clean, known, drift_terms(np.stack(list(references)), known))
-        return kriged.mean, kriged.std
+        guided = krige_with_references(clean, known, np.stack(list(references)))
+        return guided.mean, guided.std
     if name == "reference copy":
         return np.where(known, clean, _matched(clean, known, references[0])), None
     predicted = _regressed(clean, known, references)

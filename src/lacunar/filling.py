@@ -120,8 +120,9 @@ class Filled:
             normal, found = np.array(table).T
             inner = float(np.interp(score, normal, found))
             beyond = score - float(np.clip(score, normal[0], normal[-1]))
-            end = found[0] / normal[0] if beyond < 0 else found[-1] / normal[-1]
-            score = inner + beyond * float(end)
+            end = 0 if beyond < 0 else -1
+            stretch = found[end] / normal[end] if found[end] * normal[end] > 0 else 1.0
+            score = inner + beyond * float(stretch)
         return np.asarray(self.mean + self.sigma * score, dtype=np.float32)
 
     @property

@@ -35,6 +35,9 @@ SURER = 450  # and on which the likeliest `SHORTLIST` are compared again
 SHORTLIST = 16
 AVERAGED = 4  # covariances whose fields are averaged
 TEMPERATURE = 6.0  # by which log-likelihoods are divided before they weigh: clusters of pixels are not independent
+HIDDEN_VARIANCES = (1.0, 10.0)  # candidate variances, in sills, of what hidden references would have told
+HIDDEN_LENGTH = 16.0  # its correlation length, pixels
+HIDDEN_MARGIN = 6.0  # log-likelihood that it must gain to be believed
 DRIFT_VARIANCE = 10.0  # prior variance of a drift term's coefficient in units of the sill: nearly flat
 
 
@@ -55,12 +58,16 @@ class Covariance:
         The sill, in units of the values squared.
     nugget
         Share of the variance without spatial correlation.
+    hidden
+        Variance, in units of the sill, of what a reference would have told where it is hidden: it varies on its own
+        there, with an exponential covariance of `HIDDEN_LENGTH`.
     """
 
     length: float
     smoothing: float = 0.0
     variance: float = 1.0
     nugget: float = NUGGETS[0]
+    hidden: float = 0.0
 
     def table(self, extent: tuple[int, int]) -> FloatArray:
         """Covariance for every lag (rows, cols) in the extent, in units of the sill, plus that of the unknown mean."""
@@ -97,13 +104,34 @@ def fit_covariance(
     Covariance
         The likeliest of the grid.
     """
-    return _likeliest(values, known, smoothings, terms)[0][1]
+    return _likeliest(values, known, smoothings, terms, None)[0][1]
 
 
 def _likeliest(
-    values: NDArray[np.floating], known: BoolArray, smoothings: tuple[float, ...], terms: FloatArray | None
+    values: NDArray[np.floating],
+    known: BoolArray,
+    smoothings: tuple[float, ...],
+    terms: FloatArray | None,
+    hidden: BoolArray | None,
 ) -> list[tuple[float, Covariance]]:
     """Log-likelihoods and covariances of the shortlist, the likeliest first."""
+    found = _ranked(values, known, smoothings, terms, hidden, 0.0)
+    if hidden is not None and (hidden & known).any():
+        others = [_ranked(values, known, smoothings, terms, hidden, variance) for variance in HIDDEN_VARIANCES]
+        best = max(others, key=lambda ranking: ranking[0][0])
+        found = best if best[0][0] > found[0][0] + HIDDEN_MARGIN else found
+    return found
+
+
+def _ranked(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    smoothings: tuple[float, ...],
+    terms: FloatArray | None,
+    hidden: BoolArray | None,
+    veil: float,
+) -> list[tuple[float, Covariance]]:
+    """The shortlist for one variance of what hidden references would have told."""
 
     def ranked(wanted: int, candidates: Iterable[Covariance]) -> list[tuple[float, Covariance]]:
         points = _cluster_points(known, wanted)
@@ -111,12 +139,12 @@ def _likeliest(
         if observed.size < 3 or np.ptp(observed) == 0:
             return []
         observed -= observed.mean()
-        drift = _drift_covariance(terms, points, points)
+        drift = _drift_covariance(terms, points, points) + veil * _hidden_covariance(hidden, points, points)
         scored = (_profile_likelihood(each, points, observed, known.shape, drift) for each in candidates)
         return sorted(scored, key=lambda pair: -pair[0])
 
     grid = product(LENGTHS, smoothings, NUGGETS)
-    first = ranked(SURE, (Covariance(length, smoothing, 1.0, nugget) for length, smoothing, nugget in grid))
+    first = ranked(SURE, (Covariance(length, smoothing, 1.0, nugget, veil) for length, smoothing, nugget in grid))
     found = ranked(SURER, (each for _, each in first[:SHORTLIST]))
     if not found:
         spread = float(np.var(values[known], dtype=np.float64)) if known.any() else 1.0
@@ -167,11 +195,16 @@ def krige(
 
 @dataclass(frozen=True, eq=False)
 class Kriged:
-    """A kriged field: mean and standard deviation (H, W), and the coefficients (P,) of the drift terms."""
+    """A kriged field: mean and standard deviation (H, W), coefficients (P,) of the drift terms, sill.
+
+    ``veiled`` tells that the standard deviation counts what hidden references would have told already.
+    """
 
     mean: FloatArray
     std: FloatArray
     coefficients: FloatArray
+    sill: float
+    veiled: bool = False
 
 
 def krige_with_drift(
@@ -179,6 +212,7 @@ def krige_with_drift(
     known: BoolArray,
     terms: FloatArray | None,
     *,
+    hidden: BoolArray | None = None,
     covariance: Covariance | None = None,
     targets: BoolArray | None = None,
 ) -> Kriged:
@@ -193,6 +227,8 @@ def krige_with_drift(
         As in `krige`.
     terms
         (P, H, W) drift terms of about unit size, finite everywhere; None or P = 0 is ordinary kriging.
+    hidden
+        (Q, H, W), True where a reference behind the terms is unknown.
 
     Returns
     -------
@@ -210,23 +246,26 @@ def krige_with_drift(
     require_known(values, known)
     terms = None if terms is None or not len(terms) else terms
     if covariance is not None:
-        return _solved(values, known, terms, covariance, targets)
-    found = _likeliest(values, known, SMOOTHINGS, terms)[:AVERAGED]
+        return _solved(values, known, terms, hidden, covariance, targets)
+    found = _likeliest(values, known, SMOOTHINGS, terms, hidden)[:AVERAGED]
     scores = np.array([likelihood for likelihood, _ in found])
     weights = np.exp((scores - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    parts = [_solved(values, known, terms, each, targets) for _, each in found]
+    parts = [_solved(values, known, terms, hidden, each, targets) for _, each in found]
     mean = np.einsum("k,kij->ij", weights, [part.mean for part in parts])
     mean = np.where(known, parts[0].mean, mean)
     second = [part.std**2 + (part.mean - mean) ** 2 for part in parts]
     std = np.where(known, 0.0, np.sqrt(np.einsum("k,kij->ij", weights, second)))
-    return Kriged(mean, std, weights @ np.stack([part.coefficients for part in parts]))
+    coefficients = weights @ np.stack([part.coefficients for part in parts])
+    sill = float(weights @ [part.sill for part in parts])
+    return Kriged(mean, std, coefficients, sill, veiled=parts[0].veiled)
 
 
 def _solved(
     values: NDArray[np.floating],
     known: BoolArray,
     terms: FloatArray | None,
+    hidden: BoolArray | None,
     covariance: Covariance,
     targets: BoolArray | None,
 ) -> Kriged:
@@ -235,12 +274,15 @@ def _solved(
     mean, std = np.where(known, values, 0.0).astype(np.float64), np.zeros(known.shape)
     count = 0 if terms is None else len(terms)
     if not gap.any() and terms is None:
-        return Kriged(mean, std, np.zeros(0))
+        return Kriged(mean, std, np.zeros(0), covariance.variance)
     chosen = _sources(known, gap)
     sources, wanted = np.argwhere(chosen), np.argwhere(gap)
     centre = mean[chosen].mean()
     table = covariance.table((known.shape[0], known.shape[1]))
-    factor = _cholesky(table, sources, covariance.nugget, _drift_covariance(terms, sources, sources))
+    added = _drift_covariance(terms, sources, sources)
+    if covariance.hidden:
+        added = added + covariance.hidden * _hidden_covariance(hidden, sources, sources)
+    factor = _cholesky(table, sources, covariance.nugget, added)
     white = linalg.solve_triangular(factor, mean[chosen] - centre, lower=True, check_finite=False)
     coefficients = np.zeros(count)
     if terms is not None:
@@ -250,6 +292,8 @@ def _solved(
     cross = _between(table.astype(np.float32), sources, wanted)
     if terms is not None:
         cross += np.asarray(_drift_covariance(terms, sources, wanted), dtype=np.float32)
+    if covariance.hidden:
+        cross += np.asarray(covariance.hidden * _hidden_covariance(hidden, sources, wanted), dtype=np.float32)
     weights = linalg.solve_triangular(
         factor.astype(np.float32), cross, lower=True, check_finite=False, overwrite_b=True
     )
@@ -257,10 +301,12 @@ def _solved(
     prior = table[0, 0] + covariance.nugget
     if terms is not None:
         prior = prior + DRIFT_VARIANCE * np.square(terms[:, gap]).sum(axis=0)
+    if covariance.hidden and hidden is not None:
+        prior = prior + covariance.hidden * hidden[:, gap].sum(axis=0)
     explained = np.einsum("ij,ij->j", weights, weights, dtype=np.float64)
     floor = max(covariance.nugget, NUGGETS[0])
     std[gap] = np.sqrt(covariance.variance * np.maximum(prior - explained, floor))
-    return Kriged(mean, std, coefficients)
+    return Kriged(mean, std, coefficients, covariance.variance, veiled=covariance.hidden > 0)
 
 
 def _sources(known: BoolArray, gap: BoolArray) -> BoolArray:
@@ -318,6 +364,17 @@ def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) ->
         return 0.0
     added: FloatArray = DRIFT_VARIANCE * terms[:, a[:, 0], a[:, 1]].T @ terms[:, b[:, 0], b[:, 1]]
     return added
+
+
+def _hidden_covariance(hidden: BoolArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
+    """Covariance, for variance 1, between two pixel lists of what hidden references would have told."""
+    if hidden is None or not hidden.any():
+        return 0.0
+    rows, cols = (np.arange(length) ** 2.0 for length in hidden.shape[1:])
+    table = np.exp(-np.sqrt(rows[:, None] + cols[None, :]) / HIDDEN_LENGTH)
+    both = hidden[:, a[:, 0], a[:, 1]].astype(np.float64).T @ hidden[:, b[:, 0], b[:, 1]].astype(np.float64)
+    veiled: FloatArray = both * _between(table, a, b)
+    return veiled
 
 
 def _cholesky(table: FloatArray, points: IndexArray, nugget: float, drift: FloatArray | float) -> FloatArray:

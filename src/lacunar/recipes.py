@@ -180,13 +180,8 @@ def run_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     with PartialState().main_process_first():
         training, held_out = _examples(recipe, load_pack(pack), sha256_of(pack), folder, workers, drawing)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
-        network = UNet(recipe.network)
     start = load_model(init_from) if init_from else None
-    if start is not None:
-        moved = transfer_weights(network, start.network.state_dict())
-        logger.info("from %s: %d weights, widened: %s", start.name, len(moved.loaded), ", ".join(moved.widened) or "-")
+    network = _new_network(recipe, start)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     share, seed = recipe.unconditional_share, recipe.training.seed
     held_out_items = LstDataset(held_out, unconditional_share=0.0, augment=False, seed=seed)
@@ -222,6 +217,19 @@ def run_recipe(
             factors[preset], quantiles[preset] = _calibration(_held_out_errors(model, held_out, PRESETS[preset]))
         save(card=replace(card, sigma_factor=factors, error_quantiles=quantiles))
     return model, history
+
+
+def _new_network(recipe: LstRecipe, start: Model | None) -> UNet:
+    """The network at the first step: random weights by the seed, or those of the model to start from."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
+        network = UNet(recipe.network)
+    if start is not None:
+        if start.network.config.patch != recipe.network.patch:
+            raise TrainingError(f"{start.name} has patch {start.network.config.patch}, wanted {recipe.network.patch}")
+        moved = transfer_weights(network, start.network.state_dict())
+        logger.info("from %s: %d weights, widened: %s", start.name, len(moved.loaded), ", ".join(moved.widened) or "-")
+    return network
 
 
 def _card(name: str, recipe: LstRecipe, steps: int | None, start: Model | None, scores: dict[str, float]) -> Card:

@@ -4,7 +4,6 @@ Nothing random is kept between steps: the order of the examples comes from (seed
 (seed, step, process). So weights, optimiser, moving average and step number are the whole state of a run.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ from lacunar.errors import TrainingError
 from lacunar.losses import l_simple
 from lacunar.networks.conditioning import network_input
 from lacunar.schedule import NoiseSchedule
-
-logger = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -206,7 +203,7 @@ def train(
     Raises
     ------
     TrainingError
-        A checkpoint of another configuration, a loss that is not finite, or a batch that the processes cannot share.
+        A checkpoint of another configuration, a loss that is not finite, a batch that the processes cannot share.
     KeyboardInterrupt
         Passed on after the state has been saved.
     """

@@ -53,7 +53,6 @@ def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
     for name, value in own.items():
         given = source[name]
         if given.shape == value.shape:
-            value.copy_(given)
             continue
         axis = 1 if name == FIRST else 0
         same = [n for i, n in enumerate(value.shape) if i != axis] == [
@@ -64,8 +63,11 @@ def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
                 f"weight {name} has shape {tuple(given.shape)}, wanted {tuple(value.shape)}: start from a model of the "
                 "same architecture"
             )
-        with torch.no_grad():
-            value.zero_()
-            value.narrow(axis, 0, given.shape[axis]).copy_(given)
         widened.append(name)
+    with torch.no_grad():
+        for name, value in own.items():
+            given = source[name]
+            axis = 1 if name == FIRST else 0
+            value.zero_()
+            (value.narrow(axis, 0, given.shape[axis]) if name in widened else value).copy_(given)
     return Transfer(tuple(name for name in own if name not in widened), tuple(widened))
