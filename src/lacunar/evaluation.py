@@ -100,6 +100,7 @@ def model_filler(
             filled.sigma if with_sigma else None,
             filled.samples[0],
             filled.samples if with_sigma else None,
+            (filled.quantile(0.025), filled.quantile(0.975)) if with_sigma else None,
             antithetic=filled.paired,
             evaluations=each * samples,
             sample_evaluations=each,

@@ -19,7 +19,7 @@ PIT_BINS = 20
 ONE_SAMPLE = "one sample"  # a filler's sample is measured under its name and this
 SIGMAS_OF_95 = 1.959964  # half-width of the central 95 % of a normal distribution in standard deviations
 
-# What is summed over pixels: 1, squared, absolute and signed error, ..., truth within 1 and 1.96 sigma, sigma squared.
+# What is summed over pixels: 1, squared, absolute and signed error, ..., truth within sigma and the 95 % limits, sigma squared.
 SUMS = ("pixels", "squares", "absolute", "errors", "crps", "crps_samples", "in_68", "in_95", "variance")
 
 
@@ -28,13 +28,15 @@ class Fill:
     """What a filler gives: its best estimate, standard deviation and one sample (H, W); samples (K, H, W).
 
     `antithetic` says that samples i and i + K/2 come from opposite noise; `evaluations` counts the network's for all
-    samples together, `sample_evaluations` for one.
+    samples together, `sample_evaluations` for one. `limits` are the bounds of the central 95 %, each (H, W); without
+    them it is 1.96 standard deviations.
     """
 
     mean: NDArray[np.floating]
     sigma: NDArray[np.floating] | None = None
     sample: NDArray[np.floating] | None = None
     samples: NDArray[np.floating] | None = None
+    limits: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
     antithetic: bool = False
     evaluations: int = 0
     sample_evaluations: int = 0
@@ -121,7 +123,8 @@ def _columns(fill: Fill, gap: BoolArray, truth: FloatArray) -> FloatArray:
         sigma = np.asarray(fill.sigma, dtype=np.float64)[gap]
         given["crps"] = crps_gaussian(error, sigma, np.zeros(error.size))
         given["in_68"] = np.abs(error) <= sigma
-        given["in_95"] = np.abs(error) <= SIGMAS_OF_95 * sigma
+        low, high = fill.limits or (fill.mean - SIGMAS_OF_95 * fill.sigma, fill.mean + SIGMAS_OF_95 * fill.sigma)
+        given["in_95"] = (low[gap] <= truth) & (truth <= high[gap])
         given["variance"] = sigma**2
     if fill.samples is not None and len(fill.samples) >= (4 if fill.antithetic else 2):
         given["crps_samples"] = crps_ensemble(fill.samples[:, gap], truth, antithetic=fill.antithetic)
