@@ -112,3 +112,12 @@ def test_an_empty_gap_and_nan_are_refused():
         measure(nothing, "x", Fill(nothing.values))
     with pytest.raises(LacunarError, match="NaN"):
         measure(case("a"), "x", Fill(np.full((SIDE, SIDE), np.nan)))
+
+
+def test_the_limits_of_a_fill_take_the_place_of_those_of_a_normal_distribution():
+    truth = with_gap(gap_pattern("box", (32, 32), 0.3, rng=np.random.default_rng(0)))
+    mean, sigma = truth.values - 2.5, np.ones((32, 32))
+    beyond, inside = Fill(mean, sigma), Fill(mean, sigma, limits=(mean - 3, mean + 3))
+    one_sided = Fill(mean, sigma, limits=(mean - 3, mean + 2))
+    shares = [column(measure(truth, "x", fill), ("all", "all"), "in_95") for fill in (beyond, inside, one_sided)]
+    assert shares == [0, truth.gap.sum(), 0]

@@ -19,7 +19,8 @@ PIT_BINS = 20
 ONE_SAMPLE = "one sample"  # a filler's sample is measured under its name and this
 SIGMAS_OF_95 = 1.959964  # half-width of the central 95 % of a normal distribution in standard deviations
 
-# What is summed over pixels: 1, squared, absolute and signed error, ..., truth within sigma and the 95 % limits, sigma squared.
+# What is summed over pixels: 1, squared, absolute and signed error, CRPS of mean and sigma and of the samples, truth
+# within sigma and within the 95 % limits, sigma squared.
 SUMS = ("pixels", "squares", "absolute", "errors", "crps", "crps_samples", "in_68", "in_95", "variance")
 
 

@@ -44,7 +44,7 @@ class Score:
     crps_samples
         The fair score of the samples themselves; NaN where there are too few.
     coverage_68, coverage_95, with ..._low, ..._high
-        Share of pixels whose truth lies within 1 and 1.96 sigma; NaN where there is no sigma.
+        Share of pixels whose truth lies within sigma, and inside the 95 % limits; NaN where there is no sigma.
     sigma
         Root of the mean claimed variance: the RMSE that an honest sigma would have.
     image_mse, psnr, ssim, image_max
