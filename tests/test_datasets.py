@@ -129,9 +129,17 @@ def test_an_example_gives_back_its_field():
     assert clipped < 0.02 * drawn.z.size
 
 
-@pytest.mark.parametrize("helped", [False, True], ids=["alone", "other dates"])
-def test_the_residuals_are_those_of_a_calibrated_kriging(helped: bool):
-    """Gaussian fields of one covariance; in a tile of 64 pixels it can be told, in a much smaller one it cannot."""
+@pytest.mark.parametrize(
+    ("helped", "cloudy", "widest"),
+    [(False, 0.0, 1.15), (True, 0.0, 1.15), (True, 1.0, 1.5)],
+    ids=["alone", "other dates", "other dates under clouds"],
+)
+def test_the_residuals_are_those_of_a_calibrated_kriging(helped, cloudy, widest, monkeypatch):
+    """Gaussian fields of one covariance; in a tile of 64 pixels it can be told, in a much smaller one it cannot.
+
+    Where a date that tells nearly all has clouds of its own, sigma is too narrow, but not by more than half.
+    """
+    monkeypatch.setattr(datasets, "CLOUDY_REFERENCE", cloudy)
     parts = [large_draw(Covariance(16.0, 1.0, 9.0, 2e-3), 80, seed) for seed in range(6)]
     rasters = [
         truth if date == 0 else 500 - 0.7 * truth + 0.2 * own for truth, own in pairwise(parts) for date in (0, 1)
@@ -140,7 +148,7 @@ def test_the_residuals_are_those_of_a_calibrated_kriging(helped: bool):
     pack = pack_of(*rasters, names=[f"hill_{i}" for i in range(len(rasters))], positions=positions)
     drawn = make_examples(pack if helped else apart(pack), {"hill": 1.0}, count=16, size=64, seed=0)
     z = drawn.z[drawn.spread > 0].astype(float)
-    assert 0.85 < z.std() < 1.35
+    assert 0.85 < z.std() < widest
     assert abs(z.mean()) < 0.2
 
 
