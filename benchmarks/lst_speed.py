@@ -14,8 +14,8 @@ from lacunar.cases import Case, lst_cases, read_scenes
 from lacunar.checkpoint import Model, load_model
 from lacunar.evaluation import describe_machine
 from lacunar.filling import PRESETS, Preset, fill_array
-from lacunar.tiled import OVERLAP
 from lacunar.tables import markdown_table
+from lacunar.tiled import OVERLAP
 from lacunar.tiling import tiles_over, tiles_touching
 
 PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1)  # RePaint cut down to 30 evaluations
