@@ -332,9 +332,11 @@ def test_ctrl_c(simulated_64, out, lacunar, tiny_folder, monkeypatch, tmp_path, 
 def test_a_real_ctrl_c_in_a_real_process(out, tiny_folder, tmp_path):
     """SIGINT while a raster is being filled."""
     raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, 290.0).astype(np.float32))
-    # The network itself sends the signal: no clock decides whether the test tests anything.
+    # The network itself sends the signal: no clock decides whether the test tests anything. A shell that starts the
+    # tests in the background has them ignore SIGINT, and what they start inherits that.
     code = (
-        "import os, signal, sys; from lacunar.networks.unet import UNet; from lacunar.cli import main\n"
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from lacunar.networks.unet import UNet; from lacunar.cli import main\n"
         "forward = UNet.forward\n"
         "UNet.forward = lambda *inputs: (os.kill(os.getpid(), signal.SIGINT), forward(*inputs))[1]\n"
         "main()"
