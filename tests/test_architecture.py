@@ -20,7 +20,8 @@ ORDER = (
     "progress",
     "web.*",
     "apps.*",
-    "recipes",
+    "recipes.registry",
+    "recipes.*",
     "quality_report",
     "report",
     "tables",
@@ -33,6 +34,7 @@ ORDER = (
     "report_figures",
     "figures",
     "training",
+    "objectives",
     "transfer",
     "references",
     "streaming",
@@ -67,6 +69,7 @@ ORDER = (
     "drift",
     "interpolation",
     "kriging",
+    "occlusions",
     "masks",
     "metrics",
     "outputs",
@@ -93,7 +96,17 @@ RASTERS_FILES_AND_SCREENS = {
     ),
     *("diffusers", "accelerate", "matplotlib", "rich", "typer", "tqdm", "sys", "subprocess"),
 }
-WITHOUT_TORCH = ("radiometry", "tiling", "metrics", "probabilistic", "masks", "figures", "report_figures", "report")
+WITHOUT_TORCH = (
+    "radiometry",
+    "tiling",
+    "metrics",
+    "probabilistic",
+    "masks",
+    "occlusions",
+    "figures",
+    "report_figures",
+    "report",
+)
 NUMPY_ONLY = ("radiometry", "tiling", "metrics")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}
 MAX_FILE_LINES = 400

@@ -65,7 +65,7 @@ def gap_pattern(
     if name == "cloud":
         return exact_rate(_cloud_crop(cloud, shape, rng), rate, rng=rng)
     score = {"blobs": _blob_score, "box": _box_score, "stripes": _stripe_score, "half": _half_score}[name](shape, rng)
-    return _highest(score, rate)
+    return highest(score, rate)
 
 
 def exact_rate(gap: BoolArray, rate: float, *, rng: np.random.Generator) -> BoolArray:
@@ -75,14 +75,14 @@ def exact_rate(gap: BoolArray, rate: float, *, rng: np.random.Generator) -> Bool
     the given gap. A gap that is empty or full carries no shape: it becomes a blob.
     """
     if not gap.any() or gap.all():
-        return _highest(_blob_score(gap.shape, rng), rate)
+        return highest(_blob_score(gap.shape, rng), rate)
     signed = ndimage.distance_transform_edt(gap) - ndimage.distance_transform_edt(~gap)
     jitter = ndimage.gaussian_filter(rng.standard_normal(gap.shape), 1.5, mode="wrap")
-    return _highest(signed + _EDGE_JITTER * jitter / jitter.std(), rate)
+    return highest(signed + _EDGE_JITTER * jitter / jitter.std(), rate)
 
 
-def _highest(score: FloatArray, rate: float) -> BoolArray:
-    """The ``round(rate * size)`` pixels of highest score."""
+def highest(score: FloatArray, rate: float) -> BoolArray:
+    """Take the ``round(rate * size)`` pixels of highest score."""
     count = round(rate * score.size)
     chosen = np.zeros(score.size, dtype=bool)
     chosen[np.argsort(score, axis=None, kind="stable")[score.size - count :]] = True
