@@ -28,7 +28,8 @@ from lacunar.landsat import open_product
 from lacunar.networks.unet import UNetConfig
 from lacunar.progress import Bars
 from lacunar.quality import GAP_CLASSES
-from lacunar.recipes import RECIPES, LstRecipe
+from lacunar.recipes.lst import LstRecipe
+from lacunar.recipes.registry import RECIPES
 from lacunar.training import Progress, TrainingConfig
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "fill_raster.py"
@@ -270,7 +271,7 @@ def recipe(monkeypatch):
         weights={"hill": 1.0},
         held_out_weights={"lake": 1.0},
     )
-    monkeypatch.setattr("lacunar.recipes.RECIPES", {"tiny": tiny})
+    monkeypatch.setattr("lacunar.recipes.registry.RECIPES", {"tiny": tiny})
     return tiny
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from lacunar import recipes
 from lacunar.basefield import BaseField
 from lacunar.card import Card
 from lacunar.checkpoint import load_model, save_model
@@ -15,7 +14,10 @@ from lacunar.datasets import LstExamples
 from lacunar.errors import ModelError, TrainingError
 from lacunar.filling import PRESETS, fill_from_base
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.recipes import RECIPE_NAMES, RECIPES, LstRecipe, recipe_named, run_recipe
+from lacunar.recipes import lst as recipes
+from lacunar.recipes import registry
+from lacunar.recipes.lst import LST_RECIPES, LstRecipe
+from lacunar.recipes.registry import RECIPE_NAMES, RECIPES, recipe_named, run_recipe
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule
 from lacunar.training import TrainingConfig
@@ -42,7 +44,7 @@ TINY = LstRecipe(
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr(recipes, "RECIPES", {"tiny": TINY})
+    monkeypatch.setattr(registry, "RECIPES", {"tiny": TINY})
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ def test_a_model_that_does_not_fit_is_refused(pack: Path, tmp_path: Path):
 
 
 def test_a_pack_without_the_recipe_s_places(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recipes, "RECIPES", {"tiny": replace(TINY, weights={"hill": 0.5, "moon": 0.5})})
+    monkeypatch.setattr(registry, "RECIPES", {"tiny": replace(TINY, weights={"hill": 0.5, "moon": 0.5})})
     with pytest.raises(TrainingError, match="the pack has no raster of moon; it has hill, lake, sea, town"):
         run_recipe("tiny", pack, tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
@@ -219,8 +221,8 @@ def test_a_place_is_trained_on_or_held_out():
 
 
 def test_shipped_recipes_hold_no_place_in_both_sets_and_never_the_test_place():
-    assert tuple(RECIPES) == RECIPE_NAMES
-    for recipe in RECIPES.values():
+    assert set(RECIPES) == set(RECIPE_NAMES)
+    for recipe in LST_RECIPES.values():
         assert not set(recipe.weights) & set(recipe.held_out_weights)
         assert "muenster" not in {*recipe.weights, *recipe.held_out_weights}
         assert sum(recipe.weights.values()) == pytest.approx(1)
@@ -235,7 +237,7 @@ def test_shipped_recipes_find_their_places(shared: Path):
     from lacunar.packing import place_of
 
     there = {place_of(file.stem) for file in (shared / "data/lst/train").glob("*.tif")}
-    for recipe in RECIPES.values():
+    for recipe in LST_RECIPES.values():
         assert {*recipe.weights, *recipe.held_out_weights} <= there
 
 

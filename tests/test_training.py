@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from lacunar import training
 from lacunar.errors import TrainingError
 from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.objectives import GapObjective
 from lacunar.schedule import NoiseSchedule
-from lacunar.training import Ema, History, Progress, TrainingConfig, score_held_out, train
+from lacunar.training import Ema, History, Progress, TrainingConfig, train
 
 SIZE, EDGE = 8, 5  # side of an item; the columns from EDGE on are known
 SCHEDULE = NoiseSchedule.cosine(100)
+OBJECTIVE = GapObjective(schedule=SCHEDULE, prediction="v")
 SHORT = TrainingConfig(steps=52, batch_size=4, warmup_steps=5, validate_every=20, checkpoint_every=1000)
 
 
@@ -67,7 +70,7 @@ def tiny(seed: int = 0) -> UNet:
 def run(folder: Path, config: TrainingConfig = SHORT, *, network=None, examples=None, held_out=None, **options):
     network = network or tiny()
     held_out = held_out or Copies(5, seed=1)
-    options = {"schedule": SCHEDULE, "prediction": "v", "config": config, "folder": folder, **options}
+    options = {"objective": OBJECTIVE, "config": config, "folder": folder, **options}
     return network, *train(network, examples or Copies(), held_out, **options)
 
 
@@ -90,10 +93,8 @@ def state_in(folder: Path) -> dict[str, object]:
 
 
 def test_the_loss_falls_on_what_is_easy_to_learn(tmp_path: Path):
-    config = TrainingConfig(
-        steps=100, batch_size=8, warmup_steps=10, learning_rate=1e-2, ema_decay=0.9, last_step_share=1.0
-    )
-    network, ema, history = run(tmp_path, config)
+    config = TrainingConfig(steps=100, batch_size=8, warmup_steps=10, learning_rate=1e-2, ema_decay=0.9)
+    network, ema, history = run(tmp_path, config, objective=replace(OBJECTIVE, last_step_share=1.0))
     (first, early), (last, late) = history.train
     assert (first, last) == (50, 100)
     assert late < 0.5 * early
@@ -153,7 +154,7 @@ def test_the_network_is_given_state_condition_and_gap(tmp_path: Path):
     clean = NoiseSchedule(torch.tensor([1e-8]).numpy(), torch.arange(1).numpy(), 1)  # one step, next to no noise
     network, examples = Watch(), Copies()
     config = TrainingConfig(steps=3, batch_size=4, learning_rate=1e-9)
-    run(tmp_path, config, network=network, examples=examples, schedule=clean)
+    run(tmp_path, config, network=network, examples=examples, objective=replace(OBJECTIVE, schedule=clean))
     items = [Copies()[key] for key in examples.asked]
     x = torch.cat([given for given, _ in network.given[:3]])
     for name, channels in (("x_0", slice(0, 1)), ("condition", slice(1, 3)), ("gap", slice(3, 4))):
@@ -162,7 +163,8 @@ def test_the_network_is_given_state_condition_and_gap(tmp_path: Path):
 
 def test_noise_and_times_are_new_at_every_step_and_absent_outside_the_gap(tmp_path: Path):
     network = Watch()
-    run(tmp_path, TrainingConfig(steps=100, batch_size=8, last_step_share=0.3), network=network, examples=Copies(8))
+    objective = replace(OBJECTIVE, last_step_share=0.3)
+    run(tmp_path, TrainingConfig(steps=100, batch_size=8), network=network, examples=Copies(8), objective=objective)
     x, t = (torch.stack(part) for part in zip(*network.given[:100], strict=True))
     assert not x[:, :, 0, :, EDGE:].any()
     assert len(t.unique(dim=0)) == 100
@@ -233,7 +235,7 @@ def test_a_run_that_is_interrupted_goes_on_exactly(
         elif where == "loading":
             examples = Interrupted(23 * config.batch_size + 2)
         elif where == "gradients":
-            patched.setattr(training, "_loss", stopping(25, training._loss))  # one of them was for a score
+            patched.setattr(GapObjective, "_loss", stopping(25, GapObjective._loss))  # one of them was for a score
         elif where == "average":
             patched.setattr(Ema, "update", stopping(15, Ema.update))  # weights have moved, average and step not
         else:
@@ -351,13 +353,17 @@ class Gain(nn.Module):
         return self.gain * x[:, 1:2] * left
 
 
+def score(network, examples, *, schedule=SCHEDULE, prediction="x_0"):
+    objective = GapObjective(schedule=schedule, prediction=prediction)
+    return objective.score(network, examples, device=torch.device("cpu"))
+
+
 def test_predicting_zero_scores_one():
     network = Gain(0.0)
-    options = {"schedule": NoiseSchedule.cosine(1000)}
-    exact = score_held_out(network, Ema(network, 0.9), Copies(5), prediction="x_0", **options)
+    exact = score(network, Copies(5), schedule=NoiseSchedule.cosine(1000))
     assert exact["rmse_ratio"] == 1
     # v = 0 at the noisiest step means x_0 = sqrt(abar) x_T, and sqrt(abar) = 5e-5 there.
-    nearly = score_held_out(network, Ema(network, 0.9), Copies(5), prediction="v", **options)
+    nearly = score(network, Copies(5), schedule=NoiseSchedule.cosine(1000), prediction="v")
     assert nearly["rmse_ratio"] == pytest.approx(1, abs=1e-3)
     everything = torch.stack([Copies(5)[0, i]["x_0"][..., :EDGE] for i in range(5)])
     assert exact["loss"] == pytest.approx(float(everything.square().mean()), rel=1e-5)
@@ -372,7 +378,7 @@ def test_scores_by_hand_with_a_spread_that_varies():
             return item
 
     network = Gain(0.3, column=2)  # x_0 is 0.5 base: a residual of 0.2 base is left there
-    scores = score_held_out(network, Ema(network, 0.9), Steps(40), schedule=SCHEDULE, prediction="x_0")
+    scores = score(network, Steps(40))
     base = torch.stack([Copies(40)[0, i]["condition"][0] for i in range(40)]).double()
     near, far = (float((base[..., cols] ** 2).sum()) for cols in (slice(0, 2), slice(2, EDGE)))
     ratio = (0.2**2 * near + 0.5**2 * 9 * far) / (0.5**2 * near + 0.5**2 * 9 * far)
@@ -385,8 +391,8 @@ def test_it_is_the_moving_average_that_is_scored_and_the_network_stays():
     ema = Ema(network, 0.9)
     with torch.no_grad():
         network.gain.fill_(7.0)
-    scores = score_held_out(network, ema, Copies(5), schedule=SCHEDULE, prediction="x_0")
+    scores = score(ema.smoothed(network), Copies(5))
     assert scores == {"loss": 0.0, "rmse_ratio": 0.0}
     with pytest.raises(KeyboardInterrupt):
-        score_held_out(network, ema, Interrupted(3), schedule=SCHEDULE, prediction="x_0", batch=2)
+        score(ema.smoothed(network), Interrupted(3))
     assert float(network.gain.detach()) == 7.0

@@ -56,7 +56,7 @@ def test_moving_average_by_hand():
     ("name", "value", "wanted"),
     [
         *[(name, 0, "wanted a whole number from 1") for name in ("steps", "batch_size", "checkpoint_every")],
-        *[(name, 1.5, r"wanted a share in \[0, 1\]") for name in ("decay_share", "ema_decay", "last_step_share")],
+        *[(name, 1.5, r"wanted a share in \[0, 1\]") for name in ("decay_share", "ema_decay")],
         *[(name, 0.0, "must be above 0") for name in ("learning_rate", "gradient_clip")],
     ],
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from lacunar.schedule import NoiseSchedule
+from lacunar.objectives import GapObjective
 from lacunar.training import TrainingConfig, train
 
 class Items:
@@ -39,7 +40,8 @@ class Network(nn.Module):
 def run(folder):
     config = TrainingConfig(steps=100, batch_size=8, validate_every=25, warmup_steps=5, learning_rate=1e-2)
     losses = []
-    options = dict(schedule=NoiseSchedule.cosine(100), prediction="x_0", config=config, folder=folder)
+    objective = GapObjective(schedule=NoiseSchedule.cosine(100), prediction="x_0")
+    options = dict(objective=objective, config=config, folder=folder)
     ema, history = train(Network(), Items(), Items(), callback=lambda progress: losses.append(progress.loss), **options)
     return {"losses": losses, "held_out": [s["loss"] for _, s in history.held_out], "train": history.train}
 

@@ -1,4 +1,4 @@
-"""Train a diffusion network on what surrounds a gap: configuration, moving average, and a run that resumes exactly.
+"""Train a diffusion network towards an objective: configuration, moving average, and a run that resumes exactly.
 
 Nothing random is kept between steps: the order of the examples comes from (seed, epoch), the noise of a step from
 (seed, step, process). So weights, optimiser, moving average and step number are the whole state of a run.
@@ -9,32 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Sampler
 
-from lacunar.diffusion import Prediction, predict_x_0, q_sample
 from lacunar.errors import TrainingError
-from lacunar.losses import l_simple
-from lacunar.networks.conditioning import network_input
-from lacunar.schedule import NoiseSchedule
-
-Batch = dict[str, Tensor]
-Network = Callable[[Tensor, Tensor], Tensor]
-
-
-class Examples(Protocol):
-    """A data set whose items are chosen by (epoch, index) alone."""
-
-    def __len__(self) -> int:
-        """Number of items."""
-
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        """``x_0`` (C, H, W), ``condition`` (D, H, W), ``gap`` (1, H, W) and ``weight`` (1, H, W)."""
+from lacunar.objectives import Batch, Examples, Objective, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +33,6 @@ class TrainingConfig:
         Peak rate of AdamW; linear warm-up; share of the steps, at the end, over which it falls linearly to zero.
     ema_decay
         Decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step).
-    last_step_share
-        Share of the examples at the noisiest timestep, where the prediction of x_0 is the posterior mean itself.
     gradient_clip
         Largest norm of the gradient.
     checkpoint_every, validate_every
@@ -67,7 +49,6 @@ class TrainingConfig:
     warmup_steps: int = 200
     decay_share: float = 0.3
     ema_decay: float = 0.999
-    last_step_share: float = 0.2
     gradient_clip: float = 1.0
     checkpoint_every: int = 250
     validate_every: int = 500
@@ -79,7 +60,7 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "checkpoint_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a whole number from 1")
-        for name in ("decay_share", "ema_decay", "last_step_share"):
+        for name in ("decay_share", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a share in [0, 1]")
         if self.mixed_precision not in ("no", "bf16"):
@@ -131,6 +112,10 @@ class Ema:
             else:
                 self.weights[name].copy_(value)
 
+    def smoothed(self, network: nn.Module) -> Callable[..., Any]:
+        """The network with these weights; it keeps its own: no interruption can put the average in their place."""
+        return lambda *given: functional_call(network, self.weights, given)
+
 
 class _Order(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) keys of one process from a given step on, each epoch in its own order."""
@@ -149,17 +134,9 @@ class _Order(Sampler[list[tuple[int, int]]]):
             for position in range(step * self.config.batch_size, (step + 1) * self.config.batch_size):
                 if position // self.length != epoch:
                     epoch = position // self.length
-                    order = torch.randperm(self.length, generator=_generator(self.config.seed, epoch))
+                    order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch))
                 keys.append((epoch, int(order[position % self.length])))
             yield keys[self.process :: self.processes]
-
-
-def _generator(*seeds: int) -> torch.Generator:
-    """A generator that depends on all the numbers: they are folded into 63 bits by a polynomial hash."""
-    value = 0
-    for seed in seeds:
-        value = (value * 6364136223846793005 + seed + 1442695040888963407) % 2**63
-    return torch.Generator().manual_seed(value)
 
 
 def train(
@@ -167,8 +144,7 @@ def train(
     examples: Examples,
     held_out: Examples | None,
     *,
-    schedule: NoiseSchedule,
-    prediction: Prediction,
+    objective: Objective,
     config: TrainingConfig,
     folder: Path,
     workers: int = 0,
@@ -181,11 +157,11 @@ def train(
     Parameters
     ----------
     network
-        ``network(network_input(...), t)`` -> (B, C, H, W).
+        What the objective takes.
     examples, held_out
         Items chosen by (epoch, index); the held-out ones are scored every ``config.validate_every`` steps.
-    schedule, prediction
-        The noise schedule, and what the network predicts.
+    objective
+        The loss of a batch, and the scores of held-out examples.
     config
         Steps, rates, seed.
     folder
@@ -229,14 +205,13 @@ def train(
     def score_if_due() -> None:
         last = history.held_out[-1][0] if history.held_out else 0
         if held_out is not None and step > last and (step % config.validate_every == 0 or step == config.steps):
-            scores = score_held_out(bare, ema, held_out, schedule=schedule, prediction=prediction)
-            history.held_out.append((step, scores))
+            history.held_out.append((step, objective.score(ema.smoothed(bare), held_out, device=accelerator.device)))
 
     whole = True  # False while weights, optimiser, average and step number do not belong to one another
     try:
         score_if_due()  # what an interrupted run still owes
         for batch in loader:
-            loss = _gradients(accelerator, network, optimiser, batch, schedule, prediction, config, step)
+            loss = _gradients(accelerator, network, optimiser, batch, objective, config, step)
             whole = False
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} at step {step}: lower learning_rate and start again")
@@ -265,79 +240,19 @@ def _gradients(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Batch,
-    schedule: NoiseSchedule,
-    prediction: Prediction,
+    objective: Objective,
     config: TrainingConfig,
     step: int,
 ) -> float:
     """Gradients from this process's share of the batch; returns the loss averaged over the processes."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-    generator = _generator(config.seed, step, accelerator.process_index)
-    t = torch.randint(schedule.num_timesteps, (len(batch["x_0"]),), generator=generator)
-    t[torch.rand(len(t), generator=generator) < config.last_step_share] = schedule.num_timesteps - 1
-    eps = torch.randn(batch["x_0"].shape, generator=generator).to(accelerator.device)
-    t = t.to(accelerator.device)
     for group in optimiser.param_groups:
         group["lr"] = config.rate_at(step)
     optimiser.zero_grad(set_to_none=True)
-    loss = _loss(network, batch, t, eps, schedule, prediction)
+    loss = objective.loss(network, batch, step=step, generator=seeded(config.seed, step, accelerator.process_index))
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(network.parameters(), config.gradient_clip)
     return float(accelerator.reduce(loss.detach(), reduction="mean"))
-
-
-def _loss(
-    network: Network, batch: Batch, t: Tensor, eps: Tensor, schedule: NoiseSchedule, prediction: Prediction
-) -> Tensor:
-    """L_simple over the gap, each pixel by its weight."""
-    x_t = q_sample(batch["x_0"], t, eps, schedule)
-    output = network(network_input(x_t, batch["condition"], batch["gap"]), t)
-    region = batch["gap"] * batch["weight"]
-    return l_simple(output, batch["x_0"], eps, t, schedule, prediction=prediction, region=region).mean()
-
-
-@torch.no_grad()
-def score_held_out(
-    network: nn.Module,
-    ema: Ema,
-    examples: Examples,
-    *,
-    schedule: NoiseSchedule,
-    prediction: Prediction,
-    batch: int = 32,
-) -> dict[str, float]:
-    """Score the moving average on held-out examples, at fixed noise.
-
-    Returns
-    -------
-    dict
-        ``loss``: L_simple at timesteps spread evenly over the schedule. ``rmse_ratio``: root of the summed squared
-        error of the prediction of x_0 made from pure noise over that of predicting zero, in tile units (spread times
-        residual): below 1, one evaluation already beats the classical fill that the residual is counted from.
-    """
-
-    def smoothed(x: Tensor, t: Tensor) -> Tensor:
-        # The network itself keeps its weights: an interruption in here must not put the average in their place.
-        output: Tensor = functional_call(network, ema.weights, (x, t))
-        return output
-
-    losses, ours, zero = [], 0.0, 0.0
-    device = next(network.parameters()).device
-    for start in range(0, len(examples), batch):
-        keys = range(start, min(start + batch, len(examples)))
-        items = [examples[(0, i)] for i in keys]
-        stack = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
-        eps = torch.randn(stack["x_0"].shape, generator=_generator(start)).to(device)
-        t = (torch.tensor(list(keys)) * schedule.num_timesteps // len(examples)).to(device)
-        losses.append(float(_loss(smoothed, stack, t, eps, schedule, prediction)) * len(items))
-        last = torch.full_like(t, schedule.num_timesteps - 1)
-        x_t = q_sample(stack["x_0"], last, eps, schedule)
-        output = smoothed(network_input(x_t, stack["condition"], stack["gap"]), last)
-        pred_x_0 = predict_x_0(output, x_t, last, schedule, prediction=prediction)
-        scale = stack["gap"] * stack["condition"][:, 1:2]
-        ours += float((scale * (pred_x_0 - stack["x_0"])).square().sum())
-        zero += float((scale * stack["x_0"]).square().sum())
-    return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, 1e-12))}
 
 
 def _save(

@@ -52,14 +52,13 @@ def train_command(
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.figures import save_figure, training_curve_figure
-    from lacunar.packing import pack_lst
-    from lacunar.recipes import recipe_named, run_recipe
+    from lacunar.recipes.registry import pack_data, recipe_named, run_recipe
 
     recipe_named(recipe)
     if not pack.exists():
         if data is None:
             raise LacunarError(f"no file {pack} and no --data to write it from: give the folder of LST rasters")
-        pack_lst(data, clouds, pack)
+        pack_data(recipe, data, clouds, pack)
         typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
     run = run or Path("runs") / recipe
     try:

@@ -1,4 +1,4 @@
-"""Frozen recipes: exactly how each shipped model was trained; ``lacunar train NAME`` reruns one."""
+"""How the LST models were trained."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,16 +22,16 @@ from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
 from lacunar.filling import PRESETS, Preset, PresetName, fill_from_base
 from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.objectives import GapObjective
 from lacunar.packing import LstPack, load_pack
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
-from lacunar.training import History, Progress, TrainingConfig, score_held_out, train
+from lacunar.training import History, Progress, TrainingConfig, train
 from lacunar.transfer import transfer_weights
 
 logger = logging.getLogger(__name__)
 
-RecipeName = Literal["lst-small", "lst-full"]
-RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
+LstRecipeName = Literal["lst-small", "lst-full"]
 
 LST_WEIGHTS = MappingProxyType({"losangeles": 0.35, "newyork": 0.2, "aster": 0.25, "kano": 0.2})
 # Antelope Valley is used for neither: part of it lies on the ground of the Los Angeles passes.
@@ -58,6 +58,8 @@ class LstRecipe:
         How many gap-filling examples are drawn for training and for the held-out score.
     weights, held_out_weights
         Share of the examples from each place; the two sets of places must not meet.
+    last_step_share
+        Share of the training items at the noisiest timestep.
     unconditional_share
         Share of the training items in which everything is gap, so that the same network serves RePaint.
     """
@@ -71,6 +73,7 @@ class LstRecipe:
     held_out_examples: int = 512
     weights: Mapping[str, float] = field(default_factory=lambda: LST_WEIGHTS)
     held_out_weights: Mapping[str, float] = field(default_factory=lambda: LST_HELD_OUT_WEIGHTS)
+    last_step_share: float = 0.2
     unconditional_share: float = 0.15
 
     def __post_init__(self) -> None:
@@ -80,7 +83,7 @@ class LstRecipe:
             raise TrainingError(f"recipe: {', '.join(shared)} both trained on and held out; split by place")
 
 
-RECIPES: Mapping[RecipeName, LstRecipe] = MappingProxyType(
+LST_RECIPES: Mapping[LstRecipeName, LstRecipe] = MappingProxyType(
     {
         # For a CPU: about 50 examples/s on one core that has bfloat16.
         "lst-small": LstRecipe(
@@ -119,21 +122,9 @@ RECIPES: Mapping[RecipeName, LstRecipe] = MappingProxyType(
 )
 
 
-def recipe_named(name: str) -> LstRecipe:
-    """Return a recipe.
-
-    Raises
-    ------
-    TrainingError
-        An unknown name; the message lists the known ones.
-    """
-    if name not in RECIPES:
-        raise TrainingError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPE_NAMES)}")
-    return RECIPES[name]  # type: ignore[index]
-
-
-def run_recipe(
+def run_lst_recipe(
     name: str,
+    recipe: LstRecipe,
     pack: Path,
     folder: Path,
     *,
@@ -147,10 +138,10 @@ def run_recipe(
 
     Parameters
     ----------
-    name
-        A recipe.
+    name, recipe
+        A recipe and what it is called.
     pack
-        A file written by `lacunar.datasets.pack_lst`.
+        A file written by `lacunar.packing.pack_lst`.
     folder
         The run: examples, checkpoint and, at the end, ``model/``. A run that is found there goes on.
     steps
@@ -172,9 +163,8 @@ def run_recipe(
     Raises
     ------
     TrainingError
-        An unknown recipe, a pack without the recipe's places, or a run folder of another configuration.
+        A pack without the recipe's places, or a run folder of another configuration.
     """
-    recipe = recipe_named(name)
     if steps is not None:
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,21 +174,21 @@ def run_recipe(
     network = _new_network(recipe, start)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     share, seed = recipe.unconditional_share, recipe.training.seed
+    objective = GapObjective(schedule=schedule, prediction=recipe.prediction, last_step_share=recipe.last_step_share)
     held_out_items = LstDataset(held_out, unconditional_share=0.0, augment=False, seed=seed)
     ema, history = train(
         network,
         LstDataset(training, unconditional_share=share, augment=True, seed=seed),
         held_out_items,
-        schedule=schedule,
-        prediction=recipe.prediction,
+        objective=objective,
         config=recipe.training,
         folder=folder,
         callback=callback,
     )
     model = folder / "model"
     if PartialState().is_main_process:
-        scores = score_held_out(network, ema, held_out_items, schedule=schedule, prediction=recipe.prediction)
         network.load_state_dict(ema.weights)
+        scores = objective.score(network.eval(), held_out_items, device=next(network.parameters()).device)
         card = _card(name, recipe, steps, start, scores)
         save = partial(
             save_model,

@@ -1,0 +1,126 @@
+"""What a network is trained towards: the loss of a batch, and the scores of held-out examples.
+
+An objective joins a network, a noise schedule and a prediction; `lacunar.training` knows only its two methods.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lacunar.diffusion import Prediction, predict_x_0, q_sample
+from lacunar.losses import l_simple
+from lacunar.networks.conditioning import network_input
+from lacunar.schedule import NoiseSchedule
+
+Batch = dict[str, Tensor]
+Network = Callable[..., Any]
+
+SCORED_TOGETHER = 32  # held-out examples in one call of the network
+
+
+class Examples(Protocol):
+    """A data set whose items are chosen by (epoch, index) alone."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        """One example: tensors by name, as the objective wants them."""
+
+
+class Objective(Protocol):
+    """The loss of a batch, and the scores of held-out examples."""
+
+    def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        """Loss of one batch (a scalar) at a step; all randomness comes from the generator, on the CPU."""
+
+    def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
+        """Scores of a network that lives on a device, at fixed noise; one of them is called ``loss``."""
+
+
+def seeded(*seeds: int) -> torch.Generator:
+    """A generator that depends on all the numbers: they are folded into 63 bits by a polynomial hash."""
+    value = 0
+    for seed in seeds:
+        value = (value * 6364136223846793005 + seed + 1442695040888963407) % 2**63
+    return torch.Generator().manual_seed(value)
+
+
+def draw_noise(
+    x_0: Tensor, num_timesteps: int, last_step_share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Timesteps (B,), a share of them the noisiest one, and standard normal noise of the shape of ``x_0``."""
+    t = torch.randint(num_timesteps, (len(x_0),), generator=generator)
+    t[torch.rand(len(t), generator=generator) < last_step_share] = num_timesteps - 1
+    return t.to(x_0.device), torch.randn(x_0.shape, generator=generator).to(x_0.device)
+
+
+def stacked(examples: Examples, together: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
+    """All examples of epoch 0 in batches, in order, each with the number of its first example."""
+    for start in range(0, len(examples), together):
+        items = [examples[(0, i)] for i in range(start, min(start + together, len(examples)))]
+        yield start, {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapObjective:
+    """Restore a gap from what surrounds it: L_simple over the gap, each pixel by its weight.
+
+    The network is ``network(network_input(...), t)`` -> (B, C, H, W); an example holds ``x_0`` (C, H, W), ``condition``
+    (C + 1, H, W or more: base, spread, whatever else is known), ``gap`` and ``weight`` (1, H, W).
+
+    Parameters
+    ----------
+    schedule, prediction
+        The noise schedule, and what the network predicts.
+    last_step_share
+        Share of the examples at the noisiest timestep, where the prediction of x_0 is the posterior mean itself.
+    """
+
+    schedule: NoiseSchedule
+    prediction: Prediction
+    last_step_share: float = 0.2
+
+    def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        """L_simple at random timesteps; the step plays no part."""
+        del step
+        t, eps = draw_noise(batch["x_0"], self.schedule.num_timesteps, self.last_step_share, generator)
+        return self._loss(network, batch, t, eps)
+
+    def _loss(self, network: Network, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
+        """L_simple at these timesteps with this noise."""
+        x_t = q_sample(batch["x_0"], t, eps, self.schedule)
+        output = network(network_input(x_t, batch["condition"], batch["gap"]), t)
+        region = batch["gap"] * batch["weight"]
+        loss = l_simple(output, batch["x_0"], eps, t, self.schedule, prediction=self.prediction, region=region)
+        return loss.mean()
+
+    @torch.no_grad()
+    def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
+        """Score a network at fixed noise.
+
+        Returns
+        -------
+        dict
+            ``loss``: L_simple at timesteps spread evenly over the schedule. ``rmse_ratio``: root of the summed squared
+            error of the prediction of x_0 made from pure noise over that of predicting zero, in tile units (spread
+            times residual): below 1, one evaluation already beats the classical fill that the residual is counted from.
+        """
+        losses, ours, zero, steps = [], 0.0, 0.0, self.schedule.num_timesteps
+        for start, stack in stacked(examples, SCORED_TOGETHER, device):
+            eps = torch.randn(stack["x_0"].shape, generator=seeded(start)).to(device)
+            t = ((start + torch.arange(len(eps))) * steps // len(examples)).to(device)
+            losses.append(float(self._loss(network, stack, t, eps)) * len(eps))
+            last = torch.full_like(t, steps - 1)
+            x_t = q_sample(stack["x_0"], last, eps, self.schedule)
+            output = network(network_input(x_t, stack["condition"], stack["gap"]), last)
+            pred_x_0 = predict_x_0(output, x_t, last, self.schedule, prediction=self.prediction)
+            channels = stack["x_0"].shape[1]
+            scale = stack["gap"] * stack["condition"][:, channels : channels + 1]
+            ours += float((scale * (pred_x_0 - stack["x_0"])).square().sum())
+            zero += float((scale * stack["x_0"]).square().sum())
+        return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, 1e-12))}

@@ -1,0 +1,1 @@
+"""Frozen recipes: exactly how each shipped model was trained."""

@@ -1,0 +1,104 @@
+"""Every recipe by name: what it packs, and how it is run; ``lacunar train NAME`` reruns one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from lacunar.errors import TrainingError
+from lacunar.packing import pack_lst
+from lacunar.recipes.lst import LST_RECIPES, LstRecipe, LstRecipeName, run_lst_recipe
+from lacunar.training import History, Progress
+
+RecipeName = LstRecipeName
+RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
+Recipe = LstRecipe
+RECIPES: Mapping[RecipeName, Recipe] = MappingProxyType({**LST_RECIPES})
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a recipe.
+
+    Raises
+    ------
+    TrainingError
+        An unknown name; the message lists the known ones.
+    """
+    if name not in RECIPES:
+        raise TrainingError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]  # type: ignore[index]
+
+
+def pack_data(name: str, data: Path, clouds: Path | None, destination: Path) -> None:
+    """Write the packed data file of a recipe: rasters of LST and cloud masks.
+
+    Parameters
+    ----------
+    name
+        A recipe.
+    data, clouds, destination
+        The folder that the recipe is trained from, cloud masks for LST, and the file to write.
+
+    Raises
+    ------
+    TrainingError
+        An unknown recipe, or data that the recipe cannot use.
+    """
+    recipe_named(name)
+    pack_lst(data, clouds, destination)
+
+
+def run_recipe(
+    name: str,
+    pack: Path,
+    folder: Path,
+    *,
+    steps: int | None = None,
+    init_from: str | None = None,
+    workers: int = 1,
+    callback: Callable[[Progress], None] | None = None,
+    drawing: Callable[[int, int], None] | None = None,
+) -> tuple[Path, History]:
+    """Train a recipe from a packed data file and write its model folder.
+
+    Parameters
+    ----------
+    name
+        A recipe.
+    pack
+        A file written by `pack_data`.
+    folder
+        The run: checkpoint and, at the end, ``model/``. A run that is found there goes on.
+    steps
+        Optimiser steps in place of the recipe's.
+    init_from
+        Model whose weights are the start of a new run; None starts from random weights.
+    workers
+        Processes that draw examples.
+    callback, drawing
+        Progress of the training, and of the drawing of examples.
+
+    Returns
+    -------
+    model : Path
+        The model folder.
+    history : History
+        Losses of the run.
+
+    Raises
+    ------
+    TrainingError
+        An unknown recipe, a pack that does not fit it, or a run folder of another configuration.
+    """
+    recipe = recipe_named(name)
+    return run_lst_recipe(
+        name,
+        recipe,
+        pack,
+        folder,
+        steps=steps,
+        init_from=init_from,
+        workers=workers,
+        callback=callback,
+        drawing=drawing,
+    )
