@@ -32,6 +32,7 @@ ORDER = (
     "cases",
     "tally",
     "report_figures",
+    "water_figures",
     "figures",
     "training",
     "objectives",
@@ -57,6 +58,7 @@ ORDER = (
     "simulation",
     "landscape",
     "warping",
+    "scenes",
     "landsat",
     "mtl",
     "archive",
@@ -64,14 +66,21 @@ ORDER = (
     "raster",
     "radiometry",
     "images",
+    "polygons",
+    "fusion",
     "tiling",
     "scaling",
+    "spectra",
     "drift",
     "interpolation",
     "kriging",
     "occlusions",
     "masks",
+    "water_baselines",
+    "water_metrics",
     "metrics",
+    "confusion",
+    "bootstrap",
     "outputs",
     "errors",
 )
@@ -107,7 +116,7 @@ WITHOUT_TORCH = (
     "report_figures",
     "report",
 )
-NUMPY_ONLY = ("radiometry", "tiling", "metrics")
+NUMPY_ONLY = ("radiometry", "tiling", "metrics", "confusion", "bootstrap")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
