@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lacunar.confusion import Confusion
 from lacunar.errors import LacunarError
 
 # The window and the constants of Wang et al. (2004), section III-C: 11x11 circular Gaussian, sigma 1.5, K1, K2.
@@ -196,21 +197,38 @@ def coverage(
     return float(np.mean(error <= n_sigma * deviation))
 
 
+def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> Confusion:
+    """Count the pixels of two boolean masks.
+
+    Raises
+    ------
+    LacunarError
+        When a mask is not boolean, shapes differ or the region is empty.
+    """
+    x, y = np.asarray(estimate), np.asarray(truth)
+    if x.dtype != np.bool_ or y.dtype != np.bool_ or x.shape != y.shape:
+        raise LacunarError(
+            f"got masks {x.dtype} {x.shape} and {y.dtype} {y.shape}; wanted bool of one shape: compare with > 0"
+        )
+    chosen = _as_region(region, x.shape)
+    pairs = (x & y, x & ~y, ~x & y, ~x & ~y)
+    return Confusion(*(int(np.count_nonzero(pair & chosen)) for pair in pairs))
+
+
 def iou(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
     """Intersection over union (Jaccard index) of two boolean masks; 1 where both are empty.
 
     Raises
     ------
     LacunarError
-        When a mask is not boolean, shapes differ or the region is empty.
+        As :func:`confusion`.
 
     Examples
     --------
     >>> iou([True, True, False], [False, True, True])
     0.3333333333333333
     """
-    both, only_estimate, only_truth, _ = _counts(estimate, truth, region)
-    return _ratio(both, both + only_estimate + only_truth)
+    return float(confusion(estimate, truth, region=region).iou)
 
 
 def pixel_accuracy(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
@@ -219,10 +237,9 @@ def pixel_accuracy(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike |
     Raises
     ------
     LacunarError
-        As :func:`iou`.
+        As :func:`confusion`.
     """
-    both, only_estimate, only_truth, neither = _counts(estimate, truth, region)
-    return (both + neither) / (both + only_estimate + only_truth + neither)
+    return float(confusion(estimate, truth, region=region).pixel_accuracy)
 
 
 def precision(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
@@ -231,10 +248,9 @@ def precision(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None
     Raises
     ------
     LacunarError
-        As :func:`iou`.
+        As :func:`confusion`.
     """
-    both, only_estimate, _, _ = _counts(estimate, truth, region)
-    return _ratio(both, both + only_estimate)
+    return float(confusion(estimate, truth, region=region).precision)
 
 
 def recall(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
@@ -243,10 +259,9 @@ def recall(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = 
     Raises
     ------
     LacunarError
-        As :func:`iou`.
+        As :func:`confusion`.
     """
-    both, _, only_truth, _ = _counts(estimate, truth, region)
-    return _ratio(both, both + only_truth)
+    return float(confusion(estimate, truth, region=region).recall)
 
 
 def f1(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
@@ -255,10 +270,9 @@ def f1(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None
     Raises
     ------
     LacunarError
-        As :func:`iou`.
+        As :func:`confusion`.
     """
-    both, only_estimate, only_truth, _ = _counts(estimate, truth, region)
-    return _ratio(2 * both, 2 * both + only_estimate + only_truth)
+    return float(confusion(estimate, truth, region=region).f1)
 
 
 def _difference(estimate: ArrayLike, truth: ArrayLike, region: ArrayLike | None) -> NDArray[np.float64]:
@@ -311,21 +325,3 @@ def _gaussian(image: NDArray[np.float64]) -> NDArray[np.float64]:
     height, width = image.shape[-2] - 2 * _SSIM_RADIUS, image.shape[-1] - 2 * _SSIM_RADIUS
     rows = sum(tap * image[..., i : i + height, :] for i, tap in enumerate(taps))
     return np.asarray(sum(tap * rows[..., j : j + width] for j, tap in enumerate(taps)))
-
-
-def _counts(estimate: ArrayLike, truth: ArrayLike, region: ArrayLike | None) -> tuple[int, int, int, int]:
-    """Pixels in both masks, in the estimate only, in the truth only, in neither."""
-    x, y = np.asarray(estimate), np.asarray(truth)
-    if x.dtype != np.bool_ or y.dtype != np.bool_ or x.shape != y.shape:
-        raise LacunarError(
-            f"got masks {x.dtype} {x.shape} and {y.dtype} {y.shape}; wanted bool of one shape: compare with > 0"
-        )
-    chosen = _as_region(region, x.shape)
-    pairs = (x & y, x & ~y, ~x & y, ~x & ~y)
-    both, only_estimate, only_truth, neither = (int(np.count_nonzero(pair & chosen)) for pair in pairs)
-    return both, only_estimate, only_truth, neither
-
-
-def _ratio(part: int, whole: int) -> float:
-    """Part of a whole; of nothing, all."""
-    return part / whole if whole else 1.0

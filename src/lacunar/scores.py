@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from lacunar.bootstrap import interval_95, resampling_weights
 from lacunar.cases import Case, FloatArray
 from lacunar.errors import LacunarError
 from lacunar.measures import DISTANCES, GAP_SIZES, PIT_BINS, SUMS, Measured, stratum_names
@@ -19,7 +20,6 @@ from lacunar.probabilistic import LEVELS
 Kind = Literal["all", "distance", "gap size", "scene", "place", "reference"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-RESAMPLES = 2000  # bootstrap resamples of the scenes
 _COLUMN = {name: index for index, name in enumerate(SUMS)}
 
 
@@ -186,18 +186,11 @@ def _score(kind: Kind, stratum: str, members: Sequence[_Member], base: Sequence[
     """Pool the members of one stratum; the same seed resamples the same scenes for all fillers."""
     scenes = sorted({member.row.case.scene for member in members})
     ours, theirs = _by_scene(members, scenes), _by_scene(base, scenes)
-    drawn = np.random.default_rng(seed).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), size=RESAMPLES)
-    weights = np.vstack([np.ones(len(scenes), dtype=np.int64), drawn])  # the first row is the sample itself
+    weights = resampling_weights(len(scenes), seed=seed)
     total, total_base = weights @ ours, weights @ theirs
 
     def share(name: str) -> FloatArray:
         return np.asarray(total[:, _COLUMN[name]] / total[:, _COLUMN["pixels"]])
-
-    def interval(resampled: FloatArray) -> tuple[float, float]:
-        if len(scenes) == 1 or np.isnan(resampled).any():
-            return math.nan, math.nan
-        low, high = np.quantile(resampled[1:], [0.025, 0.975])
-        return float(low), float(high)
 
     first, whole = members[0].row, kind not in ("distance", "gap size")
     squares = np.sqrt(share("squares"))
@@ -215,7 +208,7 @@ def _score(kind: Kind, stratum: str, members: Sequence[_Member], base: Sequence[
     values: dict[str, float] = {}
     for name, resampled in named.items():
         values[name] = float(resampled[0])
-        values[f"{name}_low"], values[f"{name}_high"] = interval(resampled)
+        values[f"{name}_low"], values[f"{name}_high"] = interval_95(resampled, units=len(scenes))
     for name in ("image_mse", "psnr", "ssim"):
         values[name] = float(np.mean([getattr(member.row, name) for member in members])) if whole else math.nan
     return Score(
