@@ -73,6 +73,7 @@ ORDER = (
     "spectra",
     "drift",
     "interpolation",
+    "picture_base",
     "kriging",
     "occlusions",
     "masks",

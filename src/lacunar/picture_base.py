@@ -1,0 +1,106 @@
+"""Where the diffusion of a picture starts: a smooth fill of the gap, in milliseconds; numpy only.
+
+The fill is the membrane (the harmonic function with the known pixels as its border) by cascadic multigrid: averages of
+the known pixels on ever coarser grids, and back, each grid relaxed a few times. It costs little enough to be made anew
+for every training example.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.errors import LacunarError
+
+# The state of the diffusion is z = (picture - base) / RESIDUAL_SPREAD, and the network's condition holds this number in
+# its spread channel: about the standard deviation of aligned faces around the base inside gaps of 3 to 70 % (0.19 in thin, 0.46 in half ones), so
+# that z has about unit variance, which the noise schedule counts on. Without any known pixel: base 0 and spread 1.
+RESIDUAL_SPREAD = 0.3
+RELAXATIONS = 6  # sweeps on each grid
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+
+
+def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
+    """Fill the gap of a picture with a membrane that is spanned by the known pixels.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3), or any number of channels, in [-1, 1]; what stands in the gap is not looked at.
+    gap
+        (H, W), True = to be filled.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) float32: the picture where it is known; 0 everywhere where nothing is.
+
+    Raises
+    ------
+    LacunarError
+        Shapes that do not fit.
+
+    References
+    ----------
+    Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996, "The
+    Lumigraph", section 3.4.3 (averages down, values up).
+
+    Examples
+    --------
+    >>> ramp = np.linspace(-1, 1, 9)[None, :, None] * np.ones((9, 1, 3))
+    >>> gap = np.zeros((9, 9), bool)
+    >>> gap[3:6, 3:6] = True
+    >>> bool(np.abs(classical_base(ramp, gap) - ramp).max() < 0.02)
+    True
+    """
+    if picture.ndim != 3 or picture.shape[:2] != gap.shape or gap.dtype != np.bool_:
+        raise LacunarError(
+            f"picture has shape {picture.shape} and the gap is {gap.dtype} of shape {gap.shape}; wanted (H, W, channels) "
+            "and bool (H, W)"
+        )
+    known = ~gap
+    values = np.where(known, np.moveaxis(picture, 2, 0), 0.0).astype(np.float32)
+    return np.ascontiguousarray(np.moveaxis(_filled(values, known), 0, 2))
+
+
+def _filled(values: FloatArray, known: BoolArray) -> FloatArray:
+    """The membrane of values (C, H, W), 0 where unknown; starts from the one on half the grid."""
+    if known.all() or not known.any():
+        return values
+    height, width = known.shape
+    coarse = _enlarged(_filled(*_halved(values, known)))[:, :height, :width]
+    field = np.where(known, values, coarse)
+    for _ in range(RELAXATIONS):
+        field = np.where(known, values, _mean_of_neighbours(field))
+    return field
+
+
+def _halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Means of the known pixels of each 2 x 2 cell, and whether it has any."""
+    pads = [(0, length % 2) for length in known.shape]
+    values, shown = np.pad(values, [(0, 0), *pads]), np.pad(known, pads).astype(np.float32)
+    total, count = (
+        part[..., ::2, ::2] + part[..., 1::2, ::2] + part[..., ::2, 1::2] + part[..., 1::2, 1::2]
+        for part in (values, shown)
+    )
+    return total / np.maximum(count, 1), count > 0
+
+
+def _enlarged(values: FloatArray) -> FloatArray:
+    """Twice the grid (C, 2 h, 2 w), linear between the centres of the cells."""
+    for axis in (1, 2):
+        padded = np.pad(values, [(int(axis == i),) * 2 for i in range(3)], mode="edge")
+        before, here, after = (
+            np.take(padded, np.arange(start, start + values.shape[axis]), axis=axis) for start in range(3)
+        )
+        pair = np.stack([0.75 * here + 0.25 * before, 0.75 * here + 0.25 * after], axis=axis + 1)
+        shape = [2 * length if i == axis else length for i, length in enumerate(values.shape)]
+        values = pair.reshape(shape).astype(np.float32)
+    return values
+
+
+def _mean_of_neighbours(field: FloatArray) -> FloatArray:
+    """Mean of the four neighbours of each pixel; the border is its own neighbour."""
+    padded = np.pad(field, [(0, 0), (1, 1), (1, 1)], mode="edge")
+    total = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
+    return np.asarray(total * np.float32(0.25))
