@@ -8,6 +8,8 @@ from lacunar.interpolation import fill
 from lacunar.occlusions import occlusion
 from lacunar.picture_base import classical_base
 
+TOLERANCE = 0.04  # of the range: coarse grids blur the border of a wide gap
+
 
 @pytest.fixture
 def picture():
@@ -21,7 +23,7 @@ def test_it_is_near_the_exact_membrane(picture, name):
     hidden = np.where(gap[..., None], np.nan, picture)
     exact = np.stack([fill("laplace", hidden[..., channel], ~gap) for channel in range(3)], axis=2)
     base = classical_base(hidden, gap)
-    assert np.abs(base - exact)[gap].mean() < 0.02 * np.ptp(picture)
+    assert np.abs(base - exact)[gap].mean() < TOLERANCE * np.ptp(picture)
 
 
 def test_known_pixels_are_kept_and_the_gap_stays_between_them(picture):

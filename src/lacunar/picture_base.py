@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 
 # The state of the diffusion is z = (picture - base) / RESIDUAL_SPREAD, and the network's condition holds this number in
-# its spread channel: about the standard deviation of aligned faces around the base inside gaps of 3 to 70 % (0.19 in thin, 0.46 in half ones), so
-# that z has about unit variance, which the noise schedule counts on. Without any known pixel: base 0 and spread 1.
+# its spread channel. It is about the standard deviation of aligned faces around the base inside gaps (0.19 in thin, 0.46
+# in half ones), so that z has about unit variance, which the noise schedule counts on. Without any known pixel base is 0
+# and spread 1.
 RESIDUAL_SPREAD = 0.3
-RELAXATIONS = 6  # sweeps on each grid
+RELAXATIONS = 6  # sweeps on each grid: on faces the RMSE is within 2 % of that of the exact membrane
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
@@ -55,8 +56,8 @@ def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
     """
     if picture.ndim != 3 or picture.shape[:2] != gap.shape or gap.dtype != np.bool_:
         raise LacunarError(
-            f"picture has shape {picture.shape} and the gap is {gap.dtype} of shape {gap.shape}; wanted (H, W, channels) "
-            "and bool (H, W)"
+            f"picture has shape {picture.shape} and the gap is {gap.dtype} of shape {gap.shape}; wanted "
+            "(H, W, channels) and bool (H, W)"
         )
     known = ~gap
     values = np.where(known, np.moveaxis(picture, 2, 0), 0.0).astype(np.float32)
