@@ -9,10 +9,10 @@ from lacunar.figures import save_figure
 from lacunar.report_figures import (
     Example,
     Point,
-    distance_panels,
     evaluations_panels,
     examples_figure,
     reliability_panels,
+    strata_panels,
 )
 
 NOMINAL = np.arange(1, 20) / 20
@@ -49,7 +49,9 @@ def test_a_curve_has_one_look_in_all_panels_and_one_legend():
 
 def test_distance_shows_every_curve_whole():
     errors = {"15 %": {"a": [1.0, 2.0, math.nan]}, "50 %": {"a": [1.0, 2.0, 30.0]}}
-    figure = distance_panels(["up to 1 px", "1 to 2 px", "over 2 px"], errors)
+    figure = strata_panels(
+        ["up to 1 px", "1 to 2 px", "over 2 px"], errors, x_label="distance", y_label="RMSE in the gap (K)"
+    )
     assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 30 for axes in figure.axes)
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["up to 1", "1 to 2", "over 2"]
     assert figure.axes[0].get_ylabel() == "RMSE in the gap (K)"
@@ -57,7 +59,7 @@ def test_distance_shows_every_curve_whole():
 
 def test_evaluations_are_on_a_logarithmic_axis_with_bars_and_levels():
     curves = {"15 %": {"net": [Point(2, 2.0, 1.5, 2.4), Point(80, 1.0, math.nan, math.nan)]}}
-    figure = evaluations_panels(curves, {"15 %": {"kriging": 1.4}})
+    figure = evaluations_panels(curves, {"15 %": {"kriging": 1.4}}, x_label="evaluations", y_label="RMSE")
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     assert sorted(legend_of(figure)) == ["kriging", "net"]
@@ -105,7 +107,7 @@ def test_misfits_are_refused():
     with pytest.raises(ValueError, match=r"got a of \(2,\) for 19 places"):
         reliability_panels(NOMINAL, {"x": {"a": [0.1, 0.2]}})
     with pytest.raises(ValueError, match="got no point"):
-        evaluations_panels({"x": {"a": []}}, {})
+        evaluations_panels({"x": {"a": []}}, {}, x_label="x", y_label="y")
     with pytest.raises(ValueError, match="got 2 examples; wanted one or more, all with the same panels"):
         examples_figure([example(), example(sigma=None)], title="x")
     with pytest.raises(ValueError, match=r"got fills \['a'\] for a truth of \(12, 12\)"):

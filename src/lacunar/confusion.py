@@ -70,7 +70,7 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     [0.25, 1.0]
     """
     whole = np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.ones(whole.shape), where=whole != 0)
+    return np.asarray(np.divide(part, whole, out=np.ones(whole.shape), where=whole != 0))
 
 
 def _sum(*counts: ArrayLike) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lacunar.cases import Case
 from lacunar.measures import DISTANCES, ONE_SAMPLE, stratum_names
 from lacunar.report import Report
-from lacunar.report_figures import Point, distance_panels, evaluations_panels, reliability_panels
+from lacunar.report_figures import Point, evaluations_panels, reliability_panels, strata_panels
 from lacunar.scores import Kind, Reliability, Score
 from lacunar.tables import number, percent, with_interval
 
@@ -36,6 +36,7 @@ IMAGE_NOTE = (
     "scene of western Amazonia for each rate, by RePaint. They are NOT comparable with the other rows: other images, "
     "other clouds, another data range, an MSE whose unit is not stated."
 )
+RMSE_LABEL = "RMSE in the gap (K)"
 MAX_CURVES = 8  # that a figure holds and is still read
 
 
@@ -126,7 +127,9 @@ def draw_figures(findings: Findings) -> dict[str, Figure]:
     errors = {rate: {name: curve[:last] for name, curve in named.items()} for rate, named in errors.items()}
     figures = {
         "reliability": reliability_panels(nominal, curves),
-        "distance": distance_panels(strata[:last], errors),
+        "distance": strata_panels(
+            strata[:last], errors, x_label="distance to a known pixel (pixels)", y_label=RMSE_LABEL
+        ),
     }
     if findings.networks:
         figures["evaluations"] = _draw_evaluations(findings)
@@ -146,7 +149,7 @@ def _draw_evaluations(findings: Findings) -> Figure:
             curves.setdefault(findings.networks[score.filler], []).append(point)
         found = {name: findings.score(name, rate) for name in findings.chosen}
         levels[panel(rate)] = {name: score.rmse for name, score in found.items() if score}
-    return evaluations_panels(points, levels)
+    return evaluations_panels(points, levels, x_label="network evaluations for each tile", y_label=RMSE_LABEL)
 
 
 def write_report(findings: Findings, pictures: Mapping[str, bytes]) -> str:

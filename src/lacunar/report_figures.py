@@ -52,23 +52,33 @@ class Example:
 
 @dataclass(frozen=True)
 class Point:
-    """RMSE after so many network evaluations, with its interval (NaN = none)."""
+    """A score after so many network evaluations, with its interval (NaN = none)."""
 
     evaluations: int
-    rmse: float
+    value: float
     low: float
     high: float
 
 
-def reliability_panels(nominal: ArrayLike, observed: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
-    """Draw observed against nominal coverage, one plot for each panel; an honest sigma lies on the diagonal.
+def reliability_panels(
+    nominal: ArrayLike,
+    observed: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    labels: tuple[str, str] = ("nominal coverage", "observed coverage"),
+    sides: tuple[str, str] = ("sigma too wide", "sigma too narrow"),
+) -> Figure:
+    """Draw observed against claimed shares, one plot for each panel; an honest claim lies on the diagonal.
 
     Parameters
     ----------
     nominal
-        (L,) nominal coverages, 0 .. 1.
+        (L,) claimed shares, 0 .. 1.
     observed
-        Panel -> name -> (L,) observed coverages.
+        Panel -> name -> (L,) observed shares, NaN where there is none.
+    labels
+        Of the claimed and of the observed shares.
+    sides
+        What it means to lie above and below the diagonal.
 
     Raises
     ------
@@ -76,30 +86,32 @@ def reliability_panels(nominal: ArrayLike, observed: Mapping[str, Mapping[str, A
         No panel, or lengths that differ.
     """
     x = np.asarray(nominal, dtype=np.float64)
-    figure, plots = _plots(list(observed))
-    names = _names(observed)
+    figure, plots = plots_beside(list(observed))
+    names = names_of(observed)
     for axes, curves in zip(plots, observed.values(), strict=True):
         axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1.5, zorder=1)
-        axes.annotate("sigma too wide", (0.04, 0.94), color=_GREY, fontsize=8)
-        axes.annotate("sigma too narrow", (0.97, 0.03), color=_GREY, fontsize=8, ha="right")
+        axes.annotate(sides[0], (0.04, 0.94), color=_GREY, fontsize=8)
+        axes.annotate(sides[1], (0.97, 0.03), color=_GREY, fontsize=8, ha="right")
         for name, values in curves.items():
-            axes.plot(x, _fitting(values, x, name), label=name, **_style(names, name))
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal coverage")
-    plots[0].set_ylabel("observed coverage")
-    return _with_legend(figure, plots)
+            axes.plot(x, _fitting(values, x, name), label=name, **style_of(names, name))
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=labels[0])
+    plots[0].set_ylabel(labels[1])
+    return with_legend(figure, plots)
 
 
-def distance_panels(strata: Sequence[str], errors: Mapping[str, Mapping[str, ArrayLike]], *, unit: str = "K") -> Figure:
-    """Draw the RMSE in each stratum of distance from the nearest known pixel, one plot for each panel.
+def strata_panels(
+    strata: Sequence[str], values: Mapping[str, Mapping[str, ArrayLike]], *, x_label: str, y_label: str
+) -> Figure:
+    """Draw a score in each stratum, small to large, one plot for each panel.
 
     Parameters
     ----------
     strata
-        Names of the (S,) strata, near to far.
-    errors
-        Panel -> name -> (S,) RMSE, NaN where a stratum holds no pixel.
-    unit
-        Of the RMSE.
+        Names of the (S,) strata in pixels, in order.
+    values
+        Panel -> name -> (S,) scores, NaN where a stratum holds nothing.
+    x_label, y_label
+        What the strata and the scores are.
 
     Raises
     ------
@@ -107,32 +119,36 @@ def distance_panels(strata: Sequence[str], errors: Mapping[str, Mapping[str, Arr
         No panel, or lengths that differ.
     """
     x = np.arange(len(strata), dtype=np.float64)
-    figure, plots = _plots(list(errors), share_y=True)
-    names = _names(errors)
-    for axes, curves in zip(plots, errors.values(), strict=True):
-        for name, values in curves.items():
-            axes.plot(x, _fitting(values, x, name), label=name, **_style(names, name))
+    figure, plots = plots_beside(list(values), share_y=True)
+    names = names_of(values)
+    for axes, curves in zip(plots, values.values(), strict=True):
+        for name, scores in curves.items():
+            axes.plot(x, _fitting(scores, x, name), label=name, **style_of(names, name))
         axes.set_xticks(x, [stratum.removesuffix(" px") for stratum in strata], rotation=45, ha="right")
-        axes.set(xlabel="distance to a known pixel (pixels)", xlim=(-0.5, len(x) - 0.5))
+        axes.set(xlabel=x_label, xlim=(-0.5, len(x) - 0.5))
         axes.grid(axis="y", color=_FAINT, linewidth=0.5)
-    plots[0].set_ylabel(f"RMSE in the gap ({unit})")
+    plots[0].set_ylabel(y_label)
     plots[0].set_ylim(bottom=0)  # after all curves: the panels share this axis
-    return _with_legend(figure, plots)
+    return with_legend(figure, plots)
 
 
 def evaluations_panels(
-    curves: Mapping[str, Mapping[str, Sequence[Point]]], levels: Mapping[str, Mapping[str, float]], *, unit: str = "K"
+    curves: Mapping[str, Mapping[str, Sequence[Point]]],
+    levels: Mapping[str, Mapping[str, float]],
+    *,
+    x_label: str,
+    y_label: str,
 ) -> Figure:
-    """Draw the RMSE against the network evaluations it took, one plot for each panel.
+    """Draw a score against the network evaluations that it took, one plot for each panel.
 
     Parameters
     ----------
     curves
         Panel -> name -> points, joined by a line where there are several.
     levels
-        Panel -> name -> RMSE of a method without a network, as a horizontal line.
-    unit
-        Of the RMSE.
+        Panel -> name -> score of a method without a network, as a horizontal line.
+    x_label, y_label
+        What is counted, and what the score is.
 
     Raises
     ------
@@ -141,19 +157,19 @@ def evaluations_panels(
     """
     if not any(points for panel in curves.values() for points in panel.values()):
         raise ValueError("got no point; wanted one network evaluation or more to draw")
-    figure, plots = _plots(list(curves))
-    names = ["", *_names(curves)]  # black is kept for the levels
-    level_names = _names(levels)
+    figure, plots = plots_beside(list(curves))
+    names = ["", *names_of(curves)]  # black is kept for the levels
+    level_names = names_of(levels)
     for axes, (panel, series) in zip(plots, curves.items(), strict=True):
         for name, level in levels.get(panel, {}).items():
             line = _LEVEL_LINES[level_names.index(name) % len(_LEVEL_LINES)]
             axes.axhline(level, color=_INK, linewidth=1.0, linestyle=line, label=name, zorder=1)
         for name, points in series.items():
             x = np.array([point.evaluations for point in points], dtype=np.float64)
-            y = np.array([point.rmse for point in points])
-            down, up = ([abs(point.rmse - getattr(point, end)) for point in points] for end in ("low", "high"))
+            y = np.array([point.value for point in points])
+            down, up = ([abs(point.value - getattr(point, end)) for point in points] for end in ("low", "high"))
             bars = np.nan_to_num(np.array([down, up]))
-            style = _style(names, name)
+            style = style_of(names, name)
             axes.errorbar(x, y, yerr=bars, capsize=3, elinewidth=0.8, label=name, **style)
         axes.set_xscale("log")
         taken = sorted({point.evaluations for points in series.values() for point in points})
@@ -161,10 +177,10 @@ def evaluations_panels(
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(taken[0] / 1.6, taken[-1] * 1.6)
-        axes.set_xlabel("network evaluations for each tile")
+        axes.set_xlabel(x_label)
         axes.grid(axis="y", color=_FAINT, linewidth=0.5)
-    plots[0].set_ylabel(f"RMSE in the gap ({unit})")
-    return _with_legend(figure, plots)
+    plots[0].set_ylabel(y_label)
+    return with_legend(figure, plots)
 
 
 def examples_figure(examples: Sequence[Example], *, title: str) -> Figure:
@@ -254,7 +270,7 @@ def _draw(axes: Axes, values: NDArray[np.float64], colours: str, low: float, hig
     axes.spines[:].set(color=_FAINT, linewidth=0.6)
 
 
-def _plots(titles: Sequence[str], *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+def plots_beside(titles: Sequence[str], *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """Plots side by side in the house's look, with room for a legend below."""
     if not titles:
         raise ValueError("got no panel; wanted one or more to draw")
@@ -268,7 +284,7 @@ def _plots(titles: Sequence[str], *, share_y: bool = False) -> tuple[Figure, lis
     return figure, plots
 
 
-def _with_legend(figure: Figure, plots: Sequence[Axes]) -> Figure:
+def with_legend(figure: Figure, plots: Sequence[Axes]) -> Figure:
     """One legend for all plots, below them."""
     entries: dict[str, Any] = {}
     for axes in plots:
@@ -284,12 +300,12 @@ def _with_legend(figure: Figure, plots: Sequence[Axes]) -> Figure:
     return figure
 
 
-def _names(panels: Mapping[str, Mapping[str, object]]) -> list[str]:
+def names_of(panels: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Every name of every panel, as first met."""
     return list(dict.fromkeys(name for panel in panels.values() for name in panel))
 
 
-def _style(names: Sequence[str], name: str) -> dict[str, Any]:
+def style_of(names: Sequence[str], name: str) -> dict[str, Any]:
     """Colour, marker and line of a name: the same in every panel."""
     index = names.index(name)
     return {

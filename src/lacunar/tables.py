@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 from lacunar.measures import SUMS, Measured
 from lacunar.scores import Score
@@ -39,13 +40,13 @@ def to_table(scores: Sequence[Score], *, unit: str = "K") -> str:
 
 def to_csv(scores: Iterable[Score]) -> str:
     """Scores as CSV with the names of `Score` in its first line."""
-    return _csv([item.name for item in fields(Score)], (asdict(score) for score in scores))
+    return csv_text([item.name for item in fields(Score)], (asdict(score) for score in scores))
 
 
 def cases_to_csv(rows: Iterable[Measured]) -> str:
     """What was measured as CSV: one line for each filler on each case, errors over its whole gap."""
     lines = [case_scores(row) for row in rows]
-    return _csv(list(lines[0]) if lines else [], lines)
+    return csv_text(list(lines[0]) if lines else [], lines)
 
 
 def case_scores(row: Measured) -> dict[str, float | int | str | None]:
@@ -125,10 +126,36 @@ def with_interval(value: float, low: float, high: float) -> str:
     return f"{value:.2f}" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """CSV with a line of names."""
+def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    r"""CSV with a line of names.
+
+    Examples
+    --------
+    >>> csv_text(["a", "b"], [{"a": 1, "b": 2}])
+    'a,b\n1,2\n'
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def plain_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for JSON, which knows neither NaN nor infinity: both become null.
+
+    Examples
+    --------
+    >>> plain_values({"a": (1.0, math.nan)})
+    {'a': [1.0, None]}
+    """
+    return {key: _plain(part) for key, part in record.items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """One value of a record."""
+    if isinstance(value, dict):
+        return plain_values(value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,18 +1,12 @@
 """The story of how good LST fills are: clear rasters and clouds become cases, scores, figures and a report."""
 
 import json
-import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-import lacunar
 from lacunar.cases import RATES, Case, lst_cases, pair_cases, read_scenes, spread_out
 from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError
@@ -27,6 +21,7 @@ from lacunar.evaluation import (
     evaluate,
     model_filler,
     reference_fillers,
+    versions,
 )
 from lacunar.figures import save_figure
 from lacunar.filling import Preset, preset_named
@@ -36,7 +31,7 @@ from lacunar.outputs import Staging
 from lacunar.quality_report import Findings, draw_figures, panel, write_report
 from lacunar.report_figures import Example, examples_figure
 from lacunar.scores import KINDS, Reliability, Score, pool, reliability
-from lacunar.tables import case_scores, cases_to_csv, to_csv
+from lacunar.tables import case_scores, cases_to_csv, plain_values, to_csv
 
 EXAMPLES = 3  # cases drawn for each missing rate
 CHOSEN = (BASELINE, SMOOTHED, "idw")  # classical fills of figures and strata
@@ -311,7 +306,7 @@ def _findings(
         )
     made = {
         "machine": describe_machine(),
-        "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "samples": "; ".join(f"{preset.name}: mean of {samples}" for preset, samples in options.runs()),
         "seed": str(options.seed),
     }
@@ -329,22 +324,12 @@ def _findings(
     )
 
 
-def _versions() -> dict[str, str]:
-    """Versions of what computes."""
-    return {
-        "lacunar": lacunar.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }
-
-
 def _record(findings: Findings, rows: Sequence[Measured], options: QualityOptions, *, seconds: float) -> dict[str, Any]:
     """Everything as plain values."""
     settings = {name: value for name, value in asdict(options).items() if name not in ("overwrite", "command")}
-    record = {
+    record: dict[str, Any] = {
         "command": options.command,
-        "versions": _versions(),
+        "versions": versions(),
         "machine": describe_machine(),
         "seconds": round(seconds, 1),
         "options": settings,
@@ -363,14 +348,4 @@ def _record(findings: Findings, rows: Sequence[Measured], options: QualityOption
         ],
         "cases": [case_scores(row) for row in rows],
     }
-    plain: dict[str, Any] = _plain(record)
-    return plain
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """The same for JSON, which knows neither NaN nor infinity: both become null."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return plain_values(record)
