@@ -19,3 +19,7 @@ class ModelError(LacunarError):
 
 class TrainingError(LacunarError):
     """A training run that cannot start or go on."""
+
+
+class PictureError(LacunarError):
+    """A picture or a mask that cannot be read, kept or matched to another."""

@@ -69,15 +69,15 @@ def _filled(values: FloatArray, known: BoolArray) -> FloatArray:
     if known.all() or not known.any():
         return values
     height, width = known.shape
-    coarse = _enlarged(_filled(*_halved(values, known)))[:, :height, :width]
+    coarse = enlarged(_filled(*halved(values, known)))[:, :height, :width]
     field = np.where(known, values, coarse)
     for _ in range(RELAXATIONS):
         field = np.where(known, values, _mean_of_neighbours(field))
     return field
 
 
-def _halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Means of the known pixels of each 2 x 2 cell, and whether it has any."""
+def halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Take the means (C, h, w) of the known pixels of each 2 x 2 cell of (C, H, W), and whether it has any."""
     pads = [(0, length % 2) for length in known.shape]
     values, shown = np.pad(values, [(0, 0), *pads]), np.pad(known, pads).astype(np.float32)
     total, count = (
@@ -87,8 +87,8 @@ def _halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray
     return total / np.maximum(count, 1), count > 0
 
 
-def _enlarged(values: FloatArray) -> FloatArray:
-    """Twice the grid (C, 2 h, 2 w), linear between the centres of the cells."""
+def enlarged(values: FloatArray) -> FloatArray:
+    """Give (C, H, W) on twice the grid (C, 2 H, 2 W), linear between the centres of the cells."""
     for axis in (1, 2):
         padded = np.pad(values, [(int(axis == i),) * 2 for i in range(3)], mode="edge")
         before, here, after = (
