@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 
 # The state of the diffusion is z = (picture - base) / RESIDUAL_SPREAD, and the network's condition holds this number in
-# its spread channel. It is about the standard deviation of aligned faces around the base inside gaps (0.19 in thin, 0.46
-# in half ones), so that z has about unit variance, which the noise schedule counts on. Without any known pixel base is 0
+# its spread channel. It is about the standard deviation of aligned faces around the base (0.19 in thin gaps, 0.46 in
+# half ones), so that z has about unit variance, which the noise schedule counts on. Without any known pixel base is 0
 # and spread 1.
 RESIDUAL_SPREAD = 0.3
 RELAXATIONS = 6  # sweeps on each grid: on faces the RMSE is within 2 % of that of the exact membrane
