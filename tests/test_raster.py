@@ -11,7 +11,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from lacunar.errors import RasterError
-from lacunar.raster import Raster, RasterWriter, check_same_grid, open_raster, read_raster, same_grid, write_raster
+from lacunar.grids import check_same_grid, same_grid
+from lacunar.raster import Raster, RasterWriter, open_raster, read_raster, write_raster
 from lacunar.tiling import Tile, blocks_over
 
 UTM = CRS.from_epsg(32632)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
@@ -161,3 +162,16 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
     raster = 3 * 4 * 3072**2 // 2**20  # 108 MiB
     assert large - small < raster * 3 // 4
     assert large < 300
+
+
+def test_another_nodata_value_stands_where_there_is_none(tmp_path):
+    array = np.array([[[0.0, 1.0, np.nan]], [[0.25, np.nan, np.nan]]])
+    shape = {"shape": (2, 3), "transform": GRID, "crs": UTM}
+    with RasterWriter(tmp_path / "out.tif", **shape, band_names=("water", "probability"), nodata=255.0) as writer:
+        writer.write(array, Tile(0, 0, 1, 3))
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.nodatavals == (255.0, 255.0)
+        assert dataset.read()[:, 0].tolist() == [[0.0, 1.0, 255.0], [0.25, 255.0, 255.0]]
+        assert (dataset.read()[:, 1] == 255.0).all()  # never written
+    found = read_raster(tmp_path / "out.tif").data[:, 0]
+    np.testing.assert_array_equal(found, array[:, 0].astype(np.float32))

@@ -13,9 +13,10 @@ from scipy import ndimage
 
 from lacunar import radiometry
 from lacunar.errors import LacunarError, RasterError
+from lacunar.grids import check_same_grid
 from lacunar.landsat import GAP_CLASSES, Product, QaClass
 from lacunar.radiometry import Atmosphere, ReflectanceForm
-from lacunar.raster import RasterSource, check_same_grid
+from lacunar.raster import RasterSource
 from lacunar.tiling import Tile
 
 CLOUD_DILATION = 3  # pixels that CFMask grows a cloud by (Foga et al. 2017); the class "dilated_cloud" of Collection 2

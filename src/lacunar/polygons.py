@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -25,6 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lacunar.errors import RasterError
+from lacunar.grids import Gridded
 from lacunar.tiling import Tile, blocks_over
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
@@ -38,22 +39,6 @@ LONGEST_SIDE = 16.0
 
 FloatArray = NDArray[np.float64]
 Polygons = NDArray[np.object_]
-
-
-class Grid(Protocol):
-    """Where pixels lie."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-
-    @property
-    def transform(self) -> Affine:
-        """Pixel (column, row) to coordinates."""
-
-    @property
-    def crs(self) -> CRS | None:
-        """Coordinate reference system."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +83,7 @@ def check_polygon_file(path: Path) -> None:
 
 
 def find_bodies(
-    water: Callable[[Tile], NDArray[np.bool_]], probability: Callable[[Tile], NDArray[np.floating[Any]]], grid: Grid
+    water: Callable[[Tile], NDArray[np.bool_]], probability: Callable[[Tile], NDArray[np.floating[Any]]], grid: Gridded
 ) -> Bodies:
     """Trace the water bodies of a mask and measure them.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import rasterio
@@ -35,8 +35,6 @@ FilePath = str | os.PathLike[str]
 _CACHE_BYTES = 64 * 2**20
 # Side of a tile in the file: the COG driver's default.
 _TILE_SIDE = 512
-# Two grids are one when their corners lie this close, in pixels: rounding in a header passes, half a pixel does not.
-_GRID_TOLERANCE = 0.01
 _UNWRITABLE = "cannot be written; wanted a writable folder with free space"
 _TILED = {"driver": "GTiff", "tiled": True, "blockxsize": _TILE_SIDE, "blockysize": _TILE_SIDE, "BIGTIFF": "IF_SAFER"}
 _COG = {"driver": "COG", "COMPRESS": "DEFLATE", "PREDICTOR": "FLOATING_POINT", "BLOCKSIZE": _TILE_SIDE}
@@ -44,17 +42,6 @@ _COG |= {"OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}  # nearest: it
 
 # GDAL's messages come back in our exceptions; without a handler Python would print them to the screen as well.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
-
-
-class _Gridded(Protocol):
-    """What lies on a grid: :class:`Raster`, :class:`RasterSource`; properties, so that frozen values fit."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def transform(self) -> Affine: ...
-    @property
-    def crs(self) -> CRS | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +107,12 @@ class Raster:
 
 
 class RasterSource(AbstractContextManager["RasterSource"]):
-    """An open raster, read window by window in a ``with`` block; its attributes are those of :class:`Raster`."""
+    """An open raster, read window by window in a ``with`` block.
+
+    Its attributes are those of :class:`Raster`, and how the file holds its values: ``driver`` (GDAL's name of the
+    format), and for each band ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none) and
+    ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
+    """
 
     def __init__(self, path: FilePath) -> None:
         self.path = Path(path)
@@ -136,7 +128,11 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
         self.tags: dict[str, str] = self._dataset.tags()
-        kinds = sorted(set(self._dataset.dtypes))
+        self.driver: str = self._dataset.driver
+        self.dtypes: tuple[str, ...] = self._dataset.dtypes
+        self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)
+        self.colours = tuple(colour.name for colour in self._dataset.colorinterp)
+        kinds = sorted(set(self.dtypes))
         if not kinds or any(kind.startswith("complex") for kind in kinds):
             self.close()
             raise RasterError(f"{self.path}: got {self.count} bands of {kinds}; wanted one or more of real numbers")
@@ -170,7 +166,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raw = self._dataset.read(chosen, window=area)
             known = self._dataset.read_masks(chosen, window=area) != 0
         data = np.empty(raw.shape, dtype=np.float32)
-        meanings = list(zip(self._dataset.nodatavals, self._dataset.scales, self._dataset.offsets, strict=True))
+        meanings = list(zip(self._dataset.nodatavals, self.scales, self.offsets, strict=True))
         for index, band in enumerate(chosen):
             nodata, scale, offset = meanings[band - 1]
             with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite: not known
@@ -238,7 +234,7 @@ class RasterWriter:
     Windows go into an uncompressed GeoTIFF in a hidden folder beside `path` (4 bytes of disk per pixel and band). When
     the ``with`` block ends well, GDAL's COG driver makes the final file from it (float32, deflate, predictor 3, tiles
     of 512, overviews), it is read back and compared, and only then takes its name. After an exception, Ctrl-C or on a
-    full disk the folder goes and `path` stays as it was. Pixels never written are nodata (NaN).
+    full disk the folder goes and `path` stays as it was. Pixels never written are nodata.
 
     Parameters
     ----------
@@ -246,6 +242,8 @@ class RasterWriter:
         Output, ending in ``.tif`` or ``.tiff``.
     shape, transform, crs, band_names, units, tags
         As in :class:`Raster`; the number of names is the number of bands.
+    nodata
+        What stands in the file where there is no value, in all bands.
     overwrite
         Whether an existing file may be replaced.
 
@@ -263,6 +261,7 @@ class RasterWriter:
     band_names: tuple[str, ...]
     units: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    nodata: float = np.nan
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -281,7 +280,7 @@ class RasterWriter:
     def __enter__(self) -> Self:
         """Open the staging file."""
         profile = {"height": self.shape[0], "width": self.shape[1], "transform": self.transform, "crs": self.crs}
-        profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": np.nan}
+        profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": self.nodata}
         with _gdal(f"{self.path}: {_UNWRITABLE}"):
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent))
             self._staged = self._folder / "staging.tif"
@@ -306,8 +305,9 @@ class RasterWriter:
         wanted = (len(self.band_names), *tile.shape)
         if not tile.inside(self.shape) or array.shape != wanted:
             raise RasterError(f"{self.path}: got {array.shape} for {tile}; wanted {wanted} inside {_size(self.shape)}")
+        values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
         with _gdal(f"{self.path}: {_UNWRITABLE}"):
-            self._staging.write(array.astype(np.float32, copy=False), window=Window.from_slices(*tile.slices))
+            self._staging.write(values, window=Window.from_slices(*tile.slices))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the file and give it its name, or leave nothing behind."""
@@ -340,44 +340,6 @@ class RasterWriter:
         """Keep what is already there, unless told otherwise."""
         if self.path.is_dir() or (self.path.exists() and not self.overwrite):
             raise RasterError(f"{self.path}: exists already; wanted a new name: choose another or allow overwriting")
-
-
-def same_grid(first: _Gridded, second: _Gridded) -> bool:
-    """Whether two rasters have the same size, transform (to 0.01 pixel at each corner) and CRS.
-
-    What a raster does not carry cannot contradict: a missing CRS fits any CRS, and a raster without CRS and transform
-    (a picture drawn over the other) is compared by size alone.
-    """
-    if first.shape != second.shape:
-        return False
-    if first.crs is not None and second.crs is not None and first.crs != second.crs:
-        return False
-    if any(raster.crs is None and raster.transform.is_identity for raster in (first, second)):
-        return True
-    height, width = first.shape
-    corners = np.array([(0, width, 0, width), (0, 0, height, height), (1, 1, 1, 1)], dtype=np.float64)
-    first_matrix, second_matrix = (np.array(tuple(raster.transform)).reshape(3, 3) for raster in (first, second))
-    moved = np.linalg.solve(first_matrix, second_matrix @ corners)
-    return bool(np.abs(moved - corners).max() <= _GRID_TOLERANCE)
-
-
-def check_same_grid(first: _Gridded, second: _Gridded, *, names: tuple[str, str]) -> None:
-    """Refuse two rasters that :func:`same_grid` tells apart, naming both by `names`.
-
-    Raises
-    ------
-    RasterError
-        With both sizes, CRS and transforms.
-    """
-    if not same_grid(first, second):
-        got, wanted = f"{names[1]} is {_grid_text(second)}", f"{names[0]}, {_grid_text(first)}"
-        raise RasterError(f"{got}; wanted the grid of {wanted}: resample it to that grid")
-
-
-def _grid_text(raster: _Gridded) -> str:
-    """Name a grid in a few words."""
-    t = raster.transform
-    return f"{_size(raster.shape)}, {raster.crs or 'no CRS'}, at ({t.c:.9g}, {t.f:.9g}), pixel ({t.a:.9g}, {t.e:.9g})"
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -10,8 +10,9 @@ from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, RasterError
 from lacunar.figures import lst_figure, save_figure
 from lacunar.gaps import GapSource
+from lacunar.grids import check_same_grid
 from lacunar.metrics import bias, mae, rmse
-from lacunar.raster import check_same_grid, open_raster
+from lacunar.raster import open_raster
 from lacunar.streaming import FILLED, FilledBlock
 
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows

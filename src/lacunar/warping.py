@@ -1,7 +1,6 @@
 """Windows of one raster on the grid of another: bilinear, what is unknown stays so, memory stays that of a window."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from affine import Affine
@@ -11,7 +10,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform
 
 from lacunar.errors import RasterError
-from lacunar.raster import same_grid
+from lacunar.grids import Gridded, same_grid
 from lacunar.tiling import Tile
 
 CELL = 96  # side of the target's cells that are warped one by one: where a window begins then changes no value
@@ -22,22 +21,6 @@ _PLANE = CRS.from_epsg(3857)  # stands for both grids where neither has a CRS: n
 
 FloatArray = NDArray[np.float64]
 Values = NDArray[np.float32]
-
-
-class Gridded(Protocol):
-    """What lies on a grid."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-
-    @property
-    def transform(self) -> Affine:
-        """Pixel (column, row) to coordinates."""
-
-    @property
-    def crs(self) -> CRS | None:
-        """Coordinate reference system."""
 
 
 class Warped:
