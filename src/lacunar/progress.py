@@ -49,6 +49,11 @@ class Bars:
         self.update("filling cases", done, total)
         self._log(f"filling cases: {done} of {total}", last=done == total)
 
+    def mapping(self, done: int, total: int) -> None:
+        """Show how many scenes of an evaluation are mapped."""
+        self.update("mapping scenes", done, total)
+        self._log(f"mapping scenes: {done} of {total}", last=done == total)
+
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""
         self.update("drawing examples", done, total)

@@ -20,7 +20,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 _ZERO_CELSIUS = 273.15
-_INK, _FAINT, _GREY, _GAP_GREY = "#2b2b2b", "#d0d0d0", "#8a8a8a", "#b4b4b4"
+INK, FAINT, _GREY, _GAP_GREY = "#2b2b2b", "#d0d0d0", "#8a8a8a", "#b4b4b4"
 _COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a")
 _MARKERS, _LINES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "-", "-", "-", "--", "--", "-.", ":")
 _LEVEL_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -60,25 +60,15 @@ class Point:
     high: float
 
 
-def reliability_panels(
-    nominal: ArrayLike,
-    observed: Mapping[str, Mapping[str, ArrayLike]],
-    *,
-    labels: tuple[str, str] = ("nominal coverage", "observed coverage"),
-    sides: tuple[str, str] = ("sigma too wide", "sigma too narrow"),
-) -> Figure:
-    """Draw observed against claimed shares, one plot for each panel; an honest claim lies on the diagonal.
+def reliability_panels(nominal: ArrayLike, observed: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
+    """Draw observed against nominal coverage, one plot for each panel; an honest sigma lies on the diagonal.
 
     Parameters
     ----------
     nominal
-        (L,) claimed shares, 0 .. 1.
+        (L,) nominal coverages, 0 .. 1.
     observed
-        Panel -> name -> (L,) observed shares, NaN where there is none.
-    labels
-        Of the claimed and of the observed shares.
-    sides
-        What it means to lie above and below the diagonal.
+        Panel -> name -> (L,) observed coverages.
 
     Raises
     ------
@@ -89,13 +79,11 @@ def reliability_panels(
     figure, plots = plots_beside(list(observed))
     names = names_of(observed)
     for axes, curves in zip(plots, observed.values(), strict=True):
-        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1.5, zorder=1)
-        axes.annotate(sides[0], (0.04, 0.94), color=_GREY, fontsize=8)
-        axes.annotate(sides[1], (0.97, 0.03), color=_GREY, fontsize=8, ha="right")
+        draw_diagonal(axes, above="sigma too wide", below="sigma too narrow")
         for name, values in curves.items():
             axes.plot(x, _fitting(values, x, name), label=name, **style_of(names, name))
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=labels[0])
-    plots[0].set_ylabel(labels[1])
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal coverage")
+    plots[0].set_ylabel("observed coverage")
     return with_legend(figure, plots)
 
 
@@ -126,7 +114,7 @@ def strata_panels(
             axes.plot(x, _fitting(scores, x, name), label=name, **style_of(names, name))
         axes.set_xticks(x, [stratum.removesuffix(" px") for stratum in strata], rotation=45, ha="right")
         axes.set(xlabel=x_label, xlim=(-0.5, len(x) - 0.5))
-        axes.grid(axis="y", color=_FAINT, linewidth=0.5)
+        axes.grid(axis="y", color=FAINT, linewidth=0.5)
     plots[0].set_ylabel(y_label)
     plots[0].set_ylim(bottom=0)  # after all curves: the panels share this axis
     return with_legend(figure, plots)
@@ -163,7 +151,7 @@ def evaluations_panels(
     for axes, (panel, series) in zip(plots, curves.items(), strict=True):
         for name, level in levels.get(panel, {}).items():
             line = _LEVEL_LINES[level_names.index(name) % len(_LEVEL_LINES)]
-            axes.axhline(level, color=_INK, linewidth=1.0, linestyle=line, label=name, zorder=1)
+            axes.axhline(level, color=INK, linewidth=1.0, linestyle=line, label=name, zorder=1)
         for name, points in series.items():
             x = np.array([point.evaluations for point in points], dtype=np.float64)
             y = np.array([point.value for point in points])
@@ -178,7 +166,7 @@ def evaluations_panels(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(taken[0] / 1.6, taken[-1] * 1.6)
         axes.set_xlabel(x_label)
-        axes.grid(axis="y", color=_FAINT, linewidth=0.5)
+        axes.grid(axis="y", color=FAINT, linewidth=0.5)
     plots[0].set_ylabel(y_label)
     return with_legend(figure, plots)
 
@@ -208,7 +196,7 @@ def examples_figure(examples: Sequence[Example], *, title: str) -> Figure:
     columns = len(temperatures) + len(doubts)
     figure = Figure(figsize=(1.75 * columns + 1.9, 1.78 * len(rows) + 0.75), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    figure.suptitle(title, fontsize=12, color=_INK)
+    figure.suptitle(title, fontsize=12, color=INK)
     both = np.concatenate([values[e.gap] for e, row in zip(examples, rows, strict=True) for _, values, d in row if d])
     most = max(float(np.nanpercentile(both, 100 - _CLIP_PERCENT)), 1e-6)
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
@@ -219,8 +207,8 @@ def examples_figure(examples: Sequence[Example], *, title: str) -> Figure:
             _draw(axes, values, *(own if name == _REFERENCE else scale))
             if number == 0:
                 lines = [part for line in name.split("\n") for part in wrap(line, _TITLE_LETTERS)]
-                axes.set_title("\n".join(lines), fontsize=8.5, color=_INK)
-        grid[number][0].set_ylabel(example.label, fontsize=8, color=_INK)
+                axes.set_title("\n".join(lines), fontsize=8.5, color=INK)
+        grid[number][0].set_ylabel(example.label, fontsize=8, color=INK)
         bar = figure.colorbar(
             grid[number, 0].images[-1], ax=grid[number, : len(temperatures)], shrink=0.92, aspect=14, pad=0.012
         )
@@ -267,7 +255,7 @@ def _draw(axes: Axes, values: NDArray[np.float64], colours: str, low: float, hig
     colour_map = colormaps[colours].with_extremes(bad=(1, 1, 1, 0))
     axes.imshow(values, cmap=colour_map, vmin=low, vmax=high, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(color=_FAINT, linewidth=0.6)
+    axes.spines[:].set(color=FAINT, linewidth=0.6)
 
 
 def plots_beside(titles: Sequence[str], *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
@@ -277,11 +265,18 @@ def plots_beside(titles: Sequence[str], *, share_y: bool = False) -> tuple[Figur
     figure = Figure(figsize=(_PANEL * len(titles) + 0.6, _PANEL + _BELOW), layout="constrained")
     plots = list(figure.subplots(1, len(titles), squeeze=False, sharey=share_y)[0])
     for axes, title in zip(plots, titles, strict=True):
-        axes.set_title(title, fontsize=11, color=_INK)
+        axes.set_title(title, fontsize=11, color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_GREY)
-        axes.tick_params(colors=_INK, labelsize=8)
+        axes.tick_params(colors=INK, labelsize=8)
     return figure, plots
+
+
+def draw_diagonal(axes: Axes, *, above: str, below: str) -> None:
+    """Where claim and observation agree, and what it means to lie above and below."""
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.5, zorder=1)
+    axes.annotate(above, (0.04, 0.94), color=_GREY, fontsize=8)
+    axes.annotate(below, (0.97, 0.03), color=_GREY, fontsize=8, ha="right")
 
 
 def with_legend(figure: Figure, plots: Sequence[Axes]) -> Figure:

@@ -1,4 +1,4 @@
-"""How good results are: `evaluate lst`."""
+"""How good results are: `evaluate lst`, `evaluate water`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -74,6 +74,49 @@ def evaluate_lst_command(
     with Bars() as bars:
         record = evaluate_lst(rasters, clouds, output, options=options, callback=bars.evaluating)
     typer.echo(f"{to_table(record['findings'].overall)}\n\nreport: {output / 'report.html'}")
+
+
+@app.command("water")
+def evaluate_water_command(
+    scenes: Annotated[Path, typer.Option(help="Folder of images beside NAME_mask.png; subfolders are sets.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scores, figures and report.html.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model name or folder; repeat for several; without, indices alone.")
+    ] = None,
+    steps: Annotated[list[int], typer.Option(min=1, help="Steps of the sampler; repeat for several.")] = [10],  # noqa: B006
+    samples: Annotated[list[int], typer.Option(min=1, help="Samples fused; repeat for several.")] = [4],  # noqa: B006
+    methods: Annotated[str, typer.Option(help="Indices with Otsu's threshold, by comma, or all.")] = "all",
+    against: Annotated[
+        str | None, typer.Option(help="Method that gains are counted from, as tables name it; darkness + Otsu if none.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeat for several.")] = None,
+    names: Annotated[Path | None, typer.Option(help="Text file: only images of these names, one on a line.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
+    from lacunar.apps.water_quality import WaterQualityOptions, evaluate_water
+    from lacunar.water_baselines import INDEX_NAMES
+    from lacunar.water_evaluation import DARKNESS
+    from lacunar.water_quality_report import scores_table
+
+    options = WaterQualityOptions(
+        models=tuple(model or ()),
+        steps=tuple(steps),
+        samples=tuple(samples),
+        methods=INDEX_NAMES if methods == "all" else tuple(_parts(methods)),
+        against=against or DARKNESS,
+        sets=tuple(only or ()),
+        names=names,
+        seed=seed,
+        device=resolve_device(device),
+        overwrite=overwrite,
+        command=typed_command(),
+    )
+    with Bars() as bars:
+        record = evaluate_water(scenes, output, options=options, callback=bars.mapping)
+    typer.echo(f"{scores_table(record['findings'].scores)}\n\nreport: {output / 'report.html'}")
 
 
 def _parts(text: str) -> list[str]:
