@@ -74,6 +74,7 @@ ORDER = (
     "raster",
     "grids",
     "radiometry",
+    "reflectance",
     "images",
     "polygons",
     "fusion",
@@ -92,6 +93,7 @@ ORDER = (
     "confusion",
     "bootstrap",
     "outputs",
+    "dates",
     "errors",
 )
 # Rooms whose modules may import one another; those of `apps` may not.
@@ -126,7 +128,7 @@ WITHOUT_TORCH = (
     "report_figures",
     "report",
 )
-NUMPY_ONLY = ("radiometry", "tiling", "metrics", "confusion", "bootstrap")
+NUMPY_ONLY = ("radiometry", "tiling", "metrics", "confusion", "bootstrap", "spectra", "reflectance", "fusion")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

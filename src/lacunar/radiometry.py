@@ -367,6 +367,14 @@ def surface_temperature_from_level2(
     return _scaled(dn, mult, add)
 
 
+def surface_reflectance_from_level2(dn: ArrayLike, *, mult: float, add: float) -> Float:
+    """Surface reflectance of a Collection-2 Level-2 product, rho = 0.0000275 DN - 0.2 (LSDS-1619); NaN at fill.
+
+    ``mult`` and ``add`` are REFLECTANCE_MULT_BAND_x and REFLECTANCE_ADD_BAND_x of the MTL file's Level-2 group.
+    """
+    return _scaled(dn, mult, add)
+
+
 def _scaled(dn: ArrayLike, mult: float, add: float) -> Float:
     """M DN + A, NaN at fill."""
     number = np.asarray(dn, dtype=np.float64)

@@ -110,8 +110,8 @@ class RasterSource(AbstractContextManager["RasterSource"]):
     """An open raster, read window by window in a ``with`` block.
 
     Its attributes are those of :class:`Raster`, and how the file holds its values: ``driver`` (GDAL's name of the
-    format), and for each band ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none) and
-    ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
+    format), and for each band ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none),
+    ``nodatavals`` and ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
     """
 
     def __init__(self, path: FilePath) -> None:
@@ -131,6 +131,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.driver: str = self._dataset.driver
         self.dtypes: tuple[str, ...] = self._dataset.dtypes
         self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)
+        self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
         self.colours = tuple(colour.name for colour in self._dataset.colorinterp)
         kinds = sorted(set(self.dtypes))
         if not kinds or any(kind.startswith("complex") for kind in kinds):
@@ -166,7 +167,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raw = self._dataset.read(chosen, window=area)
             known = self._dataset.read_masks(chosen, window=area) != 0
         data = np.empty(raw.shape, dtype=np.float32)
-        meanings = list(zip(self._dataset.nodatavals, self.scales, self.offsets, strict=True))
+        meanings = list(zip(self.nodatavals, self.scales, self.offsets, strict=True))
         for index, band in enumerate(chosen):
             nodata, scale, offset = meanings[band - 1]
             with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite: not known

@@ -4,7 +4,6 @@ Values come as they were measured; only degrees Celsius become kelvin. What link
 the network, is not this module's matter.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lacunar.dates import date_in
 from lacunar.errors import LacunarError, RasterError
 from lacunar.gaps import PLAUSIBLE_LST, GapSource, LstOptions, ProductGaps, RasterGaps
 from lacunar.landsat import open_product
@@ -31,7 +31,6 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}
 _CELSIUS = {"c", "°c", "degc", "deg c", "deg_c", "celsius", "degree celsius", "degrees celsius", "degree_celsius"}
 _CELSIUS |= {"degrees_celsius"}
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _SEEN_PIXELS = 100_000  # that tell a raster's unit; fewer where it has fewer
 _PLAUSIBLE_SHARE = 0.5  # of them that must be land surface temperatures in kelvin
 
@@ -276,9 +275,4 @@ def _unit(source: GapSource) -> str:
 def _date_of(source: GapSource) -> date | None:
     """Acquisition date: a product's own, else a date in the file's name (20240813, 2024-08-13)."""
     text = source.product.mtl.date if isinstance(source, ProductGaps) else source.name
-    if (match := _DATE.search(text)) is None:
-        return None
-    try:
-        return date(int(match[1]), int(match[3]), int(match[4]))
-    except ValueError:  # 31 February
-        return None
+    return date_in(text)

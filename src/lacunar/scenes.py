@@ -1,0 +1,341 @@
+"""Images in which water is looked for: a picture, a raster of several bands, or a Landsat product.
+
+All become a `Scene`: any window of it as six planes in the order of `lacunar.spectra.BANDS`, divided by the image's one
+common scale, NaN where a band is lacking or a pixel is not valid. Nothing is read whole, so that size does not matter.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from lacunar.dates import date_in
+from lacunar.errors import LacunarError, RasterError
+from lacunar.landsat import Product, open_product
+from lacunar.radiometry import surface_reflectance_from_level2, toa_reflectance
+from lacunar.raster import RasterSource, open_raster
+from lacunar.reflectance import Encoding, recognise
+from lacunar.spectra import BANDS, DROPPED, RGB, BandName, check_channels, common_scale, place_bands, present_bands
+from lacunar.tiling import Tile, blocks_over
+
+SceneKind = Literal["picture", "raster", "product"]
+
+SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
+SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 1536 pixels
+LANDSAT_BANDS = dict(zip(BANDS, range(2, 8), strict=True))  # Landsat 8 and 9
+ARCHIVES = (".tar", ".gz", ".tgz")  # endings of a product in one file
+PICTURE_CHANNELS = (1, 3)
+
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly whatever their number
+
+Channels = NDArray[np.float32]
+Reader = Callable[[Tile], Channels]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scene:
+    """An open image of six planes. Made by `open_scene`.
+
+    Parameters
+    ----------
+    path, name
+        File or folder, and its last part.
+    kind
+        ``"picture"``: one or three channels of 8 or 16 bits without a position; ``"raster"``; or ``"product"``.
+    shape, transform, crs
+        Size and position.
+    bands
+        Those that it has, in the order of `lacunar.spectra.BANDS`.
+    units
+        How stored values became reflectance, in words.
+    scale
+        The common scale: reflectance by which all planes are divided.
+    date
+        When it was taken, where that is known.
+    notes
+        What a user should know.
+    inputs
+        Files that are read.
+    reflectance
+        Gives any window as (6, H, W); NaN in planes that are lacking, and in all planes where a pixel is not valid.
+    """
+
+    path: Path
+    name: str
+    kind: SceneKind
+    shape: tuple[int, int]
+    transform: Affine
+    crs: CRS | None
+    bands: tuple[BandName, ...]
+    units: str
+    scale: float
+    date: date | None
+    notes: tuple[str, ...]
+    inputs: tuple[Path, ...]
+    reflectance: Reader
+
+    def read(self, window: Tile) -> Channels:
+        """A window as (6, H, W), divided by the common scale: what a network sees."""
+        return self.reflectance(window) / np.float32(self.scale)
+
+    def record(self) -> dict[str, Any]:
+        """What a sidecar says of it, ready for JSON."""
+        return {
+            "input": str(self.path),
+            "kind": self.kind,
+            "size": list(self.shape),
+            "crs": str(self.crs) if self.crs else None,
+            "date": self.date.isoformat() if self.date else None,
+            "bands": list(self.bands),
+            "units": self.units,
+            "common_scale": float(f"{self.scale:.7g}"),
+            "notes": list(self.notes),
+        }
+
+
+@contextmanager
+def open_scene(
+    path: Path, *, bands: Sequence[str] = (), scale: float | None = None, offset: float | None = None
+) -> Iterator[Scene]:
+    """Open an image, tell what its channels and values are, and find its common scale from a sample of blocks.
+
+    Parameters
+    ----------
+    path
+        A picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar).
+    bands
+        What the file's channels are, in their order (`lacunar.spectra.parse_bands`); an alpha channel does not count.
+        Where it is not given, the file's own descriptions count, and three channels are red, green, blue.
+    scale, offset
+        Reflectance = value x scale + offset, in place of what the file declares.
+
+    Yields
+    ------
+    Scene
+        Open until the ``with`` block ends.
+
+    Raises
+    ------
+    LacunarError
+        No such file, a file that is cut off or no image, channels that nobody named or that do not fit, values that
+        may be raw digital numbers, or no valid pixel.
+    """
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+        if bands or scale is not None or offset is not None:
+            raise LacunarError(
+                f"{path.name} is a Landsat product, which brings its own bands, scales and offsets: leave out --bands, "
+                "--scale and --offset"
+            )
+        yield _product_scene(path, open_product(path))
+        return
+    with open_raster(path) as source:
+        yield _raster_scene(source, bands, scale, offset)
+
+
+# --- Landsat products ---
+
+
+def _product_scene(path: Path, product: Product) -> Scene:
+    """Bands 2 to 7 of a product, as many as there are."""
+    prefix = "B" if product.level == 1 else "SR_B"
+    names = tuple(band for band, number in LANDSAT_BANDS.items() if f"{prefix}{number}" in product.sources)
+    if not names:
+        raise RasterError(
+            f"{path.name} holds none of {prefix}2 to {prefix}7: water wants one or more of them; get the missing files"
+        )
+
+    def channels(window: Tile) -> Channels:
+        planes = np.stack([_landsat_band(product, f"{prefix}{LANDSAT_BANDS[band]}", window) for band in names])
+        if product.has_qa:
+            planes[:, product.qa_flags(["fill"], window=window)] = np.nan
+        return planes
+
+    read = _planes_of(channels, names)
+    lacking = [band for band in BANDS if band not in names]
+    notes = product.notes + ((f"the product lacks {', '.join(lacking)}",) if lacking else ())
+    surface = "surface" if product.level == 2 else "top-of-atmosphere"
+    return Scene(
+        path=path,
+        name=path.name,
+        kind="product",
+        shape=product.shape,
+        transform=product.transform,
+        crs=product.crs,
+        bands=names,
+        units=f"{surface} reflectance by the coefficients of the MTL file",
+        scale=_common_scale(sample_planes(read, product.shape, path.name)),
+        date=date_in(product.mtl.date),
+        notes=notes,
+        inputs=tuple(path.iterdir()) if path.is_dir() else (path,),
+        reflectance=read,
+    )
+
+
+def _landsat_band(product: Product, band: str, window: Tile) -> Channels:
+    """Reflectance of a band, NaN at fill."""
+    dn = product.read(band, window=window)
+    mult, add = product.coefficients("REFLECTANCE", band)
+    if product.level == 2:
+        return surface_reflectance_from_level2(dn, mult=mult, add=add).astype(np.float32)
+    elevation = product.mtl.constant("SUN_ELEVATION")
+    return toa_reflectance(dn, mult=mult, add=add, sun_elevation=elevation).astype(np.float32)
+
+
+# --- pictures and rasters ---
+
+
+def _raster_scene(source: RasterSource, bands: Sequence[str], scale: float | None, offset: float | None) -> Scene:
+    """The channels of a file but for alpha, which is its mask."""
+    name = source.path.name
+    if "palette" in source.colours:
+        raise RasterError(f"{name} is a palette picture, whose numbers are no colours: save it as RGB")
+    chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
+    names, notes = _channel_names(source, chosen, bands)
+    dtype = source.dtypes[chosen[0] - 1]
+    placed = source.crs is not None or not source.transform.is_identity
+    picture = not placed and dtype in ("uint8", "uint16") and len(chosen) in PICTURE_CHANNELS
+    zero_is_fill = dtype != "uint8" and not picture and all(source.nodatavals[i - 1] is None for i in chosen)
+    if zero_is_fill:
+        notes += ("the file declares no nodata: pixels that are 0 in all channels are not valid",)
+
+    def stored(window: Tile) -> Channels:
+        values = source.read(window, bands=chosen).data
+        if zero_is_fill:
+            values[:, (values == 0).all(axis=0)] = np.nan
+        return values
+
+    raw = _planes_of(stored, names)
+    sample = sample_planes(raw, source.shape, name)
+    encoding = _encoding(source, chosen, sample, scale, offset, dtype=dtype, picture=picture)
+    factor, addend = np.float32(encoding.scale), np.float32(encoding.offset)
+    return Scene(
+        path=source.path,
+        name=name,
+        kind="picture" if picture else "raster",
+        shape=source.shape,
+        transform=source.transform,
+        crs=source.crs,
+        bands=present_bands(names),
+        units=encoding.meaning,
+        scale=_common_scale(sample * factor + addend),
+        date=date_in(name),
+        notes=notes,
+        inputs=(source.path,),
+        reflectance=lambda window: raw(window) * factor + addend,
+    )
+
+
+def _channel_names(
+    source: RasterSource, chosen: Sequence[int], bands: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What each channel is, and notes on it."""
+    name, count = source.path.name, len(chosen)
+    described = tuple(source.band_names[index - 1].strip().lower() for index in chosen)
+    known = all(text in (*BANDS, *DROPPED) for text in described)
+    choice = f"from {', '.join((*DROPPED, *BANDS))} ('other' is left out)"
+    if bands:
+        check_channels(bands)
+        if len(bands) != count:
+            raise RasterError(
+                f"{name} has {count} channel{'' if count == 1 else 's'}, --bands names {len(bands)} "
+                f"({','.join(bands)}): wanted one name for each channel in the file's order, {choice}; bands that the "
+                "file lacks are not named"
+            )
+        differ = known and described != tuple(bands)
+        return tuple(bands), (f"the file calls its channels {','.join(described)}",) if differ else ()
+    if known:
+        check_channels(described)
+        return described, ()
+    if count == len(RGB):
+        return RGB, () if set(source.colours) >= set(RGB) else ("three channels, taken as red, green, blue",)
+    example = {1: "nir", 4: "blue,green,red,nir", 6: ",".join(BANDS)}.get(count, "coastal,blue,green,red,nir,...")
+    what = "1 channel (grey)" if count == 1 else f"{count} channels"
+    raise RasterError(
+        f"{name} has {what} and nothing says which: name each in the file's order with --bands, such as {example}, "
+        f"{choice}"
+    )
+
+
+def _encoding(
+    source: RasterSource,
+    chosen: Sequence[int],
+    sample: Channels,
+    scale: float | None,
+    offset: float | None,
+    *,
+    dtype: str,
+    picture: bool,
+) -> Encoding:
+    """How what `RasterSource.read` gives, which applies what the file declares, becomes reflectance."""
+    declared = {(source.scales[index - 1], source.offsets[index - 1]) for index in chosen}
+    if scale is None and offset is None:
+        if declared != {(1.0, 0.0)}:
+            return Encoding(1.0, 0.0, "reflectance by the scale and offset that the file declares")
+        values = sample[~np.isnan(sample).all(axis=1)]
+        return recognise(values, dtype=dtype, picture=picture, name=source.path.name)
+    given = Encoding(1.0 if scale is None else scale, 0.0 if offset is None else offset, "")
+    if len(declared) > 1:
+        raise RasterError(
+            f"{source.path.name} declares different scales or offsets for its channels: leave out --scale and --offset"
+        )
+    factor, addend = declared.pop()
+    meaning = f"value x {given.scale:g} + {given.offset:g}, as --scale and --offset say"
+    return Encoding(given.scale / factor, given.offset - given.scale * addend / factor, meaning)
+
+
+# --- what all have in common ---
+
+
+def _planes_of(channels: Reader, names: Sequence[str]) -> Reader:
+    """Channels of a window in the order of `BANDS`; a pixel that one of them lacks is not valid in any."""
+    used = [index for index, name in enumerate(names) if name in BANDS]
+
+    def read(window: Tile) -> Channels:
+        values = channels(window)
+        values[:, np.isnan(values[used]).any(axis=0)] = np.nan
+        return place_bands(values, names)
+
+    return read
+
+
+def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Channels:
+    """Valid pixels of blocks that are spread over an image, (6, N).
+
+    Parameters
+    ----------
+    read
+        Gives any window, (6, H, W).
+    shape
+        Rows and columns.
+    name
+        What the image is called in an error.
+
+    Raises
+    ------
+    RasterError
+        No valid pixel in the whole image.
+    """
+    blocks = blocks_over(shape, block=SAMPLE_SIDE, halo=0)
+    found: list[Channels] = []
+    for index in sorted(range(len(blocks)), key=lambda number: number * _GOLDEN % 1):
+        planes = read(blocks[index].core)
+        valid = ~np.isnan(planes).all(axis=0)
+        if valid.any():
+            found.append(planes[:, valid])
+        if len(found) == SAMPLE_BLOCKS:
+            break
+    if not found:
+        raise RasterError(f"{name}: no valid pixel, all is nodata or masked: check the file and its nodata value")
+    return np.concatenate(found, axis=1)
+
+
+def _common_scale(sample: Channels) -> float:
+    """Of a sample (6, N)."""
+    return common_scale(sample[:, None], np.ones((1, sample.shape[1]), dtype=np.bool_))
