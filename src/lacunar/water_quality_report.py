@@ -48,8 +48,10 @@ class WaterFindings:
         Methods that are networks.
     shown
         Methods of figures and of tables with one column each.
-    headline, against
-        The method that the summary is about, and what gains are counted from.
+    preferred
+        Methods by preference: summary and pictures of a set are about the first that maps it.
+    against
+        What gains are counted from.
     typical
         Set -> names of its typical images.
     data, made
@@ -64,7 +66,7 @@ class WaterFindings:
     rows: Sequence[WaterRow]
     runs: Mapping[str, Run]
     shown: Sequence[str]
-    headline: str
+    preferred: Sequence[str]
     against: str
     typical: Mapping[str, Sequence[str]]
     data: Mapping[str, str]
@@ -75,6 +77,10 @@ class WaterFindings:
     def sets(self) -> list[str]:
         """The sets, as they come."""
         return list(dict.fromkeys(score.set_name for score in self.scores))
+
+    def headline(self, set_name: str) -> str:
+        """The method that summary and pictures of a set are about."""
+        return next(method for method in self.preferred if self.score(set_name, method))
 
     def score(self, set_name: str, method: str) -> WaterScore | None:
         """One score, if there is one."""
@@ -142,7 +148,7 @@ def _draw_images(findings: WaterFindings) -> Figure:
             if row.method == method:
                 image = image_scores(row)
                 x, y = points[row.set_name].setdefault(method, ([], []))
-                x.append(image["both"] + image["only_truth"])
+                x.append(image["water"])
                 y.append(image["iou"])
     return scatter_panels(points)
 
@@ -214,7 +220,7 @@ def write_water_report(findings: WaterFindings, pictures: Mapping[str, bytes]) -
 def _add_summary(page: Report, findings: WaterFindings) -> None:
     """What came out, in a sentence for each set."""
     for name in findings.sets:
-        ours, base = findings.score(name, findings.headline), findings.score(name, findings.against)
+        ours, base = findings.score(name, findings.headline(name)), findings.score(name, findings.against)
         if ours is None:
             continue
         text = (
@@ -233,24 +239,14 @@ def _add_scores(page: Report, findings: WaterFindings) -> None:
     """The headline table."""
     page.section("Scores by set and method")
     header = ["set", "method", "IoU of water", "mean IoU", "pixel accuracy", "precision", "recall", "F1"]
-    header += ["boundary F1 (2 px)", f"IoU minus {findings.against}", f"boundary F1 minus {findings.against}"]
-    header += ["IoU, mean of images", "evaluations", "s / image"]
+    header += ["boundary F1 (2 px)", "evaluations", "s / image"]
     rows = [
         (
             s.set_name,
             s.method,
             share(s.iou, s.iou_low, s.iou_high),
-            share(s.mean_iou),
-            share(s.pixel_accuracy, s.pixel_accuracy_low, s.pixel_accuracy_high),
-            share(s.precision),
-            share(s.recall),
-            share(s.f1, s.f1_low, s.f1_high),
+            *(share(figure) for figure in (s.mean_iou, s.pixel_accuracy, s.precision, s.recall, s.f1)),
             share(s.boundary_f1, s.boundary_f1_low, s.boundary_f1_high),
-            share(s.iou_gain, s.iou_gain_low, s.iou_gain_high, signed=True) if s.method != s.against else "-",
-            share(s.boundary_gain, s.boundary_gain_low, s.boundary_gain_high, signed=True)
-            if s.method != s.against
-            else "-",
-            share(s.image_iou),
             s.evaluations or "-",
             number(s.seconds, 2),
         )
@@ -259,6 +255,32 @@ def _add_scores(page: Report, findings: WaterFindings) -> None:
     strong = [i for i, s in enumerate(findings.scores) if s.method in findings.runs]
     caption = "All pixels whose truth is known, pooled over the images of a set. Networks are set off."
     page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True)
+    _add_gains(page, findings)
+
+
+def _add_gains(page: Report, findings: WaterFindings) -> None:
+    """Differences to one method, and means of the images' own scores."""
+    others = [s for s in findings.scores if s.method != findings.against]
+    rows = [
+        (
+            s.set_name,
+            s.method,
+            share(s.iou_gain, s.iou_gain_low, s.iou_gain_high, signed=True),
+            share(s.boundary_gain, s.boundary_gain_low, s.boundary_gain_high, signed=True),
+        )
+        for s in others
+    ]
+    if rows:
+        caption = f"Scores minus those of {findings.against}, the same images resampled together."
+        header = ("set", "method", "IoU", "boundary F1")
+        strong = [i for i, s in enumerate(others) if s.method in findings.runs]
+        page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True)
+    means = [
+        (s.set_name, s.method, share(s.image_iou), share(s.image_f1), share(s.image_boundary_f1))
+        for s in findings.scores
+    ]
+    own_header = ("set", "method", "IoU", "F1", "boundary F1")
+    page.table(own_header, means, text_columns=2, group=True, folded="Means of the images' own scores")
 
 
 def _add_paper(page: Report, findings: WaterFindings) -> None:
@@ -272,7 +294,7 @@ def _add_paper(page: Report, findings: WaterFindings) -> None:
         for row in findings.rows:
             if (row.set_name, row.name) == (name, scene) and row.method in findings.shown:
                 image = image_scores(row)
-                strong += [len(rows)] if row.method == findings.headline else []
+                strong += [len(rows)] if row.method == findings.headline(name) else []
                 cells = (share(image[key]) for key in ("iou", "pixel_accuracy", "f1", "boundary_f1"))
                 rows.append((scene, row.method, *cells))
     for place, figures in enumerate(PAPER, start=1):
@@ -347,7 +369,7 @@ def _add_probability(page: Report, findings: WaterFindings, pictures: Mapping[st
 def _add_images(page: Report, findings: WaterFindings, pictures: Mapping[str, bytes]) -> None:
     """Every image."""
     page.section("Image by image")
-    caption = "Each mark is one image; more water to the right. Images without water stand at one pixel."
+    caption = "Each mark is one image. Without water, an IoU is 1 where none was found, else 0."
     page.picture(pictures["images"], alt="IoU of each image against its water", caption=caption)
     found: dict[tuple[str, str], dict[str, WaterRow]] = {}
     for row in findings.rows:

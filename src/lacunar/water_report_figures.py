@@ -118,12 +118,12 @@ def water_examples_figure(examples: Sequence[WaterExample], *, title: str, metho
 
 
 def scatter_panels(points: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]]) -> Figure:
-    """Draw the IoU of every image against its water, one plot for each panel.
+    """Draw the IoU of every image against its share of water, one plot for each panel.
 
     Parameters
     ----------
     points
-        Panel -> name -> (water in pixels, IoU), one value for each image. Images without water stand at one pixel.
+        Panel -> name -> (share of water, IoU), one value for each image.
 
     Raises
     ------
@@ -135,10 +135,10 @@ def scatter_panels(points: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]
     for axes, series in zip(plots, points.values(), strict=True):
         for name, (water, scores) in series.items():
             style = style_of(names, name)
-            x = np.maximum(np.asarray(water, dtype=np.float64), 1)
-            axes.scatter(x, scores, s=_DOT, label=name, color=style["color"], marker=style["marker"], alpha=0.75)
-        axes.set_xscale("log")
-        axes.set(xlabel="water in the image (pixels)", ylim=(-0.03, 1.03))
+            axes.scatter(water, scores, s=_DOT, label=name, color=style["color"], marker=style["marker"], alpha=0.75)
+        axes.set(xlabel="share of water in the image", ylim=(-0.03, 1.03))
+        axes.set_xlim(left=0)
+        axes.set_axisbelow(True)
         axes.grid(color=FAINT, linewidth=0.5)
     plots[0].set_ylabel("IoU of water")
     return with_legend(figure, plots)

@@ -123,8 +123,8 @@ class WaterReliability:
     pixels: FloatArray
 
 
-def pool_water(rows: Iterable[WaterRow], *, against: str, seed: int = 0) -> list[WaterScore]:
-    """Pool images into scores, set by set, in the order of the methods.
+def pool_water(rows: Iterable[WaterRow], *, against: str, order: Sequence[str] = (), seed: int = 0) -> list[WaterScore]:
+    """Pool images into scores, set by set, method by method.
 
     Parameters
     ----------
@@ -132,6 +132,8 @@ def pool_water(rows: Iterable[WaterRow], *, against: str, seed: int = 0) -> list
         Every method on every image.
     against
         The method from which gains are counted.
+    order
+        Methods in the order wanted; others follow as they come.
     seed
         Of the bootstrap; the same images are drawn for every method.
 
@@ -140,7 +142,7 @@ def pool_water(rows: Iterable[WaterRow], *, against: str, seed: int = 0) -> list
     LacunarError
         No row, or no method of the name `against`.
     """
-    grouped = _grouped(rows)
+    grouped = _grouped(rows, order)
     known = list(dict.fromkeys(method for _, method in grouped))
     if against not in known:
         raise LacunarError(f"no method {against!r} to compare with: choose out of {', '.join(known) or 'none'}")
@@ -150,10 +152,10 @@ def pool_water(rows: Iterable[WaterRow], *, against: str, seed: int = 0) -> list
     ]
 
 
-def pool_lakes(rows: Iterable[WaterRow], *, seed: int = 0) -> list[LakeScore]:
+def pool_lakes(rows: Iterable[WaterRow], *, order: Sequence[str] = (), seed: int = 0) -> list[LakeScore]:
     """Pool images into scores of each size class of lakes that a set has, and of the land far from lakes."""
     scores = []
-    for own in _grouped(rows).values():
+    for own in _grouped(rows, order).values():
         weights = resampling_weights(len(own), seed=seed)
         names = ("lakes", "found", "both", "only_truth", "only_estimate")
         table = {name: weights @ np.array([getattr(row.lakes, name) for row in own]) for name in names}
@@ -164,10 +166,10 @@ def pool_lakes(rows: Iterable[WaterRow], *, seed: int = 0) -> list[LakeScore]:
     return scores
 
 
-def pool_probabilities(rows: Iterable[WaterRow]) -> list[WaterReliability]:
+def pool_probabilities(rows: Iterable[WaterRow], *, order: Sequence[str] = ()) -> list[WaterReliability]:
     """Reliability curves, set by set, of the methods that give a probability."""
     curves = []
-    for (set_name, method), own in _grouped(rows).items():
+    for (set_name, method), own in _grouped(rows, order).items():
         total = _probabilities(own)
         if total is not None:
             with np.errstate(invalid="ignore"):
@@ -197,13 +199,13 @@ def image_scores(row: WaterRow) -> dict[str, Any]:
     }
 
 
-def _grouped(rows: Iterable[WaterRow]) -> dict[tuple[str, str], list[WaterRow]]:
-    """Rows by set and method: sets as they come, methods in the order in which they first come in any."""
+def _grouped(rows: Iterable[WaterRow], order: Sequence[str]) -> dict[tuple[str, str], list[WaterRow]]:
+    """Rows by set and method: sets as they come, methods in the order wanted, others as they come."""
     everything = list(rows)
-    sets, methods = (dict.fromkeys(getattr(row, name) for row in everything) for name in ("set_name", "method"))
-    groups = {
-        (s, m): [row for row in everything if (row.set_name, row.method) == (s, m)] for s in sets for m in methods
-    }
+    sets = dict.fromkeys(row.set_name for row in everything)
+    methods = dict.fromkeys([*order, *(row.method for row in everything)])
+    pairs = [(set_name, method) for set_name in sets for method in methods]
+    groups = {pair: [row for row in everything if (row.set_name, row.method) == pair] for pair in pairs}
     return {key: own for key, own in groups.items() if own}
 
 

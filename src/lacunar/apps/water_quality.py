@@ -93,9 +93,9 @@ class _Contest:
     runs: dict[str, Run] = field(default_factory=dict)
 
     @property
-    def headline(self) -> str:
-        """The first network, else what every set allows."""
-        return next(iter(self.runs), DARKNESS)
+    def preferred(self) -> list[str]:
+        """Networks, then indices: the first that maps a set is what summary and pictures of it show."""
+        return [*self.runs, *self.indices]
 
     @property
     def shown(self) -> list[str]:
@@ -152,7 +152,7 @@ def evaluate_water(
     with Staging(overwrite=options.overwrite) as staging:
         files = [*TABLES, *(f"{name}.png" for name in (*contest.drawn, *examples))]
         places = {name: staging.stage(output / name, make_folder=True) for name in files}
-        shown = _Shown(typical, contest.headline)
+        shown = _Shown(typical, contest.preferred)
         rows = evaluate_water_maps(
             scenes, contest.indices | contest.networks, seed=options.seed, callback=callback, watch=shown.keep
         )
@@ -191,8 +191,9 @@ def _contest(options: WaterQualityOptions) -> _Contest:
 class _Shown:
     """Keeps what is drawn of the typical scenes."""
 
-    def __init__(self, typical: Mapping[str, Sequence[WaterScene]], method: str) -> None:
-        self._method = method
+    def __init__(self, typical: Mapping[str, Sequence[WaterScene]], preferred: Sequence[str]) -> None:
+        self._preferred = preferred
+        self._methods: dict[str, str] = {}
         self._wanted = [(scene.set_name, scene.name) for own in typical.values() for scene in own]
         self._examples: dict[tuple[str, str], WaterExample] = {}
 
@@ -207,7 +208,9 @@ class _Shown:
         """Keep a scene that will be drawn."""
         if (scene.set_name, scene.name) not in self._wanted:
             return
-        chosen = predictions[self._method]
+        method = next(name for name in self._preferred if name in predictions)
+        self._methods[scene.set_name] = method
+        chosen = predictions[method]
         label = f"{scene.name}\nIoU {share(iou(chosen.water, truth, region=valid))}"
         example = WaterExample(label, bands, truth, valid, chosen.water, chosen.probability)
         self._examples[scene.set_name, scene.name] = example
@@ -215,7 +218,7 @@ class _Shown:
     def draw(self, set_name: str) -> Any:  # noqa: ANN401
         """The examples of one set."""
         own = [self._examples[key] for key in self._wanted if key[0] == set_name]
-        return water_examples_figure(own, title=set_name, method=self._method)
+        return water_examples_figure(own, title=set_name, method=self._methods[set_name])
 
 
 def _findings(
@@ -226,7 +229,8 @@ def _findings(
     options: WaterQualityOptions,
 ) -> WaterFindings:
     """What the report tells."""
-    scores = pool_water(rows, against=options.against, seed=options.seed)
+    order = [*contest.indices, *contest.runs]
+    scores = pool_water(rows, against=options.against, order=order, seed=options.seed)
     images = {score.set_name: score.images for score in scores}
     water = {score.set_name: score.water for score in scores}
     data = {
@@ -242,12 +246,12 @@ def _findings(
     }
     return WaterFindings(
         scores=scores,
-        lakes=pool_lakes(rows, seed=options.seed),
-        reliability=pool_probabilities(rows),
+        lakes=pool_lakes(rows, order=order, seed=options.seed),
+        reliability=pool_probabilities(rows, order=order),
         rows=rows,
         runs=contest.runs,
         shown=contest.shown,
-        headline=contest.headline,
+        preferred=contest.preferred,
         against=options.against,
         typical={name: [scene.name for scene in own] for name, own in typical.items()},
         data=data,
