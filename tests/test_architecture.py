@@ -38,7 +38,6 @@ ORDER = (
     "water_report_figures",
     "water_figures",
     "report_figures",
-    "map_figures",
     "figures",
     "training",
     "objectives",
@@ -125,6 +124,7 @@ WITHOUT_TORCH = (
     "masks",
     "occlusions",
     "figures",
+    "water_figures",
     "report_figures",
     "report",
 )
@@ -285,7 +285,7 @@ def test_numpy_is_enough(module):
     assert OTHERS[module] - set(sys.stdlib_module_names) <= {"numpy"}
 
 
-@pytest.mark.parametrize("module", ["figures", "report_figures", "report"])
+@pytest.mark.parametrize("module", ["figures", "water_figures", "report_figures", "report"])
 def test_figures_and_pages_import_nothing_of_ours(module):
     assert OWN[module] == set()
 
