@@ -19,6 +19,8 @@ from lacunar.spectra import BANDS, BandName
 IndexName = Literal["NDWI", "MNDWI", "darkness"]
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
 
+HISTOGRAM_BINS = 256  # of Otsu's histogram
+
 Planes = NDArray[np.floating[Any]]
 FloatArray = NDArray[np.float64]
 
@@ -96,8 +98,9 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     known = index[np.isfinite(index)]
     if known.size == 0 or known.min() == known.max():
         return Thresholded(np.zeros(index.shape, dtype=np.bool_), index, float("nan"))
-    otsu: Callable[[FloatArray], float] = threshold_otsu
-    threshold = float(otsu(known))
+    otsu: Callable[..., float] = threshold_otsu
+    half_a_bin = float(np.ptp(known)) / (2 * HISTOGRAM_BINS)
+    threshold = float(otsu(known, nbins=HISTOGRAM_BINS)) + half_a_bin  # from the centre of land's last bin to its end
     return Thresholded(index > threshold, index, threshold)
 
 
