@@ -22,6 +22,7 @@ from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 
+FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 _ZERO_CELSIUS = 273.15
 _KELVIN = ("k", "kelvin", "kelvins")
 _CELSIUS_LABELS = ("temperature (°C)", "°C")  # of the bar that several panels share, and of a bar of differences

@@ -113,6 +113,20 @@ class Staging(AbstractContextManager["Staging"]):
             raise RasterError(f"{target} exists, wanted a new name: choose another, or give --overwrite to replace it")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file.
+
+    Raises
+    ------
+    RasterError
+        The disk refuses.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+
+
 def _hidden_folder(target: Path, *, make_folder: bool) -> Path:
     """A new hidden folder on the disk of the target: in its folder, or above where that is still to be made."""
     folder = target.parent

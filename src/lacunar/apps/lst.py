@@ -16,12 +16,13 @@ import numpy as np
 import lacunar
 from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError, RasterError
+from lacunar.figures import FIGURE_ENDINGS
 from lacunar.filling import PresetName, preset_named
 from lacunar.gaps import GapSource, LstOptions, ProductGaps, RasterGaps, compute_lst
 from lacunar.interpolation import FillName, fill
 from lacunar.landsat import Product, open_product
 from lacunar.metrics import rmse
-from lacunar.outputs import Staging
+from lacunar.outputs import Staging, write_text
 from lacunar.raster import RasterWriter, open_raster, read_raster
 from lacunar.references import References, open_references
 from lacunar.simulation import SimulatedProduct, remove_simulated, simulate_product
@@ -30,7 +31,6 @@ from lacunar.tally import Evaluations, Picture, Truth
 from lacunar.tiling import Tile, blocks_over
 
 DEFAULT_MODEL = "lst-small"
-FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
 
 Callback = Callable[[int, int], None]
@@ -213,7 +213,7 @@ def _fill(
         record["network_tiles"], record["kriging_tiles_from_coarser_level"] = tiles, coarse_tiles
         record["network_evaluations"] = {"per_sample_and_tile": preset.evaluations, "all": evaluations.count}
         record |= beside.record(found.references) | truth.scores()
-        _write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
+        write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
         if picture is not None:
             picture.draw()
     return record
@@ -266,14 +266,6 @@ def _record(
         },
         "command": options.command,
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a small file."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
 
 
 def demonstrate(
