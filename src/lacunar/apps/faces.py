@@ -1,0 +1,317 @@
+"""The story of a face: a picture and a mask become a filled picture, or several; and of any other picture."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lacunar
+from lacunar.checkpoint import Model, load_model
+from lacunar.errors import LacunarError, PictureError
+from lacunar.face_filling import fill_face_holes
+from lacunar.face_roi import Face, choose_face, find_faces
+from lacunar.filling import PresetName, preset_named
+from lacunar.images import LOSSY_FORMATS, Picture, check_format, format_of, read_mask, read_picture, write_picture
+from lacunar.outputs import Staging
+from lacunar.picture_base import classical_base
+from lacunar.picture_filling import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.tiling import Tile
+
+PICTURE_MODEL = "picture-small"
+FACE_MODEL = "face-small"
+NO_DETAIL = "none"
+SHEET_ENDINGS = (".png", ".pdf", ".svg")
+SHEET_SIDE = 512  # pixels: a larger part of a picture is thinned out on the sheet
+SHEET_DPI = 150
+MAX_SAMPLES = 64
+
+BoolArray = NDArray[np.bool_]
+Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """How a picture is filled and what is written.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name or a model folder.
+    preset, samples, seed, device
+        How samples are drawn, how many, the seed, and where the network runs.
+    mean
+        Write the mean of the samples as the one result, instead of every sample.
+    overwrite
+        Replace outputs that exist.
+    sheet
+        Contact sheet to draw (.png, .pdf or .svg), or None.
+    command
+        What the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        An unknown preset, a number of samples or a seed out of range, or a sheet of another ending.
+    """
+
+    model: str = PICTURE_MODEL
+    preset: PresetName = "fast"
+    samples: int = 1
+    mean: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    overwrite: bool = False
+    sheet: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        preset_named(self.preset)
+        if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
+            raise LacunarError(
+                f"{self.samples} samples and seed {self.seed}: wanted 1 to {MAX_SAMPLES} samples and a seed from 0"
+            )
+        if self.mean and self.samples == 1:
+            raise LacunarError(
+                "the mean of 1 sample is that sample: wanted --samples 2 or more with --mean; 8 are usual"
+            )
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_ENDINGS:
+            raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(SHEET_ENDINGS)}: rename it")
+
+    @property
+    def drawing(self) -> Drawing:
+        """How samples are drawn."""
+        return Drawing(preset_named(self.preset), self.samples, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceChoice:
+    """Which face is meant, where the detector shall not say it alone.
+
+    Parameters
+    ----------
+    index
+        Number of a face, from 1, from left to right.
+    box
+        (x, y, width, height) in pixels from brow to chin: no detector is asked.
+    whole
+        The picture is the aligned face: its largest middle square is the frame.
+    detail
+        The picture model that refines a face larger than the face model's field, or ``none``.
+
+    Raises
+    ------
+    LacunarError
+        More than one of index, box and whole, or a box without area.
+    """
+
+    index: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    whole: bool = False
+    detail: str = PICTURE_MODEL
+
+    def __post_init__(self) -> None:
+        """Check that one thing is said at most."""
+        said = [self.index is not None, self.box is not None, self.whole]
+        if sum(said) > 1:
+            raise LacunarError("got more than one of --face, --box and --whole: wanted one at most, they contradict")
+        if self.box is not None and not (min(self.box[2:]) >= 1 and all(np.isfinite(self.box))):
+            raise LacunarError(f"box {self.box}: wanted X,Y,WIDTH,HEIGHT in pixels, width and height of 1 or more")
+
+
+def inpaint_picture(
+    path: Path, output: Path, *, mask: Path, options: PictureOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Fill the masked part of any picture.
+
+    Parameters
+    ----------
+    path, mask
+        The picture (PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, with or without alpha), and a mask of its size
+        whose white is to be filled.
+    output
+        The filled picture; with several samples and no mean, ``NAME_1.png``, ``NAME_2.png``, ... in its place. Outside
+        the mask the pixels are those of the picture, bit by bit (JPEG excepted, which keeps no picture exactly).
+    options
+        How it is filled.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        A record of what was done.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    options = options or PictureOptions()
+    picture, gap = _read(path, mask, output)
+
+    def fill(model: Model) -> tuple[FilledHole, ...]:
+        return fill_holes(picture, gap, model, options.drawing, callback=callback)
+
+    return _write_filled(picture, gap, fill, (path, mask), output, options)
+
+
+def fill_face(
+    path: Path,
+    output: Path,
+    *,
+    mask: Path,
+    choice: FaceChoice | None = None,
+    options: PictureOptions | None = None,
+    callback: Callback | None = None,
+) -> dict[str, Any]:
+    """Find a face, fill what hides it in the model's frame, and put that back into the photograph.
+
+    Parameters
+    ----------
+    path, mask, output, options, callback
+        As in `inpaint_picture`.
+    choice
+        Which face; by default the one that the mask touches.
+
+    Returns
+    -------
+    dict
+        A record of what was done, with the frame of the face.
+
+    Raises
+    ------
+    LacunarError
+        Bad input, no face or several; nothing is written then.
+    """
+    options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
+    picture, gap = _read(path, mask, output)
+    face = _locate(picture, gap, choice)
+
+    def fill(model: Model) -> tuple[FilledHole, ...]:
+        detail = None if choice.detail == NO_DETAIL else load_model(choice.detail, device=options.device)
+        return fill_face_holes(picture, gap, face, model, detail, options.drawing, callback=callback)
+
+    record = _write_filled(picture, gap, fill, (path, mask), output, options)
+    frame = {
+        "x": round(face.x, 1),
+        "y": round(face.y, 1),
+        "side": round(face.side, 1),
+        "tilt_degrees": round(face.tilt, 1),
+    }
+    return record | {"face": frame | {"votes": face.votes}, "detail_model": choice.detail}
+
+
+def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
+    """The picture and what is to be filled of it; the output must be able to keep it."""
+    picture = read_picture(path)
+    gap = read_mask(mask, picture.shape, of=path)
+    check_format(output, picture)
+    return picture, gap
+
+
+def _locate(picture: Picture, gap: BoolArray, choice: FaceChoice) -> Face:
+    """The face that is meant; where the mask hides what shows a face, it is looked for in the picture as it is too."""
+    if choice.whole:
+        return Face.whole(picture.shape)
+    if choice.box is not None:
+        return Face.in_box(choice.box)
+    given = to_model(picture.colours, picture.white)
+    faces = find_faces(classical_base(given, gap), gap) or find_faces(given, gap)
+    return choose_face(faces, gap, index=choice.index)
+
+
+def _write_filled(
+    picture: Picture,
+    gap: BoolArray,
+    fill: Callable[[Model], tuple[FilledHole, ...]],
+    inputs: Sequence[Path],
+    output: Path,
+    options: PictureOptions,
+) -> dict[str, Any]:
+    """Check the outputs, fill, write; no output takes its name before all of them are whole."""
+    begun = time.perf_counter()
+    with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
+        targets = _targets(output, options)
+        hidden = [staging.stage(target) for target in targets]
+        sheet = staging.stage(options.sheet) if options.sheet is not None else None
+        model = load_model(options.model, device=options.device)
+        holes = fill(model)
+        for number, path in enumerate(hidden):
+            write_picture(path, paste(picture, holes, sample=None if options.mean else number))
+        if sheet is not None:
+            _draw_sheet(sheet, picture, gap, holes, samples=options.samples, title=inputs[0].name)
+    return {
+        "input": str(inputs[0]),
+        "mask": str(inputs[1]),
+        "outputs": [str(target) for target in targets],
+        "sheet": None if options.sheet is None else str(options.sheet),
+        "picture": {"width": picture.shape[1], "height": picture.shape[0], "kind": picture.kind},
+        "pixels_filled": int(gap.sum()),
+        "share_filled": round(float(gap.mean()), 6),
+        "exact_outside_mask": format_of(output) not in LOSSY_FORMATS,
+        "holes": len(holes),
+        "preset": options.preset,
+        "samples": options.samples,
+        "mean": options.mean,
+        "seed": options.seed,
+        "device": options.device,
+        "model": {"name": model.name, "sha256": model.card.sha256},
+        "seconds": round(time.perf_counter() - begun, 2),
+        "versions": _versions(),
+        "command": options.command,
+    }
+
+
+def _targets(output: Path, options: PictureOptions) -> list[Path]:
+    """The files that are written."""
+    if options.samples == 1 or options.mean:
+        return [output]
+    return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(1, options.samples + 1)]
+
+
+def _draw_sheet(
+    path: Path, picture: Picture, gap: BoolArray, holes: Sequence[FilledHole], *, samples: int, title: str
+) -> None:
+    """Draw the part of the picture around its holes, before and after."""
+    from lacunar.face_figures import contact_sheet
+
+    part = _around(holes)
+    step = max(1, -(-max(part.shape) // SHEET_SIDE))
+    cut = (slice(part.row, part.row + part.height, step), slice(part.col, part.col + part.width, step))
+    shown = [
+        (to_model(one.colours[cut], one.white) + 1) / 2
+        for one in (picture, *(paste(picture, holes, sample=number) for number in range(samples)))
+    ]
+    figure = contact_sheet(shown[0], gap[cut], shown[1:], title=title)
+    try:
+        figure.savefig(path, dpi=SHEET_DPI)
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+
+
+def _around(holes: Sequence[FilledHole]) -> Tile:
+    """The smallest window that holds the windows of all holes."""
+    top, left = (min(getattr(hole.window, side) for hole in holes) for side in ("row", "col"))
+    bottom = max(hole.window.row + hole.window.height for hole in holes)
+    right = max(hole.window.col + hole.window.width for hole in holes)
+    return Tile(top, left, bottom - top, right - left)
+
+
+def _versions() -> dict[str, str]:
+    """What it was made with."""
+    import PIL
+    import torch
+
+    return {
+        "lacunar": lacunar.__version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,129 @@
+"""Faces and any picture: `inpaint`, `face`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from lacunar.cli.options import Device, Model, Overwrite, PresetOption, PrintJson, Seed, resolve_device, typed_command
+from lacunar.errors import LacunarError
+from lacunar.progress import Bars
+
+if TYPE_CHECKING:
+    from lacunar.filling import PresetName
+
+PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
+MaskOption = Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
+PictureOutput = Annotated[
+    Path, typer.Option("-o", "--output", help="Picture to write; of several samples NAME_1, NAME_2, ...")
+]
+PictureSamples = Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")]
+MeanOption = Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")]
+SheetOption = Annotated[
+    Path | None, typer.Option(help="Contact sheet: original, masked, samples, mean, spread (.png, .pdf or .svg).")
+]
+
+
+def inpaint_command(
+    picture: PictureArgument,
+    mask: MaskOption,
+    output: PictureOutput,
+    samples: PictureSamples = 1,
+    mean: MeanOption = False,
+    preset: PresetOption = "fast",
+    model: Model = "picture-small",
+    seed: Seed = 0,
+    sheet: SheetOption = None,
+    device: Device = "auto",
+    print_json: PrintJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fill the masked part of any picture; outside the mask every pixel stays as it is."""
+    from lacunar.apps.faces import PictureOptions, inpaint_picture
+
+    options = PictureOptions(
+        model=model,
+        preset=cast("PresetName", preset),
+        samples=samples,
+        mean=mean,
+        seed=seed,
+        device=resolve_device(device),
+        overwrite=overwrite,
+        sheet=sheet,
+        command=typed_command(),
+    )
+    with Bars() as bars:
+        record = inpaint_picture(picture, output, mask=mask, options=options, callback=bars.filling)
+    _present(record, print_json=print_json)
+
+
+def face_command(
+    picture: PictureArgument,
+    mask: MaskOption,
+    output: PictureOutput,
+    samples: PictureSamples = 1,
+    mean: MeanOption = False,
+    face: Annotated[int | None, typer.Option(help="Number of the face that is meant, from 1, from the left.")] = None,
+    box: Annotated[
+        str, typer.Option(help="X,Y,WIDTH,HEIGHT of the face in pixels, brow to chin, where none is found.")
+    ] = "",
+    whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
+    detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
+    preset: PresetOption = "fast",
+    model: Model = "face-small",
+    seed: Seed = 0,
+    sheet: SheetOption = None,
+    device: Device = "auto",
+    print_json: PrintJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
+    from lacunar.apps.faces import FaceChoice, PictureOptions, fill_face
+
+    choice = FaceChoice(index=face, box=_box(box), whole=whole, detail=detail)
+    options = PictureOptions(
+        model=model,
+        preset=cast("PresetName", preset),
+        samples=samples,
+        mean=mean,
+        seed=seed,
+        device=resolve_device(device),
+        overwrite=overwrite,
+        sheet=sheet,
+        command=typed_command(),
+    )
+    with Bars() as bars:
+        record = fill_face(picture, output, mask=mask, choice=choice, options=options, callback=bars.filling)
+    _present(record, print_json=print_json)
+
+
+def _box(text: str) -> tuple[float, float, float, float] | None:
+    """Four numbers by comma, or none."""
+    if not text:
+        return None
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise LacunarError(f"--box {text!r}: wanted X,Y,WIDTH,HEIGHT in pixels, such as 120,80,200,200") from error
+    return x, y, width, height
+
+
+def _present(record: dict[str, Any], *, print_json: bool) -> None:
+    """Tell what was done, for a person or as JSON."""
+    if print_json:
+        typer.echo(json.dumps(record, indent=2))
+        return
+    if found := record.get("face"):
+        where = f"({found['x']:.0f}, {found['y']:.0f}), {found['side']:.0f} pixels wide"
+        typer.echo(f"face at {where}, tilted by {found['tilt_degrees']:.0f} degrees")
+    share, seconds = record["share_filled"], record["seconds"]
+    typer.echo(
+        f"filled {record['pixels_filled']} pixels ({share:.1%}) of {record['picture']['kind']} in {seconds:.0f} s"
+    )
+    if not record["exact_outside_mask"]:
+        typer.echo("note: JPEG does not keep the pixels outside the mask exactly; .png, .tif and .webp do")
+    for path in record["outputs"]:
+        typer.echo(f"picture: {path}")
+    if record["sheet"]:
+        typer.echo(f"sheet:   {record['sheet']}")

@@ -1,0 +1,396 @@
+"""Fill the holes of a picture: a membrane says where to start, the diffusion network samples the rest.
+
+The state of the diffusion is the residual over the membrane, ``picture = base + spread * z`` in [-1, 1], as in
+`lacunar.filling`: DDIM on the conditional network (presets ``fast``, ``balanced``), or RePaint on the same network as
+an unconditional prior (preset ``paper``), which is told that everything is gap over a base of 0.
+
+A hole that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough, then
+refined on each finer grid. A refinement starts from the enlarged coarser fill with noise added, so it keeps what is
+there and adds what the finer grid can show (Meng et al. 2022, SDEdit).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lacunar.checkpoint import Model
+from lacunar.errors import LacunarError, ModelError
+from lacunar.filling import PRESETS, Preset
+from lacunar.holes import Hole, find_holes, halvings_of
+from lacunar.images import Picture, PixelArray
+from lacunar.picture_base import RESIDUAL_SPREAD, classical_base, enlarged, halved
+from lacunar.repaint import repaint_sample
+from lacunar.sampling import ddim_sample
+from lacunar.scaling import RangeScaling
+from lacunar.schedule import NoiseSchedule
+from lacunar.tiled import TiledNetwork, overlap_of
+from lacunar.tiling import Tile, tiles_over, tiles_touching
+
+COLOURS = 3  # a grey picture is filled as red, green and blue alike
+CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
+REFINED_SHARE = 0.4  # of the schedule's time, from clean, that a refinement goes through
+PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn.
+
+    Parameters
+    ----------
+    preset
+        Steps of the schedule, and RePaint's jumps.
+    samples
+        How many; a sample does not depend on how many there are, and two in a row have opposite noise.
+    seed
+        The same seed gives the same samples.
+
+    Raises
+    ------
+    LacunarError
+        Fewer than one sample, or a seed below 0.
+    """
+
+    preset: Preset
+    samples: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check both numbers."""
+        if self.samples < 1 or self.seed < 0:
+            raise LacunarError(
+                f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more and a seed of 0 or more"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class FilledHole:
+    """Samples of one hole.
+
+    Parameters
+    ----------
+    window, inside
+        Where it is: (h, w) of the window, True = filled.
+    samples
+        (K, P, 3) float32 in [-1, 1], in the order of the P filled pixels.
+    """
+
+    window: Tile
+    inside: BoolArray
+    samples: FloatArray
+
+
+def fill_holes(
+    picture: Picture,
+    gap: BoolArray,
+    model: Model,
+    drawing: Drawing,
+    *,
+    callback: Callback | None = None,
+) -> tuple[FilledHole, ...]:
+    """Draw samples of every hole of a picture.
+
+    Parameters
+    ----------
+    picture
+        8 or 16 bit, grey or RGB; only what surrounds the holes is looked at.
+    gap
+        (H, W), True = to be filled.
+    model
+        A picture model (eight input channels, three of prediction); its device is where the work is done.
+    drawing
+        How samples are drawn.
+    callback
+        Called with (evaluations done, all), counted on whole windows.
+
+    Raises
+    ------
+    LacunarError
+        A gap of another shape, or that is everything or nothing.
+    ModelError
+        A model of other channels.
+    """
+    check_model(model)
+    if gap.shape != picture.shape or not gap.any():
+        raise LacunarError(
+            f"got a gap of shape {gap.shape} and {int(gap.sum())} pixels for a picture of {picture.shape}; wanted one "
+            "shape and a pixel to fill"
+        )
+    holes = find_holes(gap, model.network.config.sample_size)
+    counted = _Counted(sum(_evaluations(hole, drawing) for hole in holes), callback)
+    filled = []
+    for hole in holes:
+        surroundings = to_model(picture.colours[hole.window.slices], picture.white)[None]
+        whole = fill_window(
+            surroundings,
+            gap[hole.window.slices],
+            model,
+            drawing,
+            place=(hole.window.row, hole.window.col),
+            halvings=hole.halvings,
+            callback=counted,
+        )
+        filled.append(FilledHole(hole.window, hole.inside, whole[:, hole.inside]))
+    return tuple(filled)
+
+
+def fill_window(
+    pictures: FloatArray,
+    gap: BoolArray,
+    model: Model,
+    drawing: Drawing,
+    *,
+    place: tuple[int, ...] = (),
+    halvings: int | None = None,
+    started: FloatArray | None = None,
+    callback: Callable[[], None] | None = None,
+) -> FloatArray:
+    """Draw samples of the gap of a picture that fits in memory, coarse to fine.
+
+    Parameters
+    ----------
+    pictures
+        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the gap is not looked at.
+    gap
+        (H, W), True = to be filled.
+    model, drawing
+        As in `fill_holes`.
+    place
+        Whole numbers from 0: each place of a picture has noise of its own.
+    halvings
+        How often the picture is halved before the first fill; by default until the gap is narrow enough.
+    started
+        (K, H, W, 3): a smooth fill that is there already, as if enlarged so often; it is refined only.
+    callback
+        Called after each evaluation.
+
+    Returns
+    -------
+    numpy.ndarray
+        (K, H, W, 3) float32 in [-1, 1]; the pictures outside the gap.
+
+    References
+    ----------
+    Meng et al. 2022, "SDEdit", arXiv 2108.01073.
+    """
+    if halvings is None:
+        halvings = halvings_of(gap, model.network.config.sample_size)
+    at_once = max(1, PIXELS_AT_ONCE // gap.size // 2 * 2)  # pairs stay together
+    parts = []
+    for first in range(0, drawing.samples, at_once):
+        drawn = range(first, min(first + at_once, drawing.samples))
+        own = pictures if len(pictures) == 1 else pictures[drawn.start : drawn.stop]
+        pyramid = [(own, gap)]
+        for _ in range(halvings):
+            pyramid.append(_halved_pictures(*pyramid[-1]))
+        samplers = [
+            _Sampler(model, drawing.preset, drawn, (drawing.seed, *place, level), callback)
+            for level in range(halvings + 1)
+        ]
+        if started is None:
+            filled = samplers[halvings].sample(*pyramid[halvings], None)
+        else:
+            filled = _halved_often(started[drawn.start : drawn.stop], halvings)
+        for level in reversed(range(halvings)):
+            seen, hidden = pyramid[level]
+            filled = samplers[level].sample(seen, hidden, _enlarged_pictures(filled, hidden.shape))
+        parts.append(filled)
+    return np.concatenate(parts)
+
+
+def paste(picture: Picture, holes: Sequence[FilledHole], *, sample: int | None = None) -> Picture:
+    """Put one sample (or the mean of all, where it is None) into the picture; all else stays bit by bit as it is."""
+    colours = picture.colours.copy()
+    for hole in holes:
+        values = hole.samples.mean(axis=0) if sample is None else hole.samples[sample]
+        colours[hole.window.slices][hole.inside] = to_pixels(values, colours)
+    return Picture(colours, picture.alpha, picture.icc_profile)
+
+
+def to_model(colours: PixelArray, white: int) -> FloatArray:
+    """Samples (..., 1 or 3) from 0 to ``white`` as (..., 3) in [-1, 1]."""
+    values = RangeScaling(high=white).affine.to_model(colours)
+    return np.repeat(values, COLOURS, axis=-1) if colours.shape[-1] == 1 else values
+
+
+def to_pixels(values: FloatArray, like: PixelArray) -> PixelArray:
+    """Values (..., 3) in [-1, 1] as pixels of the type and the channels of ``like``; grey is the mean of three."""
+    if like.shape[-1] == 1:
+        values = values.mean(axis=-1, keepdims=True)
+    white = int(np.iinfo(like.dtype).max)
+    physical = RangeScaling(high=white).affine.to_physical(values)
+    pixels: PixelArray = np.rint(physical.clip(0, white)).astype(like.dtype)
+    return pixels
+
+
+def check_model(model: Model) -> None:
+    """Refuse a network that is no picture model, with a ``ModelError``."""
+    if model.network.in_channels != CHANNELS_IN or model.network.out_channels != COLOURS:
+        raise ModelError(
+            f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
+            f"wanted {CHANNELS_IN} (state, base, spread, gap) and {COLOURS}: choose a model of faces or pictures"
+        )
+
+
+class PictureDenoiser(TiledNetwork):
+    """The network on the tiles of a picture, one base for all samples or one for each."""
+
+    def __init__(
+        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, gap: BoolArray, *, conditional: bool
+    ) -> None:
+        super().__init__(model, tiles, (gap.shape[0], gap.shape[1]))
+        device = self.norm.device
+        base = torch.from_numpy(bases).movedim(3, 1).to(device)
+        spread = torch.full_like(base[:, :1], RESIDUAL_SPREAD if conditional else 1.0)
+        self.condition = torch.cat([base if conditional else torch.zeros_like(base), spread], dim=1)
+        hidden = gap if conditional else np.ones_like(gap)
+        self.gap = torch.from_numpy(hidden).float().to(device)[None, None]
+
+    def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
+        """Condition and gap of some tiles, for each sample."""
+        tiles = self.tiles[first:last]
+        condition = torch.cat([self.condition[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
+        return condition, torch.cat([self.gap[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws some of the samples on one grid."""
+
+    model: Model
+    preset: Preset
+    drawn: range
+    seed: tuple[int, ...]
+    callback: Callable[[], None] | None
+
+    def sample(self, pictures: FloatArray, gap: BoolArray, started: FloatArray | None) -> FloatArray:
+        """Fill the gap (H, W) of pictures (1 or K, H, W, 3); a start is refined."""
+        shape, side = gap.shape, self.model.network.config.sample_size
+        pads = [(0, max(0, side - length)) for length in shape]
+        pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
+        gap = np.pad(gap, pads, mode="symmetric")
+        repainted = self.preset.jump_length is not None and started is None
+        bases = np.stack([classical_base(picture, gap) for picture in pictures])
+        tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
+        denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not repainted)
+        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
+        with torch.inference_mode():
+            if repainted:
+                x = self._repainted(denoiser, pictures, gap, noise)
+            else:
+                begun = None if started is None else np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric") - bases
+                x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun)
+        filled = np.where(gap[..., None], x.clip(-1, 1), pictures)
+        return filled[:, : shape[0], : shape[1]].astype(np.float32)
+
+    def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
+        """Residuals (K, H, W, 3) by DDIM, from noise or from a start with noise."""
+        schedule, x = self.model.schedule.respaced(_steps(self.preset)), noise
+        if begun is not None:
+            schedule = _beginning(schedule, _refining_steps(self.preset))
+            kept = float(schedule.alphas_cumprod[-1])
+            z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
+            x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
+        z = ddim_sample(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell)
+        return np.asarray(z.movedim(1, 3).cpu().numpy())
+
+    def _repainted(self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor) -> FloatArray:
+        """Pictures (K, H, W, 3) by RePaint; the noise that it draws on its way comes from the seed."""
+        preset = self.preset
+        words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
+        x = repaint_sample(
+            denoiser,
+            torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
+            torch.from_numpy(~gap).to(noise.device)[None, None],
+            noise,
+            self.model.schedule.respaced(preset.steps),
+            jump_length=preset.jump_length or 1,
+            jump_n_sample=preset.jump_n_sample or 1,
+            prediction=self.model.prediction,
+            clip_x_0=(-1.0, 1.0),
+            generator=torch.Generator().manual_seed(int(words[0])),
+            callback=self._tell,
+        )
+        return np.asarray(x.movedim(1, 3).cpu().numpy())
+
+    def _noise(self, shape: tuple[int, int]) -> Tensor:
+        """Standard normal noise (K, 3, H, W); samples 2 j and 2 j + 1 have opposite noise (antithetic variates)."""
+        drawn = []
+        for number in self.drawn:
+            words = np.random.SeedSequence((*self.seed, number // 2)).generate_state(2, dtype=np.uint32)
+            generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+            drawn.append((1 - 2 * (number % 2)) * torch.randn(COLOURS, *shape, generator=generator))
+        return torch.stack(drawn)
+
+    def _tell(self, done: int, total: int) -> None:
+        """Pass one evaluation on."""
+        del done, total
+        if self.callback is not None:
+            self.callback()
+
+
+@dataclass
+class _Counted:
+    """Counts evaluations and reports them."""
+
+    total: int
+    callback: Callback | None
+    done: int = 0
+
+    def __call__(self) -> None:
+        """One more."""
+        self.done += 1
+        if self.callback is not None:
+            self.callback(self.done, self.total)
+
+
+def _steps(preset: Preset) -> int:
+    """Steps of DDIM; what RePaint began is refined as ``balanced`` does."""
+    return preset.steps if preset.jump_length is None else PRESETS["balanced"].steps
+
+
+def _refining_steps(preset: Preset) -> int:
+    """Steps of one refinement."""
+    return math.ceil(REFINED_SHARE * _steps(preset))
+
+
+def _evaluations(hole: Hole, drawing: Drawing) -> int:
+    """Calls of the denoiser that a hole takes."""
+    preset, at_once = drawing.preset, max(1, PIXELS_AT_ONCE // hole.inside.size // 2 * 2)
+    return math.ceil(drawing.samples / at_once) * (preset.evaluations + hole.halvings * _refining_steps(preset))
+
+
+def _beginning(schedule: NoiseSchedule, steps: int) -> NoiseSchedule:
+    """The first, least noisy steps of a schedule."""
+    return NoiseSchedule(schedule.betas[:steps], schedule.timesteps[:steps], schedule.original_num_timesteps)
+
+
+def _halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Pictures and their gap on half the grid."""
+    count, height, width, _ = pictures.shape
+    flat = np.where(gap, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
+    values, known = halved(flat, ~gap)
+    return np.moveaxis(values.reshape(count, COLOURS, *values.shape[1:]), 1, 3), ~known
+
+
+def _halved_often(pictures: FloatArray, times: int) -> FloatArray:
+    """Pictures without a gap on a coarser grid."""
+    for _ in range(times):
+        pictures = _halved_pictures(pictures, np.zeros(pictures.shape[1:3], dtype=bool))[0]
+    return pictures
+
+
+def _enlarged_pictures(pictures: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Pictures on twice the grid, cut to a shape."""
+    count, height, width, _ = pictures.shape
+    values = enlarged(np.moveaxis(pictures, 3, 1).reshape(-1, height, width))[:, : shape[0], : shape[1]]
+    return np.moveaxis(values.reshape(count, COLOURS, *values.shape[1:]), 1, 3)
