@@ -5,7 +5,6 @@ A model folder holds ``config.json`` (the network), ``schedule.json`` (noise sch
 read) and ``model.safetensors``.
 """
 
-import hashlib
 import json
 import secrets
 import shutil
@@ -13,32 +12,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lacunar.card import Card
 from lacunar.diffusion import Prediction
 from lacunar.errors import ModelError
+from lacunar.networks.segmenter import SegmenterConfig, SegmenterKind
 from lacunar.networks.unet import NetworkConfig, UNet, config_from_dict
 from lacunar.scaling import Scaling, scaling_from_dict
 from lacunar.schedule import NoiseSchedule, ScheduleName
+from lacunar.weights import WeightsDtype, as_dtype, fit_weights, read_safetensors, sha256_of
 
-WeightsDtype = Literal["float16", "float32"]
+if TYPE_CHECKING:
+    from lacunar.networks.watersegdiff import SegDiff, WaterSegDiff  # diffusers takes seconds to import
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE, SCHEDULE_FILE, SCALING_FILE, CARD_FILE = "config.json", "schedule.json", "scaling.json", "card.json"
 README_FILE = "README.md"
 MODELS = Path(__file__).parent / "models"
-
-# A pickle of protocol 2 or later begins with its PROTO opcode; torch.save wraps it in a zip archive since 1.6.
-PICKLE_MAGIC = (b"\x80", b"PK\x03\x04")
-NAMED_KEYS = 3  # how many keys an error names of each kind
-HASH_BLOCK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,6 +66,31 @@ class Model:
     card: Card
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SegmentationModel:
+    """A loaded model folder of a segmenter.
+
+    Parameters
+    ----------
+    name : str
+        Name of the folder.
+    network : WaterSegDiff or SegDiff
+        In evaluation mode, float32.
+    schedule : NoiseSchedule
+        The schedule that it was trained with.
+    prediction : {"epsilon", "v", "x_0"}
+        What the network predicts.
+    card : Card
+        Where it comes from.
+    """
+
+    name: str
+    network: "WaterSegDiff | SegDiff"
+    schedule: NoiseSchedule
+    prediction: Prediction
+    card: Card
+
+
 def shipped_models() -> dict[str, Path]:
     """Return the models that come with the package: name -> folder, in the order of their names."""
     if not MODELS.is_dir():
@@ -96,9 +118,52 @@ def load_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
         differs from the card or that do not fit the network.
     """
     folder = _resolve(folder_or_name)
-    config = config_from_dict(read_json(folder / CONFIG_FILE))
+    described = read_json(folder / CONFIG_FILE)
+    if described.get("kind") in get_args(SegmenterKind):
+        raise ModelError(f"model {folder.name} segments water, wanted one that fills gaps: see `lacunar models`")
+    config = config_from_dict(described)
     schedule, prediction = schedule_from_dict(read_json(folder / SCHEDULE_FILE))
     scaling = scaling_from_dict(read_json(folder / SCALING_FILE))
+    card, state = _card_and_weights(folder)
+    network = assemble(config, state, source=folder / WEIGHTS_FILE).to(device)
+    name = folder.resolve().name
+    return Model(name=name, network=network, schedule=schedule, prediction=prediction, scaling=scaling, card=card)
+
+
+def load_segmenter(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> SegmentationModel:
+    """Load a model folder of a segmenter, or a shipped one by its name; as strict as `load_model`.
+
+    Parameters
+    ----------
+    folder_or_name : str or Path
+        Name of a shipped model, or path of a model folder.
+    device : str or torch.device
+        Where the network goes.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, and a model that fills gaps.
+    """
+    folder = _resolve(folder_or_name)
+    described = read_json(folder / CONFIG_FILE)
+    if described.get("kind") not in get_args(SegmenterKind):
+        raise ModelError(f"model {folder.name} fills gaps, wanted one that segments water: see `lacunar models`")
+    config = SegmenterConfig.from_dict(described)
+    schedule, prediction = schedule_from_dict(read_json(folder / SCHEDULE_FILE))
+    card, state = _card_and_weights(folder)
+    from lacunar.networks.watersegdiff import build_segmenter
+
+    with torch.device("meta"):
+        network = build_segmenter(config)
+    fit_weights(network, state, source=folder / WEIGHTS_FILE)
+    name = folder.resolve().name
+    placed = network.to(device)
+    return SegmentationModel(name=name, network=placed, schedule=schedule, prediction=prediction, card=card)
+
+
+def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card of a model folder, and its weights, which must be those that the card names."""
     card = Card.from_dict(read_json(folder / CARD_FILE))
     weights = folder / WEIGHTS_FILE
     state = read_safetensors(weights)
@@ -107,18 +172,16 @@ def load_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
         raise ModelError(
             f"{weights} has sha256 {digest}, wanted {card.sha256 or 'one'} as in its card: download or convert it again"
         )
-    network = assemble(config, state, source=weights).to(device)
-    name = folder.resolve().name
-    return Model(name=name, network=network, schedule=schedule, prediction=prediction, scaling=scaling, card=card)
+    return card, state
 
 
 def save_model(
     folder: str | Path,
-    network: UNet,
+    network: "UNet | WaterSegDiff | SegDiff",
     *,
     schedule: NoiseSchedule,
     prediction: Prediction,
-    scaling: Scaling,
+    scaling: Scaling | None,
     card: Card,
     dtype: WeightsDtype = "float32",
     overwrite: bool = False,
@@ -129,14 +192,14 @@ def save_model(
     ----------
     folder : str or Path
         The folder to make.
-    network : UNet
+    network : UNet, WaterSegDiff or SegDiff
         Its weights are written in `dtype`; the network itself is not changed.
     schedule : NoiseSchedule
         The schedule that it was trained with (not a respaced one).
     prediction : {"epsilon", "v", "x_0"}
         What the network predicts.
-    scaling : Scaling
-        From physical values to model values and back.
+    scaling : Scaling, optional
+        From physical values to model values and back; a segmenter has none.
     card : Card
         Where it comes from; its sha256 is filled in.
     dtype : {"float16", "float32"}
@@ -157,14 +220,16 @@ def save_model(
     """
     target = Path(folder)
     described = schedule_to_dict(schedule, prediction)
-    state = _as_dtype(network.state_dict(), dtype)
+    state = as_dtype(network.state_dict(), dtype)
     with _whole_folder(target, overwrite=overwrite) as temporary:
         weights = temporary / WEIGHTS_FILE
         save_file(state, weights, metadata={"format": "pt"})
         card = replace(card, sha256=sha256_of(weights))
-        _write_json(temporary / CONFIG_FILE, network.config.to_dict())
+        config = network.config if isinstance(network, UNet) else network.spec
+        _write_json(temporary / CONFIG_FILE, config.to_dict())
         _write_json(temporary / SCHEDULE_FILE, described)
-        _write_json(temporary / SCALING_FILE, scaling.to_dict())
+        if scaling is not None:
+            _write_json(temporary / SCALING_FILE, scaling.to_dict())
         _write_json(temporary / CARD_FILE, asdict(card))
         parameters = sum(tensor.numel() for tensor in state.values())
         (temporary / README_FILE).write_text(
@@ -227,34 +292,6 @@ def schedule_from_betas(betas: np.ndarray[Any, np.dtype[np.float64]]) -> NoiseSc
     return NoiseSchedule(betas, np.arange(betas.size), betas.size)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file.
-
-    Raises
-    ------
-    ModelError
-        No such file, a pickle in its place (it is not opened), or a damaged file.
-    """
-    if not path.is_file():
-        pickles = sorted(
-            other.name for ending in ("*.pt", "*.pth", "*.bin", "*.ckpt") for other in path.parent.glob(ending)
-        )
-        found = (
-            f"found the pickle {pickles[0]}: `lacunar convert` turns it into a model folder" if pickles else "missing"
-        )
-        raise ModelError(f"wanted the weights {path}, {found}")
-    with path.open("rb") as file:
-        start = file.read(len(max(PICKLE_MAGIC, key=len)))
-    if start.startswith(PICKLE_MAGIC):
-        raise ModelError(
-            f"{path} is a pickle, which could run code, wanted safetensors: `lacunar convert` reads it safely"
-        )
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is not a whole safetensors file ({error}): download or convert it again") from error
-
-
 def assemble(config: NetworkConfig, state: Mapping[str, Tensor], *, source: Path) -> UNet:
     """Build the network with these weights, as float32 and in evaluation mode: its own keys and shapes and no other.
 
@@ -265,25 +302,8 @@ def assemble(config: NetworkConfig, state: Mapping[str, Tensor], *, source: Path
     """
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         network = UNet(config)
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    faults = {
-        "missing": [key for key in wanted if key not in state],
-        "unknown": [key for key in state if key not in wanted],
-        "mis-shaped": [
-            f"{key} {tuple(tensor.shape)} instead of {wanted[key]}"
-            for key, tensor in state.items()
-            if key in wanted and tuple(tensor.shape) != wanted[key]
-        ],
-    }
-    if any(faults.values()):
-        named = [
-            f"{len(keys)} {fault} ({', '.join(keys[:NAMED_KEYS])}{', ...' if len(keys) > NAMED_KEYS else ''})"
-            for fault, keys in faults.items()
-            if keys
-        ]
-        raise ModelError(f"{source}: the weights do not fit the network's configuration: {'; '.join(named)}")
-    network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
-    return network.eval()
+    fit_weights(network, state, source=source)
+    return network
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -305,15 +325,6 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(values).__name__}, wanted a mapping: download or convert the model again"
         )
     return values
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -358,18 +369,6 @@ def _resolve(folder_or_name: str | Path) -> Path:
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a mapping to be read by people too."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _as_dtype(state: Mapping[str, Tensor], dtype: WeightsDtype) -> dict[str, Tensor]:
-    """Copy the weights to the CPU in the given precision."""
-    if dtype not in get_args(WeightsDtype):
-        raise ModelError(f"weights of type {dtype!r}, wanted one of {', '.join(get_args(WeightsDtype))}")
-    # A network in channels_last holds its weights in another order: safetensors wants them plain.
-    plain = {key: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous() for key, tensor in state.items()}
-    bad = [key for key, tensor in plain.items() if not tensor.isfinite().all()]
-    if bad:
-        raise ModelError(f"weight {bad[0]} is not finite in {dtype}: the training failed, or it needs float32")
-    return plain
 
 
 def _require_prediction(prediction: object) -> None:

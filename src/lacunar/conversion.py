@@ -12,21 +12,14 @@ import torch
 from torch import Tensor
 
 from lacunar.card import Card
-from lacunar.checkpoint import (
-    PICKLE_MAGIC,
-    WeightsDtype,
-    assemble,
-    read_json,
-    read_safetensors,
-    save_model,
-    schedule_from_betas,
-)
+from lacunar.checkpoint import assemble, read_json, save_model, schedule_from_betas
 from lacunar.diffusion import Prediction
 from lacunar.errors import ModelError
 from lacunar.guided_diffusion import diffusers_settings, infer_shape, read_options, renamed
 from lacunar.networks.unet import DiffusersConfig, UNet
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NoiseSchedule
+from lacunar.weights import PICKLE_MAGIC, WeightsDtype, read_safetensors
 
 DiffusersSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lacunar.diffusion import Prediction, predict_x_0, q_sample
 from lacunar.losses import l_simple
@@ -20,6 +21,7 @@ Batch = dict[str, Tensor]
 Network = Callable[..., Any]
 
 SCORED_TOGETHER = 32  # held-out examples in one call of the network
+CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
 
 
 class Examples(Protocol):
@@ -124,3 +126,87 @@ class GapObjective:
             ours += float((scale * (pred_x_0 - stack["x_0"])).square().sum())
             zero += float((scale * stack["x_0"]).square().sum())
         return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, 1e-12))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationObjective:
+    """Restore noisy masks of what an image shows, and let the image's own network answer too.
+
+    The network is ``network(image, x_t, t)`` -> prediction of x_0 (B, 1, H, W) and logits (B, 1, H, W); an example
+    holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W). Where ``diffuses`` is False only the logits are
+    trained.
+
+    Parameters
+    ----------
+    schedule
+        The noise schedule; the network predicts x_0.
+    mask_scale
+        A mask is plus or minus this.
+    diffuses
+        Whether the network restores masks, or is a plain segmenter.
+    last_step_share
+        Share of the examples at the noisiest timestep, where nothing but the image is known.
+    anchor_every
+        The logits are trained every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
+    """
+
+    schedule: NoiseSchedule
+    mask_scale: float
+    diffuses: bool = True
+    last_step_share: float = 0.3
+    anchor_every: int = 5
+
+    def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        """Squared error of x_0 in units of the mask scale, and at every ``anchor_every``-th step the anchor loss."""
+        x_0 = (2 * batch["mask"] - 1) * self.mask_scale
+        t, eps = draw_noise(x_0, self.schedule.num_timesteps, self.last_step_share, generator)
+        pred_x_0, logits = network(batch["image"], q_sample(x_0, t, eps, self.schedule), t)
+        if not self.diffuses:
+            return anchor_loss(logits, batch["mask"], batch["valid"])
+        error = ((pred_x_0 - x_0) / self.mask_scale).square()
+        noise_loss: Tensor = (error * batch["valid"]).sum() / batch["valid"].sum().clamp(min=1)
+        if step % self.anchor_every:
+            return noise_loss
+        return noise_loss + anchor_loss(logits, batch["mask"], batch["valid"])
+
+    @torch.no_grad()
+    def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
+        """Score a network on held-out examples at fixed noise.
+
+        Returns
+        -------
+        dict
+            ``loss``: squared error of x_0 (a plain segmenter: anchor loss); ``iou``: pooled IoU of water of the
+            prediction from pure noise; ``anchor_iou``: the same of the logits.
+        """
+        losses, ours, anchors = [], torch.zeros(2), torch.zeros(2)
+        for start, stack in stacked(examples, SCORED_TOGETHER, device):
+            x_0 = (2 * stack["mask"] - 1) * self.mask_scale
+            t = torch.full((len(x_0),), self.schedule.num_timesteps - 1, device=device)
+            eps = torch.randn(x_0.shape, generator=seeded(start)).to(device)
+            pred_x_0, logits = network(stack["image"], q_sample(x_0, t, eps, self.schedule), t)
+            error = ((pred_x_0 - x_0) / self.mask_scale).square() * stack["valid"]
+            plain = anchor_loss(logits, stack["mask"], stack["valid"])
+            losses.append(float(error.sum() / stack["valid"].sum() if self.diffuses else plain) * len(x_0))
+            ours += _overlap(pred_x_0 > 0, stack)
+            anchors += _overlap(logits > 0, stack)
+        shares = {"iou": ours, "anchor_iou": anchors}
+        return {"loss": sum(losses) / len(examples)} | {
+            name: float(counts[0] / counts[1].clamp(min=1)) for name, counts in shares.items()
+        }
+
+
+def anchor_loss(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
+    """Dice + 10 cross-entropy of logits against a mask of 0 and 1, where valid; all (B, 1, H, W)."""
+    weight = valid / valid.sum().clamp(min=1)
+    entropy = (binary_cross_entropy_with_logits(logits.float(), mask, reduction="none") * weight).sum()
+    share = torch.sigmoid(logits.float()) * valid
+    both, total = (share * mask).sum(), share.sum() + (mask * valid).sum()
+    dice = 1 - (2 * both + 1) / (total + 1)
+    return dice + CROSS_ENTROPY_WEIGHT * entropy
+
+
+def _overlap(water: Tensor, stack: Batch) -> Tensor:
+    """Pixels of the intersection and of the union with the truth."""
+    valid, truth = stack["valid"] > 0, stack["mask"] > 0
+    return torch.tensor([float((water & truth & valid).sum()), float(((water | truth) & valid).sum())])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lacunar.errors import ModelError
 from lacunar.networks.unet import UNet
@@ -71,3 +71,34 @@ def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
             value.zero_()
             (value.narrow(axis, 0, given.shape[axis]) if name in widened else value).copy_(given)
     return Transfer(tuple(name for name in own if name not in widened), tuple(widened))
+
+
+def extend_weights(network: nn.Module, source: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Take over all weights of a network that is a part of this one; the rest keeps its random start.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    source
+        State of the part, under the same names: of the condition U-Net alone, for example.
+
+    Returns
+    -------
+    tuple of str
+        Names of the weights that are new.
+
+    Raises
+    ------
+    ModelError
+        A weight that this network does not have, or has in another shape.
+    """
+    own = network.state_dict()
+    lost = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]
+    if lost:
+        raise ModelError(
+            f"{len(lost)} weights have no place in this network ({', '.join(lost[:3])}): start from a model of "
+            "the same widths"
+        )
+    network.load_state_dict({**own, **source})
+    return tuple(name for name in own if name not in source)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lacunar.basefield import BaseField
 from lacunar.card import Card
-from lacunar.checkpoint import Model, load_model, save_model, sha256_of
+from lacunar.checkpoint import Model, load_model, save_model
 from lacunar.datasets import LstDataset, LstExamples, make_examples
 from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
@@ -28,6 +28,7 @@ from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import History, Progress, TrainingConfig, train
 from lacunar.transfer import transfer_weights
+from lacunar.weights import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class LstRecipe:
             raise TrainingError(f"recipe: {', '.join(shared)} both trained on and held out; split by place")
 
 
-LST_RECIPES: Mapping[LstRecipeName, LstRecipe] = MappingProxyType(
+LST_RECIPES: Mapping[str, LstRecipe] = MappingProxyType(
     {
         # For a CPU: about 50 examples/s on one core that has bfloat16.
         "lst-small": LstRecipe(

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
+from typing import Literal, get_args
 
 from lacunar.errors import TrainingError
 from lacunar.packing import pack_lst
 from lacunar.recipes.lst import LST_RECIPES, LstRecipe, LstRecipeName, run_lst_recipe
+from lacunar.recipes.water import WATER_RECIPES, WaterRecipe, WaterRecipeName, run_water_recipe
 from lacunar.training import History, Progress
+from lacunar.water_data import pack_water
 
-RecipeName = LstRecipeName
+RecipeName = Literal[LstRecipeName, WaterRecipeName]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
-Recipe = LstRecipe
-RECIPES: Mapping[RecipeName, Recipe] = MappingProxyType({**LST_RECIPES})
+Recipe = LstRecipe | WaterRecipe
+RECIPES: Mapping[str, Recipe] = MappingProxyType({**LST_RECIPES, **WATER_RECIPES})
 
 
 def recipe_named(name: str) -> Recipe:
@@ -26,26 +28,28 @@ def recipe_named(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise TrainingError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]  # type: ignore[index]
+    return RECIPES[name]
 
 
 def pack_data(name: str, data: Path, clouds: Path | None, destination: Path) -> None:
-    """Write the packed data file of a recipe: rasters of LST and cloud masks.
+    """Write the packed data file of a recipe.
 
     Parameters
     ----------
     name
         A recipe.
     data, clouds, destination
-        The folder that the recipe is trained from, cloud masks for LST, and the file to write.
+        The folder that the recipe is trained from, cloud masks (for LST), and the file to write.
 
     Raises
     ------
     TrainingError
         An unknown recipe, or data that the recipe cannot use.
     """
-    recipe_named(name)
-    pack_lst(data, clouds, destination)
+    if isinstance(recipe_named(name), WaterRecipe):
+        pack_water(data, destination)
+    else:
+        pack_lst(data, clouds, destination)
 
 
 def run_recipe(
@@ -91,6 +95,10 @@ def run_recipe(
         An unknown recipe, a pack that does not fit it, or a run folder of another configuration.
     """
     recipe = recipe_named(name)
+    if isinstance(recipe, WaterRecipe):
+        return run_water_recipe(
+            name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
+        )
     return run_lst_recipe(
         name,
         recipe,

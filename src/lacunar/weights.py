@@ -1,0 +1,98 @@
+"""Weights on disk: safetensors read without running code, strict about keys and shapes, in float16 or float32."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lacunar.errors import ModelError
+
+WeightsDtype = Literal["float16", "float32"]
+
+# A pickle of protocol 2 or later begins with its PROTO opcode; torch.save wraps it in a zip archive since 1.6.
+PICKLE_MAGIC = (b"\x80", b"PK\x03\x04")
+NAMED_KEYS = 3  # how many keys an error names of each kind
+HASH_BLOCK = 1 << 20  # bytes read at a time
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file.
+
+    Raises
+    ------
+    ModelError
+        No such file, a pickle in its place (it is not opened), or a damaged file.
+    """
+    if not path.is_file():
+        pickles = sorted(
+            other.name for ending in ("*.pt", "*.pth", "*.bin", "*.ckpt") for other in path.parent.glob(ending)
+        )
+        found = (
+            f"found the pickle {pickles[0]}: `lacunar convert` turns it into a model folder" if pickles else "missing"
+        )
+        raise ModelError(f"wanted the weights {path}, {found}")
+    with path.open("rb") as file:
+        start = file.read(len(max(PICKLE_MAGIC, key=len)))
+    if start.startswith(PICKLE_MAGIC):
+        raise ModelError(
+            f"{path} is a pickle, which could run code, wanted safetensors: `lacunar convert` reads it safely"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a whole safetensors file ({error}): download or convert it again") from error
+
+
+def fit_weights(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
+    """Give a network these weights, as float32, and put it into evaluation mode: its own keys and shapes and no other.
+
+    Raises
+    ------
+    ModelError
+        Missing, unknown or mis-shaped keys; some of each are named after `source`.
+    """
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    faults = {
+        "missing": [key for key in wanted if key not in state],
+        "unknown": [key for key in state if key not in wanted],
+        "mis-shaped": [
+            f"{key} {tuple(tensor.shape)} instead of {wanted[key]}"
+            for key, tensor in state.items()
+            if key in wanted and tuple(tensor.shape) != wanted[key]
+        ],
+    }
+    if any(faults.values()):
+        named = [
+            f"{len(keys)} {fault} ({', '.join(keys[:NAMED_KEYS])}{', ...' if len(keys) > NAMED_KEYS else ''})"
+            for fault, keys in faults.items()
+            if keys
+        ]
+        raise ModelError(f"{source}: the weights do not fit the network's configuration: {'; '.join(named)}")
+    network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
+    network.eval()
+
+
+def as_dtype(state: Mapping[str, Tensor], dtype: WeightsDtype) -> dict[str, Tensor]:
+    """Copy the weights to the CPU in the given precision."""
+    if dtype not in get_args(WeightsDtype):
+        raise ModelError(f"weights of type {dtype!r}, wanted one of {', '.join(get_args(WeightsDtype))}")
+    # A network in channels_last holds its weights in another order: safetensors wants them plain.
+    plain = {key: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous() for key, tensor in state.items()}
+    bad = [key for key, tensor in plain.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ModelError(f"weight {bad[0]} is not finite in {dtype}: the training failed, or it needs float32")
+    return plain
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
