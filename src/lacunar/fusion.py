@@ -128,7 +128,7 @@ def fuse_blocks(
     if method == "mean":
         for block in blocks:
             probability, disagreement = mean_and_spread(block.samples)
-            yield _block(block.window, probability, disagreement, threshold)
+            yield decided_block(block.window, probability, disagreement, threshold)
         return
     held: list[_Held] = []
     counts = np.zeros(0, dtype=np.int64)
@@ -143,7 +143,14 @@ def fuse_blocks(
         patterns, disagreement = waiting.read()
         valid = patterns != _NO_PATTERN
         probability = np.where(valid, table[np.where(valid, patterns, 0)], np.float32(np.nan))
-        yield _block(waiting.window, probability, disagreement, threshold)
+        yield decided_block(waiting.window, probability, disagreement, threshold)
+
+
+def decided_block(window: Tile, probability: Values, disagreement: Values, threshold: float) -> FusedBlock:
+    """A block with its yes or no: water from this probability on."""
+    said = (probability >= threshold).astype(np.uint8)
+    water = np.where(np.isnan(probability), np.uint8(NOT_VALID), said)
+    return FusedBlock(window, water, probability, disagreement)
 
 
 def mean_and_spread(samples: Values) -> tuple[Values, Values]:
@@ -243,13 +250,6 @@ def _share(weight: NDArray[np.float64], decided: NDArray[np.bool_]) -> NDArray[n
     """Of the weight of all patterns, the part in which each rater decided so; 1 where there is no weight."""
     total = weight.sum()
     return np.asarray(weight @ decided / total if total > 0 else np.ones(decided.shape[1]))
-
-
-def _block(window: Tile, probability: Values, disagreement: Values, threshold: float) -> FusedBlock:
-    """A block with its yes or no."""
-    said = (probability >= threshold).astype(np.uint8)
-    water = np.where(np.isnan(probability), np.uint8(NOT_VALID), said)
-    return FusedBlock(window, water, probability, disagreement)
 
 
 @dataclass(frozen=True)

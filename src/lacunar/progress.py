@@ -44,6 +44,10 @@ class Bars:
         """Show the filling, in hundredths of a block."""
         self.update("filling", done, total)
 
+    def segmenting(self, done: int, total: int) -> None:
+        """Show the segmentation, in the parts that it counts."""
+        self.update("finding water", done, total)
+
     def evaluating(self, done: int, total: int) -> None:
         """Show how many fills of an evaluation are done."""
         self.update("filling cases", done, total)

@@ -1,0 +1,357 @@
+"""The story of water: an image becomes a map of water with its probability, and polygons of every water body."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lacunar.checkpoint import Model, load_model
+from lacunar.errors import LacunarError, RasterError
+from lacunar.evaluation import versions
+from lacunar.figures import FIGURE_ENDINGS, save_figure
+from lacunar.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.grids import same_grid
+from lacunar.images import Picture, write_picture
+from lacunar.outputs import Staging, write_text
+from lacunar.polygons import Bodies, check_polygon_file, find_bodies, write_bodies
+from lacunar.scenes import Scene, open_scene
+from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
+from lacunar.tally import Evaluations
+from lacunar.tiling import Tile
+from lacunar.water_changes import Change, DatedWater, area_name, draw_changes, rows_of, to_csv
+from lacunar.water_figures import colour_image, overlay, water_figure
+from lacunar.water_map import BAND_NAMES, FIGURE_SIDE, WaterMap, blocks_on, planes_on, thinned, write_map
+
+DEFAULT_MODEL = "water-small"
+RASTER_ENDINGS = (".tif", ".tiff")
+PICTURE_ENDING = ".png"
+WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
+
+Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaterOptions:
+    """How water is found and what is written besides the map.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name or a model folder.
+    bands
+        What the channels of a file are, in their order; see `lacunar.scenes.open_scene`.
+    scale, offset
+        Reflectance = value x scale + offset, in place of what the file declares; None asks the file.
+    steps, samples
+        Evaluations of the network for a sample, and samples that are fused.
+    fusion, threshold
+        How samples become one probability, and from which probability a pixel is water.
+    seed, device
+        The same seed gives the same map; where the network runs.
+    min_area
+        Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
+    polygons
+        GeoPackage (.gpkg) or GeoJSON (.geojson) to write, or None.
+    figure
+        Picture to draw (.png, .pdf or .svg), or None.
+    overwrite
+        Replace outputs that exist.
+    command
+        What the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        A value out of its range, or an ending that names no format.
+    """
+
+    model: str = DEFAULT_MODEL
+    bands: Sequence[str] = ()
+    scale: float | None = None
+    offset: float | None = None
+    steps: int = SEGMENTER_STEPS
+    samples: int = SEGMENTER_SAMPLES
+    fusion: FusionName = "mean"
+    threshold: float = THRESHOLD
+    seed: int = 0
+    device: str = "cpu"
+    min_area: float = 0.0
+    polygons: Path | None = None
+    figure: Path | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        if self.samples < 1 or self.steps < 1 or self.seed < 0 or not self.min_area >= 0:
+            raise LacunarError(
+                f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
+                "sample and 1 step or more, a seed and an area of 0 or more"
+            )
+        check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
+        if self.polygons is not None:
+            check_polygon_file(self.polygons)
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
+
+
+def segment_water(
+    image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Find the water in an image of any size.
+
+    Parameters
+    ----------
+    image
+        A picture, a raster of several bands, or a Landsat product.
+    output
+        ``.tif``: a Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and
+        ``disagreement`` (standard deviation of the samples), float32, nodata 255. ``.png``, for an image without a CRS:
+        a mask, white where water is, and beside it ``NAME_overlay.png``.
+    options
+        How, and what else.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        The record that is also written beside the output as JSON.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    options, begun = options or WaterOptions(), time.perf_counter()
+    with ExitStack() as stack:
+        scene = stack.enter_context(_open(image, options))
+        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
+        files = _Files(staging, scene, output, options)
+        model = load_model(options.model, device=options.device)
+        evaluations = stack.enter_context(Evaluations(model))
+        pixels = _map_scene(scene, files.raster, model, options, callback)
+        with WaterMap(files.raster) as found:
+            bodies = find_bodies(found.water, found.probability, scene)
+            written = bodies.from_area(options.min_area)
+            if files.polygons:
+                write_bodies(files.polygons, [({}, written)], transform=scene.transform, crs=scene.crs)
+            if files.mask and files.overlay:
+                _write_pictures(scene, found, files.mask, files.overlay)
+            if files.figure:
+                _draw_map(scene, found, files.figure)
+        record = scene.record() | {
+            "output": str(output),
+            "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
+            "pixels": pixels,
+            "water": {
+                **_area(bodies, scene),
+                "bodies": len(bodies),
+                "bodies_in_polygons": len(written) if files.polygons else None,
+                "min_area": options.min_area,
+            },
+            **_how(options, model, evaluations.count, time.perf_counter() - begun),
+        }
+        record["notes"] += [] if scene.crs else [WITHOUT_CRS]
+        write_text(files.record, json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def water_change(
+    images: Sequence[Path], folder: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Find the water on several dates, and what was gained and lost from each to the next.
+
+    Each image is segmented as it is; then its map is brought to the grid of the first one.
+
+    Parameters
+    ----------
+    images
+        Two or more, in their order in time; as in `segment_water`.
+    folder
+        Receives a map of each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost
+        between neighbouring dates, where both see), ``change.png`` and ``change.json``.
+    options
+        How; `min_area` holds for the polygons of change.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        The record, also written as ``change.json``.
+
+    Raises
+    ------
+    LacunarError
+        Bad input, or images that do not overlap; nothing is written then.
+    """
+    options, begun = options or WaterOptions(), time.perf_counter()
+    if len(images) < 2:
+        raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
+    if options.polygons or options.figure:
+        raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
+    with ExitStack() as stack:
+        scenes = [stack.enter_context(_open(image, options)) for image in images]
+        first = scenes[0]
+        planes = [planes_on(scene, first) for scene in scenes]
+        inputs = [path for scene in scenes for path in scene.inputs]
+        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
+        targets = [folder / f"{number:02d}_{scene.path.stem}.tif" for number, scene in enumerate(scenes, start=1)]
+        rasters = [staging.stage(target, size=_bytes_of(first), make_folder=True) for target in targets]
+        table, polygons, figure, sidecar = (
+            staging.stage(folder / name, make_folder=True)
+            for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
+        )
+        model = load_model(options.model, device=options.device)
+        evaluations = stack.enter_context(Evaluations(model))
+        for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
+            _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
+        maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
+        dates = [DatedWater.of(scene, one) for scene, one in zip(scenes, maps, strict=True)]
+        changes = [Change.between(*pair) for pair in pairwise(dates)]
+        parts = [part for change in changes for part in change.parts(options.min_area)]
+        write_bodies(polygons, parts, transform=first.transform, crs=first.crs)
+        rows = rows_of(dates, changes)
+        write_text(table, to_csv(rows))
+        _save(draw_changes(dates, planes), figure)
+        record = {
+            "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
+            "grid_of": str(first.path),
+            "outputs": [str(target) for target in targets],
+            "min_area": options.min_area,
+            "notes": [] if first.crs else [WITHOUT_CRS],
+            **_how(options, model, evaluations.count, time.perf_counter() - begun),
+        }
+        write_text(sidecar, json.dumps(record, indent=2) + "\n")
+    return record
+
+
+# --- the steps ---
+
+
+def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
+    """The scene of an image."""
+    return open_scene(image, bands=options.bands, scale=options.scale, offset=options.offset)
+
+
+def _map_scene(
+    scene: Scene, path: Path, model: Model, options: WaterOptions, callback: Callback | None
+) -> dict[str, int]:
+    """Segment, fuse and write; returns how many pixels are water, land and nodata."""
+    blocks = segment_blocks(
+        scene.read,
+        scene.shape,
+        model,
+        steps=options.steps,
+        samples=options.samples,
+        seed=options.seed,
+        callback=callback,
+    )
+    fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, room=path.parent)
+    return write_map(path, fused, scene)
+
+
+def _map_on(
+    first: Scene, scene: Scene, path: Path, model: Model, options: WaterOptions, callback: Callback | None
+) -> None:
+    """The map of a scene on the grid of the first one."""
+    if same_grid(scene, first):
+        _map_scene(scene, path, model, options, callback)
+        return
+    own = path.with_name(f"own_grid_{path.name}")  # in the hidden folder, with which it goes
+    _map_scene(scene, own, model, options, callback)
+    with WaterMap(own) as one:
+        write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first)
+    own.unlink()
+
+
+class _Files:
+    """Where every output is written first; checked before any work is done."""
+
+    def __init__(self, staging: Staging, scene: Scene, output: Path, options: WaterOptions) -> None:
+        self.mask = self.overlay = None
+        if output.suffix.lower() in RASTER_ENDINGS:
+            self.raster = staging.stage(output, size=_bytes_of(scene))
+        elif output.suffix.lower() != PICTURE_ENDING:
+            raise RasterError(
+                f"{output}: got the ending '{output.suffix}'; wanted .tif, or .png for an image without CRS: rename it"
+            )
+        elif scene.crs is not None:
+            raise RasterError(
+                f"{output}: a PNG would lose the position of {scene.name}; wanted .tif: rename the output"
+            )
+        else:
+            self.mask = staging.stage(output)
+            self.overlay = staging.stage(output.with_name(f"{output.stem}_overlay.png"))
+            self.raster = self.mask.with_name("map.tif")  # in the hidden folder, with which it goes
+        self.record = staging.stage(output.with_suffix(".json"))
+        self.polygons = staging.stage(options.polygons) if options.polygons else None
+        self.figure = staging.stage(options.figure) if options.figure else None
+
+
+def _bytes_of(scene: Scene) -> int:
+    """Bytes of a map, uncompressed as it is written first."""
+    return len(BAND_NAMES) * np.dtype(np.float32).itemsize * math.prod(scene.shape)
+
+
+def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> None:
+    """A mask, white where water is and black elsewhere, and the water over the image."""
+    whole = Tile(0, 0, *scene.shape)
+    water = found.water(whole)
+    write_picture(mask, Picture(np.where(water, np.uint8(255), np.uint8(0))[..., None]))
+    write_picture(over, Picture(overlay(colour_image(scene.read(whole)), water)))
+
+
+def _draw_map(scene: Scene, found: WaterMap, path: Path) -> None:
+    """Image, water, probability and disagreement, thinned to what a screen shows."""
+    image, water, probability, disagreement = (
+        thinned(read, scene.shape, most=FIGURE_SIDE)
+        for read in (scene.read, found.water, found.probability, found.disagreement)
+    )
+    _save(water_figure(colour_image(image), water, probability, disagreement, title=scene.name), path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure."""
+    try:
+        save_figure(figure, path)
+    except OSError as error:
+        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+
+
+def _part(callback: Callback | None, index: int, count: int) -> Callback | None:
+    """Progress of one image of several, each counted alike."""
+    if callback is None:
+        return None
+    return lambda done, total: callback(index * total + done, count * total)
+
+
+def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
+    """Area of all bodies together."""
+    return {area_name(scene): round(float(bodies.area.sum()), 1)}
+
+
+def _how(options: WaterOptions, model: Model, evaluations: int, seconds: float) -> dict[str, Any]:
+    """Options, model, time and versions."""
+    return {
+        "model": {"name": model.name, "sha256": model.card.sha256},
+        "steps": options.steps,
+        "samples": options.samples,
+        "fusion": options.fusion,
+        "threshold": options.threshold,
+        "seed": options.seed,
+        "device": options.device,
+        "network_evaluations": evaluations,
+        "seconds": round(seconds, 2),
+        "versions": versions(),
+        "command": options.command,
+    }

@@ -1,0 +1,130 @@
+"""Lakes and rivers: `water`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from lacunar.cli.options import (
+    Device,
+    FigureOption,
+    Model,
+    Overwrite,
+    PrintJson,
+    Seed,
+    resolve_device,
+    typed_command,
+)
+from lacunar.errors import LacunarError
+from lacunar.progress import Bars
+
+if TYPE_CHECKING:
+    from lacunar.fusion import FusionName
+
+SQUARE_KM = 1e6  # square metres
+
+
+def water_command(
+    image: Annotated[list[Path], typer.Argument(help="Picture, raster, or Landsat product; several with --change.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
+    ],
+    bands: Annotated[
+        str, typer.Option(help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2.")
+    ] = "",
+    scale: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples drawn and fused; their spread is the band.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Evaluations of the network for each sample.")] = 10,
+    fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean",
+    threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5,
+    polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None,
+    min_area: Annotated[float, typer.Option(help="Least area of a polygon in m2 (pixels without a CRS).")] = 0.0,
+    figure: FigureOption = None,
+    change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False,
+    model: Model = "water-small",
+    seed: Seed = 0,
+    device: Device = "auto",
+    print_json: PrintJson = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Lakes and rivers in an image of any size, as a map, polygons, and their change.
+
+    Bands of the output: water (1 water, 0 land), probability, disagreement; 255 is nodata.
+    """
+    from lacunar.apps.water import WaterOptions, segment_water, water_change
+    from lacunar.spectra import parse_bands
+
+    options = WaterOptions(
+        model=model,
+        bands=parse_bands(bands) if bands else (),
+        scale=scale,
+        offset=offset,
+        steps=steps,
+        samples=samples,
+        fusion=cast("FusionName", fusion),
+        threshold=threshold,
+        seed=seed,
+        device=resolve_device(device),
+        min_area=min_area,
+        polygons=polygons,
+        figure=figure,
+        overwrite=overwrite,
+        command=typed_command(),
+    )
+    if len(image) > 1 and not change:
+        raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")
+    with Bars() as bars:
+        if change:
+            record = water_change(image, output, options=options, callback=bars.segmenting)
+        else:
+            record = segment_water(image[0], output, options=options, callback=bars.segmenting)
+    if print_json:
+        typer.echo(json.dumps(record, indent=2))
+    elif change:
+        _present_change(record, output)
+    else:
+        _present(record, output, polygons=polygons, figure=figure)
+
+
+def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, figure: Path | None) -> None:
+    """Tell what was found in one image."""
+    water, pixels = record["water"], record["pixels"]
+    share = pixels["water"] / (pixels["water"] + pixels["land"])
+    bodies = f"{water['bodies']} water bod{'y' if water['bodies'] == 1 else 'ies'}"
+    typer.echo(f"{bodies}, {_area(water)}, {share:.1%} of what is valid; {record['seconds']:.0f} s")
+    typer.echo(f"bands {', '.join(record['bands'])}: {record['units']}")
+    for note in record["notes"]:
+        typer.echo(f"note: {note}")
+    if output.suffix.lower() == ".png":
+        typer.echo(f"mask:     {output}\noverlay:  {output.with_name(f'{output.stem}_overlay.png')}")
+    else:
+        typer.echo(f"raster:   {output}")
+    typer.echo(f"record:   {output.with_suffix('.json')}")
+    if polygons is not None:
+        typer.echo(f"polygons: {polygons} ({water['bodies_in_polygons']})")
+    if figure is not None:
+        typer.echo(f"picture:  {figure}")
+
+
+def _present_change(record: dict[str, Any], folder: Path) -> None:
+    """Tell what changed between dates."""
+    for one in record["dates"]:
+        line = f"{one['image']}: {_area(one, 'water')}"
+        unit = "m2" if "water_m2" in one else "pixels"
+        if one[f"gained_{unit}"] is not None:
+            line += f" (gained {_area(one, 'gained')}, lost {_area(one, 'lost')})"
+        typer.echo(line)
+    for note in dict.fromkeys(note for part in (*record["dates"], record) for note in part["notes"]):
+        typer.echo(f"note: {note}")
+    names = {"areas": "areas.csv", "polygons": "change.gpkg", "picture": "change.png", "record": "change.json"}
+    for label, name in names.items():
+        typer.echo(f"{label + ':':<9} {folder / name}")
+
+
+def _area(values: dict[str, Any], what: str = "area") -> str:
+    """An area with its unit."""
+    if f"{what}_m2" in values:
+        return f"{values[f'{what}_m2'] / SQUARE_KM:,.4g} km2"
+    return f"{values[f'{what}_pixels']:,.0f} pixels"
