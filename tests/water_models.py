@@ -59,3 +59,14 @@ def stand_in(monkeypatch):
 
     monkeypatch.setattr(water, "segment_blocks", plain_segmenter)
     monkeypatch.setattr(water, "load_model", plain_model)
+
+
+def lake_scene(shape=(60, 70), seed=0, *, rows=slice(15, 40), cols=slice(20, 50)):
+    """Reflectance blue, green, red, nir (4, H, W): land, and a lake with an island."""
+    rng = np.random.default_rng(seed)
+    lake = np.zeros(shape, bool)
+    lake[rows, cols] = True
+    lake[25:29, 30:34] = False
+    land, water = np.array([0.06, 0.10, 0.12, 0.32]), np.array([0.06, 0.07, 0.05, 0.01])
+    values = np.where(lake, water[:, None, None], land[:, None, None]) + rng.uniform(-0.005, 0.005, (4, *shape))
+    return np.clip(values, 0.002, None), lake

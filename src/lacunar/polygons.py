@@ -82,6 +82,18 @@ def check_polygon_file(path: Path) -> None:
         raise RasterError(f"{path}: got the ending '{path.suffix}'; wanted polygons as {' or '.join(DRIVERS)}: rename")
 
 
+def check_measurable(grid: Gridded) -> None:
+    """Refuse a grid whose areas cannot be told in square metres, before any work is done; one without a CRS is pixels.
+
+    Raises
+    ------
+    RasterError
+        A CRS from which no way leads to longitude and latitude.
+    """
+    if grid.crs is not None:
+        _earthly(grid.crs)
+
+
 def find_bodies(
     water: Callable[[Tile], NDArray[np.bool_]], probability: Callable[[Tile], NDArray[np.floating[Any]]], grid: Gridded
 ) -> Bodies:
@@ -203,10 +215,7 @@ def _joined_at_corners(parts: Polygons) -> NDArray[np.int32]:
 
 def _on_ellipsoid(outlines: Polygons, transform: Affine, crs: CRS) -> tuple[FloatArray, FloatArray]:
     """Area in square metres and length of all shores in metres."""
-    here = GeodeticCRS.from_wkt(crs.to_wkt())
-    there, ellipsoid = here.geodetic_crs, here.get_geod()
-    if there is None or ellipsoid is None:
-        raise RasterError(f"no way from the CRS {here.name!r} to longitude and latitude: wanted one on the earth")
+    here, there, ellipsoid = _earthly(crs)
     rings, body, sign = _rings(outlines)
     placed = _moved(shapely.segmentize(rings, LONGEST_SIDE), transform)
     way = Transformer.from_crs(here, there, always_xy=True)
@@ -217,6 +226,15 @@ def _on_ellipsoid(outlines: Polygons, transform: Affine, crs: CRS) -> tuple[Floa
         area[owner] += side * square
         length[owner] += around
     return area, length
+
+
+def _earthly(crs: CRS) -> tuple[GeodeticCRS, GeodeticCRS, Geod]:
+    """A CRS, the longitude and latitude that it is based on, and their ellipsoid."""
+    here = GeodeticCRS.from_wkt(crs.to_wkt())
+    there, ellipsoid = here.geodetic_crs, here.get_geod()
+    if there is None or ellipsoid is None:
+        raise RasterError(f"no way from the CRS {here.name!r} to longitude and latitude: wanted one on the earth")
+    return here, there, ellipsoid
 
 
 def _measured(ellipsoid: Geod, points: FloatArray, name: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from lacunar.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.grids import same_grid
 from lacunar.images import Picture, write_picture
 from lacunar.outputs import Staging, write_text
-from lacunar.polygons import Bodies, check_polygon_file, find_bodies, write_bodies
+from lacunar.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
 from lacunar.scenes import Scene, open_scene
 from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
 from lacunar.tally import Evaluations
@@ -135,6 +135,7 @@ def segment_water(
     with ExitStack() as stack:
         scene = stack.enter_context(_open(image, options))
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
+        check_measurable(scene)
         files = _Files(staging, scene, output, options)
         model = load_model(options.model, device=options.device)
         evaluations = stack.enter_context(Evaluations(model))
@@ -202,6 +203,7 @@ def water_change(
     with ExitStack() as stack:
         scenes = [stack.enter_context(_open(image, options)) for image in images]
         first = scenes[0]
+        check_measurable(first)
         planes = [planes_on(scene, first) for scene in scenes]
         inputs = [path for scene in scenes for path in scene.inputs]
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
