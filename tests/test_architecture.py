@@ -25,6 +25,7 @@ ORDER = (
     "quality_report",
     "picture_quality_report",
     "water_quality_report",
+    "water_findings",
     "report",
     "tables",
     "evaluation",

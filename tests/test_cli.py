@@ -291,7 +291,7 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
     arguments = ("train", "tiny", "--pack", out / "pack.npz", "--run", out / "run", "--workers", 1)
     ran = lacunar(*arguments)
     assert (ran.code, ran.out) == (cli.BAD_INPUT, "")
-    assert ran.err.endswith("pack.npz and no --data to write it from: give the folder of LST rasters\n")
+    assert ran.err.endswith("pack.npz and no --data to write it from: give what it is trained from\n")
     ran = lacunar(*arguments, "--data", places, "--steps", 3)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(f"packed {places} into {out / 'pack.npz'} (")

@@ -43,7 +43,9 @@ def convert_command(
 def train_command(
     recipe: Annotated[str, typer.Argument(help="Recipe, such as lst-small.")],
     pack: Annotated[Path, typer.Option(help="Packed data file; written first from --data where it does not exist.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of LST GeoTIFFs named PLACE_*.tif, in kelvin.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="What it is trained from: a folder of LST GeoTIFFs, of water scenes, of faces.")
+    ] = None,
     clouds: Annotated[Path | None, typer.Option(help="Folder of Landsat QA_PIXEL rasters or cloud masks.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; one that exists goes on.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
@@ -57,7 +59,7 @@ def train_command(
     recipe_named(recipe)
     if not pack.exists():
         if data is None:
-            raise LacunarError(f"no file {pack} and no --data to write it from: give the folder of LST rasters")
+            raise LacunarError(f"no file {pack} and no --data to write it from: give what it is trained from")
         pack_data(recipe, data, clouds, pack)
         typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
     run = run or Path("runs") / recipe

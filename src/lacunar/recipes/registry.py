@@ -7,15 +7,17 @@ from typing import Literal, get_args
 
 from lacunar.errors import TrainingError
 from lacunar.packing import pack_lst
+from lacunar.picture_packing import pack_pictures
+from lacunar.recipes.faces import PICTURE_RECIPES, PictureRecipe, PictureRecipeName, run_picture_recipe
 from lacunar.recipes.lst import LST_RECIPES, LstRecipe, LstRecipeName, run_lst_recipe
 from lacunar.recipes.water import WATER_RECIPES, WaterRecipe, WaterRecipeName, run_water_recipe
 from lacunar.training import History, Progress
 from lacunar.water_data import pack_water
 
-RecipeName = Literal[LstRecipeName, WaterRecipeName]
+RecipeName = Literal[LstRecipeName, WaterRecipeName, PictureRecipeName]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
-Recipe = LstRecipe | WaterRecipe
-RECIPES: Mapping[str, Recipe] = MappingProxyType({**LST_RECIPES, **WATER_RECIPES})
+Recipe = LstRecipe | WaterRecipe | PictureRecipe
+RECIPES: Mapping[str, Recipe] = MappingProxyType({**LST_RECIPES, **WATER_RECIPES, **PICTURE_RECIPES})
 
 
 def recipe_named(name: str) -> Recipe:
@@ -39,15 +41,19 @@ def pack_data(name: str, data: Path, clouds: Path | None, destination: Path) -> 
     name
         A recipe.
     data, clouds, destination
-        The folder that the recipe is trained from, cloud masks (for LST), and the file to write.
+        The folder that the recipe is trained from (of pictures also a tar), cloud masks (for LST), and the file to
+        write.
 
     Raises
     ------
     TrainingError
         An unknown recipe, or data that the recipe cannot use.
     """
-    if isinstance(recipe_named(name), WaterRecipe):
+    recipe = recipe_named(name)
+    if isinstance(recipe, WaterRecipe):
         pack_water(data, destination)
+    elif isinstance(recipe, PictureRecipe):
+        pack_pictures(data, destination)
     else:
         pack_lst(data, clouds, destination)
 
@@ -97,6 +103,10 @@ def run_recipe(
     recipe = recipe_named(name)
     if isinstance(recipe, WaterRecipe):
         return run_water_recipe(
+            name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
+        )
+    if isinstance(recipe, PictureRecipe):
+        return run_picture_recipe(
             name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
         )
     return run_lst_recipe(
