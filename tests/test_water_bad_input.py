@@ -219,9 +219,9 @@ def test_two_outputs_of_one_name(raster, out, refused):
 
 def test_a_model_that_does_not_exist(raster, refused, monkeypatch):
     from lacunar.apps import water
-    from lacunar.checkpoint import load_model
+    from lacunar.checkpoint import load_segmenter
 
-    monkeypatch.setattr(water, "load_model", load_model)
+    monkeypatch.setattr(water, "load_segmenter", load_segmenter)
     refused(raster, "water-huge", *BANDS, "--model", "water-huge")
 
 

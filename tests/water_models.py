@@ -1,13 +1,9 @@
 """A segmenter without training: water is where green outshines infrared, or where a picture is dark."""
 
-import importlib.util
-import sys
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
-import torch
-from torch import nn
 
 from lacunar.spectra import BANDS
 from lacunar.tiling import blocks_over
@@ -26,7 +22,7 @@ class Block:
 
 
 def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
-    """Stands in for `lacunar.segmentation.segment_blocks`, and asks the network as often."""
+    """Stands in for `lacunar.segmentation.segment_blocks`."""
     blocks = blocks_over(shape, block=SIDE, halo=0)
     for number, block in enumerate(blocks, start=1):
         planes = read(block.core)
@@ -37,28 +33,23 @@ def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
         wetness = there["green"] - infrared if np.isfinite(there["nir"]).any() else 0.15 - infrared
         rng = np.random.default_rng([seed, block.core.row, block.core.col])
         argument = STEEPNESS * wetness + JITTER * rng.standard_normal((samples, *block.core.shape))
-        for _ in range(steps):
-            model.network(torch.zeros(samples, 1, 1, 1))
         yield Block(block.core, (1 / (1 + np.exp(-argument))).astype(np.float32))
         if callback:
             callback(number, len(blocks))
 
 
 def plain_model(name, device="cpu"):
-    """Stands in for `lacunar.checkpoint.load_model`."""
-    return SimpleNamespace(name=str(name), network=nn.Identity(), card=SimpleNamespace(sha256="0" * 64))
+    """Stands in for `lacunar.checkpoint.load_segmenter`."""
+    network = SimpleNamespace(spec=SimpleNamespace(diffusion=True))
+    return SimpleNamespace(name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64))
 
 
 def stand_in(monkeypatch):
     """Let `lacunar water` use the two."""
-    if importlib.util.find_spec("lacunar.segmentation") is None:
-        module = ModuleType("lacunar.segmentation")
-        module.SEGMENTER_STEPS, module.SEGMENTER_SAMPLES, module.segment_blocks = 10, 4, plain_segmenter
-        sys.modules["lacunar.segmentation"] = module
     from lacunar.apps import water
 
     monkeypatch.setattr(water, "segment_blocks", plain_segmenter)
-    monkeypatch.setattr(water, "load_model", plain_model)
+    monkeypatch.setattr(water, "load_segmenter", plain_model)
 
 
 def lake_scene(shape=(60, 70), seed=0, *, rows=slice(15, 40), cols=slice(20, 50)):

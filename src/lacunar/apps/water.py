@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lacunar.checkpoint import Model, load_model
+from lacunar.checkpoint import SegmentationModel, load_segmenter
 from lacunar.errors import LacunarError, RasterError
 from lacunar.evaluation import versions
 from lacunar.figures import FIGURE_ENDINGS, save_figure
@@ -24,7 +24,6 @@ from lacunar.outputs import Staging, write_text
 from lacunar.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
 from lacunar.scenes import Scene, open_scene
 from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
-from lacunar.tally import Evaluations
 from lacunar.tiling import Tile
 from lacunar.water_changes import Change, DatedWater, area_name, draw_changes, rows_of, to_csv
 from lacunar.water_figures import colour_image, overlay, water_figure
@@ -137,8 +136,7 @@ def segment_water(
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
         check_measurable(scene)
         files = _Files(staging, scene, output, options)
-        model = load_model(options.model, device=options.device)
-        evaluations = stack.enter_context(Evaluations(model))
+        model = load_segmenter(options.model, device=options.device)
         pixels = _map_scene(scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = find_bodies(found.water, found.probability, scene)
@@ -159,7 +157,7 @@ def segment_water(
                 "bodies_in_polygons": len(written) if files.polygons else None,
                 "min_area": options.min_area,
             },
-            **_how(options, model, evaluations.count, time.perf_counter() - begun),
+            **_how(options, model, time.perf_counter() - begun),
         }
         record["notes"] += [] if scene.crs else [WITHOUT_CRS]
         write_text(files.record, json.dumps(record, indent=2) + "\n")
@@ -213,8 +211,7 @@ def water_change(
             staging.stage(folder / name, make_folder=True)
             for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
         )
-        model = load_model(options.model, device=options.device)
-        evaluations = stack.enter_context(Evaluations(model))
+        model = load_segmenter(options.model, device=options.device)
         for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
             _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
         maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
@@ -231,7 +228,7 @@ def water_change(
             "outputs": [str(target) for target in targets],
             "min_area": options.min_area,
             "notes": [] if first.crs else [WITHOUT_CRS],
-            **_how(options, model, evaluations.count, time.perf_counter() - begun),
+            **_how(options, model, time.perf_counter() - begun),
         }
         write_text(sidecar, json.dumps(record, indent=2) + "\n")
     return record
@@ -246,7 +243,7 @@ def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
 
 
 def _map_scene(
-    scene: Scene, path: Path, model: Model, options: WaterOptions, callback: Callback | None
+    scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
 ) -> dict[str, int]:
     """Segment, fuse and write; returns how many pixels are water, land and nodata."""
     blocks = segment_blocks(
@@ -263,7 +260,7 @@ def _map_scene(
 
 
 def _map_on(
-    first: Scene, scene: Scene, path: Path, model: Model, options: WaterOptions, callback: Callback | None
+    first: Scene, scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
 ) -> None:
     """The map of a scene on the grid of the first one."""
     if same_grid(scene, first):
@@ -342,17 +339,16 @@ def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
     return {area_name(scene): round(float(bodies.area.sum()), 1)}
 
 
-def _how(options: WaterOptions, model: Model, evaluations: int, seconds: float) -> dict[str, Any]:
+def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
     """Options, model, time and versions."""
+    drawn = (options.steps, options.samples) if model.network.spec.diffusion else (1, 1)  # without noise, one answer
     return {
         "model": {"name": model.name, "sha256": model.card.sha256},
-        "steps": options.steps,
-        "samples": options.samples,
+        **dict(zip(("steps", "samples"), drawn, strict=True)),
         "fusion": options.fusion,
         "threshold": options.threshold,
         "seed": options.seed,
         "device": options.device,
-        "network_evaluations": evaluations,
         "seconds": round(seconds, 2),
         "versions": versions(),
         "command": options.command,

@@ -35,8 +35,8 @@ def water_command(
     ] = "",
     scale: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples drawn and fused; their spread is the band.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Evaluations of the network for each sample.")] = 10,
+    samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None,
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean",
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5,
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None,
@@ -54,6 +54,7 @@ def water_command(
     Bands of the output: water (1 water, 0 land), probability, disagreement; 255 is nodata.
     """
     from lacunar.apps.water import WaterOptions, segment_water, water_change
+    from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS
     from lacunar.spectra import parse_bands
 
     options = WaterOptions(
@@ -61,8 +62,8 @@ def water_command(
         bands=parse_bands(bands) if bands else (),
         scale=scale,
         offset=offset,
-        steps=steps,
-        samples=samples,
+        steps=SEGMENTER_STEPS if steps is None else steps,
+        samples=SEGMENTER_SAMPLES if samples is None else samples,
         fusion=cast("FusionName", fusion),
         threshold=threshold,
         seed=seed,
