@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lacunar.errors import LacunarError, ModelError
+from lacunar.errors import LacunarError
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.water_data import water_scenes
 from lacunar.water_evaluation import (
@@ -74,8 +74,6 @@ def test_runs_of_a_network_and_their_names():
     names = ["net, 1 step, K = 1", "net, 1 step, K = 4", "net, 10 steps, K = 1", "net, 10 steps, K = 4"]
     assert [run.name for run in runs] == names
     assert model_runs(network(diffusion=False), steps=(1, 10), samples=(1, 4)) == [Run("net")]
-    with pytest.raises(ModelError, match="lst-small does not map water; wanted a segmenter"):
-        model_runs(SimpleNamespace(name="lst-small", network=object()), steps=(1,), samples=(1,))
 
 
 def test_samples_are_drawn_once_and_fewer_are_the_first(monkeypatch):

@@ -11,10 +11,15 @@ from matplotlib.image import imread
 from commands import contents
 from html_reader import Reader, is_self_contained
 from lacunar.apps.water_quality import WaterQualityOptions, evaluate_water
+from lacunar.card import Card
+from lacunar.checkpoint import load_segmenter, save_model
 from lacunar.errors import LacunarError
 from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.watersegdiff import build_segmenter
+from lacunar.schedule import NoiseSchedule
 from lacunar.water_evaluation import DARKNESS
-from lacunar.water_quality_report import PAPER, share
+from lacunar.water_findings import share
+from lacunar.water_quality_report import PAPER
 from lacunar.water_scores import LakeScore, WaterScore
 from water_sets import disc, make_sets, put
 
@@ -32,15 +37,16 @@ def segment(bands, model, *, steps, samples, seed):
 
 
 def load(folder, *, device):
-    """A network that is a diffusion model, a plain one, or none for water."""
+    """A network that is a diffusion model, a plain one, or what is shipped under this name."""
     name = str(folder)
-    spec = SegmenterConfig(diffusion=name != "plain") if name != "lst-small" else None
-    return SimpleNamespace(name=name, network=SimpleNamespace(spec=spec))
+    if name not in ("net", "plain"):
+        return load_segmenter(folder, device=device)
+    return SimpleNamespace(name=name, network=SimpleNamespace(spec=SegmenterConfig(diffusion=name == "net")))
 
 
 def stand_in(patch):
     patch.setattr("lacunar.water_evaluation.segment_array", segment)
-    patch.setattr("lacunar.apps.water_quality.load_model", load)
+    patch.setattr("lacunar.apps.water_quality.load_segmenter", load)
 
 
 @pytest.fixture
@@ -206,6 +212,22 @@ def test_the_command(lacunar, folder, out, networks):
     assert "mapping scenes: 2 of 2" in over.err
 
 
+def test_a_model_folder_as_it_is_trained(lacunar, folder, out, tmp_path):
+    config = SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 16))
+    card = Card(summary="for tests", licence="none")
+    parts = {"schedule": NoiseSchedule.cosine(1000), "prediction": "x_0", "scaling": None, "card": card}
+    save_model(tmp_path / "tiny", build_segmenter(config), **parts)
+    where = ("--scenes", folder, "--set", "ponds_nrg", "-o", out / "quality", "--device", "cpu")
+    ran = lacunar(
+        "evaluate", "water", *where, "--model", tmp_path / "tiny", "--steps", 2, "--samples", 1, "--samples", 3
+    )
+    assert (ran.code, ran.err.count("mapping")) == (0, 2)
+    scores = {row["method"]: row for row in rows_of(out / "quality" / "scores.csv")}
+    counted = {name: int(row["evaluations"]) for name, row in scores.items() if name.startswith("tiny")}
+    assert counted == {"tiny, 2 steps, K = 1": 2, "tiny, 2 steps, K = 3": 6}
+    assert all(0 <= float(scores[name]["brier"]) <= 1 for name in counted)
+
+
 def refused(ran, message):
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
@@ -222,7 +244,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(lacunar, folder, out, tmp_path
     refused(evaluate("--methods", "magic"), "unknown method 'magic': choose out of NDWI, MNDWI, darkness")
     refused(evaluate("--against", "unet"), "no method 'unet' to compare with: choose out of NDWI + Otsu; MNDWI + Otsu")
     refused(evaluate("--model", "net", "--model", "net"), "two models are named net: rename one of the folders")
-    refused(evaluate("--model", "lst-small"), "lst-small does not map water; wanted a segmenter")
+    refused(evaluate("--model", "lst-small"), "model lst-small fills gaps, wanted one that segments water")
     refused(evaluate("--set", "sea"), "no set 'sea'")
     (tmp_path / "names.txt").write_text("moon\n")
     refused(evaluate("--names", tmp_path / "names.txt"), "1 of 1 names match no scene, the first is 'moon'")

@@ -9,25 +9,16 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lacunar.checkpoint import Model
-from lacunar.errors import LacunarError, ModelError
+from lacunar.checkpoint import SegmentationModel
+from lacunar.errors import LacunarError
 from lacunar.fusion import THRESHOLD
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.segmentation import segment_array
 from lacunar.water_baselines import INDEX_NAMES, IndexName, index_names, threshold_water
 from lacunar.water_data import WATER, WaterScene
 from lacunar.water_measures import BoolArray, Method, Planes, Prediction, WaterRow, measure_water, truth_of
-
-
-def segment_array(*given: Any, **named: Any) -> Any:  # noqa: ANN401
-    """Stands in until the module is there."""
-    from lacunar.segmentation import segment_array as real
-
-    return real(*given, **named)
-
 
 OTSU = " + Otsu"
 QUARTILES = (0.25, 0.5, 0.75)
@@ -52,8 +43,12 @@ class Run:
         >>> Run("water-small", 2, 4).name, Run("unet").name
         ('water-small, 2 steps, K = 4', 'unet')
         """
-        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
-        return f"{self.model}, {steps}, K = {self.samples}" if self.samples else self.model
+        return f"{self.model}, {self.pace}, K = {self.samples}" if self.samples else self.model
+
+    @property
+    def pace(self) -> str:
+        """Its steps in words."""
+        return f"{self.steps} step{'s' if self.steps > 1 else ''}"
 
 
 def index_methods(names: Collection[str] = INDEX_NAMES) -> dict[str, Method]:
@@ -83,23 +78,14 @@ def _index_method(name: IndexName) -> Method:
     return method
 
 
-def model_runs(model: Model, *, steps: Sequence[int], samples: Sequence[int]) -> list[Run]:
-    """Every way to use a network; one alone where it is no diffusion model.
-
-    Raises
-    ------
-    ModelError
-        A network that is no segmenter.
-    """
-    spec = getattr(model.network, "spec", None)
-    if not isinstance(spec, SegmenterConfig):
-        raise ModelError(f"{model.name} does not map water; wanted a segmenter: see `lacunar models`")
-    if not spec.diffusion:
+def model_runs(model: SegmentationModel, *, steps: Sequence[int], samples: Sequence[int]) -> list[Run]:
+    """Every way to use a network; one alone where it is no diffusion model."""
+    if not model.network.spec.diffusion:
         return [Run(model.name)]
     return [Run(model.name, step, count) for step in steps for count in samples]
 
 
-def model_method(model: Model, runs: Sequence[Run]) -> Method:
+def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
     """A network used in several ways; of one number of steps the most samples are drawn once, fewer are the first."""
 
     def method(bands: Planes, _: BoolArray, seed: int) -> dict[str, Prediction]:

@@ -1,24 +1,17 @@
-"""The report on how good maps of water are: scores in, figures and one self-contained HTML page out."""
+"""The report on how good maps of water are: findings and figures in, one self-contained HTML page out."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
 
 from lacunar.report import Report
-from lacunar.report_figures import Point, evaluations_panels, strata_panels
-from lacunar.tables import markdown_table, number
-from lacunar.water_evaluation import Run
+from lacunar.tables import number
+from lacunar.water_findings import WaterFindings, share
 from lacunar.water_measures import WaterRow
-from lacunar.water_report_figures import probability_panels, scatter_panels
-from lacunar.water_scores import FAR, LAKE_CLASSES, LakeScore, WaterReliability, WaterScore, image_scores
+from lacunar.water_scores import FAR, LakeScore, WaterScore, image_scores
 
 # Table 4 of Bezerra et al. (2024), WaterSegDiff on three scenes of mountain lakes: IoU, pixel accuracy, F1.
 PAPER = ((0.956, 0.998, 0.978), (0.968, 0.990, 0.984), (0.950, 0.997, 0.975))
 PAPER_SET = "glacial_nrg"  # the set of the paper's kind of scene
-MAX_CURVES = 8  # that a figure holds and is still read
-DIGITS = 3
 
 PAPER_NOTE = (
     "Rows named 'published' are Table 4 of Bezerra et al. (2024), one scene each. They are NOT comparable with the "
@@ -32,156 +25,8 @@ LAKES_NOTE = (
 )
 GAIN_CAPTION = (
     "Bars are the 95 % interval of the difference to {against}, drawn around the score: how sure that difference is, "
-    "not how much images differ. Horizontal lines are methods without steps."
+    "not how much images differ. Horizontal lines are networks without steps, or the best index where there is none."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class WaterFindings:
-    """Everything that the report tells.
-
-    Parameters
-    ----------
-    scores, lakes, reliability, rows
-        Pooled scores, those of lakes by size, reliability curves, and every method on every image.
-    runs
-        Methods that are networks.
-    shown
-        Methods of figures and of tables with one column each.
-    preferred
-        Methods by preference: summary and pictures of a set are about the first that maps it.
-    against
-        What gains are counted from.
-    typical
-        Set -> names of its typical images.
-    data, made
-        Lines on the data, and on machine, versions and settings: label -> text.
-    command
-        What reproduces the page.
-    """
-
-    scores: Sequence[WaterScore]
-    lakes: Sequence[LakeScore]
-    reliability: Sequence[WaterReliability]
-    rows: Sequence[WaterRow]
-    runs: Mapping[str, Run]
-    shown: Sequence[str]
-    preferred: Sequence[str]
-    against: str
-    typical: Mapping[str, Sequence[str]]
-    data: Mapping[str, str]
-    made: Mapping[str, str]
-    command: str
-
-    @property
-    def sets(self) -> list[str]:
-        """The sets, as they come."""
-        return list(dict.fromkeys(score.set_name for score in self.scores))
-
-    def headline(self, set_name: str) -> str:
-        """The method that summary and pictures of a set are about."""
-        return next(method for method in self.preferred if self.score(set_name, method))
-
-    def score(self, set_name: str, method: str) -> WaterScore | None:
-        """One score, if there is one."""
-        return next((s for s in self.scores if (s.set_name, s.method) == (set_name, method)), None)
-
-
-def share(value: float, low: float = math.nan, high: float = math.nan, *, signed: bool = False) -> str:
-    """A share of 1 with its interval where it has one, a dash where it is none.
-
-    Examples
-    --------
-    >>> share(0.95, 0.9, 0.975), share(0.01, signed=True), share(math.nan)
-    ('0.950 [0.900, 0.975]', '+0.010', '-')
-    """
-    if math.isnan(value):
-        return "-"
-    sign = "+" if signed else ""
-    text = f"{value:{sign}.{DIGITS}f}"
-    return text if math.isnan(low) else f"{text} [{low:{sign}.{DIGITS}f}, {high:{sign}.{DIGITS}f}]"
-
-
-def scores_table(scores: Sequence[WaterScore]) -> str:
-    """Scores as a markdown table, one row for each set and method."""
-    header = ("set", "method", "IoU [95 %]", "mean IoU", "pixel accuracy", "precision", "recall", "F1")
-    rows = [
-        (
-            s.set_name,
-            s.method,
-            share(s.iou, s.iou_low, s.iou_high),
-            *(share(figure) for figure in (s.mean_iou, s.pixel_accuracy, s.precision, s.recall, s.f1, s.boundary_f1)),
-        )
-        for s in scores
-    ]
-    return markdown_table((*header, "boundary F1"), rows)
-
-
-def draw_water_figures(findings: WaterFindings) -> dict[str, Figure]:
-    """Draw ``images``, ``lakes`` and, where there is something, ``reliability``, ``evaluations``, ``samples``."""
-    figures = {"images": _draw_images(findings), "lakes": _draw_lakes(findings)}
-    curves: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {name: {} for name in findings.sets}
-    for curve in findings.reliability:
-        if curve.method in findings.shown:
-            curves[curve.set_name][curve.method] = (curve.claimed.tolist(), curve.observed.tolist())
-    if any(curves.values()):
-        figures["reliability"] = probability_panels(curves)
-    sampled = [run for run in findings.runs.values() if run.samples]
-    if len({run.steps for run in sampled}) > 1:
-        figures["evaluations"] = _draw_gains(
-            findings,
-            lambda run, score: (f"{run.model}, K = {run.samples}", score.evaluations // run.samples),
-            "network evaluations of each sample",
-        )
-    if len({run.samples for run in sampled}) > 1:
-        figures["samples"] = _draw_gains(
-            findings, lambda run, _: (f"{run.model}, {run.steps} steps", run.samples), "samples that are fused (K)"
-        )
-    return figures
-
-
-def _draw_images(findings: WaterFindings) -> Figure:
-    """IoU of every image against its water."""
-    points: dict[str, dict[str, tuple[list[float], list[float]]]] = {name: {} for name in findings.sets}
-    for method in findings.shown:
-        for row in findings.rows:
-            if row.method == method:
-                image = image_scores(row)
-                x, y = points[row.set_name].setdefault(method, ([], []))
-                x.append(image["water"])
-                y.append(image["iou"])
-    return scatter_panels(points)
-
-
-def _draw_lakes(findings: WaterFindings) -> Figure:
-    """IoU of lakes by size."""
-    sizes = [size for size in LAKE_CLASSES if size != FAR]
-    found = {(s.set_name, s.method, s.size): s.iou for s in findings.lakes}
-    curves: dict[str, dict[str, list[float]]] = {}
-    for name in findings.sets:
-        there = [method for method in findings.shown if findings.score(name, method)]
-        curves[name] = {method: [found.get((name, method, size), math.nan) for size in sizes] for method in there}
-    return strata_panels(sizes, curves, x_label="size of the lake (pixels)", y_label="IoU of its water")
-
-
-def _draw_gains(findings: WaterFindings, place: Callable[[Run, WaterScore], tuple[str, int]], x_label: str) -> Figure:
-    """IoU of the networks against what they took: curve and place on the axis are said by `place`."""
-    points: dict[str, dict[str, list[Point]]] = {name: {} for name in findings.sets}
-    levels: dict[str, dict[str, float]] = {name: {} for name in findings.sets}
-    for score in findings.scores:
-        run = findings.runs.get(score.method)
-        if run is None or not run.samples:
-            levels[score.set_name][score.method] = score.iou
-            continue
-        curve, x = place(run, score)
-        base = score.iou - score.iou_gain
-        point = Point(x, score.iou, base + score.iou_gain_low, base + score.iou_gain_high)
-        points[score.set_name].setdefault(curve, []).append(point)
-    ordered = {
-        name: {curve: sorted(own, key=lambda point: point.evaluations) for curve, own in curves.items()}
-        for name, curves in points.items()
-    }
-    return evaluations_panels(ordered, levels, x_label=x_label, y_label="IoU of water")
 
 
 def write_water_report(findings: WaterFindings, pictures: Mapping[str, bytes]) -> str:
@@ -236,8 +81,27 @@ def _add_summary(page: Report, findings: WaterFindings) -> None:
 
 
 def _add_scores(page: Report, findings: WaterFindings) -> None:
-    """The headline table."""
+    """The headline table, what is gained over one method, and every run."""
     page.section("Scores by set and method")
+    chosen = [score for score in findings.scores if score.method in {*findings.shown, findings.against}]
+    caption = "All pixels whose truth is known, pooled over the images of a set. Networks are set off."
+    _add_score_table(page, findings, chosen, caption=caption)
+    _add_gain_table(page, findings, chosen)
+    if len(chosen) < len(findings.scores):
+        _add_score_table(page, findings, findings.scores, folded="Every run")
+        _add_gain_table(page, findings, findings.scores, folded=f"Every run minus {findings.against}")
+    means = [
+        (s.set_name, s.method, share(s.image_iou), share(s.image_f1), share(s.image_boundary_f1))
+        for s in findings.scores
+    ]
+    header = ("set", "method", "IoU", "F1", "boundary F1")
+    page.table(header, means, text_columns=2, group=True, folded="Means of the images' own scores")
+
+
+def _add_score_table(
+    page: Report, findings: WaterFindings, scores: Sequence[WaterScore], *, caption: str = "", folded: str = ""
+) -> None:
+    """One row for each set and method."""
     header = ["set", "method", "IoU of water", "mean IoU", "pixel accuracy", "precision", "recall", "F1"]
     header += ["boundary F1 (2 px)", "evaluations", "s / image"]
     rows = [
@@ -250,17 +114,15 @@ def _add_scores(page: Report, findings: WaterFindings) -> None:
             s.evaluations or "-",
             number(s.seconds, 2),
         )
-        for s in findings.scores
+        for s in scores
     ]
-    strong = [i for i, s in enumerate(findings.scores) if s.method in findings.runs]
-    caption = "All pixels whose truth is known, pooled over the images of a set. Networks are set off."
-    page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True)
-    _add_gains(page, findings)
+    strong = [i for i, s in enumerate(scores) if s.method in findings.runs]
+    page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True, folded=folded)
 
 
-def _add_gains(page: Report, findings: WaterFindings) -> None:
-    """Differences to one method, and means of the images' own scores."""
-    others = [s for s in findings.scores if s.method != findings.against]
+def _add_gain_table(page: Report, findings: WaterFindings, scores: Sequence[WaterScore], *, folded: str = "") -> None:
+    """Differences to one method."""
+    others = [score for score in scores if score.method != findings.against]
     rows = [
         (
             s.set_name,
@@ -271,16 +133,10 @@ def _add_gains(page: Report, findings: WaterFindings) -> None:
         for s in others
     ]
     if rows:
-        caption = f"Scores minus those of {findings.against}, the same images resampled together."
+        caption = "" if folded else f"Scores minus those of {findings.against}, the same images resampled together."
         header = ("set", "method", "IoU", "boundary F1")
         strong = [i for i, s in enumerate(others) if s.method in findings.runs]
-        page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True)
-    means = [
-        (s.set_name, s.method, share(s.image_iou), share(s.image_f1), share(s.image_boundary_f1))
-        for s in findings.scores
-    ]
-    own_header = ("set", "method", "IoU", "F1", "boundary F1")
-    page.table(own_header, means, text_columns=2, group=True, folded="Means of the images' own scores")
+        page.table(header, rows, caption=caption, text_columns=2, strong=strong, group=True, folded=folded)
 
 
 def _add_paper(page: Report, findings: WaterFindings) -> None:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lacunar.checkpoint import load_model
+from lacunar.checkpoint import load_segmenter
 from lacunar.errors import LacunarError
 from lacunar.evaluation import describe_machine, versions
 from lacunar.figures import save_figure
 from lacunar.metrics import iou
 from lacunar.outputs import Staging
+from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS
 from lacunar.tables import csv_text, plain_values
 from lacunar.water_baselines import INDEX_NAMES
 from lacunar.water_data import WaterScene, water_scenes
@@ -27,8 +28,9 @@ from lacunar.water_evaluation import (
     restrict,
     typical_scenes,
 )
+from lacunar.water_findings import MAX_CURVES, WaterFindings, draw_water_figures, share
 from lacunar.water_measures import BoolArray, Method, Planes, Prediction, WaterRow
-from lacunar.water_quality_report import MAX_CURVES, WaterFindings, draw_water_figures, share, write_water_report
+from lacunar.water_quality_report import write_water_report
 from lacunar.water_report_figures import WaterExample, water_examples_figure
 from lacunar.water_scores import image_scores, pool_lakes, pool_probabilities, pool_water
 
@@ -62,8 +64,8 @@ class WaterQualityOptions:
     """
 
     models: tuple[str, ...] = ()
-    steps: tuple[int, ...] = (10,)
-    samples: tuple[int, ...] = (4,)
+    steps: tuple[int, ...] = (SEGMENTER_STEPS,)
+    samples: tuple[int, ...] = (SEGMENTER_SAMPLES,)
     methods: tuple[str, ...] = INDEX_NAMES
     against: str = DARKNESS
     sets: tuple[str, ...] = ()
@@ -176,7 +178,7 @@ def _contest(options: WaterQualityOptions) -> _Contest:
     also = {name for name in INDEX_NAMES if f"{name}{OTSU}" in (DARKNESS, options.against)}
     contest = _Contest(index_methods({*options.methods, *also}))
     for folder in options.models:
-        model = load_model(folder, device=options.device)
+        model = load_segmenter(folder, device=options.device)
         if model.name in contest.networks:
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")
         runs = model_runs(model, steps=options.steps, samples=options.samples)

@@ -1,4 +1,4 @@
-"""How good results are: `evaluate lst`, `evaluate water`."""
+"""How good results are: `evaluate lst`, `evaluate water`, `evaluate face`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -11,6 +11,7 @@ from lacunar.progress import Bars
 
 if TYPE_CHECKING:
     from lacunar.masks import PatternName
+    from lacunar.occlusions import OcclusionName
 
 NO_MODEL = "none"
 
@@ -83,8 +84,12 @@ def evaluate_water_command(
     model: Annotated[
         list[str] | None, typer.Option(help="Model name or folder; repeat for several; without, indices alone.")
     ] = None,
-    steps: Annotated[list[int], typer.Option(min=1, help="Steps of the sampler; repeat for several.")] = [10],  # noqa: B006
-    samples: Annotated[list[int], typer.Option(min=1, help="Samples fused; repeat for several.")] = [4],  # noqa: B006
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Steps of the sampler, 5 if not given; repeat for several.")
+    ] = None,
+    samples: Annotated[
+        list[int] | None, typer.Option(min=1, help="Samples fused, 4 if not given; repeat for several.")
+    ] = None,
     methods: Annotated[str, typer.Option(help="Indices with Otsu's threshold, by comma, or all.")] = "all",
     against: Annotated[
         str | None, typer.Option(help="Method that gains are counted from, as tables name it; darkness + Otsu if none.")
@@ -97,14 +102,15 @@ def evaluate_water_command(
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
     from lacunar.apps.water_quality import WaterQualityOptions, evaluate_water
+    from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS
     from lacunar.water_baselines import INDEX_NAMES
     from lacunar.water_evaluation import DARKNESS
-    from lacunar.water_quality_report import scores_table
+    from lacunar.water_findings import scores_table
 
     options = WaterQualityOptions(
         models=tuple(model or ()),
-        steps=tuple(steps),
-        samples=tuple(samples),
+        steps=tuple(steps or (SEGMENTER_STEPS,)),
+        samples=tuple(samples or (SEGMENTER_SAMPLES,)),
         methods=INDEX_NAMES if methods == "all" else tuple(_parts(methods)),
         against=against or DARKNESS,
         sets=tuple(only or ()),
@@ -117,6 +123,62 @@ def evaluate_water_command(
     with Bars() as bars:
         record = evaluate_water(scenes, output, options=options, callback=bars.mapping)
     typer.echo(f"{scores_table(record['findings'].scores)}\n\nreport: {output / 'report.html'}")
+
+
+@app.command("face")
+def evaluate_face_command(
+    faces: Annotated[Path, typer.Option(help="Folder of square pictures of aligned faces.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scores, figures and report.html.")],
+    size: Annotated[int, typer.Option(min=11, help="Side to which the pictures are brought, in pixels.")] = 64,
+    rates: Annotated[str, typer.Option(help="Missing rates, by comma.")] = "0.15,0.2,0.5",
+    occlusions: Annotated[
+        str, typer.Option(help="What hides the faces in turns, by comma, or all of the mix.")
+    ] = "all",
+    pictures: Annotated[int | None, typer.Option(min=1, help="So many pictures at most.")] = None,
+    methods: Annotated[str, typer.Option(help="Fills without a network, by comma, or all; biharmonic always runs.")] = (
+        "all"
+    ),
+    model: Annotated[list[str], typer.Option(help="Model name or folder; repeat for several; none for no model.")] = [  # noqa: B006
+        "face-small"
+    ],
+    detail: Annotated[str, typer.Option(help="Picture model that refines sizes above the model's.")] = "picture-small",
+    preset: Annotated[
+        list[str], typer.Option(help="fast, balanced or paper, paper:1 for 1 sample; repeat for several.")
+    ] = ["balanced"],  # noqa: B006
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Samples of each fill; their mean and one of them are scored.")
+    ] = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
+    from lacunar.apps.face_quality import FaceQualityOptions, evaluate_faces
+    from lacunar.picture_evaluation import METHOD_NAMES, OCCLUSIONS
+    from lacunar.picture_quality_report import scores_table
+
+    options = FaceQualityOptions(
+        size=size,
+        rates=_rates(rates),
+        occlusions=OCCLUSIONS if occlusions == "all" else cast("tuple[OcclusionName, ...]", tuple(_parts(occlusions))),
+        most=pictures,
+        methods=METHOD_NAMES if methods == "all" else tuple(_parts(methods)),
+        models=() if model == [NO_MODEL] else tuple(model),
+        detail=detail,
+        presets=tuple(preset),
+        steps=tuple(steps or ()),
+        samples=samples,
+        seed=seed,
+        device=resolve_device(device),
+        overwrite=overwrite,
+        command=typed_command(),
+    )
+    with Bars() as bars:
+        record = evaluate_faces(faces, output, options=options, callback=bars.evaluating)
+    typer.echo(f"{scores_table(record['findings'])}\n\nreport: {output / 'report.html'}")
 
 
 def _parts(text: str) -> list[str]:
