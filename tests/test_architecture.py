@@ -145,6 +145,11 @@ WITHOUT_TORCH = (
     "face_figures",
     "report_figures",
     "report",
+    "confusion",
+    "bootstrap",
+    "water_metrics",
+    "water_baselines",
+    "water_report_figures",
 )
 NUMPY_ONLY = ("radiometry", "tiling", "metrics", "confusion", "bootstrap", "spectra", "reflectance", "fusion")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from known_errors import SIDE, case, constant, off_by, scored
 from lacunar.evaluation import evaluate
-from lacunar.tables import cases_to_csv, markdown_table, to_csv, to_table
+from lacunar.tables import cases_to_csv, csv_text, markdown_table, plain_values, to_csv, to_table
 
 
 def test_the_table_has_a_row_for_each_score():
@@ -63,3 +63,12 @@ def test_every_case_has_a_line():
 
 def test_a_table_of_anything():
     assert markdown_table(("a", "b"), [(1, "x"), (2, "y")]).splitlines()[2:] == ["| 1 | x |", "| 2 | y |"]
+
+
+def test_json_knows_no_nan():
+    record = {"a": math.nan, "b": [1.0, {"c": -math.inf}], "d": "nan", "e": (2, None)}
+    assert plain_values(record) == {"a": None, "b": [1.0, {"c": None}], "d": "nan", "e": [2, None]}
+
+
+def test_csv_has_a_line_of_names_and_quotes_what_needs_it():
+    assert csv_text(["a", "b"], [{"a": "x, y", "b": 1}]) == 'a,b\n"x, y",1\n'
