@@ -10,9 +10,10 @@ from scipy import ndimage
 from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_model
 from lacunar.basefield import CoarseField, base_field
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, _noise, fill_array, fill_from_base, preset_named
+from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, fill_array, fill_from_base, preset_named
 from lacunar.kriging import krige
 from lacunar.masks import gap_pattern
+from lacunar.noise import pixel_noise
 from lacunar.tiling import blend_weights, stitch, tiles_over
 
 FEW = Preset(steps=3)
@@ -56,7 +57,7 @@ def test_the_network_sees_a_base_at_every_unknown_pixel_of_its_tiles():
 def test_samples_are_the_closed_form_of_ddim_on_gaussian_residuals(mean, variance):
     values, gap = field((64, 64)), holes((64, 64))
     filled = run(values, gap, gap_model(GaussianResidual(mean=mean, variance=variance)), preset=PRESETS["fast"])
-    noise = _noise((64, 64), (0, 0), 2, 0)[:, 0].double().numpy()
+    noise = pixel_noise((64, 64), (0, 0), 2, 0)[:, 0].double().numpy()
     expected = filled.base + filled.spread * (mean + ddim_gain(10, variance) * noise)
     np.testing.assert_allclose(filled.samples[:, gap], expected[:, gap], atol=2e-3)
 
@@ -76,7 +77,7 @@ def test_tiles_that_overlap_share_one_state_and_leave_no_seam():
     # The answer of this network depends on the pixel alone, so no trace of the tiling may be left anywhere.
     values, gap = field((150, 170)), holes((150, 170), rate=0.5)
     filled = run(values, gap, gap_model(GaussianResidual(mean=0.3, variance=0.5)), samples=1)
-    noise = _noise((150, 170), (0, 0), 1, 0)[0, 0].double().numpy()
+    noise = pixel_noise((150, 170), (0, 0), 1, 0)[0, 0].double().numpy()
     expected = filled.base + filled.spread * (0.3 + ddim_gain(3, 0.5) * noise)
     np.testing.assert_allclose(filled.samples[0][gap], expected[gap], atol=2e-3)
 
@@ -96,7 +97,7 @@ def test_predictions_are_averaged_by_the_blend_weights_where_tiles_overlap():
     numbers = np.broadcast_to(np.arange(len(tiles))[:, None, None], (len(tiles), 64, 64))
     prediction = stitch(numbers, tiles, shape=shape, weights=blend_weights(64, overlap=16))
     abar = SCHEDULE.respaced(1).alphas_cumprod[0]
-    z = abar**0.5 * _noise(shape, (0, 0), 1, 0)[0, 0].double().numpy() - (1 - abar) ** 0.5 * prediction
+    z = abar**0.5 * pixel_noise(shape, (0, 0), 1, 0)[0, 0].double().numpy() - (1 - abar) ** 0.5 * prediction
     np.testing.assert_allclose(filled.samples[0][gap], (filled.base + filled.spread * z)[gap], atol=2e-3)
 
 
@@ -118,7 +119,7 @@ def test_the_network_sees_state_base_spread_and_gap_in_the_tiles_own_scale():
     mean, std = values[~gap].mean(), values[~gap].std()
     np.testing.assert_array_equal(flag, gap)
     np.testing.assert_array_equal(state[~gap], 0.0)
-    np.testing.assert_allclose(state[gap], _noise((64, 64), (0, 0), 1, 0)[0, 0].numpy()[gap])
+    np.testing.assert_allclose(state[gap], pixel_noise((64, 64), (0, 0), 1, 0)[0, 0].numpy()[gap])
     np.testing.assert_allclose(base, (filled.base - mean) / std, atol=1e-4)
     np.testing.assert_allclose(spread, filled.spread / std, atol=1e-5)
 
@@ -268,23 +269,23 @@ def test_the_sigma_of_one_sample_is_that_of_kriging():
 
 
 def test_noise_comes_in_opposite_pairs():
-    noise = _noise((70, 90), (0, 0), 6, 3)
+    noise = pixel_noise((70, 90), (0, 0), 6, 3)
     torch.testing.assert_close(noise[:3], -noise[3:], rtol=0, atol=0)
-    assert _noise((8, 8), (0, 0), 5, 3).shape == (5, 1, 8, 8)
+    assert pixel_noise((8, 8), (0, 0), 5, 3).shape == (5, 1, 8, 8)
     assert noise.std() == pytest.approx(1.0, abs=0.02)
     assert abs(float(noise[:3].mean())) < 0.02
 
 
 def test_noise_belongs_to_absolute_pixels():
-    whole = _noise((300, 200), (0, 0), 4, 5)
-    part = _noise((100, 90), (130, 50), 4, 5)
+    whole = pixel_noise((300, 200), (0, 0), 4, 5)
+    part = pixel_noise((100, 90), (130, 50), 4, 5)
     torch.testing.assert_close(part, whole[:, :, 130:230, 50:140], rtol=0, atol=0)
 
 
 def test_noise_differs_between_cells_seeds_and_samples():
-    noise = _noise((128, 128), (0, 0), 4, 5)[:, 0]
+    noise = pixel_noise((128, 128), (0, 0), 4, 5)[:, 0]
     parts = [noise[0, :64, :64], noise[0, 64:, :64], noise[0, :64, 64:], noise[1, :64, :64]]
-    parts.append(_noise((64, 64), (0, 0), 4, 6)[0, 0])
+    parts.append(pixel_noise((64, 64), (0, 0), 4, 6)[0, 0])
     correlation = np.corrcoef([part.numpy().ravel() for part in parts])
     np.testing.assert_allclose(correlation, np.eye(5), atol=0.06)  # 4 / sqrt(64 * 64)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from lacunar.basefield import TILE, BaseField, CoarseField, base_field
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
+from lacunar.noise import pixel_noise
 from lacunar.repaint import jump_timetable, repaint_sample
 from lacunar.sampling import ddim_sample
 from lacunar.tiled import TiledDenoiser, overlap_of
@@ -33,7 +34,6 @@ from lacunar.tiling import Tile, tiles_over, tiles_touching
 PresetName = Literal["fast", "balanced", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
-NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have their own noise
 POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
 CHANNELS = (4, 5)  # of a network without and with the guide that references give
 
@@ -260,7 +260,7 @@ def fill_from_base(
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
     if tiles:
         denoiser = TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
-        noise = _noise(values.shape, origin, samples, seed)
+        noise = pixel_noise(values.shape, origin, samples, seed)
         words = np.random.SeedSequence((seed, *origin)).generate_state(1)
         z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
         drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
@@ -349,27 +349,3 @@ def _sample(
                 callback=callback,
             )
     return np.asarray(z[:, 0].double().cpu().numpy())
-
-
-def _noise(shape: Sequence[int], origin: tuple[int, int], samples: int, seed: int) -> Tensor:
-    """Standard normal noise (K, 1, H, W) that belongs to absolute pixels, in pairs of opposite sign.
-
-    Opposite pairs (antithetic variates) cancel what is linear in the noise, so the mean of few samples lies close to
-    the posterior mean.
-    """
-    half = (samples + 1) // 2
-    noise = torch.empty(half, 1, *shape)
-    first = [start // NOISE_CELL for start in origin]
-    last = [(start + length - 1) // NOISE_CELL for start, length in zip(origin, shape, strict=True)]
-    for row in range(first[0], last[0] + 1):
-        for col in range(first[1], last[1] + 1):
-            words = np.random.SeedSequence((seed, row, col)).generate_state(2, dtype=np.uint32)
-            generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-            cell = torch.randn(half, 1, NOISE_CELL, NOISE_CELL, generator=generator)
-            top, left = row * NOISE_CELL - origin[0], col * NOISE_CELL - origin[1]
-            rows = slice(max(0, top), min(shape[0], top + NOISE_CELL))
-            cols = slice(max(0, left), min(shape[1], left + NOISE_CELL))
-            noise[:, :, rows, cols] = cell[
-                :, :, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left
-            ]
-    return torch.cat([noise, -noise])[:samples] if samples > 1 else noise

@@ -22,40 +22,76 @@ FloatArray = NDArray[np.float64]
 
 
 class TiledNetwork(ABC):
-    """A ``Denoiser`` of a whole array: the network on every tile, the predictions averaged where tiles overlap."""
+    """A ``Denoiser`` of a whole array: a network on every tile, the predictions averaged where tiles overlap.
 
-    def __init__(self, model: Model, tiles: Sequence[Tile], shape: tuple[int, int]) -> None:
-        self.network, self.tiles = model.network, tiles
-        device = next(model.network.parameters()).device
-        weight = blend_weights(tiles[0].shape, overlap=overlap_of(tiles[0].height))
-        self.weight = torch.from_numpy(weight).float().to(device)
+    Parameters
+    ----------
+    tiles, shape
+        Tiles of one size, and height and width of the array.
+    device
+        Where the network lives.
+    overlap
+        Pixels over which the weight of a tile rises from its border.
+    batch
+        Tiles and samples in one call of the network.
+    """
+
+    def __init__(
+        self,
+        tiles: Sequence[Tile],
+        shape: tuple[int, int],
+        *,
+        device: torch.device,
+        overlap: int,
+        batch: int = BATCH,
+    ) -> None:
+        self.tiles, self.batch = tiles, batch
+        self.weight = torch.from_numpy(blend_weights(tiles[0].shape, overlap=overlap)).float().to(device)
         self.norm = torch.zeros(shape, device=device)
         for tile in tiles:
             self.norm[tile.slices] += self.weight
         self.norm.clamp_(min=torch.finfo(torch.float32).tiny)
 
     @abstractmethod
-    def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
-        """Condition (B, D, h, w) and gap (B, 1, h, w) of the tiles ``first`` to ``last`` - 1, for ``count`` samples.
+    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
+        """Predict for patches (B, C, h, w) of the tiles ``first`` to ``last`` - 1 at the times t (B,).
 
-        Every sample of one tile comes before the next tile: B = (last - first) * count.
+        Every sample of one tile comes before the next tile: B = (last - first) * samples.
         """
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Predict for x_t (K, C, H, W) at the times t (K,)."""
         total, count = torch.zeros_like(x_t), len(x_t)
-        per_call = max(1, BATCH // count)
+        per_call = max(1, self.batch // count)
         for first in range(0, len(self.tiles), per_call):
             tiles = self.tiles[first : first + per_call]
             patches = torch.cat([x_t[:, :, *tile.slices] for tile in tiles])
-            condition, gap = self.given(first, first + len(tiles), count)
-            output = self.network(network_input(patches, condition, gap), t.repeat(len(tiles)))
-            for tile, prediction in zip(tiles, output.split(count), strict=True):
+            output = self.predict(patches, t.repeat(len(tiles)), first, first + len(tiles))
+            for tile, prediction in zip(tiles, torch.split(output, count), strict=True):
                 total[:, :, *tile.slices] += self.weight * prediction
         return total / self.norm
 
 
-class TiledDenoiser(TiledNetwork):
+class TiledGapNetwork(TiledNetwork):
+    """A network that restores gaps, on tiles."""
+
+    def __init__(self, model: Model, tiles: Sequence[Tile], shape: tuple[int, int]) -> None:
+        self.network = model.network
+        device = next(model.network.parameters()).device
+        super().__init__(tiles, shape, device=device, overlap=overlap_of(tiles[0].height))
+
+    @abstractmethod
+    def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
+        """Condition (B, D, h, w) and gap (B, 1, h, w) of the tiles ``first`` to ``last`` - 1, for ``count`` samples."""
+
+    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
+        """Predict for the patches of some tiles."""
+        condition, gap = self.given(first, last, len(patches) // (last - first))
+        output: Tensor = self.network(network_input(patches, condition, gap), t)
+        return output
+
+
+class TiledDenoiser(TiledGapNetwork):
     """The network of an array with one channel, on tiles that are each standardised by their own known pixels."""
 
     def __init__(

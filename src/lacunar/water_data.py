@@ -169,10 +169,9 @@ def load_water(file: Path) -> list[WaterScene]:
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            keys = [key.split("/", 1)[1] for key in stored if key.startswith("image/")]
+            keys = [(key.split("/")[1], key.split("/")[2]) for key in stored if key.startswith("image/")]
             scenes = [
-                WaterScene(key.split("/")[0], key.split("/")[1], stored[f"image/{key}"], stored[f"mask/{key}"])
-                for key in keys
+                WaterScene(*key, stored[f"image/{key[0]}/{key[1]}"], stored[f"mask/{key[0]}/{key[1]}"]) for key in keys
             ]
     except UNREADABLE as error:
         raise TrainingError(f"{file} is not a whole pack ({error}): write it again with `lacunar train`") from error
