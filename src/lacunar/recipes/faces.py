@@ -94,7 +94,7 @@ PICTURE_RECIPES: Mapping[PictureRecipeName, PictureRecipe] = MappingProxyType(
     {
         "picture-small": PictureRecipe(
             network=_NETWORK,
-            training=TrainingConfig(steps=2500, batch_size=16, validate_every=250, mixed_precision="bf16"),
+            training=TrainingConfig(steps=2000, batch_size=16, validate_every=250, mixed_precision="bf16"),
             framing="anywhere",
             texture_share=0.2,
             summary="Gap filling of any picture, in squares of 64 pixels: the residual over a membrane, by conditional "
@@ -102,7 +102,14 @@ PICTURE_RECIPES: Mapping[PictureRecipeName, PictureRecipe] = MappingProxyType(
         ),
         "face-small": PictureRecipe(
             network=_NETWORK,
-            training=TrainingConfig(steps=6000, batch_size=16, validate_every=150, mixed_precision="bf16"),
+            training=TrainingConfig(
+                steps=5700,
+                batch_size=16,
+                learning_rate=8e-4,
+                decay_share=0.6,
+                validate_every=150,
+                mixed_precision="bf16",
+            ),
             framing="face",
             summary="Gap filling of aligned faces in CelebA-HQ's framing at 64 x 64 pixels: the residual over a "
             "membrane, by conditional diffusion. Started from picture-small.",
