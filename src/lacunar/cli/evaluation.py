@@ -82,7 +82,7 @@ def evaluate_water_command(
     scenes: Annotated[Path, typer.Option(help="Folder of images beside NAME_mask.png; subfolders are sets.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scores, figures and report.html.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="Model name or folder; repeat for several; without, indices alone.")
+        list[str] | None, typer.Option(help="Model name, folder or NAME=FOLDER; repeatable; without, indices alone.")
     ] = None,
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Steps of the sampler, 5 if not given; repeat for several.")
