@@ -218,14 +218,15 @@ def test_a_model_folder_as_it_is_trained(lacunar, folder, out, tmp_path):
     parts = {"schedule": NoiseSchedule.cosine(1000), "prediction": "x_0", "scaling": None, "card": card}
     save_model(tmp_path / "tiny", build_segmenter(config), **parts)
     where = ("--scenes", folder, "--set", "ponds_nrg", "-o", out / "quality", "--device", "cpu")
-    ran = lacunar(
-        "evaluate", "water", *where, "--model", tmp_path / "tiny", "--steps", 2, "--samples", 1, "--samples", 3
-    )
+    networks = ("--model", f"mine={tmp_path / 'tiny'}", "--model", tmp_path / "tiny")
+    ran = lacunar("evaluate", "water", *where, *networks, "--steps", 2, "--samples", 1, "--samples", 3)
     assert (ran.code, ran.err.count("mapping")) == (0, 2)
     scores = {row["method"]: row for row in rows_of(out / "quality" / "scores.csv")}
     counted = {name: int(row["evaluations"]) for name, row in scores.items() if name.startswith("tiny")}
     assert counted == {"tiny, 2 steps, K = 1": 2, "tiny, 2 steps, K = 3": 6}
-    assert all(0 <= float(scores[name]["brier"]) <= 1 for name in counted)
+    for name in counted:
+        assert 0 <= float(scores[name]["brier"]) <= 1
+        assert scores[name.replace("tiny", "mine")]["iou"] == scores[name]["iou"]
 
 
 def refused(ran, message):
@@ -243,7 +244,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(lacunar, folder, out, tmp_path
     refused(evaluate(scenes=tmp_path / "nowhere"), "no image with its _mask.png in")
     refused(evaluate("--methods", "magic"), "unknown method 'magic': choose out of NDWI, MNDWI, darkness")
     refused(evaluate("--against", "unet"), "no method 'unet' to compare with: choose out of NDWI + Otsu; MNDWI + Otsu")
-    refused(evaluate("--model", "net", "--model", "net"), "two models are named net: rename one of the folders")
+    refused(evaluate("--model", "net", "--model", "net"), "two models are named net: give one as NAME=FOLDER")
     refused(evaluate("--model", "lst-small"), "model lst-small fills gaps, wanted one that segments water")
     refused(evaluate("--set", "sea"), "no set 'sea'")
     (tmp_path / "names.txt").write_text("moon\n")

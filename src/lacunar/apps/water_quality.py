@@ -3,11 +3,11 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lacunar.checkpoint import load_segmenter
+from lacunar.checkpoint import SegmentationModel, load_segmenter
 from lacunar.errors import LacunarError
 from lacunar.evaluation import describe_machine, versions
 from lacunar.figures import save_figure
@@ -46,8 +46,8 @@ class WaterQualityOptions:
     Parameters
     ----------
     models, steps, samples
-        Networks; each diffusion model is run with each number of steps, and its samples are fused in each number. The
-        first of each is what summary and pictures show.
+        Networks by name, folder or NAME=FOLDER; each diffusion model is run with each number of steps, and its samples
+        are fused in each number. The first of each is what summary and pictures show.
     methods
         Spectral indices; darkness is always among them.
     against
@@ -177,10 +177,10 @@ def _contest(options: WaterQualityOptions) -> _Contest:
     """Every method that the options name."""
     also = {name for name in INDEX_NAMES if f"{name}{OTSU}" in (DARKNESS, options.against)}
     contest = _Contest(index_methods({*options.methods, *also}))
-    for folder in options.models:
-        model = load_segmenter(folder, device=options.device)
+    for text in options.models:
+        model = _loaded(text, options.device)
         if model.name in contest.networks:
-            raise LacunarError(f"two models are named {model.name}: rename one of the folders")
+            raise LacunarError(f"two models are named {model.name}: give one as NAME=FOLDER")
         runs = model_runs(model, steps=options.steps, samples=options.samples)
         contest.networks[model.name] = model_method(model, runs)
         contest.runs |= {run.name: run for run in runs}
@@ -188,6 +188,14 @@ def _contest(options: WaterQualityOptions) -> _Contest:
     if options.against not in known:
         raise LacunarError(f"no method {options.against!r} to compare with: choose out of {'; '.join(known)}")
     return contest
+
+
+def _loaded(text: str, device: str) -> SegmentationModel:
+    """A model by name or folder, or by NAME=FOLDER under that name."""
+    name, _, folder = text.partition("=")
+    if folder and not Path(text).exists():
+        return replace(load_segmenter(folder, device=device), name=name)
+    return load_segmenter(text, device=device)
 
 
 class _Shown:
