@@ -85,8 +85,16 @@ def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[s
         As `lacunar.raster.RasterWriter`.
     """
     counts = np.zeros(NOT_VALID + 1, dtype=np.int64)
-    where = {"shape": grid.shape, "transform": grid.transform, "crs": grid.crs}
-    with RasterWriter(path, **where, band_names=BAND_NAMES, tags=TAGS, nodata=float(NOT_VALID)) as writer:  # type: ignore[arg-type]
+    writer = RasterWriter(
+        path,
+        shape=grid.shape,
+        transform=grid.transform,
+        crs=grid.crs,
+        band_names=BAND_NAMES,
+        tags=TAGS,
+        nodata=float(NOT_VALID),
+    )
+    with writer:
         for block in blocks:
             counts += np.bincount(block.water.ravel(), minlength=counts.size)
             bands = (block.water.astype(np.float32), block.probability, block.disagreement)

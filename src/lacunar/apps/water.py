@@ -341,10 +341,11 @@ def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
 
 def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
     """Options, model, time and versions."""
-    drawn = (options.steps, options.samples) if model.network.spec.diffusion else (1, 1)  # without noise, one answer
+    steps, samples = (options.steps, options.samples) if model.network.spec.diffusion else (1, 1)  # one answer
     return {
         "model": {"name": model.name, "sha256": model.card.sha256},
-        **dict(zip(("steps", "samples"), drawn, strict=True)),
+        "steps": steps,
+        "samples": samples,
         "fusion": options.fusion,
         "threshold": options.threshold,
         "seed": options.seed,
