@@ -187,7 +187,7 @@ def _outlines(water: Callable[[Tile], NDArray[np.bool_]], shape: tuple[int, int]
     for block in blocks_over(shape, block=BLOCK, halo=0):
         mask[block.core.slices] = water(block.core)
     # Traced by sides alone, rings never touch themselves; parts that touch at a corner are joined afterwards.
-    traced = shapes(mask, mask=mask.view(np.bool_), connectivity=4)
+    traced = shapes(mask, mask=mask, connectivity=4)
     parts = np.array([shapely.from_geojson(_geojson(geometry)) for geometry, _ in traced], dtype=object)
     if not len(parts):
         return parts
