@@ -41,7 +41,7 @@ def contact_sheet(
     if several:
         panels.append(("mean", np.mean(samples, axis=0)))
     count = len(panels) + several
-    columns = min(COLUMNS, count)
+    columns = count if count <= COLUMNS else min((COLUMNS, COLUMNS - 1), key=lambda wide: -count % wide)
     rows = -(-count // columns)
     height = PANEL_INCHES * original.shape[0] / original.shape[1]
     figure = Figure(figsize=(PANEL_INCHES * columns, (height + 0.3) * rows + 0.4), layout="constrained")
@@ -54,7 +54,7 @@ def contact_sheet(
         spread = 100 * np.sqrt(np.var(samples, axis=0, ddof=1).mean(axis=-1))
         image = axis.imshow(np.where(gap, spread, np.nan), cmap="magma", vmin=0, interpolation="nearest")
         axis.set_title("spread (% of white)", fontsize="small")
-        figure.colorbar(image, ax=axis, shrink=0.8)
+        figure.colorbar(image, cax=axis.inset_axes((0.05, 0.06, 0.9, 0.04)), orientation="horizontal")
     for axis in axes:
         axis.set_axis_off()
     figure.suptitle(title, fontsize="medium")

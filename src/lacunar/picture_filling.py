@@ -28,12 +28,12 @@ from lacunar.repaint import repaint_sample
 from lacunar.sampling import ddim_sample
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule
-from lacunar.tiled import TiledNetwork, overlap_of
+from lacunar.tiled import TiledGapNetwork, overlap_of
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
 CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
-REFINED_SHARE = 0.4  # of the schedule's time, from clean, that a refinement goes through
+REFINED_SHARE = 0.3  # of the schedule's time, from clean, that a refinement goes through
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
 BoolArray = NDArray[np.bool_]
@@ -241,7 +241,7 @@ def check_model(model: Model) -> None:
         )
 
 
-class PictureDenoiser(TiledNetwork):
+class PictureDenoiser(TiledGapNetwork):
     """The network on the tiles of a picture, one base for all samples or one for each."""
 
     def __init__(
