@@ -8,6 +8,7 @@ import pytest
 from gaussian_fields import MEAN, large_draw
 from lacunar import basefield
 from lacunar.basefield import CoarseField, base_field
+from lacunar.drift import krige_with_references
 from lacunar.kriging import Covariance, krige, krige_with_drift
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
@@ -139,6 +140,88 @@ def test_fewer_than_sixteen_known_pixels_ask_the_coarse_level(count, coarse_tile
     field = base_field(values, known, ~known, warm, kriged=True)
     assert field.coarse_tiles == coarse_tiles
     assert (field.base[60, 60] > 315.0) == bool(coarse_tiles)
+
+
+# --- far from known pixels ---
+
+
+def half_open():
+    """A tile known in its first 4 columns, 60 pixels of gap beside them, and cells around that are 10 K warmer."""
+    values, known = large_draw(Covariance(32.0, 2.0, 16.0, 1e-3), 64, 7), np.zeros((64, 64), bool)
+    known[:, :4] = True
+    return values, known, CoarseField(np.full((4, 4), MEAN + 10), np.ones((4, 4), bool), within=9.0, reduction=16)
+
+
+def test_far_off_kriging_and_coarse_level_weigh_by_their_precisions():
+    values, known, warm = half_open()
+    field = base_field(values, known, ~known, warm, kriged=True)
+    far_off = np.s_[:, 3 + 48 :]
+    mean, std = (part[far_off] for part in krige(values, known))
+    other, spread, _ = (part[far_off] for part in warm.at(Tile(0, 0, 64, 64)))
+    np.testing.assert_allclose(field.base[far_off], (mean / std**2 + other / spread**2) / (1 / std**2 + 1 / spread**2))
+    assert (np.abs(other - mean) > 1).all()  # the two differ: the test tests something
+    assert field.coarse_tiles == 0
+
+
+def test_up_to_sixteen_pixels_from_a_known_one_the_coarse_level_changes_no_bit():
+    values, known, warm = half_open()
+    fields = [base_field(values, known, ~known, coarse, kriged=True) for coarse in (warm, replace(warm, within=1.0))]
+    mean, std = krige(values, known)
+    near, farther = np.s_[:, : 3 + 16 + 1], np.s_[:, 3 + 18 :]
+    for name, expected in (("base", np.where(known, values, mean)), ("spread", std)):
+        first, second = (getattr(field, name) for field in fields)
+        np.testing.assert_array_equal(first[near], second[near])
+        np.testing.assert_allclose(first[near], expected[near], rtol=1e-12)
+    assert (fields[0].base[farther] > mean[farther]).all()  # there the warmth around is felt
+    assert (fields[1].base[farther] > fields[0].base[farther]).all()
+
+
+def test_spread_grows_away_from_known_pixels_and_never_falls_below_that_of_kriging():
+    values, known, warm = half_open()
+    spread, (_, std) = base_field(values, known, ~known, warm, kriged=True).spread, krige(values, known)
+    assert (spread >= std * (1 - 1e-12)).all()
+    bands = [spread[:, start : start + 12].mean() for start in range(4, 64, 12)]
+    assert bands == sorted(bands)
+
+
+def test_where_every_pixel_is_near_a_known_one_the_coarse_level_is_not_asked(monkeypatch):
+    values, known, warm = half_open()
+    known[:, 20:] = True  # the gap is 16 pixels wide
+
+    def refuse(*_):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(CoarseField, "at", refuse)
+    assert base_field(values, known, ~known, warm, kriged=True).tiles == 1
+
+
+def test_a_tile_that_a_reference_guides_keeps_its_own_kriging():
+    values, known, warm = half_open()
+    reference = values + np.random.default_rng(8).standard_normal(values.shape)
+    field = base_field(values, known, ~known, warm, kriged=True, references=reference[None], coarse_references=[warm])
+    guided = krige_with_references(values, known, reference[None])
+    np.testing.assert_allclose(field.base, guided.mean)
+    np.testing.assert_allclose(field.spread, guided.std, atol=1e-12)
+
+
+def test_without_references_a_tile_sees_farther_on_the_coarse_level(monkeypatch):
+    """Eight cells: the far side of a gap counts, where four show the near side only."""
+    rows, cols = np.mgrid[:40, :40]
+    known = ~((np.abs(rows - 20) < 20) & (cols >= 11) & (cols < 24))
+    coarse = CoarseField(np.where(cols < 20, 290.0, 310.0), known, within=1.0, reduction=16)
+    tile = Tile(16 * 18, 16 * 13, 64, 64)  # 3 cells from the near side, 7 from the far one
+    shapes = []
+
+    def spy(values, known, terms):
+        shapes.append(known.shape)
+        return krige_with_drift(values, known, terms)
+
+    monkeypatch.setattr(basefield, "krige_with_drift", spy)
+    told = replace(coarse, values=np.random.default_rng(9).normal(0, 1, (40, 40)))
+    for reference in (told, replace(coarse, values=np.zeros((40, 40))), replace(coarse, known=~known)):
+        coarse.at(tile, [reference], np.zeros((1, 64, 64)))
+    assert coarse.at(tile)[0].max() > 291
+    assert shapes == [(12, 12), (20, 20), (20, 20), (20, 20)]  # a reference that tells nothing is none
 
 
 # --- references ---

@@ -1,7 +1,9 @@
-"""Where the diffusion starts: base and spread of every pixel, by kriging, or by a coarser level far from measurements.
+"""Where the diffusion starts: base and spread of every pixel, by kriging, and by a coarser level far from measurements.
 
 Kriging is done on small overlapping tiles, each with its own covariance, and blended; so its cost is linear in the
-gap's area, and neither base nor spread jumps at a tile's border. Other dates and static rasters enter as drift.
+gap's area, and neither base nor spread jumps at a tile's border. A tile sees a large gap from one side only: far from
+known pixels its kriging gives way to that of block means, which sees farther, as the variances of the two say. Other
+dates and static rasters enter as drift; a tile that they guide keeps its own kriging.
 """
 
 from collections.abc import Sequence
@@ -21,11 +23,14 @@ TILE = 64  # side of a kriging tile
 TILE_OVERLAP = 32  # pixels that neighbouring kriging tiles share
 MARGIN = 32  # pixels around a tile whose known values enter its kriging
 CELL_MARGINS = (4, 8, 16)  # cells of the coarser level around a tile: more would make kriging's cost explode
+WIDE_MARGINS = CELL_MARGINS[1:]  # where no reference tells anything: a window that sees past the gap, at no more cost
+GIVES_WAY = (16.0, 48.0)  # pixels from a known one over which a tile's kriging makes room for the coarser level
 LEAST_WITHIN = 0.1  # share of the variance inside cells that references are never believed to explain
 MIN_KNOWN = 16  # fewer known pixels in a tile and its margin: its base comes from the coarser level
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+Patch = tuple[FloatArray, FloatArray, FloatArray]  # base, spread and guide of a tile
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,13 @@ class CoarseField:
         double = CoarseField.of(self.values, self.known, 2)
         return replace(double, within=self.within + double.within, reduction=2 * self.reduction, origin=self.origin)
 
+    def _is_told_by(self, reference: "CoarseField") -> bool:
+        """Whether a reference varies and shares enough cells."""
+        return bool((reference.known & self.known).sum() >= MIN_KNOWN and np.ptp(reference.values[reference.known]) > 0)
+
     def at(
         self, tile: Tile, references: Sequence["CoarseField"] = (), shown: NDArray[np.floating] | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    ) -> Patch:
         """Base, spread and guide of a tile: cells kriged in a growing window, or larger cells, until enough are known.
 
         ``references`` are other dates on the same cells, ``shown`` (K, height, width) what they show of the tile.
@@ -82,7 +91,7 @@ class CoarseField:
         right = -(-(col + tile.width) // self.reduction)
         windows = [
             (slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin))
-            for margin in CELL_MARGINS
+            for margin in (CELL_MARGINS if any(map(self._is_told_by, references)) else WIDE_MARGINS)
         ]
         enough = [window for window in windows if self.known[window].sum() >= min(MIN_KNOWN, self.known.sum())]
         if not enough:
@@ -163,7 +172,8 @@ def base_field(
     values, known, gap
         (H, W), at least one tile in size; what stands at unknown pixels is not looked at.
     coarse
-        The coarser level, for tiles with fewer than `MIN_KNOWN` known pixels in them and their margin.
+        The coarser level, for pixels far from known ones; and for whole tiles with fewer than `MIN_KNOWN` known pixels
+        in them and their margin.
     kriged
         True: kriging and its standard deviation; known pixels keep their value, with spread 0. False: mean and standard
         deviation of the known pixels around, smoothly varying, everywhere.
@@ -185,6 +195,9 @@ def base_field(
             coarse_tiles += 1
         elif kriged:
             patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
+            reach = _distance(near_known, tile, window)
+            if reach.max() > GIVES_WAY[0] and not patch[2].any():
+                patch = _gives_way(patch, coarse.at(tile, coarse_references, references[:, *tile.slices]), reach)
         else:
             mean, std = tile_statistics(near_values, near_known)
             patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
@@ -205,15 +218,40 @@ def _grown(tile: Tile, shape: tuple[int, int]) -> Tile:
     return Tile(top, left, bottom - top, right - left)
 
 
+def _inside(tile: Tile, window: Tile) -> Tile:
+    """Where a tile lies in the window around it."""
+    return Tile(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
+
+
+def _distance(near_known: BoolArray, tile: Tile, window: Tile) -> FloatArray:
+    """Pixels from each pixel of a tile to the nearest known one of the window around it."""
+    distance: FloatArray = ndimage.distance_transform_edt(~near_known)[_inside(tile, window).slices]
+    return distance
+
+
+def _gives_way(near: Patch, far: Patch, distance: FloatArray) -> Patch:
+    """Kriging near known pixels; farther off the mean of kriging and coarser level, weighed by their precisions.
+
+    The variance is that of the mixture of both, and not below that of kriging: what both rest on is partly the same.
+    """
+    (base, spread, guide), (other, other_spread, other_guide) = near, far
+    start, end = GIVES_WAY
+    both = np.maximum(spread**2 + other_spread**2, np.finfo(np.float64).tiny)
+    weight = np.clip((distance - start) / (end - start), 0.0, 1.0) * spread**2 / both
+    mixture = (1 - weight) * spread**2 + weight * other_spread**2 + weight * (1 - weight) * (base - other) ** 2
+    base, guide = (1 - weight) * base + weight * other, (1 - weight) * guide + weight * other_guide
+    return base, np.maximum(spread, np.sqrt(mixture)), guide
+
+
 def _kriged(
     near_values: NDArray[np.floating],
     near_known: BoolArray,
     near_references: NDArray[np.floating],
     tile: Tile,
     window: Tile,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> Patch:
     """Kriging of the unknown pixels of a tile from the known ones of the window around it, and the drift in it."""
-    inner = Tile(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
+    inner = _inside(tile, window)
     targets = np.zeros(window.shape, dtype=bool)
     targets[inner.slices] = True
     guided = krige_with_references(near_values, near_known, near_references, targets=targets)
