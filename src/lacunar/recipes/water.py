@@ -164,26 +164,9 @@ def run_water_recipe(
         last_step_share=recipe.last_step_share,
         anchor_every=recipe.anchor_every,
     )
-    config, shares = recipe.training, dict(recipe.shares)
-    held_out_shares = {scene_set: shares[scene_set] for scene_set in VALIDATED if scene_set in shares}
-    validation = WaterDataset(
-        parts.validation,
-        held_out_shares,
-        size=recipe.size,
-        length=VALIDATION_EXAMPLES,
-        augment=False,
-        seed=_VALIDATION_SEED,
-    )
-    examples = WaterDataset(
-        parts.training,
-        shares,
-        size=recipe.size,
-        length=EPOCH,
-        augment=True,
-        seed=config.seed,
-    )
+    examples, validation = _examples(recipe, parts)
     ema, history = train(
-        network, examples, validation, objective=objective, config=config, folder=folder, callback=callback
+        network, examples, validation, objective=objective, config=recipe.training, folder=folder, callback=callback
     )
     model = folder / "model"
     if PartialState().is_main_process:
@@ -232,6 +215,24 @@ def split_scenes(scenes: list[WaterScene]) -> Parts:
             f"{len(scenes)} scenes are too few: some are held out by name, and none is left to train on"
         )
     return parts
+
+
+def _examples(recipe: WaterRecipe, parts: Parts) -> tuple[WaterDataset, WaterDataset]:
+    """What is trained on, and what is scored while training."""
+    shares = dict(recipe.shares)
+    held_out_shares = {name: share for name, share in shares.items() if name in VALIDATED}
+    training = WaterDataset(
+        parts.training, shares, size=recipe.size, length=EPOCH, augment=True, seed=recipe.training.seed
+    )
+    validation = WaterDataset(
+        parts.validation,
+        held_out_shares,
+        size=recipe.size,
+        length=VALIDATION_EXAMPLES,
+        augment=False,
+        seed=_VALIDATION_SEED,
+    )
+    return training, validation
 
 
 def _new_network(
