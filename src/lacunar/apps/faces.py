@@ -17,6 +17,7 @@ from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
 from lacunar.filling import PresetName, preset_named
 from lacunar.images import LOSSY_FORMATS, Picture, check_format, format_of, read_mask, read_picture, write_picture
+from lacunar.occlusions import occlusion
 from lacunar.outputs import Staging
 from lacunar.picture_base import classical_base
 from lacunar.picture_filling import Drawing, FilledHole, fill_holes, paste, to_model
@@ -29,6 +30,7 @@ SHEET_ENDINGS = (".png", ".pdf", ".svg")
 SHEET_SIDE = 512  # pixels: a larger part of a picture is thinned out on the sheet
 SHEET_DPI = 150
 MAX_SAMPLES = 64
+ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph
 
 BoolArray = NDArray[np.bool_]
 Callback = Callable[[int, int], None]
@@ -199,10 +201,10 @@ def fill_face(
 
     record = _write_filled(picture, gap, fill, (path, mask), output, options)
     frame = {
-        "x": round(face.x, 1),
-        "y": round(face.y, 1),
-        "side": round(face.side, 1),
-        "tilt_degrees": round(face.tilt, 1),
+        "x": round(float(face.x), 1),
+        "y": round(float(face.y), 1),
+        "side": round(float(face.side), 1),
+        "tilt_degrees": round(float(face.tilt), 1),
     }
     return record | {"face": frame | {"votes": face.votes}, "detail_model": choice.detail}
 
@@ -315,3 +317,41 @@ def _versions() -> dict[str, str]:
         "pillow": PIL.__version__,
         "numpy": np.__version__,
     }
+
+
+def demonstrate_face(
+    folder: Path, *, options: PictureOptions, rate: float = 0.3, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Hide a part of the face of the astronaut that scikit-image carries, and reconstruct it.
+
+    Parameters
+    ----------
+    folder
+        Where the photograph, the mask and the results are written.
+    options, callback
+        As in `fill_face`.
+    rate
+        Share of the square around the face that is hidden, by strokes of a brush.
+
+    Returns
+    -------
+    dict
+        The record of `fill_face`.
+
+    Raises
+    ------
+    LacunarError
+        As `fill_face`.
+    """
+    from skimage.data import astronaut
+
+    photograph = astronaut()
+    mask = np.zeros(photograph.shape[:2], dtype=np.uint8)
+    hidden = occlusion("strokes", (ASTRONAUT.height, ASTRONAUT.width), rate, rng=np.random.default_rng(options.seed))
+    mask[ASTRONAUT.slices] = np.where(hidden, 255, 0)
+    inputs = {folder / "astronaut.png": photograph, folder / "astronaut_mask.png": mask}
+    with Staging(overwrite=options.overwrite) as staging:
+        for path, values in inputs.items():
+            write_picture(staging.stage(path, make_folder=True), Picture(np.atleast_3d(values)))
+    picture, gap = inputs
+    return fill_face(picture, folder / "astronaut_face.png", mask=gap, options=options, callback=callback)

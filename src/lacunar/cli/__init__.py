@@ -6,7 +6,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from lacunar import __version__
-from lacunar.cli import evaluation, faces, lst, training, water
+from lacunar.cli import demo, evaluation, faces, lst, training, water
 from lacunar.errors import LacunarError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app.command("fill")(lst.fill_command)
 app.command("inpaint")(faces.inpaint_command)
 app.command("face")(faces.face_command)
 app.command("water")(water.water_command)
-app.command("demo")(lst.demo_command)
+app.command("demo")(demo.demo_command)
 app.command("simulate")(lst.simulate_command)
 app.command("models")(training.models_command)
 app.command("convert")(training.convert_command)

@@ -145,39 +145,6 @@ def fill_command(
     _present(record, output, figure, print_json=print_json)
 
 
-def demo_command(
-    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo"),
-    size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256,
-    model: Model = "lst-small",
-    samples: Samples = 8,
-    seed: Seed = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-) -> None:
-    """Run the main job offline on a simulated cloudy Landsat product whose truth is known."""
-    from lacunar.apps.lst import FillOptions, demonstrate
-
-    options = FillOptions(
-        model=model,
-        samples=samples,
-        seed=seed,
-        device=resolve_device(device),
-        overwrite=overwrite,
-        command=typed_command(),
-    )
-    with Bars() as bars:
-        shown = demonstrate(folder, options=options, size=size, callback=bars.filling)
-    record = shown["record"]
-    filled, share = record["pixels"]["filled"], record["gap_share"]
-    typer.echo(f"simulated Landsat-8 product, {size} x {size} pixels, {share:.0%} under cloud: {filled} pixels filled")
-    typer.echo("gap RMSE against the hidden truth (K):")
-    for name, score in shown["rmse"].items():
-        typer.echo(f"  {name:<10} {score:6.3f}")
-    within = record["truth"]["within_one_sigma"]
-    typer.echo(f"within one sigma: {within:.0%} of the filled pixels (68 % wanted); {record['seconds']:.0f} s")
-    typer.echo(f"raster:  {shown['output']}\npicture: {shown['figure']}")
-
-
 def simulate_command(
     folder: Annotated[Path, typer.Argument(help="New folder of the product.")],
     size: Annotated[int, typer.Option(help="Side in pixels of 30 m.")] = 256,

@@ -1,0 +1,110 @@
+"""All three jobs at once, on input that the package makes or carries: `demo`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import typer
+
+from lacunar.cli.options import Device, Model, Overwrite, Samples, Seed, resolve_device, typed_command
+from lacunar.errors import LacunarError
+from lacunar.progress import Bars
+
+PartName = Literal["lst", "water", "face"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+FACE_SAMPLES = 4  # different answers on the contact sheet; their mean is written
+
+
+def demo_command(
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo"),
+    size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256,
+    only: Annotated[str, typer.Option(help="Parts of the demo, by comma: lst, water, face.")] = ",".join(PARTS),
+    model: Model = "lst-small",
+    samples: Samples = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Run offline: a simulated cloudy Landsat product whose truth is known, its lakes, and an occluded face.
+
+    Model and samples are those of the temperature.
+    """
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or "lst" not in parts:
+        raise LacunarError(f"--only has {only!r}: wanted lst, which makes the product, and of {', '.join(PARTS)} any")
+    where = resolve_device(device)
+    with Bars() as bars:
+        lines = _lst(folder, size, model, samples, seed, where, overwrite=overwrite, bars=bars)
+    for line in lines:
+        typer.echo(line)
+    if "water" in parts:
+        with Bars() as bars:
+            lines = _water(folder, seed, where, overwrite=overwrite, bars=bars)
+        for line in lines:
+            typer.echo(line)
+    if "face" in parts:
+        with Bars() as bars:
+            lines = _face(folder, seed, where, overwrite=overwrite, bars=bars)
+        for line in lines:
+            typer.echo(line)
+
+
+def _lst(
+    folder: Path, size: int, model: str, samples: int, seed: int, device: str, *, overwrite: bool, bars: Bars
+) -> list[str]:
+    """Simulate a product and fill what its clouds hide."""
+    from lacunar.apps.lst import FillOptions, demonstrate
+
+    options = FillOptions(
+        model=model, samples=samples, seed=seed, device=device, overwrite=overwrite, command=typed_command()
+    )
+    shown = demonstrate(folder, options=options, size=size, callback=bars.filling)
+    record = shown["record"]
+    filled, share = record["pixels"]["filled"], record["gap_share"]
+    within = record["truth"]["within_one_sigma"]
+    return [
+        f"simulated Landsat-8 product, {size} x {size} pixels, {share:.0%} under cloud: {filled} pixels filled",
+        "gap RMSE against the hidden truth (K):",
+        *(f"  {name:<10} {score:6.3f}" for name, score in shown["rmse"].items()),
+        f"within one sigma: {within:.0%} of the filled pixels (68 % wanted); {record['seconds']:.0f} s",
+        f"raster:  {shown['output']}",
+        f"picture: {shown['figure']}",
+    ]
+
+
+def _water(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars) -> list[str]:
+    """Map the lakes of the simulated product."""
+    from lacunar.apps.water import WaterOptions, segment_water
+
+    options = WaterOptions(seed=seed, device=device, overwrite=overwrite, command=typed_command())
+    options = replace(options, polygons=folder / "water.gpkg", figure=folder / "water.png")
+    record = segment_water(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
+    return [
+        f"water of the same product: {record['water']['bodies']} water bodies; {record['seconds']:.0f} s",
+        f"raster:  {folder / 'water.tif'}",
+        f"polygons: {options.polygons}",
+        f"picture: {options.figure}",
+    ]
+
+
+def _face(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars) -> list[str]:
+    """Hide a part of the face in a photograph that scikit-image carries, and reconstruct it."""
+    from lacunar.apps.faces import FACE_MODEL, PictureOptions, demonstrate_face
+
+    options = PictureOptions(
+        model=FACE_MODEL,
+        samples=FACE_SAMPLES,
+        mean=True,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+        sheet=folder / "face.png",
+        command=typed_command(),
+    )
+    record = demonstrate_face(folder, options=options, callback=bars.filling)
+    return [
+        f"occluded face of the astronaut: {record['pixels_filled']} pixels filled; {record['seconds']:.0f} s",
+        f"mean of {FACE_SAMPLES} samples: {record['outputs'][0]}",
+        f"picture: {options.sheet}",
+    ]
