@@ -345,7 +345,7 @@ def demonstrate_face(
     """
     from skimage.data import astronaut
 
-    photograph = astronaut()
+    photograph = astronaut()  # type: ignore[no-untyped-call]
     mask = np.zeros(photograph.shape[:2], dtype=np.uint8)
     hidden = occlusion("strokes", (ASTRONAUT.height, ASTRONAUT.width), rate, rng=np.random.default_rng(options.seed))
     mask[ASTRONAUT.slices] = np.where(hidden, 255, 0)
