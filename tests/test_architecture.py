@@ -100,6 +100,7 @@ ORDER = (
     "spectra",
     "drift",
     "interpolation",
+    "gaussian_prior",
     "picture_base",
     "kriging",
     "occlusions",

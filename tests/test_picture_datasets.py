@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lacunar.errors import TrainingError
+from lacunar.gaussian_prior import fit_prior
 from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
 from lacunar.picture_datasets import GAP_SHARES, RATES, GapPool, PictureDataset, cut_square, draw_gaps
 
@@ -75,6 +76,17 @@ def test_an_unconditional_item_is_the_picture_itself(pictures, pool):
     assert not item["condition"][:3].any()
     assert (item["condition"][3] == 1).all()
     assert np.abs(item["x_0"].movedim(0, 2).numpy() - expected).max() < 1e-6
+
+
+def test_over_a_prior_the_residual_is_counted_from_what_it_expects(pictures, pool):
+    squares = np.stack([cut_square(picture, (44, 58), 80, size=SIZE) for picture in pictures])
+    prior = fit_prior(squares, 3, seed=0)
+    examples = dataset(pictures, pool, prior=prior, variation=0.5)
+    item, again = examples[1, 2], examples[1, 2]
+    gap = item["gap"][0].numpy().astype(bool)
+    picture = (item["condition"][:3] + RESIDUAL_SPREAD * item["x_0"]).movedim(0, 2).numpy()
+    assert np.abs(prior.base(picture, gap) - item["condition"][:3].movedim(0, 2).numpy()).max() < 1e-4
+    assert (item["x_0"] == again["x_0"]).all()
 
 
 def test_the_key_and_the_seed_alone_decide(pictures, pool):

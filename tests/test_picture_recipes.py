@@ -69,9 +69,13 @@ def test_a_recipe_runs_to_a_model_that_loads_and_the_next_starts_from_it(pack, t
     assert model.card.licence == LICENCE
     assert model.card.scores["held_out"]["loss"] == round(history.held_out[-1][1]["loss"], 4)
     assert model.card.command == "lacunar train tiny --data DATA --pack PACK"
-    following = replace(TINY, framing="face", texture_share=0.0)
+    over_prior = replace(TINY.network, prior_components=2)
+    following = replace(TINY, network=over_prior, framing="face", texture_share=0.0, variation=0.5)
     begun, _ = run_picture_recipe("next", following, pack, tmp_path / "next", steps=1, init_from=str(path))
-    card = load_model(begun).card
+    card, prior = load_model(begun).card, load_model(begun).network.prior
+    assert prior is not None
+    assert np.abs(prior.components @ prior.components.T - np.eye(2)).max() < 1e-2
+    assert (tmp_path / "next" / "prior.npz").is_file()
     assert card.command.endswith("--steps 1 --init-from model")
     assert model.card.sha256[:12] in " ".join(card.notes)
     assert "Sentinel-2" not in " ".join(card.data)

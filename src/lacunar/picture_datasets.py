@@ -1,8 +1,8 @@
 """Training data of the picture models: crops of pictures, occlusions of them, and the residual over a smooth fill.
 
-An *example* is a square picture with a gap: the residual ``z`` of the truth over `lacunar.picture_base.classical_base`
-in units of its spread. Crops are cut, varied and filled anew for every example; occlusions come from a pool that is
-drawn once, because a brush takes longer than a crop.
+An *example* is a square picture with a gap: the residual ``z`` of the truth over a membrane (`lacunar.picture_base`),
+or over what faces have in common (`lacunar.gaussian_prior`), in units of its spread. Crops are cut, varied and filled
+anew for every example; occlusions come from a pool that is drawn once, because a brush takes longer than a crop.
 """
 
 import os
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
+from lacunar.gaussian_prior import GaussianPrior
 from lacunar.occlusions import OcclusionName, occlusion
 from lacunar.packing import UNREADABLE
 from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
@@ -99,8 +100,12 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         Share of the items that show a texture, and of those without any known pixel, in which base is 0 and spread 1.
     augment
         Vary framing, orientation and colours; off for a held-out set.
+    variation
+        How much framing and colours are varied, in units of this module's constants.
     seed
         Seed of the variations.
+    prior
+        What the residual is counted over, for examples of its size; None counts it over a membrane.
     """
 
     def __init__(
@@ -114,6 +119,8 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         unconditional_share: float,
         augment: bool,
         seed: int,
+        variation: float = 1.0,
+        prior: GaussianPrior | None = None,
     ) -> None:
         self.pictures, self.textures, self.pool = pictures, textures, pool
         self.framing = framing
@@ -121,6 +128,9 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         self.unconditional_share = unconditional_share
         self.augment = augment
         self.seed = seed
+        self.variation = variation
+        self.prior = prior
+        self._inverses: dict[int, FloatArray] = {}  # by the number of the gap: most of the work of the prior
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -134,11 +144,12 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         picture = self._picture(index, rng)
-        gap = self.pool.gaps[rng.integers(len(self.pool.gaps))]
+        number = int(rng.integers(len(self.pool.gaps)))
+        gap = self.pool.gaps[number]
         if rng.random() < self.unconditional_share:
             gap, base, spread = np.ones_like(gap), np.zeros_like(picture), 1.0
         else:
-            base, spread = classical_base(picture, gap), RESIDUAL_SPREAD
+            base, spread = self._base(picture, number), RESIDUAL_SPREAD
         hidden = gap[None].astype(np.float32)
         condition = np.concatenate([np.moveaxis(base, 2, 0), np.full_like(hidden, spread)])
         return {
@@ -148,20 +159,29 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
             "weight": torch.ones(hidden.shape),
         }
 
+    def _base(self, picture: FloatArray, number: int) -> FloatArray:
+        """What the residual is counted over."""
+        gap = self.pool.gaps[number]
+        if self.prior is None:
+            return classical_base(picture, gap)
+        if number not in self._inverses:
+            self._inverses[number] = self.prior.inverse(gap)
+        return self.prior.base(picture, gap, inverse=self._inverses[number])
+
     def _picture(self, index: int, rng: np.random.Generator) -> FloatArray:
         """The square (side, side, 3) in [-1, 1] that an item shows."""
         size = self.pool.gaps.shape[1]
         is_texture = rng.random() < self.texture_share
         source = self.textures[rng.integers(len(self.textures))] if is_texture else self.pictures[index]
         if self.framing == "face" and not is_texture:
-            spread = np.clip(rng.standard_normal(4), -2, 2) if self.augment else np.zeros(4)
+            spread = self.variation * np.clip(rng.standard_normal(4), -2, 2) if self.augment else np.zeros(4)
             x, y = (at + SHIFT * by for at, by in zip(FACE_CENTRE, spread[:2], strict=True))
             side, turn = FACE_SIDE * np.exp(ZOOM * spread[2]), TURN * spread[3]
         else:
             side, turn = rng.uniform(*SIDES), 0.0
             x, y = (rng.uniform(side / 2, length - side / 2) for length in source.shape[1::-1])
         picture = cut_square(source, (x, y), side, size=size, turn=turn)
-        return _varied(picture, rng) if self.augment else picture
+        return _varied(picture, self.variation, rng) if self.augment else picture
 
 
 def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size: int, turn: float = 0.0) -> FloatArray:
@@ -193,12 +213,12 @@ def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size
     return np.asarray(square, dtype=np.float32) / np.float32(127.5) - np.float32(1)
 
 
-def _varied(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _varied(picture: FloatArray, variation: float, rng: np.random.Generator) -> FloatArray:
     """The picture mirrored or not, under a little other light."""
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     light = (picture + 1) / 2
-    light = np.clip(light, 0, 1) ** np.exp(GAMMA * rng.standard_normal())
-    gain = 1 + GAIN * (rng.standard_normal() + rng.standard_normal(3) / 2)
-    offset = OFFSET * (rng.standard_normal() + rng.standard_normal(3) / 2)
+    light = np.clip(light, 0, 1) ** np.exp(variation * GAMMA * rng.standard_normal())
+    gain = 1 + variation * GAIN * (rng.standard_normal() + rng.standard_normal(3) / 2)
+    offset = variation * OFFSET * (rng.standard_normal() + rng.standard_normal(3) / 2)
     return np.asarray(np.clip(2 * (gain * light + offset) - 1, -1, 1), dtype=np.float32)

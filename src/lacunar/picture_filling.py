@@ -21,9 +21,10 @@ from torch import Tensor
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
 from lacunar.filling import PRESETS, Preset
+from lacunar.gaussian_prior import base_over
 from lacunar.holes import Hole, find_holes, halvings_of
 from lacunar.images import Picture, PixelArray
-from lacunar.picture_base import RESIDUAL_SPREAD, classical_base, enlarged, halved
+from lacunar.picture_base import RESIDUAL_SPREAD, enlarged, halved
 from lacunar.repaint import repaint_sample
 from lacunar.sampling import ddim_sample
 from lacunar.scaling import RangeScaling
@@ -279,7 +280,8 @@ class _Sampler:
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
         gap = np.pad(gap, pads, mode="symmetric")
         repainted = self.preset.jump_length is not None and started is None
-        bases = np.stack([classical_base(picture, gap) for picture in pictures])
+        prior = getattr(self.model.network, "prior", None)  # a network that stands in for one may have none
+        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
         tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
         denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not repainted)
         noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)

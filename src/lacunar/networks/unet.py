@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from lacunar.errors import ModelError
+from lacunar.gaussian_prior import GaussianPrior
+from lacunar.networks.prior import PriorTensors
 
 Patch = Literal[1, 2, 4]
 NetworkKind = Literal["unet", "diffusers"]
@@ -46,6 +48,8 @@ class UNetConfig:
     learned_variance : bool
         The network returns (B, 2 * out_channels, H, W): prediction, then variance interpolation (Nichol & Dhariwal
         2021, Eq. 15).
+    prior_components : int
+        Components of the Gaussian prior of pictures that travels with the weights (`lacunar.gaussian_prior`); 0 = none.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class UNetConfig:
     dropout: float = 0.0
     patch: Patch = 1
     learned_variance: bool = False
+    prior_components: int = 0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -90,6 +95,8 @@ class UNetConfig:
                 raise ModelError(f"network config: {name} is {getattr(self, name)!r}, wanted true or false")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ModelError(f"network config: dropout is {self.dropout!r}, wanted a number in [0, 1)")
+        if not _is_int(self.prior_components) or self.prior_components < 0:
+            raise ModelError(f"network config: prior_components is {self.prior_components!r}, wanted 0 or more")
         if self.patch not in get_args(Patch):
             raise ModelError(f"network config: patch is {self.patch!r}, wanted one of {list(get_args(Patch))}")
         self._check_fit()
@@ -305,6 +312,8 @@ class UNet(nn.Module):
             self.unet = UNet2DModel(**config.to_diffusers())
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
             raise ModelError(f"network config: diffusers cannot build it ({_one_line(error)})") from error
+        components = config.prior_components if isinstance(config, UNetConfig) else 0
+        self.prior_tensors = PriorTensors(config.sample_size, config.out_channels, components) if components else None
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
@@ -322,6 +331,11 @@ class UNet(nn.Module):
     def stride(self) -> int:
         """Heights and widths must be multiples of this many pixels."""
         return self.config.stride
+
+    @property
+    def prior(self) -> GaussianPrior | None:
+        """What pictures of its size have in common, where it was trained over that."""
+        return None if self.prior_tensors is None else self.prior_tensors.give()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predict from the noisy images x (B, in_channels, H, W) at the times t (B,).
