@@ -19,7 +19,7 @@ from lacunar.guided_diffusion import diffusers_settings, infer_shape, read_optio
 from lacunar.networks.unet import DiffusersConfig, UNet
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NoiseSchedule
-from lacunar.weights import PICKLE_MAGIC, WeightsDtype, read_safetensors
+from lacunar.weights import WeightsDtype, is_pickle, read_safetensors
 
 DiffusersSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
@@ -114,9 +114,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict from safetensors or from a pickle of tensors alone."""
     if not path.is_file():
         raise ModelError(f"no checkpoint {path}, wanted a .pt or .safetensors file or a diffusers folder")
-    with path.open("rb") as file:
-        is_pickle = file.read(4).startswith(PICKLE_MAGIC)
-    if not is_pickle:
+    if not is_pickle(path):
         return read_safetensors(path)
     try:
         with warnings.catch_warnings():

@@ -16,8 +16,20 @@ WeightsDtype = Literal["float16", "float32"]
 
 # A pickle of protocol 2 or later begins with its PROTO opcode; torch.save wraps it in a zip archive since 1.6.
 PICKLE_MAGIC = (b"\x80", b"PK\x03\x04")
+HEADER_START = 8  # bytes before the header of a safetensors file
 NAMED_KEYS = 3  # how many keys an error names of each kind
 HASH_BLOCK = 1 << 20  # bytes read at a time
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell a pickle by its first bytes, without reading it.
+
+    A safetensors file begins with the length of its header in eight bytes, the first of which may be that of a pickle
+    too; the header itself begins with a brace.
+    """
+    with path.open("rb") as file:
+        start = file.read(HEADER_START + 1)
+    return start.startswith(PICKLE_MAGIC) and start[HEADER_START:] != b"{"
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -36,9 +48,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             f"found the pickle {pickles[0]}: `lacunar convert` turns it into a model folder" if pickles else "missing"
         )
         raise ModelError(f"wanted the weights {path}, {found}")
-    with path.open("rb") as file:
-        start = file.read(len(max(PICKLE_MAGIC, key=len)))
-    if start.startswith(PICKLE_MAGIC):
+    if is_pickle(path):
         raise ModelError(
             f"{path} is a pickle, which could run code, wanted safetensors: `lacunar convert` reads it safely"
         )
