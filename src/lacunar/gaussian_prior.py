@@ -71,7 +71,7 @@ class GaussianPrior:
         residual = np.where(gap[..., None], 0, picture - self.mean).astype(np.float32).ravel()
         weight = self.inverse(gap) if inverse is None else inverse
         y = weight @ (self.components @ np.where(known, residual, np.float32(0))) / np.float32(self.noise)
-        return self.mean + (y @ self.components).reshape(self.mean.shape)
+        return np.asarray(self.mean + (y @ self.components).reshape(self.mean.shape), dtype=np.float32)
 
     def base(self, picture: NDArray[np.floating], gap: BoolArray, *, inverse: FloatArray | None = None) -> FloatArray:
         """The picture with its gap filled: the expected picture, and a membrane over what it misses around the gap.
