@@ -116,7 +116,7 @@ PICTURE_RECIPES: Mapping[str, PictureRecipe] = MappingProxyType(
         "face-small": PictureRecipe(
             network=replace(_NETWORK, prior_components=256),
             training=TrainingConfig(
-                steps=3000,
+                steps=2600,
                 batch_size=16,
                 learning_rate=6e-4,
                 decay_share=0.9,
