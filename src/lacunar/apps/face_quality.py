@@ -70,7 +70,7 @@ class FaceQualityOptions:
     methods: tuple[str, ...] = METHOD_NAMES
     models: tuple[str, ...] = ("face-small",)
     detail: str = "picture-small"
-    presets: tuple[str, ...] = ("balanced",)
+    presets: tuple[str, ...] = ("fast",)
     steps: tuple[int, ...] = ()
     samples: int = 8
     seed: int = 0

@@ -144,7 +144,7 @@ def evaluate_face_command(
     detail: Annotated[str, typer.Option(help="Picture model that refines sizes above the model's.")] = "picture-small",
     preset: Annotated[
         list[str], typer.Option(help="fast, balanced or paper, paper:1 for 1 sample; repeat for several.")
-    ] = ["balanced"],  # noqa: B006
+    ] = ["fast"],  # noqa: B006
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
     ] = None,
