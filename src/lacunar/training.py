@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Sampler
@@ -183,6 +184,7 @@ def train(
     KeyboardInterrupt
         Passed on after the state has been saved.
     """
+    AcceleratorState._reset_state()  # accelerate would hold a second run of this process to the precision of the first
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     process, processes = accelerator.process_index, accelerator.num_processes
     if config.batch_size % processes:
