@@ -12,8 +12,8 @@ A map of the package, from the doors down to the numbers:
   trained, on examples of LST (``lacunar.datasets``, ``lacunar.packing``), water (``lacunar.water_examples``,
   ``lacunar.water_data``) and pictures (``lacunar.picture_datasets``, ``lacunar.picture_packing``).
 - ``lacunar.apps.lst_quality``, ``water_quality``, ``face_quality``: how good results are. Fills: ``lacunar.cases``
-  filled by ``lacunar.evaluation``, measured by ``lacunar.measures`` (``lacunar.metrics``, ``lacunar.probabilistic``), pooled by
-  ``lacunar.scores``, told by ``lacunar.tables`` and ``lacunar.quality_report`` (``lacunar.report``,
+  filled by ``lacunar.evaluation``, measured by ``lacunar.measures`` (``lacunar.metrics``, ``lacunar.probabilistic``),
+  pooled by ``lacunar.scores``, told by ``lacunar.tables`` and ``lacunar.quality_report`` (``lacunar.report``,
   ``lacunar.report_figures``). Maps of water and pictures have the same rooms, named ``water_*`` and ``picture_*``;
   ``lacunar.water_baselines`` are spectral indices, ``lacunar.bootstrap`` and ``lacunar.confusion`` serve all.
 - ``lacunar.figures``, ``lacunar.map_figures``: how a fill and a map look.
