@@ -11,10 +11,13 @@ from PIL import Image
 from commands import contents
 from html_reader import is_self_contained
 from lacunar.apps.face_quality import FaceQualityOptions, evaluate_faces
+from lacunar.checkpoint import save_model
 from lacunar.errors import LacunarError
+from lacunar.gaussian_prior import fit_prior
+from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.picture_quality_report import PAPER
 from lacunar.picture_scores import PictureScore
-from picture_models import save_tiny
+from picture_models import picture_model, save_tiny
 
 FEW = {"rates": (0.2, 0.5), "occlusions": ("strokes", "blobs"), "samples": 2, "methods": ("laplace", "membrane")}
 
@@ -82,6 +85,32 @@ def test_a_larger_size_is_refined_by_the_detail_model(folder, model, tmp_path):
     record = evaluate_faces(folder, tmp_path / "out", options=options)
     assert record["data"]["refined by"].startswith(model)
     assert [row["method"] for row in record["cases"]] == ["biharmonic", "tiny, 1 steps"]
+
+
+def test_what_a_model_with_a_prior_starts_from_is_scored_too(folder, tmp_path):
+    network = UNet(
+        UNetConfig(
+            sample_size=64,
+            in_channels=8,
+            out_channels=3,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            middle_attention=False,
+            norm_groups=4,
+            patch=2,
+            prior_components=2,
+        )
+    )
+    prior = fit_prior(np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32), 2, seed=0)
+    network.prior_tensors.take(prior)
+    parts = {name: getattr(picture_model(network), name) for name in ("schedule", "prediction", "scaling", "card")}
+    saved = save_model(tmp_path / "own", network, **parts)
+    options = FaceQualityOptions(
+        rates=(0.2,), methods=(), models=(str(saved),), presets=(), steps=(1,), samples=1, most=1
+    )
+    rows = evaluate_faces(folder, tmp_path / "out", options=options)["cases"]
+    assert [row["method"] for row in rows] == ["biharmonic", "own, prior alone", "own, 1 steps"]
+    assert rows[1]["psnr"] == pytest.approx(rows[2]["psnr"], abs=1e-3)  # an untrained network predicts no residual
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lacunar.errors import LacunarError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face
 from lacunar.filling import Preset
+from lacunar.gaussian_prior import base_over
 from lacunar.images import Picture, read_picture
 from lacunar.interpolation import FillName, fill
 from lacunar.metrics import mse, psnr, ssim
@@ -188,6 +189,15 @@ def _opencv_painters() -> dict[str, Painter]:
         return paint
 
     return {"telea": painter(cv2.INPAINT_TELEA), "navier-stokes": painter(cv2.INPAINT_NS)}
+
+
+def base_painter(model: Model) -> Painter:
+    """What a model with a prior starts from, without its network."""
+
+    def painter(pixels: Pixels, gap: BoolArray, _: int, /) -> Painted:
+        return Painted(_to_pixels(base_over(model.network.prior, to_model(pixels, WHITE), gap)[None]))
+
+    return painter
 
 
 def model_painter(model: Model, detail: Model | None, *, preset: Preset, samples: int) -> Painter:

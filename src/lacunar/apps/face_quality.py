@@ -24,6 +24,7 @@ from lacunar.picture_evaluation import (
     Painter,
     PictureCase,
     PictureRow,
+    base_painter,
     classical_painters,
     evaluate_painters,
     model_painter,
@@ -189,6 +190,8 @@ def _contest(options: FaceQualityOptions) -> _Contest:
             contest.is_refined = True
         if any(name.startswith(f"{model.name}, ") for name in contest.networks):
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")
+        if model.network.prior is not None and options.size == field:
+            contest.painters[f"{model.name}, prior alone"] = base_painter(model)
         for preset, samples in options.runs():
             name = f"{model.name}, {preset.name}"
             contest.painters[name] = model_painter(model, detail, preset=preset, samples=samples)
