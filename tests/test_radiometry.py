@@ -104,7 +104,7 @@ def test_level2_real_lst_is_near_the_air_of_a_september_day(shared):
     assert 283.0 < st.min() < st.max() < 297.0
 
 
-# -- the faults of public scripts (METHOD.md, section 3) --
+# -- the faults found in public scripts --
 
 
 def test_guard_emissivity_grows_with_leaf_area():

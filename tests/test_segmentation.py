@@ -123,6 +123,17 @@ def test_a_block_shares_noise_and_tiles_with_the_whole():
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
+def test_a_block_inside_meets_its_neighbours_without_a_seam():
+    """Of three blocks the middle one ends at no border of the image: its last tiles must not be moved back into it."""
+    bands, network = picture(760, 64), model(Doubting())
+    whole = segment_array(bands, network, steps=2, samples=2, seed=3).samples
+    read = lambda window: bands[:, *window.slices]  # noqa: E731
+    blocks = list(segment_blocks(read, (760, 64), network, steps=2, samples=2, seed=3))
+    assert len(blocks) > 3
+    parts = np.concatenate([block.samples for block in blocks], axis=1)
+    np.testing.assert_allclose(parts, whole, atol=1e-4)
+
+
 @pytest.mark.parametrize("options", [{"steps": 0}, {"samples": 0}])
 def test_what_cannot_be_segmented_is_refused(options):
     with pytest.raises(LacunarError, match=r"wanted \(6, height, width\)"):

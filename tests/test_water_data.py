@@ -76,6 +76,25 @@ def test_six_bands_come_from_a_raster(tmp_path):
     np.testing.assert_allclose(scene.bands() * scene.scale, values, rtol=1e-5)
 
 
+def test_values_that_16_bits_cannot_hold_are_refused(tmp_path):
+    folder = tmp_path / "six"
+    write_scene(folder, "scene")
+    (folder / "scene.png").unlink()
+    for value in (0.3, 40_000):
+        values = np.full((6, 60, 80), value, np.float32)
+        raster = Raster(values, np.ones(values.shape, bool), Affine(10, 0, 0, 0, -10, 0), None)
+        write_raster(folder / "scene.tif", raster, overwrite=True)
+        with pytest.raises(TrainingError, match="wanted whole numbers of 16 bits with sign"):
+            water_scenes(tmp_path)
+
+
+def test_two_scenes_of_one_name_are_refused(tmp_path):
+    for part in ("train", "test"):
+        write_scene(tmp_path / "data" / part / "lakes_rgb", "lake")
+    with pytest.raises(TrainingError, match=r"two scenes of .* are called lakes_rgb/lake: rename one of them"):
+        pack_water(tmp_path / "data", tmp_path / "pack.npz")
+
+
 def test_bad_folders_and_files_are_refused(folder, tmp_path):
     with pytest.raises(TrainingError, match=r"no image with its _mask\.png in"):
         water_scenes(tmp_path / "nowhere")

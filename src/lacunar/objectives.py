@@ -147,7 +147,7 @@ class SegmentationObjective:
     last_step_share
         Share of the examples at the noisiest timestep, where nothing but the image is known.
     anchor_every
-        The logits are trained every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
+        The logits are supervised themselves every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
     """
 
     schedule: NoiseSchedule
@@ -187,7 +187,7 @@ class SegmentationObjective:
             pred_x_0, logits = network(stack["image"], q_sample(x_0, t, eps, self.schedule), t)
             error = ((pred_x_0 - x_0) / self.mask_scale).square() * stack["valid"]
             plain = anchor_loss(logits, stack["mask"], stack["valid"])
-            losses.append(float(error.sum() / stack["valid"].sum() if self.diffuses else plain) * len(x_0))
+            losses.append(float(error.sum() / stack["valid"].sum().clamp(min=1) if self.diffuses else plain) * len(x_0))
             ours += _overlap(pred_x_0 > 0, stack)
             anchors += _overlap(logits > 0, stack)
         shares = {"iou": ours, "anchor_iou": anchors}

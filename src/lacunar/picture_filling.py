@@ -51,7 +51,7 @@ class Drawing:
     preset
         Steps of the schedule, and RePaint's jumps.
     samples
-        How many; a sample does not depend on how many there are, and two in a row have opposite noise.
+        How many; but for RePaint, a sample does not depend on how many there are, and two in a row have opposite noise.
     seed
         The same seed gives the same samples.
 
@@ -280,7 +280,7 @@ class _Sampler:
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
         gap = np.pad(gap, pads, mode="symmetric")
         repainted = self.preset.jump_length is not None and started is None
-        prior = getattr(self.model.network, "prior", None)  # a network that stands in for one may have none
+        prior = getattr(self.model.network, "prior", None)
         bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
         tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
         denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not repainted)

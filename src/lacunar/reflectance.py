@@ -17,9 +17,9 @@ HIGH_PERCENTILE, DARK_PERCENTILE = 98.0, 2.0  # of all values; of each channel
 # Thick cloud, snow and sun glint reach 1.5 at the top of the atmosphere; a 98th percentile hardly does.
 HIGHEST_REFLECTANCE = 1.6
 DIMMEST_REFLECTANCE = 0.01  # of a 98th percentile: below it, whole numbers are classes rather than reflectance x 10,000
-# In some channel something is darker than this (water, shadow, or woods in the red), unless all is snow or desert; and
-# the smallest addend in use, of Sentinel-2, is this much.
-DARK_REFLECTANCE = 0.1
+# In some channel something is darker than this (water, shadow, or woods in the red), unless all is snow or desert. The
+# smallest addend in use, of Sentinel-2, is 0.1; water may fall a little below it.
+DARK_REFLECTANCE = 0.08
 TEN_THOUSAND = 10_000.0
 
 _ASK = (

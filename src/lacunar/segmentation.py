@@ -27,6 +27,7 @@ SEGMENTER_SAMPLES = 4
 OVERLAP_SHARE = 4  # neighbouring tiles share one part in so many of their side
 BATCH = 8  # tiles and samples in one call of the network
 BLOCK_TILES = 5  # strides of tiles along the side of a block's core
+HALO_STRIDES = 2  # beyond it: the tiles moved back from the end of what is read then touch no core
 
 BoolArray = NDArray[np.bool_]
 Reader = Callable[[Tile], NDArray[np.float32]]  # bands (6, h, w) of a window
@@ -173,7 +174,7 @@ def segment_blocks(
 ) -> Iterator[SegmentedBlock]:
     """Yield the samples of a raster of any size in blocks that part it without overlap.
 
-    Memory is that of one block. A block reads one stride of tiles beyond its core on every side, and all blocks share
+    Memory is that of one block. A block reads two strides of tiles beyond its core on every side, and all blocks share
     one grid of tiles, so every tile that touches a core is the same tile in both of its blocks.
 
     Parameters
@@ -189,7 +190,7 @@ def segment_blocks(
     """
     side = model.network.spec.sample_size
     stride = side - side // OVERLAP_SHARE
-    blocks = blocks_over(shape, block=BLOCK_TILES * stride, halo=stride)
+    blocks = blocks_over(shape, block=BLOCK_TILES * stride, halo=HALO_STRIDES * stride)
     for number, block in enumerate(blocks):
 
         def report(done: int, total: int, number: int = number) -> None:

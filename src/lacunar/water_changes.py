@@ -1,7 +1,5 @@
 """Water on several dates of one grid: its area on each, what was gained and lost between them, as table and figure."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,14 +26,15 @@ class DatedWater:
 
     Parameters
     ----------
-    label, date
-        Date where it is known, else the name of the image; the date alone, or None.
+    name, label, date
+        Of the image; date where it is known, else the name; the date alone, or None.
     found
         The map, on the grid that all dates share.
     bodies
         Its water bodies.
     """
 
+    name: str
     label: str
     date: str | None
     found: WaterMap
@@ -45,7 +44,7 @@ class DatedWater:
     def of(cls, scene: Scene, found: WaterMap) -> "DatedWater":
         """Trace the bodies of a map."""
         date = scene.date.isoformat() if scene.date else None
-        return cls(date or scene.name, date, found, find_bodies(found.water, found.probability, found))
+        return cls(scene.name, date or scene.name, date, found, find_bodies(found.water, found.probability, found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,7 @@ def rows_of(dates: Sequence[DatedWater], changes: Sequence[Change]) -> list[dict
     for one, change in zip(dates, [None, *changes], strict=True):
         rows.append(
             {
-                "image": one.label,
+                "image": one.name,
                 "date": one.date,
                 f"water_{unit}": _total(one.bodies),
                 "bodies": len(one.bodies),
@@ -112,22 +111,6 @@ def rows_of(dates: Sequence[DatedWater], changes: Sequence[Change]) -> list[dict
             }
         )
     return rows
-
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as comma-separated values with a head; None is empty.
-
-    Examples
-    --------
-    >>> print(to_csv([{"date": "2024-08-13", "lost_m2": None}]), end="")
-    date,lost_m2
-    2024-08-13,
-    """
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
 
 
 def draw_changes(dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], NDArray[np.floating[Any]]]]) -> Figure:

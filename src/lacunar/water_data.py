@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from lacunar.errors import TrainingError
+from lacunar.errors import LacunarError, TrainingError
 from lacunar.packing import UNREADABLE
 from lacunar.spectra import BANDS, RGB, common_scale, place_bands
 
@@ -63,7 +63,7 @@ class WaterScene:
 
     @cached_property
     def scale(self) -> float:
-        """The number by which the whole image is divided."""
+        """The number by which the whole image is divided; pixels that the mask ignores do not count."""
         channels = self._channels.astype(np.float32)
         return common_scale(channels, self.mask() != IGNORE)
 
@@ -126,7 +126,14 @@ def _stored(image: Path) -> NDArray[np.generic]:
     from lacunar.raster import read_raster  # the packed file trains on machines without a geospatial library
 
     raster = read_raster(image)
-    return np.where(raster.known, raster.data, 0).astype(np.int16)
+    values = np.where(raster.known, raster.data, 0)
+    limits = np.iinfo(np.int16)
+    if (values != np.round(values)).any() or values.min() < limits.min or values.max() > limits.max:
+        raise TrainingError(
+            f"{image} holds {values.min():g} .. {values.max():g}, wanted whole numbers of 16 bits with sign, such as "
+            "reflectance x 10000: convert it"
+        )
+    return values.astype(np.int16)
 
 
 def _bytes_of(file: Path) -> NDArray[np.uint8]:
@@ -145,6 +152,8 @@ def pack_water(folder: Path, destination: Path) -> None:
     arrays: dict[str, NDArray[np.generic]] = {}
     for scene in water_scenes(folder):
         scene.mask()
+        if f"image/{scene.set_name}/{scene.name}" in arrays:
+            raise TrainingError(f"two scenes of {folder} are called {scene.set_name}/{scene.name}: rename one of them")
         arrays[f"image/{scene.set_name}/{scene.name}"] = scene.image
         arrays[f"mask/{scene.set_name}/{scene.name}"] = scene.encoded_mask
     temporary = destination.with_suffix(".partial.npz")
@@ -173,7 +182,7 @@ def load_water(file: Path) -> list[WaterScene]:
             scenes = [
                 WaterScene(*key, stored[f"image/{key[0]}/{key[1]}"], stored[f"mask/{key[0]}/{key[1]}"]) for key in keys
             ]
-    except UNREADABLE as error:
+    except (*UNREADABLE, IndexError) as error:
         raise TrainingError(f"{file} is not a whole pack ({error}): write it again with `lacunar train`") from error
     if not scenes:
         raise TrainingError(f"{file} holds no scene of water: write it again with `lacunar train`")
@@ -195,7 +204,11 @@ def decoded_all(scenes: Sequence[WaterScene], callback: Callable[[int, int], Non
         One that cannot be read.
     """
     for done, scene in enumerate(scenes):
-        if scene.scale <= 0:  # computed from the decoded image and mask
-            raise TrainingError(f"{scene.set_name}/{scene.name} is dark")
+        try:
+            scene.scale  # noqa: B018  # decodes image and mask
+        except TrainingError:
+            raise
+        except LacunarError as error:
+            raise TrainingError(f"{scene.set_name}/{scene.name}: {error}") from error
         if callback:
             callback(done + 1, len(scenes))

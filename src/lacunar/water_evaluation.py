@@ -1,7 +1,7 @@
 """Judge maps of water: the methods, and every one of them on every scene.
 
-A network sees the planes of a scene, never its mask; an index with its threshold is told which pixels are scored, so
-that black corners do not move the threshold. What comes out is pooled by `lacunar.water_scores`.
+A network sees the planes of a scene, never its mask. Pixels that the mask ignores (black corners) count neither for
+the number by which a scene is divided nor for the threshold of an index. What comes out is pooled by `lacunar.water_scores`.
 """
 
 import time
@@ -98,7 +98,7 @@ def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
             seconds = time.perf_counter() - started
             for run in own:
                 count = max(run.samples, 1)
-                probability = segmented.samples[:count].mean(axis=0)
+                probability = segmented.samples[_paired(len(segmented.samples), count)].mean(axis=0)
                 predictions[run.name] = Prediction(
                     probability >= THRESHOLD,
                     probability,
@@ -108,6 +108,19 @@ def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
         return predictions
 
     return method
+
+
+def _paired(drawn: int, count: int) -> list[int]:
+    """Numbers of the samples that are drawn where ``count`` are wanted: sample i and i + half have opposite noise.
+
+    Examples
+    --------
+    >>> _paired(8, 4), _paired(8, 1), _paired(4, 4)
+    ([0, 4, 1, 5], [0], [0, 2, 1, 3])
+    """
+    half = (drawn + 1) // 2
+    pairs = [number for first in range(half) for number in (first, first + half) if number < drawn]
+    return pairs[:count]
 
 
 def restrict(

@@ -15,11 +15,9 @@ from lacunar.water_data import IGNORE, WATER, WaterScene
 
 SCALES = (0.5, 1.6)  # pixels of the scene in a pixel of the example, log-uniform
 WATER_SHARE = 0.5  # of the crops that are moved to hold water, where the scene has any
-GAIN, BAND_GAIN, GAMMA = (
-    0.3,
-    0.12,
-    0.2,
-)  # deviations of the logarithms of brightness, of each band's, and of the exponent
+GAIN = 0.3  # deviation of the logarithm of brightness
+BAND_GAIN = 0.12  # of that of each band
+GAMMA = 0.2  # of that of the exponent
 HAZE = 0.15  # most that is added to all bands, in units of the common scale
 NOISE = 0.02  # most deviation of the noise of a pixel, in those units
 LIGHT_SHARE = 0.7  # of the examples whose light is changed

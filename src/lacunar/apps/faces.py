@@ -31,6 +31,7 @@ SHEET_SIDE = 512  # pixels: a larger part of a picture is thinned out on the she
 SHEET_DPI = 150
 MAX_SAMPLES = 64
 ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph
+ASTRONAUT_HIDDEN = 0.3  # share of it that strokes of a brush hide
 
 BoolArray = NDArray[np.bool_]
 Callback = Callable[[int, int], None]
@@ -319,9 +320,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def demonstrate_face(
-    folder: Path, *, options: PictureOptions, rate: float = 0.3, callback: Callback | None = None
-) -> dict[str, Any]:
+def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callback | None = None) -> dict[str, Any]:
     """Hide a part of the face of the astronaut that scikit-image carries, and reconstruct it.
 
     Parameters
@@ -330,8 +329,6 @@ def demonstrate_face(
         Where the photograph, the mask and the results are written.
     options, callback
         As in `fill_face`.
-    rate
-        Share of the square around the face that is hidden, by strokes of a brush.
 
     Returns
     -------
@@ -347,7 +344,7 @@ def demonstrate_face(
 
     photograph = astronaut()  # type: ignore[no-untyped-call]
     mask = np.zeros(photograph.shape[:2], dtype=np.uint8)
-    hidden = occlusion("strokes", (ASTRONAUT.height, ASTRONAUT.width), rate, rng=np.random.default_rng(options.seed))
+    hidden = occlusion("strokes", ASTRONAUT.shape, ASTRONAUT_HIDDEN, rng=np.random.default_rng(options.seed))
     mask[ASTRONAUT.slices] = np.where(hidden, 255, 0)
     inputs = {folder / "astronaut.png": photograph, folder / "astronaut_mask.png": mask}
     with Staging(overwrite=options.overwrite) as staging:

@@ -24,8 +24,9 @@ from lacunar.outputs import Staging, write_text
 from lacunar.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
 from lacunar.scenes import Scene, open_scene
 from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
+from lacunar.tables import csv_text
 from lacunar.tiling import Tile
-from lacunar.water_changes import Change, DatedWater, area_name, draw_changes, rows_of, to_csv
+from lacunar.water_changes import Change, DatedWater, area_name, draw_changes, rows_of
 from lacunar.water_figures import colour_image, overlay, water_figure
 from lacunar.water_map import BAND_NAMES, FIGURE_SIDE, WaterMap, blocks_on, planes_on, thinned, write_map
 
@@ -137,6 +138,8 @@ def segment_water(
         check_measurable(scene)
         files = _Files(staging, scene, output, options)
         model = load_segmenter(options.model, device=options.device)
+        if not model.network.spec.diffusion and options.fusion != "mean":
+            raise LacunarError(f"{model.name} is a plain segmenter and gives one answer: wanted --fusion mean")
         pixels = _map_scene(scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = find_bodies(found.water, found.probability, scene)
@@ -202,6 +205,7 @@ def water_change(
         scenes = [stack.enter_context(_open(image, options)) for image in images]
         first = scenes[0]
         check_measurable(first)
+        _check_order(scenes)
         planes = [planes_on(scene, first) for scene in scenes]
         inputs = [path for scene in scenes for path in scene.inputs]
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
@@ -220,7 +224,7 @@ def water_change(
         parts = [part for change in changes for part in change.parts(options.min_area)]
         write_bodies(polygons, parts, transform=first.transform, crs=first.crs)
         rows = rows_of(dates, changes)
-        write_text(table, to_csv(rows))
+        write_text(table, csv_text(list(rows[0]), rows))
         _save(draw_changes(dates, planes), figure)
         record = {
             "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
@@ -240,6 +244,17 @@ def water_change(
 def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
     """The scene of an image."""
     return open_scene(image, bands=options.bands, scale=options.scale, offset=options.offset)
+
+
+def _check_order(scenes: Sequence[Scene]) -> None:
+    """Refuse images whose dates run back: what was gained would be told as lost."""
+    dated = [scene for scene in scenes if scene.date is not None]
+    for before, after in pairwise(dated):
+        if before.date and after.date and after.date < before.date:
+            raise LacunarError(
+                f"{after.name} of {after.date} comes after {before.name} of {before.date}: wanted the images in their "
+                "order in time"
+            )
 
 
 def _map_scene(

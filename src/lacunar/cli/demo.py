@@ -31,13 +31,16 @@ def demo_command(
     """
     parts = [part.strip() for part in only.split(",") if part.strip()]
     unknown = [part for part in parts if part not in PARTS]
-    if unknown or "lst" not in parts:
-        raise LacunarError(f"--only has {only!r}: wanted lst, which makes the product, and of {', '.join(PARTS)} any")
+    if unknown or not parts:
+        raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
+    if "water" in parts and "lst" not in parts:
+        raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
     where = resolve_device(device)
-    with Bars() as bars:
-        lines = _lst(folder, size, model, samples, seed, where, overwrite=overwrite, bars=bars)
-    for line in lines:
-        typer.echo(line)
+    if "lst" in parts:
+        with Bars() as bars:
+            lines = _lst(folder, size, model, samples, seed, where, overwrite=overwrite, bars=bars)
+        for line in lines:
+            typer.echo(line)
     if "water" in parts:
         with Bars() as bars:
             lines = _water(folder, seed, where, overwrite=overwrite, bars=bars)

@@ -46,11 +46,12 @@ def train_command(
     data: Annotated[
         Path | None, typer.Option(help="What it is trained from: a folder of LST GeoTIFFs, of water scenes, of faces.")
     ] = None,
-    clouds: Annotated[Path | None, typer.Option(help="Folder of Landsat QA_PIXEL rasters or cloud masks.")] = None,
+    clouds: Annotated[Path | None, typer.Option(help="Of LST: folder of QA_PIXEL rasters or cloud masks.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; one that exists goes on.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
     init_from: Annotated[str | None, typer.Option(help="Shipped model or model folder to start from.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that draw the examples.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="Of LST: processes that draw the examples.")] = os.cpu_count()
+    or 1,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.figures import save_figure, training_curve_figure

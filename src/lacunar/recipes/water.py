@@ -79,7 +79,7 @@ class WaterRecipe:
     anchor_every: int = 5
 
 
-_CONDITION_STEPS, _DIFFUSION_STEPS = 1500, 900
+_CONDITION_STEPS, _DIFFUSION_STEPS = 3600, 1200
 _TRAINING = TrainingConfig(
     steps=_DIFFUSION_STEPS,
     batch_size=16,
@@ -257,12 +257,13 @@ def _card(
 ) -> Card:
     """What the model was made from and how it scored."""
     return Card(
-        summary="Segments lakes and rivers in RGB, NIR-red-green or six-band images, by diffusion (WaterSegDiff)."
-        if recipe.network.diffusion
-        else "Segments lakes and rivers in RGB, NIR-red-green or six-band images: a plain U-Net.",
+        summary=f"Segments lakes and rivers in images of three to six bands: {_described(recipe.network)}.",
         licence=LICENCE,
         data=tuple(recipe.shares),
-        places=tuple(f"{set_name}: {count} scenes held out by name" for set_name, count in VALIDATED.items()),
+        places=(
+            *(f"{set_name}: {count} scenes held out by name" for set_name, count in VALIDATED.items()),
+            *(f"{set_name}: {count} more for the reported figures" for set_name, count in REPORTED.items()),
+        ),
         command=f"lacunar train {name} --data DATA --pack PACK"
         + (f" --steps {steps}" if steps else "")
         + (f" --init-from {start.name}" if start else ""),
@@ -272,7 +273,17 @@ def _card(
         notes=(
             "input: six bands (blue, green, red, nir, swir1, swir2), any of them absent, divided by the 98th "
             "percentile of the whole image",
-            "held_out: crops of scenes that it was not trained on; anchor_iou is that of the condition U-Net alone",
+            "held_out: crops of scenes that it was not trained on; anchor_iou is that of the image's own logits",
             *([f"started from {start.name} ({start.card.command}), {len(new)} new weights"] if start else []),
         ),
     )
+
+
+def _described(config: SegmenterConfig) -> str:
+    """What a segmenter is, in words."""
+    if config.kind == "segdiff":
+        return "diffusion (SegDiff)"
+    if not config.diffusion:
+        return "a plain U-Net"
+    missing = [part for part, there in (("U-SA", config.anchor), ("SS-Former", config.ss_former)) if not there]
+    return "diffusion (WaterSegDiff" + "".join(f" without {part}" for part in missing) + ")"
