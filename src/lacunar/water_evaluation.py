@@ -1,7 +1,8 @@
 """Judge maps of water: the methods, and every one of them on every scene.
 
 A network sees the planes of a scene, never its mask. Pixels that the mask ignores (black corners) count neither for
-the number by which a scene is divided nor for the threshold of an index. What comes out is pooled by `lacunar.water_scores`.
+the number by which a scene is divided nor for the threshold of an index. What comes out is pooled by
+`lacunar.water_scores`.
 """
 
 import time
