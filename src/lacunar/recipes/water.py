@@ -260,10 +260,6 @@ def _card(
         summary=f"Segments lakes and rivers in images of three to six bands: {_described(recipe.network)}.",
         licence=LICENCE,
         data=tuple(recipe.shares),
-        places=(
-            *(f"{set_name}: {count} scenes held out by name" for set_name, count in VALIDATED.items()),
-            *(f"{set_name}: {count} more for the reported figures" for set_name, count in REPORTED.items()),
-        ),
         command=f"lacunar train {name} --data DATA --pack PACK"
         + (f" --steps {steps}" if steps else "")
         + (f" --init-from {start.name}" if start else ""),
@@ -273,6 +269,10 @@ def _card(
         notes=(
             "input: six bands (blue, green, red, nir, swir1, swir2), any of them absent, divided by the 98th "
             "percentile of the whole image",
+            "held out by name: "
+            + ", ".join(f"{count} scenes of {name}" for name, count in VALIDATED.items())
+            + "; and for reported figures "
+            + ", ".join(f"{count} of {name}" for name, count in REPORTED.items()),
             "held_out: crops of scenes that it was not trained on; anchor_iou is that of the image's own logits",
             *([f"started from {start.name} ({start.card.command}), {len(new)} new weights"] if start else []),
         ),
