@@ -22,7 +22,7 @@ from lacunar.spectra import BANDS
 from lacunar.tiled import TiledNetwork
 from lacunar.tiling import Block, Tile, blocks_over, tiles_over, tiles_touching
 
-SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1, 2 and 5 give the same map
+SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1 and 2 give the same map
 SEGMENTER_SAMPLES = 4
 OVERLAP_SHARE = 4  # neighbouring tiles share one part in so many of their side
 BATCH = 8  # tiles and samples in one call of the network

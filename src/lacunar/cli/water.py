@@ -112,7 +112,7 @@ def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, fig
 def _present_change(record: dict[str, Any], folder: Path) -> None:
     """Tell what changed between dates."""
     for one in record["dates"]:
-        line = f"{one['image']}: {_area(one, 'water')}"
+        line = f"{one['date'] or one['image']}: {_area(one, 'water')}"
         unit = "m2" if "water_m2" in one else "pixels"
         if one[f"gained_{unit}"] is not None:
             line += f" (gained {_area(one, 'gained')}, lost {_area(one, 'lost')})"
