@@ -1,0 +1,67 @@
+"""How gaps of a raster are filled, and what is written besides it: one value for the library, a command and a worker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lacunar.errors import LacunarError
+from lacunar.figures import FIGURE_ENDINGS
+from lacunar.filling import PresetName, preset_named
+
+DEFAULT_MODEL = "lst-small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """How gaps are filled and what is written besides the raster.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name or a model folder.
+    preset, samples, seed, device
+        How samples are drawn, how many, the seed, and where the network runs.
+    quantiles
+        Levels in (0, 1) of the predictive distribution; each becomes a band ``quantile_LEVEL``.
+    overwrite
+        Replace outputs that exist.
+    figure
+        Picture to draw (.png, .pdf or .svg), or None.
+    truth
+        Raster of true values to score the fill against, or None.
+    command
+        What the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        An unknown preset, fewer than one sample, a seed below 0, or a figure of another ending.
+    """
+
+    model: str = DEFAULT_MODEL
+    preset: PresetName = "fast"
+    samples: int = 8
+    seed: int = 0
+    device: str = "cpu"
+    quantiles: Sequence[float] = ()
+    overwrite: bool = False
+    figure: Path | None = None
+    truth: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        preset_named(self.preset)
+        if self.samples < 1 or self.seed < 0:
+            raise LacunarError(
+                f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more (8 give a mean and a sigma) and "
+                "a seed of 0 or more"
+            )
+        if any(not 0 < level < 1 for level in self.quantiles) or len(set(self.quantiles)) < len(self.quantiles):
+            raise LacunarError(
+                f"quantiles {list(self.quantiles)}: wanted different levels in (0, 1), such as 0.05,0.95"
+            )
+        if self.quantiles and self.samples < 2:
+            raise LacunarError("1 sample has no spread to take quantiles from: wanted --samples 2 or more; 8 are usual")
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
