@@ -1,4 +1,4 @@
-"""How gaps of a raster are filled, and what is written besides it: one value for the library, a command and a worker."""
+"""How gaps of a raster are filled, and what is written besides it: one value for library, command and worker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
