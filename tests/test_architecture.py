@@ -19,6 +19,7 @@ ORDER = (
     "cli.*",
     "progress",
     "web.*",
+    "batch",
     "cluster",
     "scene_list",
     "apps.*",
@@ -44,6 +45,7 @@ ORDER = (
     "probabilistic",
     "cases",
     "fill_outputs",
+    "lst_bands",
     "block_store",
     "fingerprint",
     "fill_inputs",
@@ -82,6 +84,10 @@ ORDER = (
     "picture_packing",
     "packing",
     "noise",
+    "samplers",
+    "unipc",
+    "zero_shot",
+    "solvers",
     "repaint",
     "sampling",
     "losses",
@@ -92,6 +98,7 @@ ORDER = (
     "landscape",
     "warping",
     "scenes",
+    "channels",
     "landsat",
     "mtl",
     "archive",
@@ -126,7 +133,7 @@ ORDER = (
 )
 # Rooms whose modules may import one another; those of `apps` may not.
 OPEN_ROOMS = ("cli.*", "web.*", "networks.*")
-MATHEMATICS = ("schedule", "diffusion", "losses", "sampling", "repaint")
+MATHEMATICS = ("schedule", "diffusion", "losses", "sampling", "solvers", "repaint", "zero_shot")
 RASTERS_FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "imageio", "tifffile", "cv2"),
     *(

@@ -18,6 +18,7 @@ from lacunar.recipes import lst as recipes
 from lacunar.recipes import registry
 from lacunar.recipes.lst import LST_RECIPES, LstRecipe
 from lacunar.recipes.registry import RECIPE_NAMES, RECIPES, recipe_named, run_recipe
+from lacunar.recipes.water import WATER_RECIPES
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule
 from lacunar.training import TrainingConfig
@@ -195,6 +196,30 @@ def test_a_recipe_may_start_from_another_model(pack: Path, tmp_path: Path, older
     plain, _ = run_recipe("tiny", pack, tmp_path / "plain")
     assert not any(note.startswith("started from") for note in load_model(plain).card.notes)
     assert load_model(plain).card.sha256 != card.sha256
+
+
+def test_a_recipe_may_be_distilled_from_its_own_model(pack: Path, tmp_path: Path):
+    teacher, _ = run_recipe("tiny", pack, tmp_path / "teacher")
+    path, history = run_recipe("tiny", pack, tmp_path / "student", distill=str(teacher), student_steps=2)
+    card = load_model(path).card
+    command = "lacunar train tiny --data DATA --clouds CLOUDS --pack PACK --distill model --student-steps 2"
+    assert card.command == command
+    assert any(note.startswith("distilled from model (sha256") and "in 2 steps" in note for note in card.notes)
+    assert {"loss", "from_teacher", "unchanged_from_teacher"} <= set(history.held_out[-1][1])
+
+
+def test_what_cannot_be_distilled(pack: Path, tmp_path: Path, older: Path, monkeypatch):
+    with pytest.raises(TrainingError, match="older takes 4 channels, wanted 5"):
+        run_recipe("tiny", pack, tmp_path / "a", distill=str(older))
+    with pytest.raises(TrainingError, match="a student starts from its teacher; give one of the two"):
+        run_recipe("tiny", pack, tmp_path / "b", distill=str(older), init_from=str(older))
+    teacher, _ = run_recipe("tiny", pack, tmp_path / "teacher")
+    monkeypatch.setattr(registry, "RECIPES", {"tiny": replace(TINY, num_timesteps=200)})
+    with pytest.raises(TrainingError, match="predicts v over 100 steps, wanted v over the recipe's own 200"):
+        run_recipe("tiny", pack, tmp_path / "c", distill=str(teacher))
+    monkeypatch.setattr(registry, "RECIPES", WATER_RECIPES)
+    with pytest.raises(TrainingError, match="a segmenter takes 2 steps as it is"):
+        run_recipe("water-small", pack, tmp_path / "d", distill=str(teacher))
 
 
 def test_a_model_that_does_not_fit_is_refused(pack: Path, tmp_path: Path):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Sampler
@@ -138,6 +139,14 @@ class _Order(Sampler[list[tuple[int, int]]]):
                     order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch))
                 keys.append((epoch, int(order[position % self.length])))
             yield keys[self.process :: self.processes]
+
+
+def this_process() -> PartialState:
+    """Find this process among those that train together, on CPUs too where ``accelerate launch --cpu`` started them.
+
+    Asked for before the ``Accelerator`` is made, accelerate would otherwise take each for the only one.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def train(

@@ -50,6 +50,10 @@ def train_command(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; one that exists goes on.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
     init_from: Annotated[str | None, typer.Option(help="Shipped model or model folder to start from.")] = None,
+    distill: Annotated[
+        str | None, typer.Option(help="Model to learn from, so that half its steps do; of LST and pictures.")
+    ] = None,
+    student_steps: Annotated[int, typer.Option(min=1, help="With --distill: steps of the student.")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="Of LST: processes that draw the examples.")] = os.cpu_count()
     or 1,
 ) -> None:
@@ -72,6 +76,8 @@ def train_command(
                 run,
                 steps=steps,
                 init_from=init_from,
+                distill=distill,
+                student_steps=student_steps,
                 workers=workers,
                 callback=bars.training,
                 drawing=bars.drawing,

@@ -11,15 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from lacunar.card import Card
-from lacunar.checkpoint import Model, load_model, save_model
+from lacunar.checkpoint import Model, save_model
 from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
 from lacunar.gaussian_prior import GaussianPrior, fit_prior
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.objectives import GapObjective
 from lacunar.picture_datasets import (
     FACE_CENTRE,
     FACE_SIDE,
@@ -30,9 +28,10 @@ from lacunar.picture_datasets import (
     draw_gaps,
 )
 from lacunar.picture_packing import PicturePack, load_pictures
+from lacunar.recipes.gap_filling import gap_objective, start_note, start_options, starting_model
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
-from lacunar.training import Ema, History, Progress, TrainingConfig, train
+from lacunar.training import Ema, History, Progress, TrainingConfig, this_process, train
 from lacunar.transfer import transfer_weights
 
 logger = logging.getLogger(__name__)
@@ -141,6 +140,8 @@ def run_picture_recipe(
     *,
     steps: int | None = None,
     init_from: str | None = None,
+    distill: str | None = None,
+    student_steps: int = 4,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, History]:
@@ -158,6 +159,8 @@ def run_picture_recipe(
         Optimiser steps in place of the recipe's.
     init_from
         Model whose weights are the start of a new run; None starts from random weights.
+    distill, student_steps
+        As in `lacunar.recipes.lst.run_lst_recipe`.
     callback, drawing
         Progress of the training, and of the drawing of gaps.
 
@@ -183,17 +186,19 @@ def run_picture_recipe(
         )
     prior = _prior(recipe, pictures, folder) if recipe.network.prior_components else None
     training, held_out = _datasets(recipe, pictures, prior, folder, drawing)
-    start = load_model(init_from) if init_from else None
+    start = starting_model(init_from, distill)
     network = _new_network(recipe, start, prior)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
-    objective = GapObjective(schedule=schedule, prediction=recipe.prediction, last_step_share=recipe.last_step_share)
+    objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
     ema, history = train(
         network, training, held_out, objective=objective, config=recipe.training, folder=folder, callback=callback
     )
     model = folder / "model"
-    if PartialState().is_main_process:
-        given = (f" --steps {steps}" if steps else "") + (f" --init-from {start.name}" if start else "")
-        card = _card(name, recipe, given, start, history)
+    if this_process().is_main_process:
+        given = (f" --steps {steps}" if steps else "") + start_options(start, distill, student_steps)
+        card = _card(name, recipe, given, history)
+        if start is not None:
+            card = replace(card, notes=(*card.notes, start_note(start, distill, student_steps)))
         write_model(model, network, ema, recipe, schedule=schedule, card=card)
     return model, history
 
@@ -253,7 +258,7 @@ def _datasets(
 def _prior(recipe: PictureRecipe, pack: PicturePack, folder: Path) -> GaussianPrior:
     """What the training faces have in common, from the run's folder where it has been fitted before."""
     file, size = folder / "prior.npz", recipe.network.sample_size
-    with PartialState().main_process_first():
+    with this_process().main_process_first():
         if not file.exists():
             faces = pack.faces[:-HELD_OUT_FACES]
             squares = np.stack([cut_square(face, FACE_CENTRE, FACE_SIDE, size=size) for face in faces])
@@ -268,7 +273,7 @@ def _prior(recipe: PictureRecipe, pack: PicturePack, folder: Path) -> GaussianPr
 def _gaps(file: Path, count: int, side: int, seed: int, drawing: Callable[[int, int], None] | None) -> GapPool:
     """The training gaps of a run."""
     origin = json.dumps({"count": count, "side": side, "seed": seed})
-    with PartialState().main_process_first():
+    with this_process().main_process_first():
         if not file.exists():
             replace(draw_gaps(count, side, seed=seed, progress=drawing), origin=origin).save(file)
     pool = GapPool.load(file)
@@ -294,7 +299,7 @@ def _new_network(recipe: PictureRecipe, start: Model | None, prior: GaussianPrio
     return network
 
 
-def _card(name: str, recipe: PictureRecipe, given: str, start: Model | None, history: History) -> Card:
+def _card(name: str, recipe: PictureRecipe, given: str, history: History) -> Card:
     """What the model was made from and how it scored."""
     scores = history.held_out[-1][1] if history.held_out else {}
     textures = ("Sentinel-2 and tundra pictures of water bodies (RGB)",) if recipe.texture_share else ()
@@ -311,6 +316,5 @@ def _card(name: str, recipe: PictureRecipe, given: str, start: Model | None, his
             f"{recipe.held_out_examples} pictures that it was not trained on, 3 to 70 % hidden",
             f"the last {HELD_OUT_FACES} pictures of the pack are held out; a person may be on both sides of the split",
             "faces of CelebA are those of celebrities, most of them young and light-skinned: it restores others worse",
-            *([f"started from {start.name} (sha256 {start.card.sha256[:12]}; {start.card.command})"] if start else []),
         ),
     )

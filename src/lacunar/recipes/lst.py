@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
 
 from lacunar.basefield import BaseField
@@ -22,11 +21,11 @@ from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
 from lacunar.filling import PRESETS, Preset, PresetName, fill_from_base
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.objectives import GapObjective
 from lacunar.packing import LstPack, load_pack
+from lacunar.recipes.gap_filling import gap_objective, start_note, start_options, starting_model
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
-from lacunar.training import History, Progress, TrainingConfig, train
+from lacunar.training import History, Progress, TrainingConfig, this_process, train
 from lacunar.transfer import transfer_weights
 from lacunar.weights import sha256_of
 
@@ -131,6 +130,8 @@ def run_lst_recipe(
     *,
     steps: int | None = None,
     init_from: str | None = None,
+    distill: str | None = None,
+    student_steps: int = 4,
     workers: int = 1,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,
@@ -149,6 +150,9 @@ def run_lst_recipe(
         Optimiser steps in place of the recipe's.
     init_from
         Model whose weights are the start of a new run; None starts from random weights.
+    distill, student_steps
+        Model whose answer in twice so many steps the new one, which starts from its weights, learns to give in that
+        many; None learns from the examples themselves.
     workers
         Processes that draw examples.
     callback, drawing
@@ -169,13 +173,13 @@ def run_lst_recipe(
     if steps is not None:
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     folder.mkdir(parents=True, exist_ok=True)
-    with PartialState().main_process_first():
+    with this_process().main_process_first():
         training, held_out = _examples(recipe, load_pack(pack), sha256_of(pack), folder, workers, drawing)
-    start = load_model(init_from) if init_from else None
+    start = starting_model(init_from, distill)
     network = _new_network(recipe, start)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     share, seed = recipe.unconditional_share, recipe.training.seed
-    objective = GapObjective(schedule=schedule, prediction=recipe.prediction, last_step_share=recipe.last_step_share)
+    objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
     held_out_items = LstDataset(held_out, unconditional_share=0.0, augment=False, seed=seed)
     ema, history = train(
         network,
@@ -187,10 +191,12 @@ def run_lst_recipe(
         callback=callback,
     )
     model = folder / "model"
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         network.load_state_dict(ema.weights)
         scores = objective.score(network.eval(), held_out_items, device=next(network.parameters()).device)
-        card = _card(name, recipe, steps, start, scores)
+        card = _card(name, recipe, steps, scores, start_options(start, distill, student_steps))
+        if start is not None:
+            card = replace(card, notes=(*card.notes, start_note(start, distill, student_steps)))
         save = partial(
             save_model,
             model,
@@ -223,7 +229,7 @@ def _new_network(recipe: LstRecipe, start: Model | None) -> UNet:
     return network
 
 
-def _card(name: str, recipe: LstRecipe, steps: int | None, start: Model | None, scores: dict[str, float]) -> Card:
+def _card(name: str, recipe: LstRecipe, steps: int | None, scores: dict[str, float], started: str) -> Card:
     """What the model was made from and how it scored."""
     return Card(
         summary="Gap filling of land surface temperature: the residual over kriging, by conditional diffusion.",
@@ -232,7 +238,7 @@ def _card(name: str, recipe: LstRecipe, steps: int | None, start: Model | None, 
         places=tuple(recipe.weights),
         command=f"lacunar train {name} --data DATA --clouds CLOUDS --pack PACK"
         + (f" --steps {steps}" if steps else "")
-        + (f" --init-from {start.name}" if start else ""),
+        + started,
         steps=recipe.training.steps,
         seeds=(recipe.training.seed,),
         scores={
@@ -242,7 +248,6 @@ def _card(name: str, recipe: LstRecipe, steps: int | None, start: Model | None, 
         notes=(
             "held_out / rmse_ratio: error of one network evaluation over that of the kriging that it starts from, "
             "on tiles of places that it was not trained on",
-            *([f"started from {start.name} (sha256 {start.card.sha256[:12]}; {start.card.command})"] if start else []),
             f"sigma_factor and error_quantiles were fitted on {CALIBRATION_EXAMPLES} of these tiles, "
             f"with {CALIBRATION_SAMPLES} samples",
         ),

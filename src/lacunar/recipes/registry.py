@@ -65,6 +65,8 @@ def run_recipe(
     *,
     steps: int | None = None,
     init_from: str | None = None,
+    distill: str | None = None,
+    student_steps: int = 4,
     workers: int = 1,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,
@@ -83,6 +85,8 @@ def run_recipe(
         Optimiser steps in place of the recipe's.
     init_from
         Model whose weights are the start of a new run; None starts from random weights.
+    distill, student_steps
+        Of gap filling: model whose answer in twice so many steps the new one learns to give in that many.
     workers
         Processes that draw examples.
     callback, drawing
@@ -98,16 +102,30 @@ def run_recipe(
     Raises
     ------
     TrainingError
-        An unknown recipe, a pack that does not fit it, or a run folder of another configuration.
+        An unknown recipe, a pack that does not fit it, a run folder of another configuration, or a segmenter that is
+        to be distilled.
     """
     recipe = recipe_named(name)
     if isinstance(recipe, WaterRecipe):
+        if distill is not None:
+            raise TrainingError(
+                f"--distill {distill} for {name}: a segmenter takes 2 steps as it is; distil a model that fills gaps"
+            )
         return run_water_recipe(
             name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
         )
     if isinstance(recipe, PictureRecipe):
         return run_picture_recipe(
-            name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
+            name,
+            recipe,
+            pack,
+            folder,
+            steps=steps,
+            init_from=init_from,
+            distill=distill,
+            student_steps=student_steps,
+            callback=callback,
+            drawing=drawing,
         )
     return run_lst_recipe(
         name,
@@ -116,6 +134,8 @@ def run_recipe(
         folder,
         steps=steps,
         init_from=init_from,
+        distill=distill,
+        student_steps=student_steps,
         workers=workers,
         callback=callback,
         drawing=drawing,

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from accelerate import PartialState
 
 from lacunar.card import Card
 from lacunar.checkpoint import SegmentationModel, load_segmenter, save_model
@@ -15,7 +14,7 @@ from lacunar.errors import TrainingError
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.objectives import SegmentationObjective
 from lacunar.schedule import NoiseSchedule, ScheduleName
-from lacunar.training import History, Progress, TrainingConfig, train
+from lacunar.training import History, Progress, TrainingConfig, this_process, train
 from lacunar.transfer import extend_weights
 from lacunar.water_data import WaterScene, chosen_by_name, decoded_all, load_water
 from lacunar.water_examples import WaterDataset
@@ -169,7 +168,7 @@ def run_water_recipe(
         network, examples, validation, objective=objective, config=recipe.training, folder=folder, callback=callback
     )
     model = folder / "model"
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         network.load_state_dict(ema.weights)
         scores = objective.score(network.eval(), validation, device=next(network.parameters()).device)
         save_model(
