@@ -8,6 +8,8 @@ from lacunar.errors import ModelError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face
 from lacunar.filling import PRESETS
+from lacunar.gaussian_prior import GaussianPrior
+from lacunar.holes import MAX_WINDOW
 from lacunar.images import Picture
 from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
 from lacunar.picture_filling import Drawing, to_model
@@ -84,3 +86,18 @@ def test_refusals(face, gap, message):
 def test_a_model_of_temperatures():
     with pytest.raises(ModelError, match="choose a model of faces or pictures"):
         fill_face_holes(photograph(), hidden(), FACE, gap_model(GaussianResidual()), None, TWO)
+
+
+def test_a_face_too_large_for_the_memory():
+    side = int(MAX_WINDOW**0.5) + 1
+    picture, gap = Picture(np.zeros((side, side, 1), np.uint8)), hidden(shape=(side, side))
+    for face in (Face(100.0, 95.0, 2.0 * side), Face.whole((side, side))):
+        with pytest.raises(PictureError, match=f"the face spans {side} x {side} pixels .* at most {MAX_WINDOW:,}"):
+            fill_face_holes(picture, gap, face, EXACT, None, TWO)
+
+
+def test_a_face_model_refines_no_picture():
+    faces = picture_model(GaussianPicture(), name="faces")
+    faces.network.prior = GaussianPrior(np.zeros((64, 64, 3), np.float32), np.eye(1, 64 * 64 * 3), np.ones(1), 1.0)
+    with pytest.raises(ModelError, match="model faces knows aligned faces alone, wanted a model of any picture"):
+        fill_face_holes(photograph(), hidden(), FACE, EXACT, faces, TWO)

@@ -8,7 +8,19 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from lacunar.errors import PictureError
-from lacunar.images import MAX_PIXELS, Picture, check_format, read_mask, read_picture, upright, write_picture
+from lacunar.images import (
+    MAX_PIXELS,
+    MAX_SIDES,
+    Picture,
+    check_format,
+    format_notes,
+    read_mask,
+    read_picture,
+    upright,
+    window_in_file,
+    write_picture,
+)
+from lacunar.tiling import Tile
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -52,6 +64,16 @@ def test_grey_in_webp_is_the_same_grey_in_three_channels(tmp_path):
     made = picture(channels=1)
     write_picture(tmp_path / "a.webp", made)
     np.testing.assert_array_equal(read_picture(tmp_path / "a.webp").colours, np.repeat(made.colours, 3, axis=2))
+    assert format_notes(tmp_path / "a.webp", made) == [
+        "WebP knows no grey: the picture reads back as RGB of three equal channels"
+    ]
+    assert format_notes(tmp_path / "a.png", made) == format_notes(tmp_path / "a.webp", picture()) == []
+
+
+def test_the_longest_sides_that_the_formats_have(tmp_path):
+    for name, side in (("a.webp", MAX_SIDES["WEBP"]), ("a.jpg", MAX_SIDES["JPEG"])):
+        write_picture(tmp_path / name, Picture(np.zeros((1, side, 1), np.uint8)))
+        assert read_picture(tmp_path / name).shape == (1, side)
 
 
 def test_jpeg_keeps_a_smooth_picture_nearly(tmp_path):
@@ -90,6 +112,14 @@ def test_orientation_of_16_bits(tmp_path):
     made = picture(np.uint16, 1)
     tifffile.imwrite(tmp_path / "a.tif", made.colours[..., 0], extratags=[(274, "H", 1, 6, True)])
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").colours[..., 0], np.rot90(made.colours[..., 0], -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_window_of_the_upright_picture_lies_in_the_file(orientation):
+    stored = np.arange(7 * 11).reshape(7, 11, 1)
+    turned, window = upright(stored, orientation), Tile(1, 2, 3, 4)
+    part = stored[window_in_file(window, turned.shape[:2], orientation).slices]
+    np.testing.assert_array_equal(upright(part, orientation), turned[window.slices])
 
 
 def test_an_unknown_orientation_changes_nothing():
@@ -201,6 +231,12 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path, side):
         (picture(np.uint16, 1, alpha=True), "a.tif", "16-bit grey with alpha as TIFF: choose .png"),
         (picture(), "a.gif", "wanted an ending of .png, .jpg, .jpeg, .tif, .tiff, .webp: rename it"),
         (picture(), "a", "wanted an ending of .png"),
+        (
+            Picture(np.zeros((1, 16_384, 3), np.uint8)),
+            "a.webp",
+            "WEBP has at most 16,383 .* has 16384 x 1: choose",
+        ),
+        (Picture(np.zeros((65_501, 1, 1), np.uint8)), "a.jpg", "JPEG has at most 65,500 .* has 1 x 65501: choose .png"),
     ],
 )
 def test_formats_that_cannot_keep_it(tmp_path, made, name, message):

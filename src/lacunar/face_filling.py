@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from lacunar.checkpoint import Model
 from lacunar.errors import PictureError
 from lacunar.face_roi import Face, from_frame, in_frame, to_frame
-from lacunar.holes import Hole, find_holes
+from lacunar.holes import Hole, check_window, find_holes
 from lacunar.images import Picture
 from lacunar.picture_base import classical_base
-from lacunar.picture_filling import Drawing, FilledHole, check_model, fill_window, to_model
+from lacunar.picture_filling import Drawing, FilledHole, check_model, check_picture_model, fill_window, to_model
 from lacunar.tiling import Tile
 
 BoolArray = NDArray[np.bool_]
@@ -66,10 +66,11 @@ def fill_face_holes(
     PictureError
         A gap that does not touch the frame, that is all of it, or that reaches outside where there is no `detail`.
     ModelError
-        A model of other channels.
+        A model of other channels, or a face model as `detail`.
     """
-    for used in (model, *([detail] if detail is not None else [])):
-        check_model(used)
+    check_model(model)
+    if detail is not None:
+        check_picture_model(detail)
     job = _Job(picture, gap, drawing)
     rows, cols = np.nonzero(gap)
     framed = np.zeros_like(gap)
@@ -84,16 +85,16 @@ def fill_face_holes(
             "model fills: give --detail a picture model, or keep the mask to the face"
         )
     residual = _residual(job, face, model)
-    beyond = () if detail is None else find_holes(gap & ~framed, detail.network.config.sample_size)
-    done, steps = 1, 2 + len(beyond)
+    outside = () if detail is None else find_holes(gap & ~framed, detail.network.config.sample_size)
+    steps = 2 + len(outside)
     if callback is not None:
-        callback(done, steps)
+        callback(1, steps)
     filled = [_in_photograph(job, face, framed, residual, detail)]
-    for hole in beyond:
-        done += 1
-        if callback is not None:
-            callback(done, steps)
-        filled.append(_beyond(job, hole, filled, detail))
+    if detail is not None:
+        for done, hole in enumerate(outside, start=2):
+            if callback is not None:
+                callback(done, steps)
+            filled.append(_beyond(job, hole, filled, detail))
     if callback is not None:
         callback(steps, steps)
     return tuple(filled)
@@ -137,10 +138,8 @@ def _in_photograph(job: _Job, face: Face, framed: BoolArray, residual: FloatArra
     return FilledHole(window, inside, enlarged[:, inside].clip(-1, 1))
 
 
-def _beyond(job: _Job, hole: Hole, filled: list[FilledHole], detail: Model | None) -> FilledHole:
+def _beyond(job: _Job, hole: Hole, filled: list[FilledHole], detail: Model) -> FilledHole:
     """Fill a hole that lies outside the frame, beside what was filled before."""
-    if detail is None:
-        raise PictureError("a picture model is wanted for what lies outside the face's frame")
     pictures = np.repeat(job.seen(hole.window), job.drawing.samples, axis=0)
     unknown = job.gap[hole.window.slices].copy()
     for part in filled:
@@ -172,7 +171,7 @@ def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:
     bottom, right = min(shape[0], int(face.y + radius) + 1), min(shape[1], int(face.x + radius) + 1)
     if bottom <= top or right <= left:
         raise PictureError("the face's box lies outside the picture: give --box inside it")
-    return Tile(top, left, bottom - top, right - left)
+    return check_window(Tile(top, left, bottom - top, right - left), of="the face spans")
 
 
 def _window_around(gap: BoolArray, *, margin: int, side: int) -> Tile:
@@ -184,4 +183,4 @@ def _window_around(gap: BoolArray, *, margin: int, side: int) -> Tile:
         middle = (int(found[0]) + int(found[-1]) + 1) // 2
         spans.append((min(max(0, middle - wanted // 2), length - wanted), wanted))
     (row, height), (col, width) = spans
-    return Tile(row, col, height, width)
+    return check_window(Tile(row, col, height, width), of="the mask on the face spans")

@@ -71,6 +71,17 @@ def halvings_of(gap: BoolArray, field: int) -> int:
     return max(0, int(np.ceil(np.log2(widest / (field / 2)))))
 
 
+def check_window(window: Tile, *, of: str) -> Tile:
+    """Give a window back; one of more than `MAX_WINDOW` pixels is a ``PictureError`` that says what it is ``of``."""
+    height, width = window.shape
+    if height * width > MAX_WINDOW:
+        raise PictureError(
+            f"{of} {width} x {height} pixels with what surrounds them, wanted at most {MAX_WINDOW:,} pixels: shrink "
+            "the picture, or fill it part by part with smaller masks"
+        )
+    return window
+
+
 def _groups(gap: BoolArray, cell: int) -> Iterator[tuple[BoolArray, Tile]]:
     """Parts of the gap that are connected on a grid of cells, each as (its pixels, their bounding box)."""
     pads = [(0, -length % cell) for length in gap.shape]
@@ -99,12 +110,7 @@ def _hole(gap: BoolArray, own: BoolArray, box: Tile, field: int) -> Hole:
         for start, length, full in zip((box.row, box.col), box.shape, gap.shape, strict=True)
     ]
     (row, height), (col, width) = spans
-    if height * width > MAX_WINDOW:
-        raise PictureError(
-            f"holes that belong together span {width} x {height} pixels with what surrounds them, wanted at most "
-            f"{MAX_WINDOW:,} pixels: shrink the picture, or fill it part by part with smaller masks"
-        )
-    window = Tile(row, col, height, width)
+    window = check_window(Tile(row, col, height, width), of="holes that belong together span")
     inside = np.zeros(window.shape, dtype=bool)
     top, left = box.row - row, box.col - col
     inside[top : top + box.height, left : left + box.width] = own

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from lacunar.errors import PictureError
+from lacunar.tiling import Tile
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -33,8 +34,14 @@ FORMAT_OF_ENDING = {
     ".webp": "WEBP",
 }
 LOSSY_FORMATS = ("JPEG",)
+MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels: what libjpeg and libwebp write
 DEEP = 16  # bits of a sample
 MAX_PIXELS = 178_956_970  # where Pillow takes a file for a decompression bomb: 2**30 bytes of 24 bits, halved
+
+UPRIGHT = 1  # the EXIF orientation in which row 0 of the file is the top and column 0 the left
+_SIDEWAYS = (5, 6, 7, 8)  # row 0 of the file is a side of the picture
+_UPSIDE_DOWN = (3, 4, 7, 8)
+_MIRRORED = (2, 3, 6, 7)
 
 _GDAL_DRIVERS = {"PNG": "PNG", "TIFF": "GTiff"}
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -116,7 +123,7 @@ def read_picture(path: Path) -> Picture:
         icc_profile = image.info.get("icc_profile")
         read = _read_deep if _bits_of(path, image) == DEEP else _read_plain
         pixels = read(path, image)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # 1 after Pillow turned the pixels of a TIFF
+        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)  # that once Pillow turned a TIFF
     pixels = np.ascontiguousarray(upright(pixels, orientation))
     colours = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
     return Picture(pixels[..., :colours], pixels[..., -1] if pixels.shape[2] > colours else None, icc_profile)
@@ -170,15 +177,31 @@ def check_format(target: Path, picture: Picture) -> None:
     Raises
     ------
     PictureError
-        Another ending, or a format without alpha or 16 bit where the picture has them.
+        Another ending, a format without alpha or 16 bit where the picture has them, or sides that it cannot have.
     """
     wanted = format_of(target)
+    most = MAX_SIDES.get(wanted)
+    if most is not None and max(picture.shape) > most:
+        raise PictureError(
+            f"{target}: {wanted} has at most {most:,} pixels on a side, the picture has {_size(picture.shape)}: choose "
+            ".png or .tif"
+        )
     if wanted == "JPEG" and picture.alpha is not None:
         raise PictureError(f"{target}: JPEG cannot keep alpha, the picture has it: choose .png, .tif or .webp")
     if picture.bits == DEEP and wanted not in _GDAL_DRIVERS:
         raise PictureError(f"{target}: {wanted} cannot keep 16 bit, the picture has them: choose .png or .tif")
     if picture.bits == DEEP and wanted == "TIFF" and picture.kind == "16-bit grey with alpha":
         raise PictureError(f"{target}: hardly any program reads 16-bit grey with alpha as TIFF: choose .png")
+
+
+def format_notes(target: Path, picture: Picture) -> list[str]:
+    """What a file of that name does not keep as it is, for a person."""
+    wanted, notes = format_of(target), []
+    if wanted in LOSSY_FORMATS:
+        notes.append(f"{wanted} does not keep the pixels outside the mask exactly; .png, .tif and .webp do")
+    if wanted == "WEBP" and picture.colours.shape[2] == 1:
+        notes.append("WebP knows no grey: the picture reads back as RGB of three equal channels")
+    return notes
 
 
 def format_of(target: Path) -> str:
@@ -220,13 +243,39 @@ def upright(pixels: PixelArray, orientation: int) -> PixelArray:
 
     Reference: EXIF 2.32, tag 0x0112: where row 0 and column 0 of the file belong in the picture.
     """
-    if orientation in (5, 6, 7, 8):  # row 0 of the file is a side of the picture
+    if orientation in _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
+    if orientation in _UPSIDE_DOWN:
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in _MIRRORED:
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def window_in_file(window: Tile, shape: tuple[int, int], orientation: int) -> Tile:
+    """Where a window of the upright picture of height and width ``shape`` lies in the file: the inverse of `upright`.
+
+    Examples
+    --------
+    >>> window_in_file(Tile(0, 1, 2, 3), (6, 8), 6)
+    Tile(row=4, col=0, height=3, width=2)
+    """
+    row, col, height, width = window.row, window.col, window.height, window.width
+    if orientation in _MIRRORED:
+        col = shape[1] - col - width
+    if orientation in _UPSIDE_DOWN:
+        row = shape[0] - row - height
+    return Tile(col, row, width, height) if orientation in _SIDEWAYS else Tile(row, col, height, width)
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation of a picture file, 1 (upright) where it has none or is no picture that `read_picture` reads."""
+    try:
+        with _opened(path) as image:
+            found: int = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+            return found
+    except PictureError:
+        return UPRIGHT
 
 
 @contextmanager

@@ -100,6 +100,21 @@ def enlarged(values: FloatArray) -> FloatArray:
     return values
 
 
+def halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Give pictures (K, H, W, C) with a gap (H, W) on half the grid, by `halved`."""
+    count, height, width, colours = pictures.shape
+    flat = np.where(gap, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
+    values, known = halved(flat, ~gap)
+    return np.moveaxis(values.reshape(count, colours, *values.shape[1:]), 1, 3), ~known
+
+
+def enlarged_pictures(pictures: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Give pictures (K, h, w, C) on twice the grid, cut to a shape, by `enlarged`."""
+    count, height, width, colours = pictures.shape
+    values = enlarged(np.moveaxis(pictures, 3, 1).reshape(-1, height, width))[:, : shape[0], : shape[1]]
+    return np.moveaxis(values.reshape(count, colours, *values.shape[1:]), 1, 3)
+
+
 def _mean_of_neighbours(field: FloatArray) -> FloatArray:
     """Mean of the four neighbours of each pixel; the border is its own neighbour."""
     padded = np.pad(field, [(0, 0), (1, 1), (1, 1)], mode="edge")

@@ -1,8 +1,9 @@
 """Fill the holes of a picture: a membrane says where to start, the diffusion network samples the rest.
 
 The state of the diffusion is the residual over the membrane, ``picture = base + spread * z`` in [-1, 1], as in
-`lacunar.filling`: DDIM on the conditional network (presets ``fast``, ``balanced``), or RePaint on the same network as
-an unconditional prior (preset ``paper``), which is told that everything is gap over a base of 0.
+`lacunar.filling`: DDIM or another solver on the conditional network (presets ``fast``, ``balanced``), one evaluation
+of it for the mean alone (``instant``), or RePaint or another zero-shot sampler on the same network as an unconditional
+prior (``paper``), which is told that everything is gap over a base of 0.
 
 A hole that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough, then
 refined on each finer grid. A refinement starts from the enlarged coarser fill with noise added, so it keeps what is
@@ -11,7 +12,7 @@ there and adds what the finer grid can show (Meng et al. 2022, SDEdit).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,9 +25,8 @@ from lacunar.filling import PRESETS, Preset
 from lacunar.gaussian_prior import base_over
 from lacunar.holes import Hole, find_holes, halvings_of
 from lacunar.images import Picture, PixelArray
-from lacunar.picture_base import RESIDUAL_SPREAD, enlarged, halved
-from lacunar.repaint import repaint_sample
-from lacunar.sampling import ddim_sample
+from lacunar.picture_base import RESIDUAL_SPREAD, enlarged_pictures, halved_pictures
+from lacunar.samplers import draw
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule
 from lacunar.tiled import TiledGapNetwork, overlap_of
@@ -35,6 +35,7 @@ from lacunar.tiling import Tile, tiles_over, tiles_touching
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
 CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
 REFINED_SHARE = 0.3  # of the schedule's time, from clean, that a refinement goes through
+FEW_STEPS = 10  # below so many, too few of a fill's steps lie in that share
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
 BoolArray = NDArray[np.bool_]
@@ -49,16 +50,17 @@ class Drawing:
     Parameters
     ----------
     preset
-        Steps of the schedule, and RePaint's jumps.
+        The sampler and its steps.
     samples
-        How many; but for RePaint, a sample does not depend on how many there are, and two in a row have opposite noise.
+        How many; but on the unconditional prior, a sample does not depend on how many there are, and two in a row have
+        opposite noise.
     seed
         The same seed gives the same samples.
 
     Raises
     ------
     LacunarError
-        Fewer than one sample, or a seed below 0.
+        Fewer than one sample, more than one where the preset gives the mean alone, or a seed below 0.
     """
 
     preset: Preset
@@ -71,6 +73,7 @@ class Drawing:
             raise LacunarError(
                 f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more and a seed of 0 or more"
             )
+        self.preset.check_samples(self.samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +121,9 @@ def fill_holes(
     LacunarError
         A gap of another shape, or that is everything or nothing.
     ModelError
-        A model of other channels.
+        A model of other channels, or one of aligned faces.
     """
-    check_model(model)
+    check_picture_model(model)
     if gap.shape != picture.shape or not gap.any():
         raise LacunarError(
             f"got a gap of shape {gap.shape} and {int(gap.sum())} pixels for a picture of {picture.shape}; wanted one "
@@ -192,7 +195,7 @@ def fill_window(
         own = pictures if len(pictures) == 1 else pictures[drawn.start : drawn.stop]
         pyramid = [(own, gap)]
         for _ in range(halvings):
-            pyramid.append(_halved_pictures(*pyramid[-1]))
+            pyramid.append(halved_pictures(*pyramid[-1]))
         samplers = [
             _Sampler(model, drawing.preset, drawn, (drawing.seed, *place, level), callback)
             for level in range(halvings + 1)
@@ -200,10 +203,12 @@ def fill_window(
         if started is None:
             filled = samplers[halvings].sample(*pyramid[halvings], None)
         else:
-            filled = _halved_often(started[drawn.start : drawn.stop], halvings)
+            filled = started[drawn.start : drawn.stop]
+            for _ in range(halvings):
+                filled = halved_pictures(filled, np.zeros(filled.shape[1:3], dtype=bool))[0]
         for level in reversed(range(halvings)):
             seen, hidden = pyramid[level]
-            filled = samplers[level].sample(seen, hidden, _enlarged_pictures(filled, hidden.shape))
+            filled = samplers[level].sample(seen, hidden, enlarged_pictures(filled, hidden.shape))
         parts.append(filled)
     return np.concatenate(parts)
 
@@ -239,6 +244,16 @@ def check_model(model: Model) -> None:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
             f"wanted {CHANNELS_IN} (state, base, spread, gap) and {COLOURS}: choose a model of faces or pictures"
+        )
+
+
+def check_picture_model(model: Model) -> None:
+    """Refuse a network that does not fill any picture, with a ``ModelError``: other channels, or faces alone."""
+    check_model(model)
+    if getattr(model.network, "prior", None) is not None:
+        raise ModelError(
+            f"model {model.name} knows aligned faces alone, wanted a model of any picture such as picture-small: "
+            "`lacunar face` fills a face with it"
         )
 
 
@@ -279,15 +294,15 @@ class _Sampler:
         pads = [(0, max(0, side - length)) for length in shape]
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
         gap = np.pad(gap, pads, mode="symmetric")
-        repainted = self.preset.jump_length is not None and started is None
+        held = not self.preset.conditional and started is None  # the prior, held to what is known
         prior = getattr(self.model.network, "prior", None)
         bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
         tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
-        denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not repainted)
+        denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not held)
         noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
         with torch.inference_mode():
-            if repainted:
-                x = self._repainted(denoiser, pictures, gap, noise)
+            if held:
+                x = self._held(denoiser, pictures, gap, noise, bases)
             else:
                 begun = None if started is None else np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric") - bases
                 x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun)
@@ -295,28 +310,40 @@ class _Sampler:
         return filled[:, : shape[0], : shape[1]].astype(np.float32)
 
     def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
-        """Residuals (K, H, W, 3) by DDIM, from noise or from a start with noise."""
-        schedule, x = self.model.schedule.respaced(_steps(self.preset)), noise
+        """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with noise."""
+        preset, schedule = self.preset, self.model.schedule
         if begun is not None:
-            schedule = _beginning(schedule, _refining_steps(self.preset))
+            schedule, preset = _refining_schedule(schedule, preset), _refiner(preset)
             kept = float(schedule.alphas_cumprod[-1])
             z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
             x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
-        z = ddim_sample(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell)
+        else:
+            schedule = schedule.respaced(preset.steps)
+            x = torch.zeros_like(noise) if preset.mean_only else noise
+        z = draw(
+            preset,
+            denoiser,
+            x,
+            schedule,
+            start=torch.zeros_like(noise),
+            prediction=self.model.prediction,
+            callback=self._tell,
+        )
         return np.asarray(z.movedim(1, 3).cpu().numpy())
 
-    def _repainted(self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor) -> FloatArray:
-        """Pictures (K, H, W, 3) by RePaint; the noise that it draws on its way comes from the seed."""
-        preset = self.preset
+    def _held(
+        self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor, bases: FloatArray
+    ) -> FloatArray:
+        """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
         words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
-        x = repaint_sample(
+        x = draw(
+            self.preset,
             denoiser,
-            torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
-            torch.from_numpy(~gap).to(noise.device)[None, None],
             noise,
-            self.model.schedule.respaced(preset.steps),
-            jump_length=preset.jump_length or 1,
-            jump_n_sample=preset.jump_n_sample or 1,
+            self.model.schedule.respaced(self.preset.steps),
+            image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
+            known=torch.from_numpy(~gap).to(noise.device)[None, None],
+            start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),
             prediction=self.model.prediction,
             clip_x_0=(-1.0, 1.0),
             generator=torch.Generator().manual_seed(int(words[0])),
@@ -355,44 +382,28 @@ class _Counted:
             self.callback(self.done, self.total)
 
 
-def _steps(preset: Preset) -> int:
-    """Steps of DDIM; what RePaint began is refined as ``balanced`` does."""
-    return preset.steps if preset.jump_length is None else PRESETS["balanced"].steps
+def _refiner(preset: Preset) -> Preset:
+    """How one refinement is drawn: what the prior began is refined as ``balanced`` does."""
+    own = preset if preset.conditional else PRESETS["balanced"]
+    return replace(own, steps=math.ceil(REFINED_SHARE * own.steps), strength=1.0)
 
 
-def _refining_steps(preset: Preset) -> int:
-    """Steps of one refinement."""
-    return math.ceil(REFINED_SHARE * _steps(preset))
+def _refining_schedule(schedule: NoiseSchedule, preset: Preset) -> NoiseSchedule:
+    """The steps of one refinement: those of the fill up to its share of the time, or as many in it where they are few."""
+    own, steps = preset if preset.conditional else PRESETS["balanced"], _refiner(preset).steps
+    if own.steps >= FEW_STEPS:
+        return _beginning(schedule.respaced(own.steps), steps)
+    return _beginning(schedule, round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps)
 
 
 def _evaluations(hole: Hole, drawing: Drawing) -> int:
     """Calls of the denoiser that a hole takes."""
     preset, at_once = drawing.preset, max(1, PIXELS_AT_ONCE // hole.inside.size // 2 * 2)
-    return math.ceil(drawing.samples / at_once) * (preset.evaluations + hole.halvings * _refining_steps(preset))
+    return math.ceil(drawing.samples / at_once) * (
+        preset.evaluations + hole.halvings * _refiner(preset).evaluations
+    )
 
 
 def _beginning(schedule: NoiseSchedule, steps: int) -> NoiseSchedule:
     """The first, least noisy steps of a schedule."""
     return NoiseSchedule(schedule.betas[:steps], schedule.timesteps[:steps], schedule.original_num_timesteps)
-
-
-def _halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Pictures and their gap on half the grid."""
-    count, height, width, _ = pictures.shape
-    flat = np.where(gap, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
-    values, known = halved(flat, ~gap)
-    return np.moveaxis(values.reshape(count, COLOURS, *values.shape[1:]), 1, 3), ~known
-
-
-def _halved_often(pictures: FloatArray, times: int) -> FloatArray:
-    """Pictures without a gap on a coarser grid."""
-    for _ in range(times):
-        pictures = _halved_pictures(pictures, np.zeros(pictures.shape[1:3], dtype=bool))[0]
-    return pictures
-
-
-def _enlarged_pictures(pictures: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Pictures on twice the grid, cut to a shape."""
-    count, height, width, _ = pictures.shape
-    values = enlarged(np.moveaxis(pictures, 3, 1).reshape(-1, height, width))[:, : shape[0], : shape[1]]
-    return np.moveaxis(values.reshape(count, COLOURS, *values.shape[1:]), 1, 3)

@@ -16,7 +16,16 @@ from lacunar.errors import LacunarError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
 from lacunar.filling import PresetName, preset_named
-from lacunar.images import LOSSY_FORMATS, Picture, check_format, format_of, read_mask, read_picture, write_picture
+from lacunar.images import (
+    LOSSY_FORMATS,
+    Picture,
+    check_format,
+    format_notes,
+    format_of,
+    read_mask,
+    read_picture,
+    write_picture,
+)
 from lacunar.occlusions import occlusion
 from lacunar.outputs import Staging
 from lacunar.picture_base import classical_base
@@ -258,6 +267,7 @@ def _write_filled(
         "pixels_filled": int(gap.sum()),
         "share_filled": round(float(gap.mean()), 6),
         "exact_outside_mask": format_of(output) not in LOSSY_FORMATS,
+        "notes": format_notes(output, picture),
         "holes": len(holes),
         "preset": options.preset,
         "samples": options.samples,

@@ -121,8 +121,8 @@ def _present(record: dict[str, Any], *, print_json: bool) -> None:
     typer.echo(
         f"filled {record['pixels_filled']} pixels ({share:.1%}) of {record['picture']['kind']} in {seconds:.0f} s"
     )
-    if not record["exact_outside_mask"]:
-        typer.echo("note: JPEG does not keep the pixels outside the mask exactly; .png, .tif and .webp do")
+    for note in record["notes"]:
+        typer.echo(f"note: {note}")
     for path in record["outputs"]:
         typer.echo(f"picture: {path}")
     if record["sheet"]:
