@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from PIL import ExifTags, Image
 
 from commands import write
 from lacunar.errors import LacunarError, RasterError
+from lacunar.images import read_picture
 from lacunar.raster import open_raster
 from lacunar.scenes import SAMPLE_BLOCKS, open_scene, sample_planes
 from lacunar.simulation import PRODUCT_ID
@@ -76,6 +78,18 @@ def test_black_in_a_picture_is_black(tmp_path):
     stored[:, :5] = 0
     with open_scene(picture(tmp_path / "lake.png", stored)) as scene:
         check(scene, stored / 255, ("red", "green", "blue"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_exif_orientation_is_applied_as_to_pictures(tmp_path, orientation, ending):
+    path, exif = tmp_path / f"lake.{ending}", Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray((np.moveaxis(reflectances(), 0, -1) * 255).astype(np.uint8)).save(path, exif=exif)
+    with open_scene(path) as scene:
+        check(scene, np.moveaxis(read_picture(path).colours, -1, 0) / 255, ("red", "green", "blue"))
+        window = Tile(5, 7, 11, 13)
+        np.testing.assert_array_equal(scene.read(window), whole(scene)[:, *window.slices])
 
 
 def test_a_jpeg_in_another_composite(tmp_path):
@@ -160,6 +174,32 @@ def test_where_no_nodata_is_declared_zero_in_all_channels_is_not_valid(tmp_path)
     with open_scene(write(tmp_path / "a.tif", values, **WHERE)) as scene:
         check(scene, values / 10000, ("red", "green", "blue"), valid)
         assert "pixels that are 0 in all channels are not valid" in scene.notes[1]
+
+
+def test_black_of_8_bits_is_told_and_may_be_called_fill(tmp_path):
+    values = np.maximum((reflectances(3) * 255).astype(np.uint8), 1)
+    values[:, :4] = 0
+    values[0, 8, 8] = 0
+    path, valid = write(tmp_path / "a.tif", values, **WHERE), np.ones((40, 50), bool)
+    with open_scene(path) as scene:
+        check(scene, values / 255, ("red", "green", "blue"))
+        assert (
+            "10.0% of the pixels are 0 in all channels and count as black: if that is fill, --nodata 0" in scene.notes
+        )
+    valid[:4] = False
+    with open_scene(path, nodata=0) as scene:
+        check(scene, values / 255, ("red", "green", "blue"), valid)
+        assert scene.notes == ()
+
+
+def test_a_nodata_that_is_said_counts_as_stored(tmp_path):
+    values = ((reflectances() + 0.1) * 10000).astype(np.uint16)
+    values[:, :4] = 9
+    valid = np.ones((40, 50), bool)
+    valid[:4] = False
+    path = write(tmp_path / "a.tif", values, scale=1e-4, offset=-0.1, **WHERE)
+    with open_scene(path, nodata=9) as scene:
+        check(scene, values * 1e-4 - 0.1, ("red", "green", "blue"), valid)
 
 
 def test_descriptions_of_the_file_name_its_channels(tmp_path):
@@ -278,6 +318,8 @@ def test_fill_of_a_product_is_not_valid(product):
 def test_a_product_takes_no_bands(product):
     with pytest.raises(LacunarError, match="is a Landsat product, which brings its own bands, scales and offsets"):
         open_scene(product, bands=("red",)).__enter__()
+    with pytest.raises(LacunarError, match="leave out --bands, --scale, --offset and --nodata"):
+        open_scene(product, nodata=0).__enter__()
 
 
 def test_level_2_is_surface_reflectance(shared):

@@ -119,6 +119,18 @@ def test_a_picture_gets_a_mask_and_an_overlay(tmp_path, out, lacunar, dtype):
     assert columns["area_pixels"].tolist() == [lake.sum()]
 
 
+def test_what_is_transparent_is_told(tmp_path, out, lacunar):
+    values, lake = lake_scene()
+    alpha = np.ones((1, *lake.shape))
+    alpha[:, :6] = 0
+    path = picture(tmp_path / "lake.png", np.concatenate([values[[3, 2, 1]], alpha]))
+    ran = lacunar("water", path, "-o", out / "mask.png", "--bands", "nir,red,green")
+    assert ran.code == 0, ran.err
+    assert "note: 10.0% of the image is not valid (transparent or nodata): black in the mask" in ran.out
+    record = json.loads((out / "mask.json").read_text())
+    assert record["pixels"] == {"water": lake.sum(), "land": (~lake)[6:].sum(), "nodata": 6 * lake.shape[1]}
+
+
 def test_a_picture_may_become_a_tiff_too(tmp_path, out, lacunar):
     values, lake = lake_scene()
     path = picture(tmp_path / "lake.png", values[[3, 2, 1]])

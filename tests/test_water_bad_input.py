@@ -181,6 +181,20 @@ def test_values_that_do_not_exist(raster, refused, option, value, message):
     refused(raster, message, *BANDS, option, value)
 
 
+def test_a_least_area_of_no_polygons(raster, lacunar, out):
+    ran = lacunar("water", raster, "-o", out / "a.tif", *BANDS, "--min-area", 9)
+    assert (ran.code, contents(out)) == (BAD_INPUT, {})
+    assert ran.err.startswith("lacunar: a least area of 9 without polygons")
+    assert ran.err.endswith("wanted --polygons FILE beside --min-area\n")
+
+
+def test_a_png_larger_than_memory(raster, refused, out, monkeypatch):
+    monkeypatch.setattr("lacunar.apps.water.MAX_MASK_PIXELS", 60 * 70 - 1)
+    bare = write(raster.with_name("bare.tif"), counted(lake_scene()[0]), crs=None)
+    message = r"bare\.tif has 4,200 pixels, a PNG is written from memory and may have 4,199; wanted \.tif"
+    refused(bare, message, *BANDS, output=out / "water.png")
+
+
 def test_staple_of_one_sample(raster, refused):
     refused(raster, "1 samples: staple wants 2 to 15", *BANDS, "--fusion", "staple", "--samples", 1)
 
@@ -303,3 +317,9 @@ def test_a_date_without_crs_beside_one_with(raster, tmp_path, out, refused):
 def test_a_folder_of_change_that_is_a_file(raster, out, refused):
     (out / "change").write_text("mine")
     refused((raster, raster), "change is a file, wanted an existing folder", *BANDS, change=True, output=out / "change")
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.PNG", "out.gpkg"])
+def test_a_change_is_no_file(raster, out, refused, name):
+    message = f"{name}: a change writes a folder, wanted a name without '{Path(name).suffix}'"
+    refused((raster, raster), message, *BANDS, change=True, output=out / name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from lacunar.tiling import Tile
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 PixelArray = NDArray[np.unsignedinteger]
+Sample = TypeVar("Sample", bound=np.generic)
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # by Pillow's names, which refuses all others unread
 FORMAT_OF_ENDING = {
@@ -238,7 +239,7 @@ def write_picture(path: Path, picture: Picture) -> None:
         raise PictureError(f"{path}: cannot be written ({error}): choose .png or .tif") from error
 
 
-def upright(pixels: PixelArray, orientation: int) -> PixelArray:
+def upright(pixels: NDArray[Sample], orientation: int) -> NDArray[Sample]:
     """Turn and mirror pixels (H, W, C) as an EXIF orientation of 1 to 8 says; another number changes nothing.
 
     Reference: EXIF 2.32, tag 0x0112: where row 0 and column 0 of the file belong in the picture.

@@ -16,13 +16,14 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from lacunar.channels import channel_names, encoding_of
 from lacunar.dates import date_in
 from lacunar.errors import LacunarError, RasterError
+from lacunar.images import UPRIGHT, orientation_of, upright, window_in_file
 from lacunar.landsat import Product, open_product
 from lacunar.radiometry import surface_reflectance_from_level2, toa_reflectance
 from lacunar.raster import RasterSource, open_raster
-from lacunar.reflectance import Encoding, recognise
-from lacunar.spectra import BANDS, DROPPED, RGB, BandName, check_channels, common_scale, place_bands, present_bands
+from lacunar.spectra import BANDS, BandName, common_scale, place_bands, present_bands
 from lacunar.tiling import Tile, blocks_over
 
 SceneKind = Literal["picture", "raster", "product"]
@@ -102,7 +103,12 @@ class Scene:
 
 @contextmanager
 def open_scene(
-    path: Path, *, bands: Sequence[str] = (), scale: float | None = None, offset: float | None = None
+    path: Path,
+    *,
+    bands: Sequence[str] = (),
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
 ) -> Iterator[Scene]:
     """Open an image, tell what its channels and values are, and find its common scale from a sample of blocks.
 
@@ -115,6 +121,8 @@ def open_scene(
         Where it is not given, the file's own descriptions count, and three channels are red, green, blue.
     scale, offset
         Reflectance = value x scale + offset, in place of what the file declares.
+    nodata
+        A pixel whose channels all hold this value, as it is stored, is not valid; besides what the file declares.
 
     Yields
     ------
@@ -128,15 +136,15 @@ def open_scene(
         may be raw digital numbers, or no valid pixel.
     """
     if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
-        if bands or scale is not None or offset is not None:
+        if bands or not scale is offset is nodata is None:
             raise LacunarError(
                 f"{path.name} is a Landsat product, which brings its own bands, scales and offsets: leave out --bands, "
-                "--scale and --offset"
+                "--scale, --offset and --nodata"
             )
         yield _product_scene(path, open_product(path))
         return
     with open_raster(path) as source:
-        yield _raster_scene(source, bands, scale, offset)
+        yield _raster_scene(source, bands, scale, offset, nodata)
 
 
 # --- Landsat products ---
@@ -191,35 +199,35 @@ def _landsat_band(product: Product, band: str, window: Tile) -> Channels:
 # --- pictures and rasters ---
 
 
-def _raster_scene(source: RasterSource, bands: Sequence[str], scale: float | None, offset: float | None) -> Scene:
+def _raster_scene(
+    source: RasterSource, bands: Sequence[str], scale: float | None, offset: float | None, nodata: float | None
+) -> Scene:
     """The channels of a file but for alpha, which is its mask."""
     name = source.path.name
     if "palette" in source.colours:
         raise RasterError(f"{name} is a palette picture, whose numbers are no colours: save it as RGB")
     chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
-    names, notes = _channel_names(source, chosen, bands)
+    names, notes = channel_names(source, chosen, bands)
     dtype = source.dtypes[chosen[0] - 1]
     placed = source.crs is not None or not source.transform.is_identity
     picture = not placed and dtype in ("uint8", "uint16") and len(chosen) in PICTURE_CHANNELS
-    zero_is_fill = dtype != "uint8" and not picture and all(source.nodatavals[i - 1] is None for i in chosen)
-    if zero_is_fill:
+    undeclared = nodata is None and not picture and all(source.nodatavals[i - 1] is None for i in chosen)
+    if undeclared and dtype != "uint8":
+        nodata = 0.0
         notes += ("the file declares no nodata: pixels that are 0 in all channels are not valid",)
-
-    def stored(window: Tile) -> Channels:
-        values = source.read(window, bands=chosen).data
-        if zero_is_fill:
-            values[:, (values == 0).all(axis=0)] = np.nan
-        return values
-
+    orientation = orientation_of(source.path) if not placed else UPRIGHT
+    stored, shape = _turned(_stored(source, chosen, nodata), source.shape, orientation)
     raw = _planes_of(stored, names)
-    sample = sample_planes(raw, source.shape, name)
-    encoding = _encoding(source, chosen, sample, scale, offset, dtype=dtype, picture=picture)
+    sample = sample_planes(raw, shape, name)
+    if undeclared and dtype == "uint8" and (black := float((np.nan_to_num(sample) == 0).all(axis=0).mean())) > 0:
+        notes += (f"{black:.1%} of the pixels are 0 in all channels and count as black: if that is fill, --nodata 0",)
+    encoding = encoding_of(source, chosen, sample, scale, offset, picture=picture)
     factor, addend = np.float32(encoding.scale), np.float32(encoding.offset)
     return Scene(
         path=source.path,
         name=name,
         kind="picture" if picture else "raster",
-        shape=source.shape,
+        shape=shape,
         transform=source.transform,
         crs=source.crs,
         bands=present_bands(names),
@@ -232,62 +240,32 @@ def _raster_scene(source: RasterSource, bands: Sequence[str], scale: float | Non
     )
 
 
-def _channel_names(
-    source: RasterSource, chosen: Sequence[int], bands: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What each channel is, and notes on it."""
-    name, count = source.path.name, len(chosen)
-    described = tuple(source.band_names[index - 1].strip().lower() for index in chosen)
-    known = all(text in (*BANDS, *DROPPED) for text in described)
-    choice = f"from {', '.join((*DROPPED, *BANDS))} ('other' is left out)"
-    if bands:
-        check_channels(bands)
-        if len(bands) != count:
-            raise RasterError(
-                f"{name} has {count} channel{'' if count == 1 else 's'}, --bands names {len(bands)} "
-                f"({','.join(bands)}): wanted one name for each channel in the file's order, {choice}; bands that the "
-                "file lacks are not named"
-            )
-        differ = known and described != tuple(bands)
-        return tuple(bands), (f"the file calls its channels {','.join(described)}",) if differ else ()
-    if known:
-        check_channels(described)
-        return described, ()
-    if count == len(RGB):
-        return RGB, () if set(source.colours) >= set(RGB) else ("three channels, taken as red, green, blue",)
-    example = {1: "nir", 4: "blue,green,red,nir", 6: ",".join(BANDS)}.get(count, "coastal,blue,green,red,nir,...")
-    what = "1 channel (grey)" if count == 1 else f"{count} channels"
-    raise RasterError(
-        f"{name} has {what} and nothing says which: name each in the file's order with --bands, such as {example}, "
-        f"{choice}"
-    )
+def _stored(source: RasterSource, chosen: Sequence[int], nodata: float | None) -> Reader:
+    """Channels (C, H, W) as the file declares them; NaN where all hold a stored value that is none."""
+    if nodata is None:
+        return lambda window: source.read(window, bands=chosen).data
+    factors, addends = (np.array([values[i - 1] for i in chosen]) for values in (source.scales, source.offsets))
+    nothing = (nodata * factors + addends).astype(np.float32)[:, None, None]
+
+    def read(window: Tile) -> Channels:
+        values = source.read(window, bands=chosen).data
+        values[:, (values == nothing).all(axis=0)] = np.nan
+        return values
+
+    return read
 
 
-def _encoding(
-    source: RasterSource,
-    chosen: Sequence[int],
-    sample: Channels,
-    scale: float | None,
-    offset: float | None,
-    *,
-    dtype: str,
-    picture: bool,
-) -> Encoding:
-    """How what `RasterSource.read` gives, which applies what the file declares, becomes reflectance."""
-    declared = {(source.scales[index - 1], source.offsets[index - 1]) for index in chosen}
-    if scale is None and offset is None:
-        if declared != {(1.0, 0.0)}:
-            return Encoding(1.0, 0.0, "reflectance by the scale and offset that the file declares")
-        values = sample[~np.isnan(sample).all(axis=1)]
-        return recognise(values, dtype=dtype, picture=picture, name=source.path.name)
-    given = Encoding(1.0 if scale is None else scale, 0.0 if offset is None else offset, "")
-    if len(declared) > 1:
-        raise RasterError(
-            f"{source.path.name} declares different scales or offsets for its channels: leave out --scale and --offset"
-        )
-    factor, addend = declared.pop()
-    meaning = f"value x {given.scale:g} + {given.offset:g}, as --scale and --offset say"
-    return Encoding(given.scale / factor, given.offset - given.scale * addend / factor, meaning)
+def _turned(read: Reader, shape: tuple[int, int], orientation: int) -> tuple[Reader, tuple[int, int]]:
+    """A reader of the upright picture, with its height and width, of one of the file's."""
+    if orientation == UPRIGHT:
+        return read, shape
+    whole = window_in_file(Tile(0, 0, *shape), shape, orientation).shape  # a quarter turn swaps them
+
+    def read_upright(window: Tile) -> Channels:
+        values = read(window_in_file(window, whole, orientation))
+        return np.moveaxis(upright(np.moveaxis(values, 0, -1), orientation), -1, 0)
+
+    return read_upright, whole
 
 
 # --- what all have in common ---

@@ -33,6 +33,8 @@ from lacunar.water_map import BAND_NAMES, FIGURE_SIDE, WaterMap, blocks_on, plan
 DEFAULT_MODEL = "water-small"
 RASTER_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDING = ".png"
+FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
+MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
 WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
 
 Callback = Callable[[int, int], None]
@@ -50,6 +52,8 @@ class WaterOptions:
         What the channels of a file are, in their order; see `lacunar.scenes.open_scene`.
     scale, offset
         Reflectance = value x scale + offset, in place of what the file declares; None asks the file.
+    nodata
+        Pixels whose channels all hold this value are not valid, besides what the file declares.
     steps, samples
         Evaluations of the network for a sample, and samples that are fused.
     fusion, threshold
@@ -77,6 +81,7 @@ class WaterOptions:
     bands: Sequence[str] = ()
     scale: float | None = None
     offset: float | None = None
+    nodata: float | None = None
     steps: int = SEGMENTER_STEPS
     samples: int = SEGMENTER_SAMPLES
     fusion: FusionName = "mean"
@@ -132,6 +137,11 @@ def segment_water(
         Bad input; nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
+    if options.min_area and not options.polygons:
+        raise LacunarError(
+            f"a least area of {options.min_area:g} without polygons, of which it leaves out the small ones (the map "
+            "keeps all water): wanted --polygons FILE beside --min-area"
+        )
     with ExitStack() as stack:
         scene = stack.enter_context(_open(image, options))
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
@@ -163,6 +173,9 @@ def segment_water(
             **_how(options, model, time.perf_counter() - begun),
         }
         record["notes"] += [] if scene.crs else [WITHOUT_CRS]
+        if files.mask and pixels["nodata"]:
+            share = pixels["nodata"] / math.prod(scene.shape)
+            record["notes"].append(f"{share:.1%} of the image is not valid (transparent or nodata): black in the mask")
         write_text(files.record, json.dumps(record, indent=2) + "\n")
     return record
 
@@ -201,6 +214,8 @@ def water_change(
         raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
     if options.polygons or options.figure:
         raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
+    if folder.suffix.lower() in FILE_ENDINGS:
+        raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
     with ExitStack() as stack:
         scenes = [stack.enter_context(_open(image, options)) for image in images]
         first = scenes[0]
@@ -243,7 +258,7 @@ def water_change(
 
 def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
     """The scene of an image."""
-    return open_scene(image, bands=options.bands, scale=options.scale, offset=options.offset)
+    return open_scene(image, bands=options.bands, scale=options.scale, offset=options.offset, nodata=options.nodata)
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:
@@ -302,6 +317,11 @@ class _Files:
         elif scene.crs is not None:
             raise RasterError(
                 f"{output}: a PNG would lose the position of {scene.name}; wanted .tif: rename the output"
+            )
+        elif math.prod(scene.shape) > MAX_MASK_PIXELS:
+            raise RasterError(
+                f"{scene.name} has {math.prod(scene.shape):,} pixels, a PNG is written from memory and may have "
+                f"{MAX_MASK_PIXELS:,}; wanted .tif, which is written block by block: rename the output"
             )
         else:
             self.mask = staging.stage(output)
