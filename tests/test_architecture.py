@@ -69,6 +69,7 @@ ORDER = (
     "gaps",
     "face_filling",
     "picture_filling",
+    "refinement",
     "filling",
     "tiled",
     "basefield",

@@ -3,16 +3,14 @@
 import matplotlib.image
 import numpy as np
 import pytest
-import torch
 
 from commands import contents, write
-from gap_models import tiny_model
 from lacunar import tally
 from lacunar.errors import LacunarError, RasterError
 from lacunar.gaps import RasterGaps
 from lacunar.raster import open_raster
 from lacunar.streaming import FILLED, MEASURED, NODATA, FilledBlock
-from lacunar.tally import Evaluations, Picture, Truth
+from lacunar.tally import Picture, Truth
 from lacunar.tiling import Tile
 
 SHAPE = (50, 70)
@@ -38,7 +36,7 @@ def blocks(value, source, sigma, side=17):
         for col in range(0, SHAPE[1], side):
             window = Tile(row, col, min(side, SHAPE[0] - row), min(side, SHAPE[1] - col))
             parts = (part[window.slices] for part in (value, source, sigma))
-            yield FilledBlock(window, *parts, np.empty((0, window.height, window.width), np.float32), 0, 0)
+            yield FilledBlock(window, *parts, np.empty((0, window.height, window.width), np.float32), 0, 0, 0)
 
 
 def test_scores_over_blocks_are_those_of_the_whole(scene):
@@ -70,17 +68,6 @@ def test_without_a_truth_nothing_is_scored(scene):
 def test_a_truth_on_another_grid_is_refused(scene, tmp_path):
     with pytest.raises(RasterError, match=r"the truth .*small.tif is 3x3 pixels.* wanted the grid of the input"):
         Truth(scene[0], write(tmp_path / "small.tif", np.ones((3, 3), np.float32)))
-
-
-def test_evaluations_are_counted_only_inside_the_block():
-    model = tiny_model()
-    x = torch.zeros(3, 4, 64, 64)
-    with torch.inference_mode():
-        with Evaluations(model) as evaluations:
-            model.network(x, torch.tensor([5, 5, 5]))
-            model.network(x[:1], torch.tensor([5]))
-        model.network(x, torch.tensor([5, 5, 5]))
-    assert evaluations.count == 4
 
 
 @pytest.mark.parametrize("side", [1200, 30, 7])

@@ -7,6 +7,7 @@ Small rasters travel whole (:func:`read_raster`, :func:`write_raster`); those la
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -341,6 +342,11 @@ class RasterWriter:
         """Keep what is already there, unless told otherwise."""
         if self.path.is_dir() or (self.path.exists() and not self.overwrite):
             raise RasterError(f"{self.path}: exists already; wanted a new name: choose another or allow overwriting")
+
+
+def uncompressed_bytes(shape: tuple[int, int]) -> int:
+    """Bytes of one float32 band of so many rows and columns, as `RasterWriter` writes it first."""
+    return np.dtype(np.float32).itemsize * math.prod(shape)
 
 
 def _size(shape: tuple[int, int]) -> str:

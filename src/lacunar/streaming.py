@@ -61,7 +61,10 @@ class Survey:
 
 @dataclass(frozen=True)
 class FilledBlock:
-    """One block of the result: where it lies, value, source, sigma, quantiles (Q, H, W), and how it was computed."""
+    """One block of the result: where it lies, value, source, sigma, quantiles (Q, H, W), and how it was computed.
+
+    ``evaluations`` are those of the network, over all tiles and samples.
+    """
 
     window: Tile
     value: NDArray[np.float32]
@@ -70,6 +73,7 @@ class FilledBlock:
     quantiles: NDArray[np.float32]
     tiles: int
     coarse_tiles: int
+    evaluations: int
 
     @property
     def bands(self) -> NDArray[np.float32]:
@@ -176,6 +180,7 @@ def fill_blocks(
     quantiles: Sequence[float] = (),
     references: ReferenceReader | None = None,
     coarse_references: Sequence[CoarseField] = (),
+    finished: Callable[[Tile], FilledBlock | None] = lambda _: None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Iterator[FilledBlock]:
     """Yield the filled raster in blocks that part it without overlap.
@@ -197,17 +202,19 @@ def fill_blocks(
         Levels of the predictive distribution that are given too, each in (0, 1).
     references, coarse_references
         Gives the K references of any window, and the coarse level of each from `survey`; None and () without.
+    finished
+        Gives the block of a window where it was computed before, None where it was not.
     callback
         Called with (hundredths of a block done, all).
     """
-    blocks = blocks_over(shape, block=BLOCK, halo=HALO)
+    blocks = blocks_of(shape)
     for number, block in enumerate(blocks):
 
         def report(done: int, total: int, number: int = number) -> None:
             if callback:
                 callback(100 * number + 100 * done // total, 100 * len(blocks))
 
-        yield _fill_block(
+        yield finished(block.core) or fill_block(
             read,
             block,
             coarse,
@@ -223,7 +230,12 @@ def fill_blocks(
         report(1, 1)
 
 
-def _fill_block(
+def blocks_of(shape: tuple[int, int]) -> tuple[Block, ...]:
+    """The blocks that a raster of so many rows and columns is filled by, in reading order."""
+    return blocks_over(shape, block=BLOCK, halo=HALO)
+
+
+def fill_block(
     read: Reader,
     block: Block,
     coarse: CoarseField,
@@ -232,19 +244,19 @@ def _fill_block(
     preset: Preset,
     samples: int,
     seed: int,
-    quantiles: Sequence[float],
-    references: ReferenceReader | None,
-    coarse_references: Sequence[CoarseField],
-    callback: Callable[[int, int], None],
+    quantiles: Sequence[float] = (),
+    references: ReferenceReader | None = None,
+    coarse_references: Sequence[CoarseField] = (),
+    callback: Callable[[int, int], None] | None = None,
 ) -> FilledBlock:
-    """Fill the core of one block from all that its halo shows."""
+    """Fill the core of one block from all that its halo shows; parameters are those of `fill_blocks`."""
     core = read(block.core)
     value = np.where(core.known, core.values, np.nan).astype(np.float32)
     sigma = np.where(core.known, 0.0, np.nan).astype(np.float32)
     source = np.where(core.known, MEASURED, np.where(core.gap, FILLED, NODATA)).astype(np.uint8)
     levels = np.repeat(value[None], len(quantiles), axis=0)
     if not core.gap.any():
-        return FilledBlock(block.core, value, source, sigma, levels, 0, 0)
+        return FilledBlock(block.core, value, source, sigma, levels, 0, 0, 0)
     outer = read(block.outer)
     origin = (block.outer.row, block.outer.col)
     filled: Filled = fill_array(
@@ -266,7 +278,8 @@ def _fill_block(
     sigma = np.where(core.gap, filled.sigma[inner], sigma)
     for number, level in enumerate(quantiles):
         levels[number] = np.where(core.gap, filled.quantile(level)[inner], levels[number])
-    return FilledBlock(block.core, value, source, sigma, levels, filled.tiles, filled.coarse_tiles)
+    evaluations = filled.tiles * samples * filled.evaluations
+    return FilledBlock(block.core, value, source, sigma, levels, filled.tiles, filled.coarse_tiles, evaluations)
 
 
 def _gap_near_core(gap: BoolArray, block: Block) -> BoolArray:

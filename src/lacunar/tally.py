@@ -1,4 +1,4 @@
-"""What is gathered from a raster while it is filled block by block: network evaluations, scores, a picture."""
+"""What is gathered from a raster while it is filled block by block: scores, a picture."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -6,7 +6,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, RasterError
 from lacunar.figures import lst_figure, save_figure
 from lacunar.gaps import GapSource
@@ -16,32 +15,6 @@ from lacunar.raster import open_raster
 from lacunar.streaming import FILLED, FilledBlock
 
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
-
-
-class Evaluations:
-    """Count what a network is asked while the ``with`` block runs: one evaluation for each tile, sample and step.
-
-    Attributes
-    ----------
-    count
-        Evaluations so far.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self.count, self._network = 0, model.network
-
-    def __enter__(self) -> Self:
-        """Listen to the network."""
-        self._hook = self._network.register_forward_pre_hook(self._add)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the network as it was."""
-        self._hook.remove()
-
-    def _add(self, _: object, arguments: tuple[Any, ...]) -> None:
-        """Called before the network is, with its arguments."""
-        self.count += len(arguments[0])
 
 
 class Truth:

@@ -1,0 +1,51 @@
+"""The intermediates of LST as files: one GeoTIFF for each band of `lacunar.gaps.compute_lst`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from lacunar.gaps import LstOptions, compute_lst
+from lacunar.landsat import Product
+from lacunar.outputs import Staging
+from lacunar.raster import RasterWriter, uncompressed_bytes
+from lacunar.tiling import Tile, blocks_over
+
+BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
+
+
+class LstBands:
+    """The intermediates of a product, each of which becomes ``NAME.tif`` in a folder.
+
+    Attributes
+    ----------
+    targets
+        The files.
+    """
+
+    def __init__(self, product: Product, options: LstOptions, folder: Path) -> None:
+        self.product, self.options = product, options
+        names = compute_lst(product, options, window=Tile(0, 0, 1, 1))
+        self.targets = [folder / f"{name}.tif" for name in names]
+
+    def stage(self, staging: Staging) -> None:
+        """Check the files before any work is done."""
+        self.writers = [
+            RasterWriter(
+                staging.stage(path, size=uncompressed_bytes(self.product.shape), make_folder=True),
+                shape=self.product.shape,
+                transform=self.product.transform,
+                crs=self.product.crs,
+                band_names=(path.stem,),
+                units=(BAND_UNITS.get(path.stem, ""),),
+            )
+            for path in self.targets
+        ]
+
+    def write(self) -> None:
+        """Compute and write, block by block."""
+        with ExitStack() as stack:
+            for writer in self.writers:
+                stack.enter_context(writer)
+            for block in blocks_over(self.product.shape, block=1024, halo=0):
+                bands = compute_lst(self.product, self.options, window=block.core)
+                for writer, band in zip(self.writers, bands.values(), strict=True):
+                    writer.write(band[None], block.core)
