@@ -18,7 +18,7 @@ from lacunar.tables import markdown_table
 from lacunar.tiled import OVERLAP
 from lacunar.tiling import tiles_over, tiles_touching
 
-PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1)  # RePaint cut down to 30 evaluations
+PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1, sampler="repaint")  # RePaint cut down to 30 evaluations
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def test_the_network_sees_a_base_at_every_unknown_pixel_of_its_tiles():
     gap[50:56, 50:56] = True
     known = ~gap
     known[:, 90:] = False
-    for preset in (FEW, Preset(steps=6, jump_length=2, jump_n_sample=2)):
+    for preset in (FEW, Preset(6, 2, 2, sampler="repaint")):
         network.seen.clear()
         run(values, gap, gap_model(network), known=known, preset=preset)
         base, spread, unknown = network.seen[0][:, 1], network.seen[0][:, 2], network.seen[0][:, 3] == 1
@@ -197,7 +197,7 @@ def test_mean_and_sigma_are_those_of_the_samples():
 
 
 # RePaint's samples are independent but for their first noise: there the variance is divided by K - 1.
-@pytest.mark.parametrize("preset", [PRESETS["fast"], Preset(steps=30, jump_length=10, jump_n_sample=2)])
+@pytest.mark.parametrize("preset", [PRESETS["fast"], Preset(30, 10, 2, sampler="repaint")])
 def test_sigma_of_few_samples_is_near_that_of_many(preset):
     values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
     few, many = (run(values, gap, model, preset=preset, samples=count) for count in (8, 64))
@@ -307,10 +307,11 @@ def test_a_seed_reproduces_bit_for_bit_and_another_differs():
 
 
 def test_the_presets_cost_what_they_say():
-    assert {name: PRESETS[name].evaluations for name in PRESET_NAMES} == {"fast": 10, "balanced": 25, "paper": 2410}
+    expected = {"fast": 10, "balanced": 25, "paper": 2410, "instant": 1}
+    assert {name: PRESETS[name].evaluations for name in PRESET_NAMES} == expected
 
 
-@pytest.mark.parametrize("preset", [Preset(steps=4), Preset(steps=6, jump_length=2, jump_n_sample=2)])
+@pytest.mark.parametrize("preset", [Preset(steps=4), Preset(6, 2, 2, sampler="repaint")])
 def test_the_callback_counts_every_evaluation(preset):
     calls, network = [], GaussianResidual()
     values, gap = field((64, 64)), holes((64, 64))
@@ -325,7 +326,7 @@ def test_repaint_asks_an_unconditional_network_and_keeps_what_is_measured():
     values, network = field((64, 160)), GaussianResidual()
     gap = np.zeros((64, 160), bool)
     gap[10:40, 10:40] = True  # the tiles on the right touch no gap
-    filled = run(values, gap, gap_model(network), preset=Preset(steps=50, jump_length=10, jump_n_sample=2), samples=16)
+    filled = run(values, gap, gap_model(network), preset=Preset(50, 10, 2, sampler="repaint"), samples=16)
     assert all((given[:, 1] == 0).all() and (given[:, 2:] == 1).all() for given in network.seen)
     np.testing.assert_array_equal(filled.samples[:, ~gap], np.broadcast_to(values[~gap], (16, (~gap).sum())))
     np.testing.assert_array_equal(filled.sigma[~gap], 0.0)

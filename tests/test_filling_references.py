@@ -14,7 +14,7 @@ from lacunar.filling import PRESETS, Preset, fill_array
 from lacunar.masks import gap_pattern
 
 FEW = Preset(steps=2)
-JUMPS = Preset(steps=6, jump_length=2, jump_n_sample=2)
+JUMPS = Preset(steps=6, jump_length=2, jump_n_sample=2, sampler="repaint")
 
 
 def field(shape, seed=0):
@@ -130,7 +130,7 @@ class Deaf(GaussianResidual):
 
 def test_repaint_refuses_references_and_hears_none():
     values, gap, network = field((64, 64)), holes((64, 64)), GaussianResidual(in_channels=5)
-    for preset, name in ((PRESETS["paper"], "paper"), (JUMPS, "with jumps")):
+    for preset, name in ((PRESETS["paper"], "paper"), (JUMPS, "without a name")):
         with pytest.raises(LacunarError, match=f"preset {name} is RePaint, whose prior knows no references: choose"):
             run(values, gap, gap_model(network), [date_like(values)], preset=preset)
     options = {"preset": JUMPS, "samples": 1, "seed": 0, "references": np.zeros((0, 64, 64))}

@@ -3,16 +3,16 @@
 The state of the diffusion is the residual over a base in units of a spread, ``x = base + spread * z``:
 
 - conditional (presets ``fast``, ``balanced``): base and spread are the kriged value and its standard deviation, the
-  network sees both, the gap and what other dates say, and DDIM carries pure noise to z in a few evaluations;
-- RePaint (preset ``paper``): base and spread are the mean and standard deviation of the known pixels, the network is
-  told that everything is gap (it then is an unconditional prior), and Algorithm 1 of RePaint holds it to what is known.
+  network sees both, the gap and what other dates say, and DDIM, or another solver, carries pure noise to z in a few
+  evaluations; one evaluation without noise gives the mean of z (preset ``instant``);
+- on the unconditional prior (preset ``paper``): base and spread are the mean and standard deviation of the known
+  pixels, the network is told that all is gap, and RePaint, or another zero-shot sampler, holds it to what is known.
 
 Overlapping tiles are denoised together: their predictions are averaged at every step, so there is one state, no seam.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -25,13 +25,14 @@ from torch import Tensor
 from lacunar.basefield import TILE, BaseField, CoarseField, base_field
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
+from lacunar.interpolation import fill
 from lacunar.noise import pixel_noise
-from lacunar.repaint import jump_timetable, repaint_sample
-from lacunar.sampling import ddim_sample
+from lacunar.samplers import SAMPLERS, draw, plan
+from lacunar.samplers import Preset as Preset
 from lacunar.tiled import TiledDenoiser, overlap_of
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
-PresetName = Literal["fast", "balanced", "paper"]
+PresetName = Literal["fast", "balanced", "paper", "instant"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
@@ -41,29 +42,12 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How samples are drawn: steps of the schedule, RePaint's jumps (None = conditional DDIM); and a name."""
-
-    steps: int
-    jump_length: int | None = None
-    jump_n_sample: int | None = None
-    name: str = ""
-
-    @property
-    def evaluations(self) -> int:
-        """Network evaluations for each sample of each tile."""
-        if self.jump_length is None or self.jump_n_sample is None:
-            return self.steps
-        times = jump_timetable(self.steps, self.jump_length, self.jump_n_sample)
-        return sum(after < before for before, after in pairwise(times))
-
-
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "fast": Preset(steps=10, name="fast"),
         "balanced": Preset(steps=25, name="balanced"),
-        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10, name="paper"),
+        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10, name="paper", sampler="repaint"),
+        "instant": Preset(steps=1, name="instant", mean_only=True),
     }
 )
 
@@ -73,6 +57,29 @@ def preset_named(name: str) -> Preset:
     if name not in PRESETS:
         raise LacunarError(f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}")
     return PRESETS[name]  # type: ignore[index]
+
+
+def chosen_preset(name: str, sampler: str | None = None, evaluations: int | None = None) -> Preset:
+    """Return a preset, or what takes its place where a sampler or a number of evaluations is asked for.
+
+    Parameters
+    ----------
+    name
+        A preset; it says what is not asked for otherwise.
+    sampler, evaluations
+        One of `lacunar.samplers.SAMPLER_NAMES`, and evaluations for each sample at most, by default the preset's steps.
+
+    Raises
+    ------
+    LacunarError
+        An unknown name, no evaluation, or ``instant``, which is one evaluation and no sampler.
+    """
+    preset = preset_named(name)
+    if evaluations is None and sampler in (None, preset.sampler):
+        return preset
+    if preset.mean_only:
+        raise LacunarError(f"preset {name} is one evaluation and no sampler: leave --sampler and --evaluations out")
+    return plan(sampler or preset.sampler, preset.steps if evaluations is None else evaluations)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class Filled:
 
     @property
     def sigma(self) -> NDArray[np.float32]:
-        """Standard deviation of the samples; of one sample, the classical fill's.
+        """Standard deviation of the samples; of one result, the classical fill's.
 
         A few samples alone would give a grainy estimate. In units of the spread the variance changes slowly from pixel
         to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1, where
@@ -141,7 +148,7 @@ class Filled:
         Last it is multiplied by the model's calibration factor.
         """
         if len(self.samples) == 1:
-            return self.spread
+            return np.asarray(self.sigma_factor * self.spread, dtype=np.float32)
         drawn = (self.spread > 0) & np.isfinite(self.samples[0])
         residual = np.divide(self.samples - self.mean, self.spread, out=np.zeros(self.samples.shape), where=drawn)
         weight = ndimage.gaussian_filter(drawn.astype(np.float64), POOLING, mode="constant")
@@ -216,7 +223,7 @@ def fill_array(
     seen = np.zeros(gap.shape, dtype=bool)
     for tile in _tiles(gap, side):
         seen[tile.slices] = True
-    conditional = preset.jump_length is None
+    conditional = preset.conditional
     field = base_field(
         values,
         known,
@@ -256,12 +263,13 @@ def fill_from_base(
         As in `fill_array`.
     """
     tiles = _tiles(gap, model.network.config.sample_size)
-    conditional = preset.jump_length is None
+    conditional = preset.conditional
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
     if tiles:
         denoiser = TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
         noise = pixel_noise(values.shape, origin, samples, seed)
         words = np.random.SeedSequence((seed, *origin)).generate_state(1)
+        noise = noise.to(denoiser.norm.device)
         z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
         drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
     return Filled(
@@ -272,7 +280,8 @@ def fill_from_base(
         coarse_tiles=field.coarse_tiles,
         evaluations=preset.evaluations if tiles else 0,
         paired=conditional and samples % 2 == 0,
-        sigma_factor=model.card.sigma_factor.get(preset.name, 1.0),
+        # A sampler's factor is that of the spread of several samples; the mean alone has one of the classical spread.
+        sigma_factor=model.card.sigma_factor.get(preset.name, 1.0) if samples > 1 or preset.mean_only else 1.0,
         error_quantiles=model.card.error_quantiles.get(preset.name, {}),
     )
 
@@ -302,10 +311,12 @@ def _check_fill(
         raise LacunarError(
             f"references have shape {references.shape}, wanted (K, {values.shape[0]}, {values.shape[1]})"
         )
-    if references is not None and len(references) and preset.jump_length is not None:
+    if references is not None and len(references) and not preset.conditional:
         raise LacunarError(
-            f"preset {preset.name or 'with jumps'} is RePaint, whose prior knows no references: choose fast or balanced"
+            f"preset {preset.name or 'without a name'} is {SAMPLERS[preset.sampler].label}, whose prior knows no "
+            "references: choose fast or balanced"
         )
+    preset.check_samples(samples)
     if model.network.in_channels not in CHANNELS or model.network.out_channels != 1:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
@@ -324,28 +335,33 @@ def _sample(
     seed: int,
     callback: Callable[[int, int], None] | None,
 ) -> FloatArray:
-    """Residuals z (K, H, W): DDIM on the conditional network, or RePaint on the unconditional one.
+    """Residuals z (K, H, W), by the preset's sampler.
 
-    The noise that RePaint draws on its way does not belong to pixels as ``noise`` does: it comes from ``seed``.
+    The noise that a sampler draws on its way does not belong to pixels as ``noise`` does: it comes from ``seed``.
     """
     device = next(model.network.parameters()).device
-    noise, schedule = noise.to(device), model.schedule.respaced(preset.steps)
+    inside = known & (field.spread > 0)  # for a conditional sampler nowhere
+
+    def state(physical: NDArray[np.floating], where: BoolArray) -> Tensor:
+        """Physical values as residuals, 0 elsewhere, in the shape of the noise."""
+        z = np.divide(physical - field.base, field.spread, out=np.zeros(known.shape), where=where)
+        return torch.from_numpy(z).to(noise)[None, None].expand_as(noise)
+
+    guess = None
+    if preset.strength < 1:
+        classical = field.base if preset.conditional else fill("laplace", np.where(known, values, np.nan), known)
+        guess = state(classical, field.spread > 0)
     with torch.inference_mode():
-        if preset.jump_length is None or preset.jump_n_sample is None:
-            z = ddim_sample(denoiser, noise, schedule, prediction=model.prediction, callback=callback)
-        else:
-            inside = known & (field.spread > 0)
-            known_z = np.divide(values - field.base, field.spread, out=np.zeros(known.shape), where=inside)
-            z = repaint_sample(
-                denoiser,
-                torch.from_numpy(known_z).to(noise)[None, None].expand_as(noise),
-                torch.from_numpy(inside).to(device)[None, None],
-                noise,
-                schedule,
-                jump_length=preset.jump_length,
-                jump_n_sample=preset.jump_n_sample,
-                prediction=model.prediction,
-                generator=torch.Generator().manual_seed(seed),
-                callback=callback,
-            )
+        z = draw(
+            preset,
+            denoiser,
+            torch.zeros_like(noise) if preset.mean_only else noise,
+            model.schedule.respaced(preset.steps),
+            image=None if preset.conditional else state(values, inside),
+            known=torch.from_numpy(inside).to(device)[None, None],
+            start=guess,
+            prediction=model.prediction,
+            generator=torch.Generator().manual_seed(seed),
+            callback=callback,
+        )
     return np.asarray(z[:, 0].double().cpu().numpy())

@@ -12,7 +12,7 @@ there and adds what the finer grid can show (Meng et al. 2022, SDEdit).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,21 +21,19 @@ from torch import Tensor
 
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import PRESETS, Preset
+from lacunar.filling import Preset
 from lacunar.gaussian_prior import base_over
 from lacunar.holes import Hole, find_holes, halvings_of
 from lacunar.images import Picture, PixelArray
 from lacunar.picture_base import RESIDUAL_SPREAD, enlarged_pictures, halved_pictures
+from lacunar.refinement import refiner, refining_schedule
 from lacunar.samplers import draw
 from lacunar.scaling import RangeScaling
-from lacunar.schedule import NoiseSchedule
 from lacunar.tiled import TiledGapNetwork, overlap_of
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
 CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
-REFINED_SHARE = 0.3  # of the schedule's time, from clean, that a refinement goes through
-FEW_STEPS = 10  # below so many, too few of a fill's steps lie in that share
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
 BoolArray = NDArray[np.bool_]
@@ -313,7 +311,7 @@ class _Sampler:
         """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with noise."""
         preset, schedule = self.preset, self.model.schedule
         if begun is not None:
-            schedule, preset = _refining_schedule(schedule, preset), _refiner(preset)
+            schedule, preset = refining_schedule(schedule, preset), refiner(preset)
             kept = float(schedule.alphas_cumprod[-1])
             z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
             x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
@@ -382,28 +380,7 @@ class _Counted:
             self.callback(self.done, self.total)
 
 
-def _refiner(preset: Preset) -> Preset:
-    """How one refinement is drawn: what the prior began is refined as ``balanced`` does."""
-    own = preset if preset.conditional else PRESETS["balanced"]
-    return replace(own, steps=math.ceil(REFINED_SHARE * own.steps), strength=1.0)
-
-
-def _refining_schedule(schedule: NoiseSchedule, preset: Preset) -> NoiseSchedule:
-    """The steps of one refinement: those of the fill up to its share of the time, or as many in it where they are few."""
-    own, steps = preset if preset.conditional else PRESETS["balanced"], _refiner(preset).steps
-    if own.steps >= FEW_STEPS:
-        return _beginning(schedule.respaced(own.steps), steps)
-    return _beginning(schedule, round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps)
-
-
 def _evaluations(hole: Hole, drawing: Drawing) -> int:
     """Calls of the denoiser that a hole takes."""
     preset, at_once = drawing.preset, max(1, PIXELS_AT_ONCE // hole.inside.size // 2 * 2)
-    return math.ceil(drawing.samples / at_once) * (
-        preset.evaluations + hole.halvings * _refiner(preset).evaluations
-    )
-
-
-def _beginning(schedule: NoiseSchedule, steps: int) -> NoiseSchedule:
-    """The first, least noisy steps of a schedule."""
-    return NoiseSchedule(schedule.betas[:steps], schedule.timesteps[:steps], schedule.original_num_timesteps)
+    return math.ceil(drawing.samples / at_once) * (preset.evaluations + hole.halvings * refiner(preset).evaluations)

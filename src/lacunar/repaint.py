@@ -130,7 +130,7 @@ def repaint_sample(
     ----------
     Lugmayr et al. 2022, arXiv 2201.09865.
     """
-    known = _checked_known(x_0_known, known, x_T)
+    known = checked_known(x_0_known, known, x_T)
     times = jump_timetable(schedule.num_timesteps, jump_length, jump_n_sample)
     transitions = list(pairwise(times))
     evaluations, done = sum(after < before for before, after in transitions), 0
@@ -161,7 +161,7 @@ def repaint_sample(
     return x
 
 
-def _checked_known(x_0_known: Tensor, known: Tensor, x_T: Tensor) -> Tensor:
+def checked_known(x_0_known: Tensor, known: Tensor, x_T: Tensor) -> Tensor:
     """Refuse a mask or noise that does not fit the image; give the mask in the image's shape."""
     if known.dtype != torch.bool:
         raise ModelError(f"got known of dtype {known.dtype}, wanted torch.bool with True = measured; convert the mask")

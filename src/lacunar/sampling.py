@@ -8,7 +8,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lacunar.diffusion import FixedVariance, Prediction, eps_from_x_0, p_mean_variance, predict_x_0
+from lacunar.diffusion import (
+    FixedVariance,
+    Prediction,
+    eps_from_x_0,
+    p_mean_variance,
+    predict_x_0,
+    q_sample,
+)
 from lacunar.errors import ModelError
 from lacunar.schedule import NoiseSchedule
 
@@ -134,6 +141,8 @@ def ddim_sample(
     schedule: NoiseSchedule,
     *,
     eta: float = 0.0,
+    start: Tensor | None = None,
+    strength: float = 1.0,
     prediction: Prediction = "epsilon",
     clip_x_0: tuple[float, float] | None = None,
     generator: torch.Generator | None = None,
@@ -154,6 +163,8 @@ def ddim_sample(
         Usually respaced, ``schedule.respaced(25)``: one evaluation for each of its steps.
     eta : float
         0 (DDIM) to 1 (as noisy as DDPM).
+    start, strength : torch.Tensor, float
+        Warm start, see `warm_start`.
     prediction : {"epsilon", "v", "x_0"}
         What the network predicts.
     clip_x_0 : tuple of float, optional
@@ -179,21 +190,100 @@ def ddim_sample(
     """
     if not 0 <= eta <= 1:
         raise ModelError(f"got eta {eta}, wanted 0 (deterministic) to 1 (as noisy as DDPM)")
-    x = x_T
-    for t in reversed(range(schedule.num_timesteps)):
-        output, steps = _evaluate(denoiser, x, t, schedule)
-        x_0 = predict_x_0(output, x, steps, schedule, prediction=prediction)
-        if clip_x_0 is not None:
-            x_0 = x_0.clamp(*clip_x_0)
-        eps = eps_from_x_0(x, steps, x_0, schedule)
+    x, count = warm_start(x_T, schedule, start=start, strength=strength)
+    for t in reversed(range(count)):
+        x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
+        eps = eps_of(x, t, x_0, schedule)
         alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
         sigma = eta * float(schedule.posterior_variance[t]) ** 0.5  # Eq. 16; 0 at t = 0
         x = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps
         if sigma > 0:
             x = x + sigma * noise_like(x, generator)
         if callback is not None:
-            callback(schedule.num_timesteps - t, schedule.num_timesteps)
+            callback(count - t, count)
     return x
+
+
+def warm_start(
+    x_T: Tensor, schedule: NoiseSchedule, *, start: Tensor | None = None, strength: float = 1.0
+) -> tuple[Tensor, int]:
+    """State to begin from, and how many steps of the schedule lie ahead (Meng et al. 2022, SDEdit).
+
+    Parameters
+    ----------
+    x_T : torch.Tensor
+        Standard normal noise, (B, C, H, W).
+    schedule : NoiseSchedule
+        The schedule that is sampled with.
+    start : torch.Tensor, optional
+        A first guess of x_0 in the shape of ``x_T``. None begins from ``x_T`` itself.
+    strength : float
+        Share of the schedule's steps, from the clean end, that the first guess is noised up to: 0 < strength <= 1.
+
+    Returns
+    -------
+    tuple
+        x_t = √ᾱ_t start + √(1-ᾱ_t) x_T of the last of these steps, and their number.
+
+    Raises
+    ------
+    ModelError
+        A strength out of range, one below 1 without a start, or a start of another shape.
+
+    References
+    ----------
+    Meng et al. 2022, arXiv 2108.01073.
+    """
+    count = warm_steps(schedule.num_timesteps, strength)
+    if start is None:
+        if strength < 1:
+            raise ModelError(f"got strength {strength:g} without a start, wanted a first guess of x_0 to begin from")
+        return x_T, count
+    return q_sample(start, torch.full(x_T.shape[:1], count - 1, dtype=torch.int64), x_T, schedule), count
+
+
+def warm_steps(steps: int, strength: float) -> int:
+    """Count the steps that a warm start goes through: the share ``strength`` of ``steps``, at least one.
+
+    Raises
+    ------
+    ModelError
+        A strength outside (0, 1].
+
+    Examples
+    --------
+    >>> warm_steps(25, 0.4), warm_steps(2, 0.1)
+    (10, 1)
+    """
+    if not 0 < strength <= 1:
+        raise ModelError(f"got strength {strength:g}, wanted a share of the steps above 0 and up to 1 (pure noise)")
+    return max(1, round(strength * steps))
+
+
+def estimate_x_0(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    t: int,
+    schedule: NoiseSchedule,
+    *,
+    prediction: Prediction = "epsilon",
+    clip_x_0: tuple[float, float] | None = None,
+) -> Tensor:
+    """Ask the network for x_0 at index ``t`` of the schedule; the parameters are those of `ddim_sample`.
+
+    Raises
+    ------
+    ModelError
+        When ``t`` leaves the schedule, the prediction is unknown or the network's channels do not fit.
+    """
+    output, steps = _evaluate(denoiser, x_t, t, schedule)
+    x_0 = predict_x_0(output, x_t, steps, schedule, prediction=prediction)
+    return x_0 if clip_x_0 is None else x_0.clamp(*clip_x_0)
+
+
+def eps_of(x_t: Tensor, t: int, x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Give the noise that a batch holds over ``x_0``, all of it at index ``t`` of the schedule."""
+    return eps_from_x_0(x_t, torch.full(x_t.shape[:1], t, dtype=torch.int64), x_0, schedule)
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -77,10 +77,10 @@ def test_a_tile_far_from_any_measured_pixel_is_filled_and_flagged(options, tmp_p
 
 
 def test_the_preset_is_the_one_that_is_used(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("lacunar.filling.PRESETS", {"paper": Preset(steps=4, jump_length=2, jump_n_sample=2)})
+    monkeypatch.setattr("lacunar.filling.PRESETS", {"paper": Preset(4, 2, 2, sampler="repaint")})
     raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, field()).astype(np.float32))
     record = fill_raster(raster, tmp_path / "out.tif", options=replace(options, preset="paper"))
-    each = Preset(steps=4, jump_length=2, jump_n_sample=2).evaluations
+    each = Preset(4, 2, 2, sampler="repaint").evaluations
     assert each > 4
     assert record["network_evaluations"] == {"per_sample_and_tile": each, "all": 2 * each}
 

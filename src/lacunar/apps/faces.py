@@ -15,7 +15,7 @@ from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
-from lacunar.filling import PresetName, preset_named
+from lacunar.filling import PresetName, chosen_preset
 from lacunar.images import (
     LOSSY_FORMATS,
     Picture,
@@ -30,6 +30,7 @@ from lacunar.occlusions import occlusion
 from lacunar.outputs import Staging
 from lacunar.picture_base import classical_base
 from lacunar.picture_filling import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.samplers import Preset, SamplerName
 from lacunar.tiling import Tile
 
 PICTURE_MODEL = "picture-small"
@@ -55,7 +56,9 @@ class PictureOptions:
     model
         A shipped model's name or a model folder.
     preset, samples, seed, device
-        How samples are drawn, how many, the seed, and where the network runs.
+        How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
+    sampler, evaluations
+        Sampler and evaluations for each sample in place of the preset's.
     mean
         Write the mean of the samples as the one result, instead of every sample.
     overwrite
@@ -68,11 +71,13 @@ class PictureOptions:
     Raises
     ------
     LacunarError
-        An unknown preset, a number of samples or a seed out of range, or a sheet of another ending.
+        An unknown preset or sampler, a number of samples or a seed out of range, or a sheet of another ending.
     """
 
     model: str = PICTURE_MODEL
     preset: PresetName = "fast"
+    sampler: SamplerName | None = None
+    evaluations: int | None = None
     samples: int = 1
     mean: bool = False
     seed: int = 0
@@ -83,7 +88,7 @@ class PictureOptions:
 
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
-        preset_named(self.preset)
+        self.chosen.check_samples(self.samples)
         if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
             raise LacunarError(
                 f"{self.samples} samples and seed {self.seed}: wanted 1 to {MAX_SAMPLES} samples and a seed from 0"
@@ -96,9 +101,14 @@ class PictureOptions:
             raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(SHEET_ENDINGS)}: rename it")
 
     @property
+    def chosen(self) -> Preset:
+        """The preset, or what is asked for in place of it."""
+        return chosen_preset(self.preset, self.sampler, self.evaluations)
+
+    @property
     def drawing(self) -> Drawing:
         """How samples are drawn."""
-        return Drawing(preset_named(self.preset), self.samples, self.seed)
+        return Drawing(self.chosen, self.samples, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +280,8 @@ def _write_filled(
         "notes": format_notes(output, picture),
         "holes": len(holes),
         "preset": options.preset,
+        "sampler": options.chosen.sampler,
+        "evaluations_per_sample": options.chosen.evaluations,
         "samples": options.samples,
         "mean": options.mean,
         "seed": options.seed,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from lacunar.cli.options import Device, Model, Overwrite, Samples, Seed, resolve_device, typed_command
+from lacunar.cli.options import Device, Model, Overwrite, Samples, Seed, resolve_device, samples_of, typed_command
 from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
@@ -38,7 +38,7 @@ def demo_command(
     where = resolve_device(device)
     if "lst" in parts:
         with Bars() as bars:
-            lines = _lst(folder, size, model, samples, seed, where, overwrite=overwrite, bars=bars)
+            lines = _lst(folder, size, model, samples_of("fast", samples), seed, where, overwrite=overwrite, bars=bars)
         for line in lines:
             typer.echo(line)
     if "water" in parts:

@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from lacunar.cli.options import Device, Model, Overwrite, PresetOption, PrintJson, Seed, resolve_device, typed_command
+from lacunar.cli.options import (
+    Device,
+    EvaluationsOption,
+    Model,
+    Overwrite,
+    PresetOption,
+    PrintJson,
+    SamplerOption,
+    Seed,
+    resolve_device,
+    typed_command,
+)
 from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
     from lacunar.filling import PresetName
+    from lacunar.samplers import SamplerName
 
 PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
 MaskOption = Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
@@ -32,6 +44,8 @@ def inpaint_command(
     samples: PictureSamples = 1,
     mean: MeanOption = False,
     preset: PresetOption = "fast",
+    sampler: SamplerOption = None,
+    evaluations: EvaluationsOption = None,
     model: Model = "picture-small",
     seed: Seed = 0,
     sheet: SheetOption = None,
@@ -45,6 +59,8 @@ def inpaint_command(
     options = PictureOptions(
         model=model,
         preset=cast("PresetName", preset),
+        sampler=cast("SamplerName | None", sampler),
+        evaluations=evaluations,
         samples=samples,
         mean=mean,
         seed=seed,
@@ -71,6 +87,8 @@ def face_command(
     whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
     detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
     preset: PresetOption = "fast",
+    sampler: SamplerOption = None,
+    evaluations: EvaluationsOption = None,
     model: Model = "face-small",
     seed: Seed = 0,
     sheet: SheetOption = None,
@@ -85,6 +103,8 @@ def face_command(
     options = PictureOptions(
         model=model,
         preset=cast("PresetName", preset),
+        sampler=cast("SamplerName | None", sampler),
+        evaluations=evaluations,
         samples=samples,
         mean=mean,
         seed=seed,

@@ -9,6 +9,7 @@ import typer
 from lacunar.cli.options import (
     CovariateOption,
     Device,
+    EvaluationsOption,
     FigureOption,
     GapMask,
     Model,
@@ -18,11 +19,13 @@ from lacunar.cli.options import (
     PrintJson,
     Quantiles,
     ReferenceOption,
+    SamplerOption,
     Samples,
     Seed,
     TruthOption,
     levels_of,
     resolve_device,
+    samples_of,
     typed_command,
 )
 from lacunar.errors import LacunarError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from lacunar.filling import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
+    from lacunar.samplers import SamplerName
 
 DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
 
@@ -44,7 +48,9 @@ def lst_command(
     gap_mask: GapMask = None,
     gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = DEFAULT_CLASSES,
     preset: PresetOption = "fast",
-    samples: Samples = 8,
+    sampler: SamplerOption = None,
+    evaluations: EvaluationsOption = None,
+    samples: Samples = None,
     quantiles: Quantiles = "",
     seed: Seed = 0,
     model: Model = "lst-small",
@@ -76,7 +82,9 @@ def lst_command(
     options = FillOptions(
         model=model,
         preset=cast("PresetName", preset),
-        samples=samples,
+        sampler=cast("SamplerName | None", sampler),
+        evaluations=evaluations,
+        samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
         seed=seed,
         device=resolve_device(device),
@@ -107,7 +115,9 @@ def fill_command(
     covariate: CovariateOption = None,
     gap_mask: GapMask = None,
     preset: PresetOption = "fast",
-    samples: Samples = 8,
+    sampler: SamplerOption = None,
+    evaluations: EvaluationsOption = None,
+    samples: Samples = None,
     quantiles: Quantiles = "",
     seed: Seed = 0,
     model: Model = "lst-small",
@@ -123,7 +133,9 @@ def fill_command(
     options = FillOptions(
         model=model,
         preset=cast("PresetName", preset),
-        samples=samples,
+        sampler=cast("SamplerName | None", sampler),
+        evaluations=evaluations,
+        samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
         seed=seed,
         device=resolve_device(device),
@@ -190,6 +202,8 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
         typer.echo(_beside(beside))
     if coarse := record["kriging_tiles_from_coarser_level"]:
         typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")
+    if note := record.get("sampler_note"):
+        typer.echo(f"note: {note}")
     for note in record.get("product", {}).get("notes", []):
         typer.echo(f"note: {note}")
     if record.get("atmospherically_corrected") is False:

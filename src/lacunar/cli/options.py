@@ -10,8 +10,24 @@ import typer
 from lacunar.errors import LacunarError
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
-PresetOption = Annotated[str, typer.Option(help="fast (10 evaluations), balanced (25) or paper (RePaint, 2410).")]
-Samples = Annotated[int, typer.Option(min=1, help="Samples drawn; their spread is sigma.")]
+PresetOption = Annotated[
+    str, typer.Option(help="fast (10 evaluations), balanced (25), paper (RePaint, 2410) or instant (1).")
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="In place of the preset's: ddim, adams, dpm-solver++, heun or unipc; on the network as an unconditional "
+        "prior repaint, ddnm, diffpir or pigdm.",
+    ),
+]
+EvaluationsOption = Annotated[
+    int | None,
+    typer.Option("--evaluations", min=1, help="Network evaluations for each sample at most, in place of the preset's."),
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="Samples drawn; their spread is sigma. 8, or 1 with instant, if not given.")
+]
 Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -44,6 +60,13 @@ def resolve_device(name: str) -> str:
     except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, ImportError: each backend its own
         raise LacunarError(f"no device {name!r} here: choose one of {', '.join(['auto', 'cpu', *there])}") from error
     return name
+
+
+def samples_of(preset: str, samples: int | None) -> int:
+    """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
+    from lacunar.filling import preset_named
+
+    return preset_named(preset).usual_samples if samples is None else samples
 
 
 def typed_command() -> str:
