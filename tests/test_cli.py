@@ -22,10 +22,10 @@ from lacunar.checkpoint import load_model, shipped_models
 from lacunar.cli.lst import DEFAULT_CLASSES
 from lacunar.cli.options import PresetOption, resolve_device
 from lacunar.errors import LacunarError
-from lacunar.filling import PRESETS
 from lacunar.gaps import LstOptions
 from lacunar.landsat import open_product
 from lacunar.networks.unet import UNetConfig
+from lacunar.presets import PRESETS
 from lacunar.progress import Bars
 from lacunar.quality import GAP_CLASSES
 from lacunar.recipes.lst import LstRecipe
@@ -309,6 +309,16 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
     assert "drawing" not in ran.err
     assert ran.err.startswith("training: step 4 of 6, loss ")
     assert load_model(out / "run" / "model").card.steps == 6
+
+
+@pytest.mark.parametrize("name", ["water-small", "face-small"])
+def test_clouds_are_of_lst(lacunar, places, out, name):
+    ran = lacunar("train", name, "--pack", out / "pack.npz", "--data", places, "--clouds", places)
+    assert (ran.code, ran.out) == (cli.BAD_INPUT, "")
+    assert ran.err.endswith(f"for {name}: only LST is trained under clouds; leave them out\n")
+    ran = lacunar("train", name, "--pack", out / "pack.npz", "--workers", 2)
+    assert ran.err.startswith("note: --workers counts for LST alone")
+    assert not (out / "pack.npz").exists()
 
 
 def test_ctrl_c_while_training_says_how_to_go_on(lacunar, recipe, places, out, monkeypatch):

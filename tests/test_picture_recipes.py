@@ -76,6 +76,12 @@ def test_a_recipe_runs_to_a_model_that_loads_and_the_next_starts_from_it(pack, t
     assert prior is not None
     assert np.abs(prior.components @ prior.components.T - np.eye(2)).max() < 1e-2
     assert (tmp_path / "next" / "prior.npz").is_file()
+    begun_again, _ = run_picture_recipe("next", following, pack, tmp_path / "next", steps=2, init_from=str(path))
+    np.testing.assert_array_equal(load_model(begun_again).network.prior.mean, prior.mean)
+    with np.load(pack) as stored:
+        np.savez(tmp_path / "other.npz", faces=stored["faces"][:, ::-1], textures=stored["textures"])
+    with pytest.raises(TrainingError, match=r"prior\.npz was fitted to other faces: give another --run folder"):
+        run_picture_recipe("next", following, tmp_path / "other.npz", tmp_path / "next", steps=3)
     assert card.command.endswith("--steps 1 --init-from model")
     assert model.card.sha256[:12] in " ".join(card.notes)
     assert "Sentinel-2" not in " ".join(card.data)

@@ -241,3 +241,9 @@ def test_a_configuration_goes_through_a_mapping_and_refuses_unknown_keys():
     assert network().spec == SMALL
     with pytest.raises(ModelError, match="unknown key depth; known are"):
         SegmenterConfig.from_dict({**SMALL.to_dict(), "depth": 3})
+
+
+def test_segdiff_has_neither_part_whatever_older_folders_say():
+    old = SegmenterConfig.from_dict({**replace(SMALL, kind="segdiff").to_dict(), "anchor": True, "ss_former": True})
+    assert (old.anchor, old.ss_former) == (False, False)
+    assert build_segmenter(old).spec == old

@@ -54,14 +54,19 @@ def train_command(
         str | None, typer.Option(help="Model to learn from, so that half its steps do; of LST and pictures.")
     ] = None,
     student_steps: Annotated[int, typer.Option(min=1, help="With --distill: steps of the student.")] = 4,
-    workers: Annotated[int, typer.Option(min=1, help="Of LST: processes that draw the examples.")] = os.cpu_count()
-    or 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of LST: processes that draw the examples; one for each core.")
+    ] = None,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.figures import save_figure, training_curve_figure
-    from lacunar.recipes.registry import pack_data, recipe_named, run_recipe
+    from lacunar.recipes.registry import LstRecipe, pack_data, recipe_named, run_recipe
 
-    recipe_named(recipe)
+    is_lst = isinstance(recipe_named(recipe), LstRecipe)
+    if clouds is not None and not is_lst:
+        raise LacunarError(f"--clouds {clouds} for {recipe}: only LST is trained under clouds; leave them out")
+    if workers is not None and not is_lst:
+        typer.echo("note: --workers counts for LST alone, whose examples are drawn before the training", err=True)
     if not pack.exists():
         if data is None:
             raise LacunarError(f"no file {pack} and no --data to write it from: give what it is trained from")
@@ -78,7 +83,7 @@ def train_command(
                 init_from=init_from,
                 distill=distill,
                 student_steps=student_steps,
-                workers=workers,
+                workers=workers or os.cpu_count() or 1,
                 callback=bars.training,
                 drawing=bars.drawing,
             )

@@ -56,9 +56,9 @@ class SegmenterConfig:
         Channels of each level, finest first, of the network that reads the image and of the one that restores the mask.
         SegDiff's image encoder has `condition_widths[0]` channels and no levels.
     anchor : bool
-        Uncertain spatial attention between the two.
+        Uncertain spatial attention between the two; always False of SegDiff.
     ss_former : bool
-        The spectrum-space transformer at the bottleneck.
+        The spectrum-space transformer at the bottleneck; always False of SegDiff.
     diffusion : bool
         False: the condition U-Net alone, a plain segmenter.
     mask_scale : float
@@ -107,6 +107,9 @@ class SegmenterConfig:
                 raise ModelError(f"segmenter config: {name} is {getattr(self, name)!r}, wanted true or false")
         if self.kind == "segdiff" and not self.diffusion:
             raise ModelError("segmenter config: SegDiff without diffusion predicts nothing; wanted diffusion true")
+        if self.kind == "segdiff":  # it has neither, whatever the defaults and older model folders say
+            object.__setattr__(self, "anchor", False)
+            object.__setattr__(self, "ss_former", False)
         if not isinstance(self.mask_scale, int | float) or not 0 < self.mask_scale <= 1:
             raise ModelError(f"segmenter config: mask_scale is {self.mask_scale!r}, wanted a number in (0, 1]")
         if not _is_count(self.sample_size) or self.sample_size % self.stride:

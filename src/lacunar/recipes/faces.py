@@ -1,5 +1,6 @@
 """How the picture models were trained: a general prior, and from its weights the model of faces."""
 
+import hashlib
 import json
 import logging
 import os
@@ -257,16 +258,20 @@ def _datasets(
 
 def _prior(recipe: PictureRecipe, pack: PicturePack, folder: Path) -> GaussianPrior:
     """What the training faces have in common, from the run's folder where it has been fitted before."""
-    file, size = folder / "prior.npz", recipe.network.sample_size
+    file, size, count = folder / "prior.npz", recipe.network.sample_size, recipe.network.prior_components
+    faces, seed = pack.faces[:-HELD_OUT_FACES], recipe.training.seed
+    digest = hashlib.sha256(np.ascontiguousarray(faces)).hexdigest()
+    origin = json.dumps({"faces": digest, "size": size, "components": count, "seed": seed})
     with this_process().main_process_first():
         if not file.exists():
-            faces = pack.faces[:-HELD_OUT_FACES]
             squares = np.stack([cut_square(face, FACE_CENTRE, FACE_SIDE, size=size) for face in faces])
-            fitted = fit_prior(squares, recipe.network.prior_components, seed=recipe.training.seed)
+            fitted = fit_prior(squares, count, seed=seed)
             temporary = file.with_suffix(f".{os.getpid()}.partial.npz")
-            np.savez(temporary, allow_pickle=False, **vars(fitted))
+            np.savez(temporary, allow_pickle=False, origin=np.array(origin), **vars(fitted))
             temporary.replace(file)
     with np.load(file, allow_pickle=False) as stored:
+        if "origin" not in stored or str(stored["origin"]) != origin:
+            raise TrainingError(f"{file} was fitted to other faces: give another --run folder, or delete it")
         return GaussianPrior(stored["mean"], stored["components"], stored["variances"], float(stored["noise"]))
 
 
