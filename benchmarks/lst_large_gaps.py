@@ -19,8 +19,9 @@ from lacunar.basefield import CoarseField
 from lacunar.cases import read_scenes
 from lacunar.checkpoint import load_model
 from lacunar.evaluation import describe_machine
-from lacunar.filling import Preset, fill_array
+from lacunar.filling import fill_array
 from lacunar.interpolation import fill
+from lacunar.samplers import Preset
 from lacunar.tables import markdown_table
 
 EDGES = (0, 4, 16, 32, 64, 96, 128, 192)  # bins of the distance, pixels

@@ -23,8 +23,8 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from lacunar.evaluation import describe_machine
-from lacunar.filling import PRESET_NAMES
 from lacunar.landscape import power_law_field
+from lacunar.presets import PRESET_NAMES
 from lacunar.raster import RasterWriter
 from lacunar.tables import markdown_table
 from lacunar.tiling import blocks_over
@@ -36,11 +36,11 @@ CHILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from lacunar import filling
+from lacunar import presets
 from lacunar.apps.lst import FillOptions, fill_raster
 source, output, model, preset, samples, steps = sys.argv[1:]
 if int(steps):
-    filling.PRESETS = {preset: replace(filling.PRESETS[preset], steps=int(steps))}
+    presets.PRESETS = {preset: replace(presets.PRESETS[preset], steps=int(steps))}
 fill_raster(Path(source), Path(output), options=FillOptions(model=model, preset=preset, samples=int(samples)))
 """
 

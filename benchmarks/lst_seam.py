@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from lacunar import streaming
 from lacunar.checkpoint import Model, load_model
 from lacunar.evaluation import describe_machine, seam_ratio
-from lacunar.filling import PRESET_NAMES, PRESETS
 from lacunar.gaps import Gappy
 from lacunar.landscape import power_law_field
+from lacunar.presets import PRESET_NAMES, PRESETS
 from lacunar.tables import markdown_table
 from lacunar.tiled import OVERLAP
 from lacunar.tiling import Tile, tiles_over

@@ -13,7 +13,9 @@ from pathlib import Path
 from lacunar.cases import Case, lst_cases, read_scenes
 from lacunar.checkpoint import Model, load_model
 from lacunar.evaluation import describe_machine
-from lacunar.filling import PRESETS, Preset, fill_array
+from lacunar.filling import fill_array
+from lacunar.presets import PRESETS
+from lacunar.samplers import Preset
 from lacunar.tables import markdown_table
 from lacunar.tiled import OVERLAP
 from lacunar.tiling import tiles_over, tiles_touching

@@ -17,10 +17,12 @@ from lacunar.evaluation import (
     reference_fillers,
     seam_ratio,
 )
-from lacunar.filling import PRESETS, Preset, fill_array
+from lacunar.filling import fill_array
 from lacunar.interpolation import FILL_NAMES, fill
 from lacunar.kriging import krige
 from lacunar.measures import Fill
+from lacunar.presets import PRESETS
+from lacunar.samplers import Preset
 
 # --- what a filler is given ---
 

@@ -7,12 +7,12 @@ from gap_models import GaussianResidual, gap_model
 from lacunar.errors import ModelError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face
-from lacunar.filling import PRESETS
 from lacunar.gaussian_prior import GaussianPrior
 from lacunar.holes import MAX_WINDOW
 from lacunar.images import Picture
 from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
 from lacunar.picture_filling import Drawing, to_model
+from lacunar.presets import PRESETS
 from picture_models import GaussianPicture, picture_model
 
 TWO = Drawing(PRESETS["fast"], 2)

@@ -10,10 +10,12 @@ from scipy import ndimage
 from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_model
 from lacunar.basefield import CoarseField, base_field
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import PRESET_NAMES, PRESETS, Filled, Preset, fill_array, fill_from_base, preset_named
+from lacunar.filling import Filled, fill_array, fill_from_base
 from lacunar.kriging import krige
 from lacunar.masks import gap_pattern
 from lacunar.noise import pixel_noise
+from lacunar.presets import PRESET_NAMES, PRESETS, preset_named
+from lacunar.samplers import Preset
 from lacunar.tiling import blend_weights, stitch, tiles_over
 
 FEW = Preset(steps=3)

@@ -10,8 +10,10 @@ from gap_models import GaussianResidual, gap_model, tiny_model
 from lacunar.basefield import CoarseField
 from lacunar.drift import krige_with_references
 from lacunar.errors import LacunarError
-from lacunar.filling import PRESETS, Preset, fill_array
+from lacunar.filling import fill_array
 from lacunar.masks import gap_pattern
+from lacunar.presets import PRESETS
+from lacunar.samplers import Preset
 
 FEW = Preset(steps=2)
 JUMPS = Preset(steps=6, jump_length=2, jump_n_sample=2, sampler="repaint")

@@ -9,7 +9,6 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lacunar.errors import LacunarError
-from lacunar.filling import Preset
 from lacunar.picture_evaluation import (
     METHOD_NAMES,
     OCCLUSIONS,
@@ -23,6 +22,7 @@ from lacunar.picture_evaluation import (
     picture_cases,
 )
 from lacunar.picture_scores import ALL, pool_pictures
+from lacunar.samplers import Preset
 from picture_models import GaussianPicture, picture_model
 
 SIZE = 32

@@ -6,10 +6,11 @@ import torch
 
 from gap_models import GaussianResidual, ddim_gain, gap_model
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import PRESETS, Preset
 from lacunar.images import Picture
 from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
 from lacunar.picture_filling import Drawing, fill_holes, fill_window, paste, to_model, to_pixels
+from lacunar.presets import PRESETS
+from lacunar.samplers import Preset
 from picture_models import GaussianPicture, picture_model, tiny_picture_model
 
 FAST = PRESETS["fast"]

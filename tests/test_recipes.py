@@ -12,8 +12,9 @@ from lacunar.card import Card
 from lacunar.checkpoint import load_model, save_model
 from lacunar.datasets import LstExamples
 from lacunar.errors import ModelError, TrainingError
-from lacunar.filling import PRESETS, fill_from_base
+from lacunar.filling import fill_from_base
 from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.presets import PRESETS
 from lacunar.recipes import lst as recipes
 from lacunar.recipes import registry
 from lacunar.recipes.lst import LST_RECIPES, LstRecipe

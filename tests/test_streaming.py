@@ -9,8 +9,8 @@ from lacunar import streaming
 from lacunar.basefield import CoarseField
 from lacunar.errors import RasterError
 from lacunar.evaluation import seam_ratio
-from lacunar.filling import Preset
 from lacunar.gaps import Gappy
+from lacunar.samplers import Preset
 from lacunar.streaming import FILLED, MEASURED, NODATA, fill_blocks, survey
 from lacunar.tiling import blocks_over
 

@@ -20,10 +20,11 @@ from lacunar.cases import BoolArray, Case, FloatArray
 from lacunar.checkpoint import Model
 from lacunar.drift import REFERENCE_FILL_NAMES, ReferenceFillName, fill_from_reference
 from lacunar.errors import LacunarError
-from lacunar.filling import Preset, fill_array
+from lacunar.filling import fill_array
 from lacunar.interpolation import FILL_NAMES, FillName, fill
 from lacunar.kriging import fit_covariance, krige
 from lacunar.measures import ONE_SAMPLE, Fill, Measured, measure
+from lacunar.samplers import Preset
 
 BASELINE: FillName = "kriging"  # what fills without a reference are compared with, pair by pair
 REFERENCE_BASELINE: ReferenceFillName = "regression + kriging"  # and fills with one
@@ -86,7 +87,8 @@ def model_filler(
 ) -> Filler:
     """A diffusion model: the mean of `samples`, their sigma, and the first of them.
 
-    Of one sample alone there is no sigma, and the mean is that sample. References are used on request only, and sigma
+    Of one sample alone there is no sigma, and the mean is that sample; a preset that gives the mean alone has a sigma,
+    and no sample. References are used on request only, and sigma
     and the samples as a distribution can be left out.
     """
 
@@ -94,14 +96,17 @@ def model_filler(
         others = np.stack(list(references)) if with_references and references else None
         filled = fill_array(values, known, ~known, model, preset=preset, samples=samples, seed=seed, references=others)
         each = filled.evaluations
-        if samples == 1:
+        if samples == 1 and not (preset.mean_only and with_sigma):
             return Fill(filled.mean, evaluations=each)
+        limits = (filled.quantile(0.025), filled.quantile(0.975)) if with_sigma else None
+        if preset.mean_only:
+            return Fill(filled.mean, filled.sigma, limits=limits, evaluations=each)
         return Fill(
             filled.mean,
             filled.sigma if with_sigma else None,
             filled.samples[0],
             filled.samples if with_sigma else None,
-            (filled.quantile(0.025), filled.quantile(0.975)) if with_sigma else None,
+            limits,
             antithetic=filled.paired,
             evaluations=each * samples,
             sample_evaluations=each,

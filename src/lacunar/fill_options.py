@@ -7,7 +7,7 @@ from typing import Any
 
 from lacunar.errors import LacunarError
 from lacunar.figures import FIGURE_ENDINGS
-from lacunar.filling import PresetName, chosen_preset
+from lacunar.presets import PresetName, chosen_preset
 from lacunar.samplers import Preset, SamplerName
 
 DEFAULT_MODEL = "lst-small"

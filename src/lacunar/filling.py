@@ -13,8 +13,6 @@ Overlapping tiles are denoised together: their predictions are averaged at every
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -27,59 +25,15 @@ from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
 from lacunar.interpolation import fill
 from lacunar.noise import pixel_noise
-from lacunar.samplers import SAMPLERS, draw, plan
-from lacunar.samplers import Preset as Preset
+from lacunar.samplers import SAMPLERS, Preset, draw
 from lacunar.tiled import TiledDenoiser, overlap_of
 from lacunar.tiling import Tile, tiles_over, tiles_touching
-
-PresetName = Literal["fast", "balanced", "paper", "instant"]
-PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
 CHANNELS = (4, 5)  # of a network without and with the guide that references give
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
-
-
-PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
-    {
-        "fast": Preset(steps=10, name="fast"),
-        "balanced": Preset(steps=25, name="balanced"),
-        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10, name="paper", sampler="repaint"),
-        "instant": Preset(steps=1, name="instant", mean_only=True),
-    }
-)
-
-
-def preset_named(name: str) -> Preset:
-    """Return a preset; an unknown name is a ``LacunarError`` that lists the known ones."""
-    if name not in PRESETS:
-        raise LacunarError(f"unknown preset {name!r}: choose one of {', '.join(PRESET_NAMES)}")
-    return PRESETS[name]  # type: ignore[index]
-
-
-def chosen_preset(name: str, sampler: str | None = None, evaluations: int | None = None) -> Preset:
-    """Return a preset, or what takes its place where a sampler or a number of evaluations is asked for.
-
-    Parameters
-    ----------
-    name
-        A preset; it says what is not asked for otherwise.
-    sampler, evaluations
-        One of `lacunar.samplers.SAMPLER_NAMES`, and evaluations for each sample at most, by default the preset's steps.
-
-    Raises
-    ------
-    LacunarError
-        An unknown name, no evaluation, or ``instant``, which is one evaluation and no sampler.
-    """
-    preset = preset_named(name)
-    if evaluations is None and sampler in (None, preset.sampler):
-        return preset
-    if preset.mean_only:
-        raise LacunarError(f"preset {name} is one evaluation and no sampler: leave --sampler and --evaluations out")
-    return plan(sampler or preset.sampler, preset.steps if evaluations is None else evaluations)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face
-from lacunar.filling import Preset
 from lacunar.gaussian_prior import base_over
 from lacunar.images import Picture, read_picture
 from lacunar.interpolation import FillName, fill
@@ -24,6 +23,8 @@ from lacunar.metrics import mse, psnr, ssim
 from lacunar.occlusions import OcclusionName, occlusion
 from lacunar.picture_base import classical_base
 from lacunar.picture_filling import Drawing, fill_window, paste, to_model
+from lacunar.picture_sampling import frame_evaluations
+from lacunar.samplers import Preset
 
 logger = logging.getLogger(__name__)
 
@@ -206,17 +207,18 @@ def model_painter(model: Model, detail: Model | None, *, preset: Preset, samples
     A picture of the model's own size is filled as it is. A larger one is filled as `lacunar face` does: in the model's
     frame, then refined on each finer grid by ``detail``; the evaluations are those in the frame.
     """
+    evaluations = frame_evaluations(model, preset)
 
     def painter(pixels: Pixels, gap: BoolArray, seed: int, /) -> Painted:
         drawing = Drawing(preset, samples, seed)
         if len(pixels) == model.network.config.sample_size:
             seen = to_model(pixels, WHITE)[None]
             drawn = fill_window(seen, gap, model, drawing, halvings=0)
-            return Painted(_to_pixels(drawn), preset.evaluations)
+            return Painted(_to_pixels(drawn), evaluations)
         picture, face = Picture(pixels), Face.whole((len(pixels), len(pixels)))
         holes = fill_face_holes(picture, gap, face, model, detail, drawing)
         pasted = [paste(picture, holes, sample=number).colours for number in range(samples)]
-        return Painted(np.stack(pasted).astype(np.float64), preset.evaluations)
+        return Painted(np.stack(pasted).astype(np.float64), evaluations)
 
     return painter
 

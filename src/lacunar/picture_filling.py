@@ -15,24 +15,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lacunar.checkpoint import Model
 from lacunar.errors import LacunarError, ModelError
-from lacunar.filling import Preset
-from lacunar.gaussian_prior import base_over
 from lacunar.holes import Hole, find_holes, halvings_of
 from lacunar.images import Picture, PixelArray
-from lacunar.picture_base import RESIDUAL_SPREAD, enlarged_pictures, halved_pictures
-from lacunar.refinement import refiner, refining_schedule
-from lacunar.samplers import draw
+from lacunar.picture_base import enlarged_pictures, halved_pictures
+from lacunar.picture_sampling import COLOURS, PictureSampler
+from lacunar.refinement import refiner
+from lacunar.samplers import Preset
 from lacunar.scaling import RangeScaling
-from lacunar.tiled import TiledGapNetwork, overlap_of
-from lacunar.tiling import Tile, tiles_over, tiles_touching
+from lacunar.tiling import Tile
 
-COLOURS = 3  # a grey picture is filled as red, green and blue alike
 CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
@@ -195,7 +190,7 @@ def fill_window(
         for _ in range(halvings):
             pyramid.append(halved_pictures(*pyramid[-1]))
         samplers = [
-            _Sampler(model, drawing.preset, drawn, (drawing.seed, *place, level), callback)
+            PictureSampler(model, drawing.preset, drawn, (drawing.seed, *place, level), callback)
             for level in range(halvings + 1)
         ]
         if started is None:
@@ -253,116 +248,6 @@ def check_picture_model(model: Model) -> None:
             f"model {model.name} knows aligned faces alone, wanted a model of any picture such as picture-small: "
             "`lacunar face` fills a face with it"
         )
-
-
-class PictureDenoiser(TiledGapNetwork):
-    """The network on the tiles of a picture, one base for all samples or one for each."""
-
-    def __init__(
-        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, gap: BoolArray, *, conditional: bool
-    ) -> None:
-        super().__init__(model, tiles, (gap.shape[0], gap.shape[1]))
-        device = self.norm.device
-        base = torch.from_numpy(bases).movedim(3, 1).to(device)
-        spread = torch.full_like(base[:, :1], RESIDUAL_SPREAD if conditional else 1.0)
-        self.condition = torch.cat([base if conditional else torch.zeros_like(base), spread], dim=1)
-        hidden = gap if conditional else np.ones_like(gap)
-        self.gap = torch.from_numpy(hidden).float().to(device)[None, None]
-
-    def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
-        """Condition and gap of some tiles, for each sample."""
-        tiles = self.tiles[first:last]
-        condition = torch.cat([self.condition[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
-        return condition, torch.cat([self.gap[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
-
-
-@dataclass(frozen=True)
-class _Sampler:
-    """Draws some of the samples on one grid."""
-
-    model: Model
-    preset: Preset
-    drawn: range
-    seed: tuple[int, ...]
-    callback: Callable[[], None] | None
-
-    def sample(self, pictures: FloatArray, gap: BoolArray, started: FloatArray | None) -> FloatArray:
-        """Fill the gap (H, W) of pictures (1 or K, H, W, 3); a start is refined."""
-        shape, side = gap.shape, self.model.network.config.sample_size
-        pads = [(0, max(0, side - length)) for length in shape]
-        pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
-        gap = np.pad(gap, pads, mode="symmetric")
-        held = not self.preset.conditional and started is None  # the prior, held to what is known
-        prior = getattr(self.model.network, "prior", None)
-        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
-        tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
-        denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not held)
-        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
-        with torch.inference_mode():
-            if held:
-                x = self._held(denoiser, pictures, gap, noise, bases)
-            else:
-                begun = None if started is None else np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric") - bases
-                x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun)
-        filled = np.where(gap[..., None], x.clip(-1, 1), pictures)
-        return filled[:, : shape[0], : shape[1]].astype(np.float32)
-
-    def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
-        """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with noise."""
-        preset, schedule = self.preset, self.model.schedule
-        if begun is not None:
-            schedule, preset = refining_schedule(schedule, preset), refiner(preset)
-            kept = float(schedule.alphas_cumprod[-1])
-            z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
-            x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
-        else:
-            schedule = schedule.respaced(preset.steps)
-            x = torch.zeros_like(noise) if preset.mean_only else noise
-        z = draw(
-            preset,
-            denoiser,
-            x,
-            schedule,
-            start=torch.zeros_like(noise),
-            prediction=self.model.prediction,
-            callback=self._tell,
-        )
-        return np.asarray(z.movedim(1, 3).cpu().numpy())
-
-    def _held(
-        self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor, bases: FloatArray
-    ) -> FloatArray:
-        """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
-        words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
-        x = draw(
-            self.preset,
-            denoiser,
-            noise,
-            self.model.schedule.respaced(self.preset.steps),
-            image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
-            known=torch.from_numpy(~gap).to(noise.device)[None, None],
-            start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),
-            prediction=self.model.prediction,
-            clip_x_0=(-1.0, 1.0),
-            generator=torch.Generator().manual_seed(int(words[0])),
-            callback=self._tell,
-        )
-        return np.asarray(x.movedim(1, 3).cpu().numpy())
-
-    def _noise(self, shape: tuple[int, int]) -> Tensor:
-        """Standard normal noise (K, 3, H, W); samples 2 j and 2 j + 1 have opposite noise (antithetic variates)."""
-        drawn = []
-        for number in self.drawn:
-            words = np.random.SeedSequence((*self.seed, number // 2)).generate_state(2, dtype=np.uint32)
-            generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-            drawn.append((1 - 2 * (number % 2)) * torch.randn(COLOURS, *shape, generator=generator))
-        return torch.stack(drawn)
-
-    def _tell(self, done: int, total: int) -> None:
-        """Pass one evaluation on."""
-        del done, total
-        if self.callback is not None:
-            self.callback()
 
 
 @dataclass

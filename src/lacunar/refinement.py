@@ -8,7 +8,7 @@ Meng et al. 2022, "SDEdit", arXiv 2108.01073.
 import math
 from dataclasses import replace
 
-from lacunar.filling import PRESETS
+from lacunar.presets import PRESETS
 from lacunar.samplers import Preset
 from lacunar.schedule import NoiseSchedule
 

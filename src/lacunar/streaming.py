@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from lacunar.basefield import CoarseField
 from lacunar.checkpoint import Model
 from lacunar.errors import RasterError
-from lacunar.filling import Filled, Preset, fill_array
+from lacunar.filling import Filled, fill_array
 from lacunar.gaps import Gappy
+from lacunar.samplers import Preset
 from lacunar.tiling import Block, Tile, blocks_over
 
 BLOCK = 960  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid

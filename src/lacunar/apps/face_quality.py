@@ -12,7 +12,6 @@ from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError
 from lacunar.evaluation import describe_machine, versions
 from lacunar.figures import save_figure
-from lacunar.filling import Preset, preset_named
 from lacunar.occlusions import OcclusionName
 from lacunar.outputs import Staging
 from lacunar.picture_evaluation import (
@@ -33,6 +32,8 @@ from lacunar.picture_evaluation import (
 from lacunar.picture_quality_report import PictureFindings, draw_evaluations, hidden, write_picture_report
 from lacunar.picture_report_figures import PictureExample, faces_figure
 from lacunar.picture_scores import pool_pictures
+from lacunar.presets import runs_of
+from lacunar.samplers import SAMPLERS, Preset
 from lacunar.tables import csv_text, plain_values
 
 RATES = (0.15, 0.20, 0.50)  # missing rates of Bezerra et al. 2024
@@ -52,16 +53,17 @@ class FaceQualityOptions:
         Side of the pictures, missing rates, what hides the faces (in turns), and how many pictures at most.
     methods
         Fills without a network; biharmonic is always among them.
-    models, detail, presets, steps, samples
-        Networks; each is run with each preset (``NAME``, or ``NAME:K`` for K samples), and with conditional DDIM of
-        each number of steps. ``detail`` refines pictures that are larger than a model's field.
+    models, detail, presets, steps, samplers, samples
+        Networks; each is run with each preset (``NAME``, or ``NAME:K`` for K samples), with conditional DDIM of each
+        number of steps, and with each sampler (``NAME:N`` for N evaluations). ``detail`` refines pictures that are
+        larger than a model's field.
     seed, device, overwrite, command
         Seed of everything drawn; where networks run; replace outputs that exist; what the user typed.
 
     Raises
     ------
     LacunarError
-        An unknown preset or method, no rate or rates twice, or numbers out of range.
+        An unknown preset, sampler or method, no rate or rates twice, or numbers out of range.
     """
 
     size: int = 64
@@ -73,6 +75,7 @@ class FaceQualityOptions:
     detail: str = "picture-small"
     presets: tuple[str, ...] = ("fast",)
     steps: tuple[int, ...] = ()
+    samplers: tuple[str, ...] = ()
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
@@ -96,13 +99,7 @@ class FaceQualityOptions:
 
     def runs(self) -> list[tuple[Preset, int]]:
         """Every way to run a network, and how many samples it draws."""
-        runs = []
-        for text in self.presets:
-            name, _, count = text.partition(":")
-            if count and not (count.isdecimal() and int(count)):
-                raise LacunarError(f"got the preset {text!r}; wanted a name, or a name and samples such as paper:1")
-            runs.append((preset_named(name), int(count) if count else self.samples))
-        return runs + [(Preset(steps=steps, name=f"{steps} steps"), self.samples) for steps in self.steps]
+        return runs_of(self.presets, self.steps, self.samplers, samples=self.samples)
 
 
 @dataclass(eq=False)
@@ -195,7 +192,7 @@ def _contest(options: FaceQualityOptions) -> _Contest:
         for preset, samples in options.runs():
             name = f"{model.name}, {preset.name}"
             contest.painters[name] = model_painter(model, detail, preset=preset, samples=samples)
-            way = "DDIM" if preset.jump_length is None else "RePaint"
+            way = SAMPLERS[preset.sampler].label
             mean = f"mean of {samples}" if samples > 1 else ONE_SAMPLE
             contest.networks[name] = f"{model.name}, {way}, {mean}"
             if samples > 1:

@@ -15,7 +15,6 @@ from lacunar.checkpoint import Model, load_model
 from lacunar.errors import LacunarError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
-from lacunar.filling import PresetName, chosen_preset
 from lacunar.images import (
     LOSSY_FORMATS,
     Picture,
@@ -30,6 +29,7 @@ from lacunar.occlusions import occlusion
 from lacunar.outputs import Staging
 from lacunar.picture_base import classical_base
 from lacunar.picture_filling import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.presets import PresetName, chosen_preset
 from lacunar.samplers import Preset, SamplerName
 from lacunar.tiling import Tile
 

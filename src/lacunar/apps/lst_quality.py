@@ -24,12 +24,13 @@ from lacunar.evaluation import (
     versions,
 )
 from lacunar.figures import save_figure
-from lacunar.filling import Preset, preset_named
 from lacunar.masks import PATTERN_NAMES, PatternName
 from lacunar.measures import ONE_SAMPLE, Fill, Measured
 from lacunar.outputs import Staging
+from lacunar.presets import runs_of
 from lacunar.quality_report import Findings, draw_figures, panel, write_report
 from lacunar.report_figures import Example, examples_figure
+from lacunar.samplers import SAMPLERS, Preset
 from lacunar.scores import KINDS, Reliability, Score, pool, reliability
 from lacunar.tables import case_scores, cases_to_csv, plain_values, to_csv
 
@@ -52,9 +53,9 @@ class QualityOptions:
         Shape of the gaps, missing rates, side of a tile in pixels, tiles from each raster (or pair).
     methods
         Classical fills; kriging is always among them.
-    models, presets, steps
-        Networks; each is run with each preset (``NAME``, or ``NAME:K`` for K samples), and with conditional DDIM of
-        each number of steps.
+    models, presets, steps, samplers
+        Networks; each is run with each preset (``NAME``, or ``NAME:K`` for K samples), with conditional DDIM of each
+        number of steps, and with each sampler (``NAME:N`` for N evaluations).
     samples, sigma
         Samples of a network's fill, and whether its sigma is scored: one sample has none.
     most_cases
@@ -67,8 +68,8 @@ class QualityOptions:
     Raises
     ------
     LacunarError
-        An unknown preset, method or pattern of masks, sigma asked of one sample, no rate or rates twice, or numbers out
-        of range.
+        An unknown preset, sampler, method or pattern of masks, sigma asked of one sample, no rate or rates twice, or
+        numbers out of range.
     """
 
     masks: PatternName = "cloud"
@@ -79,6 +80,7 @@ class QualityOptions:
     models: tuple[str, ...] = ("lst-small",)
     presets: tuple[str, ...] = ("fast",)
     steps: tuple[int, ...] = ()
+    samplers: tuple[str, ...] = ()
     samples: int = 8
     sigma: bool = True
     most_cases: int | None = None
@@ -111,13 +113,7 @@ class QualityOptions:
 
     def runs(self) -> list[tuple[Preset, int]]:
         """Every way to run a network, and how many samples it draws."""
-        runs = []
-        for text in self.presets:
-            name, _, count = text.partition(":")
-            if count and not (count.isdecimal() and int(count)):
-                raise LacunarError(f"got the preset {text!r}; wanted a name, or a name and samples such as paper:1")
-            runs.append((preset_named(name), int(count) if count else self.samples))
-        return runs + [(Preset(steps=steps, name=f"{steps} steps"), self.samples) for steps in self.steps]
+        return runs_of(self.presets, self.steps, self.samplers, samples=self.samples)
 
 
 @dataclass(eq=False)
@@ -203,7 +199,7 @@ def _contest(options: QualityOptions) -> _Contest:
         if any(name.startswith(f"{model.name}, ") for name in contest.networks):
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")
         for preset, samples in options.runs():
-            for with_references in (False, True) if beside and preset.jump_length is None else (False,):
+            for with_references in (False, True) if beside and preset.conditional else (False,):
                 _enter(contest, model, preset, samples, options, with_references=with_references)
     standing = [name for name in contest.networks if ONE_SAMPLE not in name]
     preferred = [name for name in standing if name.endswith(WITH_REFERENCE)] or standing
@@ -220,7 +216,7 @@ def _enter(
     contest.fillers[name] = model_filler(
         model, preset=preset, samples=samples, with_sigma=options.sigma, with_references=with_references
     )
-    way = "DDIM" if preset.jump_length is None else "RePaint"
+    way = SAMPLERS[preset.sampler].label
     mean = f"mean of {samples}" if samples > 1 else ONE_SAMPLE
     contest.networks[name] = f"{model.name}, {way}, {mean}{beside}"
     if samples > 1:

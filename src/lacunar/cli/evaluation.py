@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lacunar.occlusions import OcclusionName
 
 NO_MODEL = "none"
+SamplersOption = Annotated[
+    list[str] | None,
+    typer.Option("--sampler", help="Also this sampler with so many evaluations, such as adams:10; repeat for several."),
+]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Score results on truth that is hidden from them.")
 
@@ -34,11 +38,12 @@ def evaluate_lst_command(
         "lst-small"
     ],
     preset: Annotated[
-        list[str], typer.Option(help="fast, balanced or paper, paper:1 for 1 sample; repeat for several.")
+        list[str], typer.Option(help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable.")
     ] = ["fast"],  # noqa: B006
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
     ] = None,
+    sampler: SamplersOption = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of each fill; their mean is scored.")] = 8,
     sigma: Annotated[bool, typer.Option(help="Score the uncertainty of the models too; one sample has none.")] = True,
     cases: Annotated[int | None, typer.Option(min=1, help="Cases of each rate at most, spread over the dates.")] = None,
@@ -63,6 +68,7 @@ def evaluate_lst_command(
         models=() if model == [NO_MODEL] else tuple(model),
         presets=tuple(preset),
         steps=tuple(steps or ()),
+        samplers=tuple(sampler or ()),
         samples=samples,
         sigma=sigma,
         most_cases=cases,
@@ -143,11 +149,12 @@ def evaluate_face_command(
     ],
     detail: Annotated[str, typer.Option(help="Picture model that refines sizes above the model's.")] = "picture-small",
     preset: Annotated[
-        list[str], typer.Option(help="fast, balanced or paper, paper:1 for 1 sample; repeat for several.")
+        list[str], typer.Option(help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable.")
     ] = ["fast"],  # noqa: B006
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
     ] = None,
+    sampler: SamplersOption = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Samples of each fill; their mean and one of them are scored.")
     ] = 8,
@@ -170,6 +177,7 @@ def evaluate_face_command(
         detail=detail,
         presets=tuple(preset),
         steps=tuple(steps or ()),
+        samplers=tuple(sampler or ()),
         samples=samples,
         seed=seed,
         device=resolve_device(device),

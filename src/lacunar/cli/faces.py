@@ -22,7 +22,7 @@ from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.filling import PresetName
+    from lacunar.presets import PresetName
     from lacunar.samplers import SamplerName
 
 PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]

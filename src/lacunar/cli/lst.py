@@ -32,7 +32,7 @@ from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.filling import PresetName
+    from lacunar.presets import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
     from lacunar.samplers import SamplerName

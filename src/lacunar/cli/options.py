@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lacunar.devices import resolve_device as resolve_device
 from lacunar.errors import LacunarError
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
@@ -47,24 +48,9 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="GeoTIFF to write; 
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
-def resolve_device(name: str) -> str:
-    """The device to use; ``auto`` takes the best there is."""
-    import torch
-
-    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    if name == "auto":
-        return [*there, "cpu"][0]
-    try:
-        torch.zeros(1, device=name).item()  # "meta" makes a tensor, but holds no value
-    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, ImportError: each backend its own
-        raise LacunarError(f"no device {name!r} here: choose one of {', '.join(['auto', 'cpu', *there])}") from error
-    return name
-
-
 def samples_of(preset: str, samples: int | None) -> int:
     """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
-    from lacunar.filling import preset_named
+    from lacunar.presets import preset_named
 
     return preset_named(preset).usual_samples if samples is None else samples
 

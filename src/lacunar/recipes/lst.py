@@ -19,10 +19,12 @@ from lacunar.checkpoint import Model, load_model, save_model
 from lacunar.datasets import LstDataset, LstExamples, make_examples
 from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
-from lacunar.filling import PRESETS, Preset, PresetName, fill_from_base
+from lacunar.filling import fill_from_base
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.packing import LstPack, load_pack
+from lacunar.presets import PRESETS, PresetName
 from lacunar.recipes.gap_filling import gap_objective, start_note, start_options, starting_model
+from lacunar.samplers import Preset
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import History, Progress, TrainingConfig, this_process, train
