@@ -89,7 +89,7 @@ def test_a_recipe_runs_from_its_pack_to_a_model_that_loads(pack: Path, tmp_path:
     scores = dict(model.card.scores["held_out"])
     assert scores.pop("places") == ["town"]
     assert scores == pytest.approx(history.held_out[-1][1], abs=1e-4)
-    assert set(model.card.sigma_factor) == {"fast", "balanced"}
+    assert set(model.card.sigma_factor) == {"fast", "balanced", "instant"}
     # The weights are the moving average of the run, rounded to float16.
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     for name, weight in model.network.state_dict().items():
@@ -286,7 +286,7 @@ def test_examples_of_another_pack_are_refused(pack: Path, tmp_path: Path):
         run_recipe("tiny", tmp_path / "other.npz", tmp_path / "run")
 
 
-@pytest.mark.parametrize("preset", ["fast", "balanced"])
+@pytest.mark.parametrize("preset", ["fast", "balanced", "instant"])
 def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_path: Path, preset: str, monkeypatch):
     """With the base and the guide of the held-out examples, other dates and all."""
     heard = []
@@ -305,7 +305,8 @@ def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_p
         parts = (held_out.z, held_out.base, held_out.spread, held_out.guide)
         z, base, spread, guide = (part[index].astype(float) for part in parts)
         gap, truth = spread > 0, base + spread * z
-        field, options = BaseField(base, spread, guide, 1, 0), {"preset": PRESETS[preset], "samples": 8, "seed": index}
+        field, chosen = BaseField(base, spread, guide, 1, 0), PRESETS[preset]
+        options = {"preset": chosen, "samples": chosen.usual_samples, "seed": index}
         filled = fill_from_base(field, np.where(gap, np.nan, truth), ~gap, gap, model, **options)
         inside.append((np.abs(filled.mean - truth) <= filled.sigma)[gap])
         for level, shares in below.items():
