@@ -187,7 +187,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
 def whole_record(output: Path, options: FillOptions, fingerprint: Fingerprint) -> dict[str, Any] | None:
     """The record of outputs that an earlier run with the same inputs and options finished; None where there are none.
 
-    What such a run left of its blocks goes.
+    It says ``whole_already``; what such a run left of its blocks goes.
     """
     wanted = (output, *([options.figure] if options.figure else []))
     if not all(path.is_file() for path in wanted):
@@ -200,4 +200,4 @@ def whole_record(output: Path, options: FillOptions, fingerprint: Fingerprint) -
     if not same:
         return None
     remove_blocks(output)
-    return record
+    return record | {"whole_already": True}
