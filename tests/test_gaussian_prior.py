@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lacunar.errors import LacunarError
-from lacunar.gaussian_prior import NOISE_FACTOR, GaussianPrior, base_over, fit_prior
+from lacunar.gaussian_prior import NOISE_FACTOR, SAMPLE_SHARE, GaussianPrior, base_over, fit_prior
 from lacunar.picture_base import classical_base
 
 SHAPE = (6, 5, 2)
@@ -35,6 +35,21 @@ def test_it_is_the_conditional_mean_of_a_normal_distribution(prior, share):
     assert np.abs(prior.given(hidden, gap).ravel() - expected).max() < 1e-4
     again = prior.given(hidden, gap, inverse=prior.inverse(gap))
     assert (again == prior.given(hidden, gap)).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_deviations_have_the_conditional_covariance_but_for_the_membrane(prior, share):
+    """Cov[signal | known] = S - S (S + noise)^-1 S over the known ones; a membrane brings what is known to 0."""
+    gap = gap_of(share)
+    known = np.repeat(~gap.ravel(), SHAPE[2])
+    signal = (prior.components.T * prior.variances) @ prior.components
+    observed = signal[np.ix_(known, known)] + prior.noise * np.eye(known.sum())
+    covariance = signal - signal[:, known] @ np.linalg.solve(observed, signal[known])
+    units = np.eye(signal.shape[0], dtype=np.float32).reshape(-1, *SHAPE)
+    membrane = np.stack([(unit + classical_base(-unit, gap)).ravel() for unit in units]).T
+    found = prior.deviations(gap, np.eye(4, dtype=np.float32)).reshape(4, -1)
+    np.testing.assert_allclose(found.T @ found, SAMPLE_SHARE**2 * membrane @ covariance @ membrane.T, atol=2e-4)
+    np.testing.assert_allclose(found[:, known], 0, atol=1e-6)
 
 
 def test_the_base_keeps_what_is_known_and_looks_at_no_hidden_pixel(prior):

@@ -24,29 +24,30 @@ if TYPE_CHECKING:
 
 SQUARE_KM = 1e6  # square metres
 
+BandsOption = Annotated[
+    str,
+    typer.Option(help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."),
+]
+FactorOption = Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")]
+NodataOption = Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")]
+MinAreaOption = Annotated[float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")]
+
 
 def water_command(
     image: Annotated[list[Path], typer.Argument(help="Picture, raster, or Landsat product; several with --change.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
     ],
-    bands: Annotated[
-        str,
-        typer.Option(
-            help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."
-        ),
-    ] = "",
-    scale: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")] = None,
+    bands: BandsOption = "",
+    scale: FactorOption = None,
+    offset: FactorOption = None,
+    nodata: NodataOption = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None,
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean",
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5,
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None,
-    min_area: Annotated[
-        float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")
-    ] = 0.0,
+    min_area: MinAreaOption = 0.0,
     figure: FigureOption = None,
     change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False,
     model: Model = "water-small",
