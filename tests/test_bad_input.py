@@ -271,7 +271,6 @@ def test_an_output_that_exists(simulated_64, out, refused, name):
         ("none/lst.tif", "none does not exist, wanted an existing folder: make it first"),
         ("file/lst.tif", "file is a file, wanted an existing folder"),
         ("lst.jpg", r"got the ending '\.jpg'; wanted \.tif: rename the output"),
-        ("", "is a folder, wanted the name of a file"),
     ],
 )
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])

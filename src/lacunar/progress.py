@@ -44,6 +44,11 @@ class Bars:
         """Show the filling, in hundredths of a block."""
         self.update("filling", done, total)
 
+    def filling_scenes(self, done: int, total: int) -> None:
+        """Show how far several scenes are, in hundredths of a scene."""
+        self.update("filling scenes", done, total)
+        self._log(f"filling scenes: {done / 100:.2f} of {total // 100}", last=done == total)
+
     def segmenting(self, done: int, total: int) -> None:
         """Show the segmentation, in the parts that it counts."""
         self.update("finding water", done, total)

@@ -1,12 +1,12 @@
 """Land surface temperature and rasters: `lst`, `fill`, `demo`, `simulate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from lacunar.cli.options import (
+    Cluster,
     CovariateOption,
     Device,
     EvaluationsOption,
@@ -19,6 +19,7 @@ from lacunar.cli.options import (
     PrintJson,
     Quantiles,
     ReferenceOption,
+    Resume,
     SamplerOption,
     Samples,
     Seed,
@@ -28,8 +29,8 @@ from lacunar.cli.options import (
     samples_of,
     typed_command,
 )
+from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
     from lacunar.presets import PresetName
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from lacunar.radiometry import Atmosphere, ReflectanceForm
     from lacunar.samplers import SamplerName
 
+_OR_MANY = "patterns, or @LIST with one a line."
 DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
 
 
 def lst_command(
-    product: Annotated[Path, typer.Argument(help="Landsat 8/9 product folder or .tar, Level 1 or 2.")],
+    product: Annotated[
+        list[str], typer.Argument(help=f"Landsat 8/9 product folders or .tar, Level 1 or 2; {_OR_MANY}")
+    ],
     output: Output,
     reference: ReferenceOption = None,
     covariate: CovariateOption = None,
@@ -63,14 +67,18 @@ def lst_command(
     save_bands: Annotated[Path | None, typer.Option(help="Folder for every intermediate band.")] = None,
     figure: FigureOption = None,
     truth: TruthOption = None,
+    cluster: Cluster = None,
+    resume: Resume = False,
     print_json: PrintJson = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Land surface temperature of a Landsat product, its cloud gaps filled, with an uncertainty.
 
-    Bands of the output: lst (K), source (0 nodata, 1 measured, 2 filled), sigma (K), quantiles.
+    Bands of the output: lst (K), source (0 nodata, 1 measured, 2 filled), sigma (K), quantiles. Of several products one
+    that fails does not stop the rest; the exit code is 1 then.
     """
-    from lacunar.apps.lst import FillOptions, fill_lst
+    from lacunar.fill_inputs import FillInputs
+    from lacunar.fill_options import FillOptions
     from lacunar.gaps import LstOptions
 
     lst_options = LstOptions(
@@ -87,29 +95,30 @@ def lst_command(
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
         seed=seed,
-        device=resolve_device(device),
+        device=device if cluster else resolve_device(device),
         overwrite=overwrite,
         figure=figure,
         truth=truth,
+        resume=resume,
         command=typed_command(),
     )
-    with Bars() as bars:
-        record = fill_lst(
-            product,
-            output,
-            lst_options=lst_options,
-            gap_mask=gap_mask,
-            bands_folder=save_bands,
-            references=reference or (),
-            covariates=covariate or (),
-            options=options,
-            callback=bars.filling,
-        )
-    _present(record, output, figure, print_json=print_json)
+    files = _beside(gap_mask, reference, covariate)
+    fill_named(
+        product,
+        output,
+        lambda path: FillInputs(path=path, kind="product", lst_options=lst_options, **files),
+        options,
+        suffix="lst",
+        bands_folder=save_bands,
+        cluster=cluster,
+        print_json=print_json,
+    )
 
 
 def fill_command(
-    raster: Annotated[Path, typer.Argument(help="Single-band raster; its nodata and NaN are the gap.")],
+    raster: Annotated[
+        list[str], typer.Argument(help=f"Single-band rasters, whose nodata and NaN are the gap; {_OR_MANY}")
+    ],
     output: Output,
     reference: ReferenceOption = None,
     covariate: CovariateOption = None,
@@ -124,11 +133,14 @@ def fill_command(
     device: Device = "auto",
     figure: FigureOption = None,
     truth: TruthOption = None,
+    cluster: Cluster = None,
+    resume: Resume = False,
     print_json: PrintJson = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
-    from lacunar.apps.lst import FillOptions, fill_raster
+    from lacunar.fill_inputs import FillInputs
+    from lacunar.fill_options import FillOptions
 
     options = FillOptions(
         model=model,
@@ -138,23 +150,23 @@ def fill_command(
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
         seed=seed,
-        device=resolve_device(device),
+        device=device if cluster else resolve_device(device),
         overwrite=overwrite,
         figure=figure,
         truth=truth,
+        resume=resume,
         command=typed_command(),
     )
-    with Bars() as bars:
-        record = fill_raster(
-            raster,
-            output,
-            gap_mask=gap_mask,
-            references=reference or (),
-            covariates=covariate or (),
-            options=options,
-            callback=bars.filling,
-        )
-    _present(record, output, figure, print_json=print_json)
+    files = _beside(gap_mask, reference, covariate)
+    fill_named(
+        raster,
+        output,
+        lambda path: FillInputs(path=path, kind="raster", **files),
+        options,
+        suffix="filled",
+        cluster=cluster,
+        print_json=print_json,
+    )
 
 
 def simulate_command(
@@ -168,6 +180,11 @@ def simulate_command(
 
     made = simulate_product(folder, size=size, seed=seed, cloud_fraction=cloud)
     typer.echo(f"product: {made.folder} ({made.gap_fraction:.1%} gap)\ntruth:   {made.truth_path}")
+
+
+def _beside(gap_mask: Path | None, references: list[Path] | None, covariates: list[Path] | None) -> dict[str, Any]:
+    """Files beside the input, as `lacunar.fill_inputs.FillInputs` takes them."""
+    return {"gap_mask": gap_mask, "references": tuple(references or ()), "covariates": tuple(covariates or ())}
 
 
 def _atmosphere(
@@ -184,41 +201,3 @@ def _atmosphere(
             f"got {len(given)} of --path-radiance, --transmissivity and --sky-radiance: the correction wants all three"
         )
     return Atmosphere(path_radiance=path_radiance, transmissivity=transmissivity, sky_radiance=sky_radiance)
-
-
-def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print_json: bool) -> None:
-    """Tell what was done, for a person or as JSON."""
-    if print_json:
-        typer.echo(json.dumps(record, indent=2, default=str))
-        return
-    pixels = record["pixels"]
-    if pixels["filled"] == 0:
-        typer.echo("no gap to fill: the output equals the input")
-    else:
-        total = pixels["measured"] + pixels["filled"]
-        share, seconds = record["gap_share"], record["seconds"]
-        typer.echo(f"filled {pixels['filled']} of {total} pixels ({share:.1%}) in {seconds:.0f} s")
-    for beside in (*record["references"], *record["covariates"]):
-        typer.echo(_beside(beside))
-    if coarse := record["kriging_tiles_from_coarser_level"]:
-        typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")
-    if note := record.get("sampler_note"):
-        typer.echo(f"note: {note}")
-    for note in record.get("product", {}).get("notes", []):
-        typer.echo(f"note: {note}")
-    if record.get("atmospherically_corrected") is False:
-        typer.echo("note: LST is not corrected for the atmosphere; filled pixels hold the clear-sky-equivalent LST")
-    if score := record.get("truth"):
-        typer.echo(f"against the truth: RMSE {score['rmse']:.3f}, MAE {score['mae']:.3f}, bias {score['bias']:+.3f}")
-    typer.echo(f"raster:  {output}\nrecord:  {output.with_suffix('.json')}")
-    if figure is not None:
-        typer.echo(f"picture: {figure}")
-
-
-def _beside(entry: dict[str, Any]) -> str:
-    """One line on a reference or covariate: how far apart in days, how much of the gap it measures, and its notes."""
-    days = entry["days_apart"]
-    parts = [entry["name"], *([] if days is None else [f"{days} day{'' if days == 1 else 's'} apart"])]
-    if entry["share_of_gap"] is not None:
-        parts.append(f"measured in {entry['share_of_gap']:.1%} of the gap")
-    return "guided by " + "; ".join([", ".join(parts), *entry["notes"]])

@@ -44,7 +44,16 @@ CovariateOption = Annotated[
     list[Path] | None,
     typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
 ]
-Output = Annotated[Path, typer.Option("-o", "--output", help="GeoTIFF to write; its record goes beside it as .json.")]
+Output = Annotated[
+    Path,
+    typer.Option("-o", "--output", help="GeoTIFF to write, its record beside it as .json; of several inputs a folder."),
+]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="Share the work: local, local:N (processes), or a Dask scheduler.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep finished blocks until the output is whole, and go on from them.")
+]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
