@@ -6,7 +6,7 @@ import rasterio
 from affine import Affine
 from PIL import ExifTags, Image
 
-from commands import write
+from commands import CLEAR, CLOUD, write
 from lacunar.errors import LacunarError, RasterError
 from lacunar.images import read_picture
 from lacunar.raster import open_raster
@@ -16,6 +16,7 @@ from lacunar.spectra import BANDS, common_scale
 from lacunar.tiling import Tile
 from products import file_of, mtl_of, rewrite
 
+SHADOW, FILL = 23888, 1  # QA_PIXEL of a cloud shadow on land (LSDS-1822, table 6-3), and of fill
 WHERE = {"crs": "EPSG:32632"}
 NOWHERE = {"crs": None, "transform": Affine.identity()}
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -313,6 +314,37 @@ def test_fill_of_a_product_is_not_valid(product):
         lost = np.isnan(whole(scene)).all(axis=0)
     assert lost[5:9, 5:9].all()
     assert lost[20:22, 20:22].all()
+
+
+def test_a_product_without_its_thermal_band(product):
+    with open_scene(product) as scene:
+        expected, bands = whole(scene), scene.bands
+    for band in ("B10", "B11"):
+        file_of(product, band).unlink(missing_ok=True)
+    with open_scene(product) as scene:
+        assert scene.bands == bands
+        np.testing.assert_array_equal(whole(scene), expected)
+
+
+def test_cloud_and_shadow_of_a_product_are_not_valid_unless_kept(product):
+    quality = np.full((64, 64), CLEAR, np.uint16)
+    quality[10:20, 10:20] = CLOUD
+    quality[30:34, 30:40] = SHADOW
+    quality[40:42] = FILL
+    rewrite(file_of(product, "QA_PIXEL"), quality)
+    with open_scene(product) as scene:
+        lost = np.isnan(whole(scene)).all(axis=0)
+        np.testing.assert_array_equal(lost, quality != CLEAR)
+        assert f"{140 / (62 * 64):.1%} is cloud or cloud shadow by the quality band" in scene.notes[-1]
+    with open_scene(product, keep_clouds=True) as scene:
+        np.testing.assert_array_equal(np.isnan(whole(scene)).all(axis=0), quality == FILL)
+        assert not any("cloud" in note for note in scene.notes)
+
+
+def test_a_product_that_tells_nothing_of_clouds_says_so(product):
+    file_of(product, "QA_PIXEL").unlink()
+    with open_scene(product) as scene:
+        assert scene.notes[-1] == "the product has no quality band: clouds and their shadows are not masked"
 
 
 def test_a_product_takes_no_bands(product):

@@ -130,9 +130,14 @@ def test_a_folder_that_is_no_product(tmp_path, refused):
 
 
 def test_a_product_without_reflective_bands(product, refused):
-    for number in (2, 3, 5, 6, 7):
+    for number in range(2, 8):
         file_of(product, f"B{number}").unlink(missing_ok=True)
-    refused(product, "lacks B5")
+    refused(product, "holds none of B2 to B7: water wants one or more of them")
+
+
+def test_clouds_of_what_is_no_product(raster, refused):
+    message = r"lake\.tif is a raster, of which no cloud is masked: leave out --keep-clouds"
+    refused(raster, message, *BANDS, "--keep-clouds")
 
 
 def test_a_night_scene(product, refused):

@@ -36,8 +36,11 @@ GRID_TOLERANCE = 1e-3  # metres by which the bands' transforms may differ
 
 _BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|QA_RADSAT|BQA)\.tiff?$", re.IGNORECASE)
 
-# What LST cannot do without, the thermal band first; and the reflective bands that albedo takes.
+Purpose = Literal["lst", "water"]
+
+# What LST cannot do without, the thermal band first; the reflective bands, one of which water wants; those for albedo.
 _REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}
+_REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
 _ALBEDO_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7")
 _QA_BANDS = ("QA_PIXEL", "BQA")
 
@@ -56,6 +59,8 @@ class Product:
         Grid of the 30 m bands: rows and columns, coordinate system, pixel -> map.
     notes
         What a user should know, for example where the coordinate system was taken from.
+    grid_band
+        The band whose grid all others must have.
     """
 
     mtl: Mtl
@@ -64,6 +69,7 @@ class Product:
     crs: CRS
     transform: Affine
     notes: tuple[str, ...]
+    grid_band: str
 
     @property
     def level(self) -> Literal[1, 2]:
@@ -223,13 +229,16 @@ class Product:
             return dataset.read(1, window=part), dataset.nodata
 
 
-def open_product(path: str | Path) -> Product:
-    """Open a product and check all that LST will need, without reading a pixel.
+def open_product(path: str | Path, *, purpose: Purpose = "lst") -> Product:
+    """Open a product and check all that is wanted of it, without reading a pixel.
 
     Parameters
     ----------
     path
         A product's folder, or its .tar or .tar.gz as delivered, which is read in place and never unpacked.
+    purpose
+        ``"lst"`` wants the thermal band (of Level 1 also bands 4 and 5) and its constants; ``"water"`` one or more of
+        the bands 2 to 7.
 
     Returns
     -------
@@ -247,21 +256,34 @@ def open_product(path: str | Path) -> Product:
     mtl_name = _mtl_name(delivery)
     mtl = parse_mtl(delivery.load(mtl_name, limit=MTL_SIZE_LIMIT), mtl_name)
     sources = _band_sources(delivery, mtl)
-    required = _REQUIRED[mtl.level]
-    lacking = [band for band in required if band not in sources]
-    if lacking:
-        raise ProductError(
-            f"{delivery.path.name} lacks {', '.join(lacking)}: LST of a Level-{mtl.level} product wants "
-            f"{', '.join(required)}; get the missing files from the product's source"
-        )
-    for key in _constant_names(mtl.level):
+    wanted = _wanted_bands(delivery.path.name, mtl, sources, purpose)
+    for key in _constant_names(mtl.level) if purpose == "lst" else ():
         mtl.constant(key)
-    product = _place(mtl, sources)
-    for band in (*required[1:], *_QA_BANDS, "QA_RADSAT"):
+    product = _place(mtl, sources, wanted[0])
+    for band in (*wanted[1:], *_QA_BANDS, "QA_RADSAT"):
         if band in sources:
             with _opened(band, sources[band]) as dataset:
                 _check_band(band, dataset, product)
     return product
+
+
+def _wanted_bands(name: str, mtl: Mtl, sources: Mapping[str, str], purpose: Purpose) -> tuple[str, ...]:
+    """The bands that a purpose takes, that of the grid first; refuses a product without them."""
+    if purpose == "water":
+        reflective = _REFLECTIVE[mtl.level]
+        if not (there := tuple(band for band in reflective if band in sources)):
+            raise ProductError(
+                f"{name} holds none of {reflective[0]} to {reflective[-1]}: water wants one or more of them; get the "
+                "missing files from the product's source"
+            )
+        return there
+    required = _REQUIRED[mtl.level]
+    if lacking := [band for band in required if band not in sources]:
+        raise ProductError(
+            f"{name} lacks {', '.join(lacking)}: LST of a Level-{mtl.level} product wants {', '.join(required)}; get "
+            "the missing files from the product's source"
+        )
+    return required
 
 
 def _constant_names(level: int) -> tuple[str, ...]:
@@ -304,9 +326,8 @@ def _band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
     return sources
 
 
-def _place(mtl: Mtl, sources: Mapping[str, str]) -> Product:
-    """The product on the grid of its thermal band, completed from the MTL file."""
-    band = _REQUIRED[mtl.level][0]
+def _place(mtl: Mtl, sources: Mapping[str, str], band: str) -> Product:
+    """The product on the grid of one of its bands, completed from the MTL file."""
     notes = []
     with _opened(band, sources[band]) as dataset:
         shape, crs, transform = dataset.shape, dataset.crs, dataset.transform
@@ -326,7 +347,7 @@ def _place(mtl: Mtl, sources: Mapping[str, str]) -> Product:
         half = mtl.grid.pixel / 2  # the MTL's corners are centres of pixels
         transform = Affine(mtl.grid.pixel, 0.0, left - half, 0.0, -mtl.grid.pixel, top + half)
         notes.append("position taken from the MTL's corners: the GeoTIFF has none")
-    return Product(mtl=mtl, sources=sources, shape=shape, crs=crs, transform=transform, notes=tuple(notes))
+    return Product(mtl, sources, shape, crs, transform, tuple(notes), grid_band=band)
 
 
 @contextmanager
@@ -352,13 +373,13 @@ def _check_band(band: str, dataset: DatasetReader, product: Product) -> None:
     name = f"band {band} of {product.mtl.product_id}"
     if dataset.shape != product.shape:
         raise ProductError(
-            f"{name} has {dataset.shape[0]} x {dataset.shape[1]} pixels, {product.thermal_band} has "
+            f"{name} has {dataset.shape[0]} x {dataset.shape[1]} pixels, {product.grid_band} has "
             f"{product.shape[0]} x {product.shape[1]}: wanted one size; crop or resample all bands alike"
         )
     placed = dataset.transform != Affine.identity()
     if (dataset.crs is not None and dataset.crs != product.crs) or (
         placed and not dataset.transform.almost_equals(product.transform, precision=GRID_TOLERANCE)
     ):
-        raise ProductError(f"{name} lies elsewhere than {product.thermal_band}: wanted one grid for all bands")
+        raise ProductError(f"{name} lies elsewhere than {product.grid_band}: wanted one grid for all bands")
     if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
         raise ProductError(f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers) as delivered")

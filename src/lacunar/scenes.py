@@ -20,7 +20,7 @@ from lacunar.channels import channel_names, encoding_of
 from lacunar.dates import date_in
 from lacunar.errors import LacunarError, RasterError
 from lacunar.images import UPRIGHT, orientation_of, upright, window_in_file
-from lacunar.landsat import Product, open_product
+from lacunar.landsat import Product, QaClass, open_product
 from lacunar.radiometry import surface_reflectance_from_level2, toa_reflectance
 from lacunar.raster import RasterSource, open_raster
 from lacunar.spectra import BANDS, BandName, common_scale, place_bands, present_bands
@@ -33,6 +33,8 @@ SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 153
 LANDSAT_BANDS = dict(zip(BANDS, range(2, 8), strict=True))  # Landsat 8 and 9
 ARCHIVES = (".tar", ".gz", ".tgz")  # endings of a product in one file
 PICTURE_CHANNELS = (1, 3)
+CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # of a product's quality band, that hide water
+CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly whatever their number
 
@@ -109,6 +111,7 @@ def open_scene(
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
+    keep_clouds: bool = False,
 ) -> Iterator[Scene]:
     """Open an image, tell what its channels and values are, and find its common scale from a sample of blocks.
 
@@ -123,6 +126,8 @@ def open_scene(
         Reflectance = value x scale + offset, in place of what the file declares.
     nodata
         A pixel whose channels all hold this value, as it is stored, is not valid; besides what the file declares.
+    keep_clouds
+        Of a product: what its quality band calls cloud or cloud shadow stays valid.
 
     Yields
     ------
@@ -141,7 +146,7 @@ def open_scene(
                 f"{path.name} is a Landsat product, which brings its own bands, scales and offsets: leave out --bands, "
                 "--scale, --offset and --nodata"
             )
-        yield _product_scene(path, open_product(path))
+        yield _product_scene(path, open_product(path, purpose="water"), keep_clouds=keep_clouds)
         return
     with open_raster(path) as source:
         yield _raster_scene(source, bands, scale, offset, nodata)
@@ -150,24 +155,22 @@ def open_scene(
 # --- Landsat products ---
 
 
-def _product_scene(path: Path, product: Product) -> Scene:
+def _product_scene(path: Path, product: Product, *, keep_clouds: bool) -> Scene:
     """Bands 2 to 7 of a product, as many as there are."""
     prefix = "B" if product.level == 1 else "SR_B"
     names = tuple(band for band, number in LANDSAT_BANDS.items() if f"{prefix}{number}" in product.sources)
-    if not names:
-        raise RasterError(
-            f"{path.name} holds none of {prefix}2 to {prefix}7: water wants one or more of them; get the missing files"
-        )
+    hidden: tuple[QaClass, ...] = () if keep_clouds else CLOUD_CLASSES
 
     def channels(window: Tile) -> Channels:
         planes = np.stack([_landsat_band(product, f"{prefix}{LANDSAT_BANDS[band]}", window) for band in names])
         if product.has_qa:
-            planes[:, product.qa_flags(["fill"], window=window)] = np.nan
+            planes[:, product.qa_flags(["fill", *hidden], window=window)] = np.nan
         return planes
 
     read = _planes_of(channels, names)
     lacking = [band for band in BANDS if band not in names]
     notes = product.notes + ((f"the product lacks {', '.join(lacking)}",) if lacking else ())
+    notes += _cloud_notes(product) if not keep_clouds else ()
     surface = "surface" if product.level == 2 else "top-of-atmosphere"
     return Scene(
         path=path,
@@ -184,6 +187,20 @@ def _product_scene(path: Path, product: Product) -> Scene:
         inputs=tuple(path.iterdir()) if path.is_dir() else (path,),
         reflectance=read,
     )
+
+
+def _cloud_notes(product: Product) -> tuple[str, ...]:
+    """What a user should know about clouds: their share of the footprint, or that nothing tells."""
+    if not product.has_qa:
+        return ("the product has no quality band: clouds and their shadows are not masked",)
+    seen = hidden = 0
+    for block in blocks_over(product.shape, block=CLOUD_SIDE, halo=0):
+        footprint = ~product.qa_flags(["fill"], window=block.core)
+        seen += int(footprint.sum())
+        hidden += int((footprint & product.qa_flags(CLOUD_CLASSES, window=block.core)).sum())
+    if not hidden:
+        return ()
+    return (f"{hidden / seen:.1%} is cloud or cloud shadow by the quality band: not valid; --keep-clouds maps it",)
 
 
 def _landsat_band(product: Product, band: str, window: Tile) -> Channels:

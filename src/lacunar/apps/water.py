@@ -54,6 +54,8 @@ class WaterOptions:
         Reflectance = value x scale + offset, in place of what the file declares; None asks the file.
     nodata
         Pixels whose channels all hold this value are not valid, besides what the file declares.
+    keep_clouds
+        Of a Landsat product: map what its quality band calls cloud or cloud shadow, too.
     steps, samples
         Evaluations of the network for a sample, and samples that are fused.
     fusion, threshold
@@ -82,6 +84,7 @@ class WaterOptions:
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
+    keep_clouds: bool = False
     steps: int = SEGMENTER_STEPS
     samples: int = SEGMENTER_SAMPLES
     fusion: FusionName = "mean"
@@ -144,6 +147,8 @@ def segment_water(
         )
     with ExitStack() as stack:
         scene = stack.enter_context(_open(image, options))
+        if options.keep_clouds and scene.kind != "product":
+            raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
         check_measurable(scene)
         files = _Files(staging, scene, output, options)
@@ -258,7 +263,8 @@ def water_change(
 
 def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
     """The scene of an image."""
-    return open_scene(image, bands=options.bands, scale=options.scale, offset=options.offset, nodata=options.nodata)
+    said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds")}
+    return open_scene(image, **said)
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:

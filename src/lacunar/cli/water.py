@@ -30,6 +30,9 @@ BandsOption = Annotated[
 ]
 FactorOption = Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")]
 NodataOption = Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")]
+CloudsOption = Annotated[
+    bool, typer.Option("--keep-clouds", help="Of a product: map cloud and cloud shadow too, which are nodata else.")
+]
 MinAreaOption = Annotated[float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")]
 
 
@@ -42,6 +45,7 @@ def water_command(
     scale: FactorOption = None,
     offset: FactorOption = None,
     nodata: NodataOption = None,
+    keep_clouds: CloudsOption = False,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None,
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean",
@@ -70,6 +74,7 @@ def water_command(
         scale=scale,
         offset=offset,
         nodata=nodata,
+        keep_clouds=keep_clouds,
         steps=SEGMENTER_STEPS if steps is None else steps,
         samples=SEGMENTER_SAMPLES if samples is None else samples,
         fusion=cast("FusionName", fusion),
