@@ -23,8 +23,8 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-# Calibrated on 300 aligned CelebA photographs of the training set, pasted into other pictures: the frame (a square in
-# CelebA-HQ's framing) over the box that the detector draws from brow to chin.
+# Calibrated on aligned CelebA photographs of the training set, pasted into other pictures: the frame (a square in
+# CelebA-HQ's framing) over the box that the detector draws from brow to chin. docs/faces.md tells how well that serves.
 FRAME_OVER_BOX = 1.51
 SHIFT_OVER_FRAME = (-0.015, -0.06)  # from the middle of the box to that of the frame (x, y), in sides of the frame
 
