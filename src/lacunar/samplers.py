@@ -131,6 +131,12 @@ class Preset:
         """Samples that are drawn where no number is given: their mean and their spread are wanted."""
         return 1 if self.mean_only else 8
 
+    def way(self, samples: int) -> str:
+        """The sampler, and of how many samples the mean is taken, in words."""
+        if self.mean_only:
+            return "the mean alone"
+        return f"{SAMPLERS[self.sampler].label}, {f'mean of {samples}' if samples > 1 else 'one sample'}"
+
     def check_samples(self, samples: int) -> None:
         """Refuse several samples, with a ``LacunarError``, where there is the mean alone."""
         if self.mean_only and samples != 1:

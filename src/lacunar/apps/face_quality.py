@@ -33,7 +33,7 @@ from lacunar.picture_quality_report import PictureFindings, draw_evaluations, hi
 from lacunar.picture_report_figures import PictureExample, faces_figure
 from lacunar.picture_scores import pool_pictures
 from lacunar.presets import runs_of
-from lacunar.samplers import SAMPLERS, Preset
+from lacunar.samplers import Preset
 from lacunar.tables import csv_text, plain_values
 
 RATES = (0.15, 0.20, 0.50)  # missing rates of Bezerra et al. 2024
@@ -192,11 +192,9 @@ def _contest(options: FaceQualityOptions) -> _Contest:
         for preset, samples in options.runs():
             name = f"{model.name}, {preset.name}"
             contest.painters[name] = model_painter(model, detail, preset=preset, samples=samples)
-            way = SAMPLERS[preset.sampler].label
-            mean = f"mean of {samples}" if samples > 1 else ONE_SAMPLE
-            contest.networks[name] = f"{model.name}, {way}, {mean}"
+            contest.networks[name] = f"{model.name}, {preset.way(samples)}"
             if samples > 1:
-                contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {way}, {ONE_SAMPLE}"
+                contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.way(1)}"
     return contest
 
 

@@ -30,7 +30,7 @@ from lacunar.outputs import Staging
 from lacunar.presets import runs_of
 from lacunar.quality_report import Findings, draw_figures, panel, write_report
 from lacunar.report_figures import Example, examples_figure
-from lacunar.samplers import SAMPLERS, Preset
+from lacunar.samplers import Preset
 from lacunar.scores import KINDS, Reliability, Score, pool, reliability
 from lacunar.tables import case_scores, cases_to_csv, plain_values, to_csv
 
@@ -216,11 +216,9 @@ def _enter(
     contest.fillers[name] = model_filler(
         model, preset=preset, samples=samples, with_sigma=options.sigma, with_references=with_references
     )
-    way = SAMPLERS[preset.sampler].label
-    mean = f"mean of {samples}" if samples > 1 else ONE_SAMPLE
-    contest.networks[name] = f"{model.name}, {way}, {mean}{beside}"
+    contest.networks[name] = f"{model.name}, {preset.way(samples)}{beside}"
     if samples > 1:
-        contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {way}, {ONE_SAMPLE}{beside}"
+        contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.way(1)}{beside}"
 
 
 def _cases(scenes: Mapping[str, Any], shapes: Sequence[Any], options: QualityOptions) -> list[Case]:
