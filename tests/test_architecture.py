@@ -77,6 +77,8 @@ ORDER = (
     "basefield",
     "conversion",
     "guided_diffusion",
+    "engines",
+    "graphs",
     "checkpoint",
     "weights",
     "card",

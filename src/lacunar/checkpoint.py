@@ -56,6 +56,8 @@ class Model:
         From physical values to model values and back.
     card : Card
         Where it comes from.
+    engine : str
+        What computes the network's answers (`lacunar.engines`).
     """
 
     name: str
@@ -64,6 +66,7 @@ class Model:
     prediction: Prediction
     scaling: Scaling
     card: Card
+    engine: str = "eager"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,6 +85,8 @@ class SegmentationModel:
         What the network predicts.
     card : Card
         Where it comes from.
+    engine : str
+        What computes the network's answers (`lacunar.engines`).
     """
 
     name: str
@@ -89,6 +94,7 @@ class SegmentationModel:
     schedule: NoiseSchedule
     prediction: Prediction
     card: Card
+    engine: str = "eager"
 
 
 def shipped_models() -> dict[str, Path]:

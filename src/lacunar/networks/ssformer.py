@@ -1,5 +1,7 @@
 """The semantic condition of MedSegDiff-V2: the spectrum-space transformer (SS-Former)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,12 @@ class FourierCrossAttention(nn.Module):
 
     The affinity of the 2-D Fourier transforms, F(q) F(k)^H, is the spectrum of the affinity q k^T; it is weighted by
     the neural band-pass filter and transformed back before the softmax. With a gain of one this is plain attention.
+
+    ``as_matrices`` says whether the transforms are products with their matrices, in real numbers, the same to rounding:
+    for graphs that hold neither a Fourier transform nor complex numbers.
     """
+
+    as_matrices = False
 
     def __init__(self, width: int, asked_width: int, time_channels: int) -> None:
         super().__init__()
@@ -62,6 +69,8 @@ class FourierCrossAttention(nn.Module):
     def affinity(self, query: Tensor, key: Tensor, shape: tuple[int, int], embedding: Tensor) -> Tensor:
         """Filtered affinity (B, heads, N, N) of queries and keys (B, heads, N, D)."""
         gain = self.filter(shape, embedding).float()
+        if self.as_matrices:
+            return _filtered(query.float() @ key.float().mT, gain, shape)
         spectra = [
             torch.fft.fft2(part.float().reshape(*part.shape[:2], *shape, -1), dim=(2, 3), norm="ortho").flatten(2, 3)
             for part in (query, key)
@@ -88,6 +97,27 @@ class FourierCrossAttention(nn.Module):
         tokens = tokens + self.mlp(tokens)
         updated: Tensor = tokens.transpose(1, 2).reshape(own.shape)
         return updated
+
+
+def _filtered(affinity: Tensor, gain: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The real part of F^H (gain . (F A F^H)) F for real A (B, heads, N, N), F the matrix of the 2-D transform.
+
+    With F = C + i S, both real and symmetric: F A F^H = (C A C + S A S) + i (S A C - C A S).
+    """
+    rows, cols = (_phases(length, affinity.device) for length in shape)
+    phases = (rows[:, None, :, None] + cols[None, :, None, :]).flatten(2).flatten(0, 1)
+    cosine, sine = (part / len(phases) ** 0.5 for part in (phases.cos(), -phases.sin()))
+    real = gain * (cosine @ affinity @ cosine + sine @ affinity @ sine)
+    imaginary = gain * (sine @ affinity @ cosine - cosine @ affinity @ sine)
+    # F^H M F with F^H = C - i S: its real part.
+    back: Tensor = cosine @ real @ cosine + sine @ real @ sine + sine @ imaginary @ cosine - cosine @ imaginary @ sine
+    return back
+
+
+def _phases(length: int, device: torch.device) -> Tensor:
+    """2 pi j k / n (n, n) of the discrete Fourier transform of n values; j k modulo n, so that rounding stays small."""
+    at = torch.arange(length, device=device)
+    return 2 * math.pi * ((at[:, None] * at) % length).float() / length
 
 
 class SSFormer(nn.Module):

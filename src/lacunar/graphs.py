@@ -1,0 +1,175 @@
+"""Graphs: a network exported to ONNX once, kept in a cache, and run by ONNX Runtime.
+
+A graph is named by the sha256 of the weights it holds, of the code and versions that made it and of the shapes that it
+takes, so it is never used for another network. Before it is used its answer is held beside the network's own; one that
+is damaged or answers otherwise is made anew.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lacunar
+from lacunar.errors import ModelError
+
+CACHE_VARIABLE = "LACUNAR_CACHE"  # environment variable: folder of what can be made again
+TOLERANCE = 1e-4  # largest difference between the answers of a graph and of its network, in units of the larger of 1
+LARGEST_BATCH = 63  # what torch.export proves of these networks
+OPSET = 20
+
+Graph = Callable[..., tuple[Tensor, ...]]
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where graphs are kept: ``$LACUNAR_CACHE``, or ``lacunar`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lacunar"
+
+
+def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_once: int) -> Graph:
+    """Return a function that answers as a network does, by ONNX Runtime on the CPU.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode, on the CPU; takes tensors and returns one or a tuple of them.
+    part : str
+        What the file in the cache is called, before its sha256.
+    example : sequence of Tensor
+        What it takes, with a batch of two; other batches are taken too, other sides are not.
+    at_once : int
+        Items that the runtime is given in one call, at most `LARGEST_BATCH`.
+
+    Returns
+    -------
+    callable
+        (Tensor, ...) -> tuple of Tensor. It runs on as many threads as PyTorch has now.
+
+    Raises
+    ------
+    ModelError
+        The graph does not answer as the network does, though it is new. Errors of the exporter and of the runtime,
+        which have many types, pass through.
+    """
+    answers = _answers(network, example)
+    kept = cache_folder() / f"{part}-{_digest(network, example)}.onnx"
+    if kept.is_file():
+        try:
+            graph = _Session(kept, at_once)
+            if graph.differs(example, answers) <= TOLERANCE:
+                return graph
+        except Exception as error:  # the runtime's own errors have no common type; the graph is made anew
+            _log.info("%s cannot be used: %s", kept, error)
+    with tempfile.TemporaryDirectory(prefix="lacunar-") as room:
+        made = _export(network, example, Path(room) / kept.name)
+        graph = _Session(made, at_once)
+        if (difference := graph.differs(example, answers)) > TOLERANCE:
+            raise ModelError(f"the graph differs from the network by {difference:.2g}, wanted {TOLERANCE:g} or less")
+        _keep(made, kept)
+    return graph
+
+
+class _Session:
+    """A graph that is open in ONNX Runtime."""
+
+    def __init__(self, path: Path, at_once: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(
+            path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [given.name for given in self._session.get_inputs()]
+        self._at_once = at_once
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Answer for a batch of any size."""
+        parts = zip(*(torch.split(tensor.contiguous(), self._at_once) for tensor in tensors), strict=True)
+        answers = [self._run(part) for part in parts]
+        return answers[0] if len(answers) == 1 else tuple(torch.cat(same) for same in zip(*answers, strict=True))
+
+    def _run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Answer for a batch that is given at once."""
+        given = {name: tensor.numpy() for name, tensor in zip(self._names, tensors, strict=True)}
+        return tuple(torch.from_numpy(answer) for answer in self._session.run(None, given))
+
+    def differs(self, example: Sequence[Tensor], answers: Sequence[Tensor]) -> float:
+        """Largest difference from these answers, in units of the larger of 1 and the largest answer."""
+        pairs = zip(self(*example), answers, strict=True)
+        return max(float((one - other).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs)
+
+
+def _answers(network: nn.Module, example: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What the network answers, as a tuple."""
+    with torch.no_grad():
+        answer: Any = network(*example)
+    return (answer,) if isinstance(answer, Tensor) else tuple(answer)
+
+
+def _digest(network: nn.Module, example: Sequence[Tensor]) -> str:
+    """sha256 of all that a graph depends on: weights, architecture, versions, shapes."""
+    import onnxruntime
+    import onnxscript
+
+    versions = (lacunar.__version__, torch.__version__, onnxruntime.__version__, onnxscript.__version__, OPSET)
+    digest = hashlib.sha256(f"{versions} {network!r} {[tuple(tensor.shape) for tensor in example]}".encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _export(network: nn.Module, example: Sequence[Tensor], path: Path) -> Path:
+    """Export with a batch of any size."""
+    batch = torch.export.Dim("batch", max=LARGEST_BATCH)
+    _log.info("exporting %s, once", path.stem)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(network, tuple(example), dynamic_shapes=tuple({0: batch} for _ in example))
+        exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+        if exported is None:
+            raise ModelError(f"the export of {path.stem} gave nothing")
+        exported.save(path)
+    return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks from the user, here only."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Put a graph into the cache, whole or not at all; a cache that cannot be written costs an export each time."""
+    hidden = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}.partial")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        hidden.write_bytes(made.read_bytes())
+        hidden.replace(kept)
+    except OSError as error:
+        _log.info("%s cannot be kept: %s", kept, error)
+    finally:
+        if hidden.is_file():
+            hidden.unlink()
