@@ -129,7 +129,7 @@ def test_pack_that_would_be_too_large(tmp_path: Path, monkeypatch: pytest.Monkey
     write(tmp_path / "hill_1.tif", surface().astype("f4"))
     (tmp_path / "all.npz").write_bytes(b"the one before")
     monkeypatch.setattr(packing, "MAX_PACK_BYTES", 1000)
-    with pytest.raises(TrainingError, match="MiB, more than 50 MiB: give fewer rasters"):
+    with pytest.raises(TrainingError, match=r"MiB, more than .* MiB: give less of it"):
         pack_lst(tmp_path, None, tmp_path / "all.npz")
     assert (tmp_path / "all.npz").read_bytes() == b"the one before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.npz", "hill_1.tif"]

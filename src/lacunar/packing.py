@@ -4,7 +4,7 @@ The packed file trains on machines without a geospatial library.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -133,13 +133,37 @@ def pack_lst(folder: Path, clouds: Path | None, destination: Path) -> None:
         cloud = _cloud_mask(file)
         if 0.02 < cloud.mean() < 0.98:
             arrays[f"cloud/{file.stem}"] = cloud
+    write_pack(destination, arrays, of=folder, most=MAX_PACK_BYTES)
+
+
+def write_pack(destination: Path, arrays: Mapping[str, NDArray[np.generic]], *, of: Path, most: int) -> None:
+    """Write arrays into one compressed file, which appears whole or not at all.
+
+    Parameters
+    ----------
+    destination
+        The ``.npz``; its folder is made where it does not exist.
+    arrays
+        By name.
+    of
+        What they were made from, for a message.
+    most
+        Bytes of the file.
+
+    Raises
+    ------
+    TrainingError
+        More bytes than that.
+    """
     temporary = destination.with_suffix(".partial.npz")
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        if temporary.stat().st_size > MAX_PACK_BYTES:
+        if temporary.stat().st_size > most:
             size = temporary.stat().st_size / 2**20
-            raise TrainingError(f"the pack of {folder} has {size:.0f} MiB, more than 50 MiB: give fewer rasters")
+            raise TrainingError(
+                f"the pack of {of} has {size:.0f} MiB, more than {most / 2**20:.0f} MiB: give less of it"
+            )
         temporary.replace(destination)
     finally:
         temporary.unlink(missing_ok=True)

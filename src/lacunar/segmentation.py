@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lacunar.checkpoint import SegmentationModel
 from lacunar.errors import LacunarError
+from lacunar.fusion import mean_and_spread
 from lacunar.networks.segmenter import Condition
 from lacunar.noise import pixel_noise
 from lacunar.sampling import ddim_sample
@@ -51,12 +52,12 @@ class Segmented:
     @cached_property
     def probability(self) -> NDArray[np.float32]:
         """Mean over the samples (H, W)."""
-        return np.asarray(self.samples.mean(axis=0), dtype=np.float32)
+        return mean_and_spread(self.samples)[0]
 
     @cached_property
     def disagreement(self) -> NDArray[np.float32]:
         """Standard deviation over the samples (H, W)."""
-        return np.asarray(self.samples.std(axis=0), dtype=np.float32)
+        return mean_and_spread(self.samples)[1]
 
 
 @dataclass(frozen=True)

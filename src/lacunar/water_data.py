@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lacunar.errors import LacunarError, TrainingError
-from lacunar.packing import UNREADABLE
+from lacunar.packing import UNREADABLE, write_pack
 from lacunar.spectra import BANDS, RGB, common_scale, place_bands
 
 LAND, WATER, IGNORE = 0, 1, 255  # values of a mask
@@ -156,16 +156,7 @@ def pack_water(folder: Path, destination: Path) -> None:
             raise TrainingError(f"two scenes of {folder} are called {scene.set_name}/{scene.name}: rename one of them")
         arrays[f"image/{scene.set_name}/{scene.name}"] = scene.image
         arrays[f"mask/{scene.set_name}/{scene.name}"] = scene.encoded_mask
-    temporary = destination.with_suffix(".partial.npz")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        if temporary.stat().st_size > MAX_PACK_BYTES:
-            size = temporary.stat().st_size / 2**20
-            raise TrainingError(f"the pack of {folder} has {size:.0f} MiB, more than 100 MiB: give fewer scenes")
-        temporary.replace(destination)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_pack(destination, arrays, of=folder, most=MAX_PACK_BYTES)
 
 
 def load_water(file: Path) -> list[WaterScene]:

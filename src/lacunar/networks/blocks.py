@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-BANDS_IN = 6  # blue, green, red, nir, swir1, swir2; `lacunar.spectra` holds their names
+from lacunar.spectra import BANDS
+
+BANDS_IN = len(BANDS)
 NORMALISED_DIFFERENCES = ((1, 3), (1, 4), (3, 2), (0, 2), (1, 2))  # NDWI, MNDWI, NDVI, blue - red, green - red
 FEATURES = 2 * BANDS_IN + len(NORMALISED_DIFFERENCES)
 GROUPS = 8  # of each group normalisation
