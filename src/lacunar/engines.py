@@ -127,7 +127,7 @@ def with_engine(model: AnyModel, name: str = "auto") -> AnyModel:
         try:
             return _by_onnx(model)
         except Exception as error:  # the exporter and the runtime have no common error
-            reason = f"ONNX Runtime cannot run {model.name} ({_first_line(error)})"
+            reason = f"ONNX Runtime cannot run {model.name} ({_reason(error)})"
             if name != "auto":
                 raise LacunarError(f"{reason}: choose --engine eager") from error
             _log.warning("%s: PyTorch does", reason)  # an optional gain never costs a job
@@ -184,7 +184,7 @@ def _compiled(model: AnyModel) -> AnyModel:
             for run, example in made.values():
                 run(*example)
     except Exception as error:  # the compiler's errors have no common type
-        reason = f"engine compiled: {model.name} cannot be compiled here ({_first_line(error)})"
+        reason = f"engine compiled: {model.name} cannot be compiled here ({_reason(error)})"
         raise LacunarError(f"{reason}: wanted a C++ compiler or a GPU; choose --engine bf16 or eager") from error
     return _joined(model, "compiled", {part: run for part, (run, _) in made.items()})
 
@@ -281,6 +281,8 @@ def _noise(channels: int, size: int) -> Tensor:
     return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def _first_line(error: Exception) -> str:
-    """The first line of what an error says."""
+def _reason(error: BaseException) -> str:
+    """The first line of what the first of a chain of errors says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next(iter(str(error).splitlines()), type(error).__name__)

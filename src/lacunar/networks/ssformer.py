@@ -30,7 +30,7 @@ class NeuralBandPass(nn.Module):
 
     def forward(self, shape: tuple[int, int], embedding: Tensor) -> Tensor:
         """Gains (B, heads, N, N) for a map of this height and width, N = height * width."""
-        rows, cols = (torch.fft.fftfreq(length, device=embedding.device) for length in shape)
+        rows, cols = (_frequencies(length, embedding.device) for length in shape)
         each = torch.stack(torch.meshgrid(rows, cols, indexing="ij"), dim=-1).reshape(-1, 2)
         count = len(each)
         pairs = torch.cat([each[:, None].expand(-1, count, -1), each[None].expand(count, -1, -1)], dim=-1)
@@ -112,6 +112,11 @@ def _filtered(affinity: Tensor, gain: Tensor, shape: tuple[int, int]) -> Tensor:
     # F^H M F with F^H = C - i S: its real part.
     back: Tensor = cosine @ real @ cosine + sine @ real @ sine + sine @ imaginary @ cosine - cosine @ imaginary @ sine
     return back
+
+
+def _frequencies(length: int, device: torch.device) -> Tensor:
+    """Cycles per token of each entry of a spectrum (n,), as ``torch.fft.fftfreq`` gives them, which no graph holds."""
+    return ((torch.arange(length, device=device) + length // 2) % length - length // 2) * (1 / length)
 
 
 def _phases(length: int, device: torch.device) -> Tensor:
