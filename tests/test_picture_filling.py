@@ -153,7 +153,7 @@ def test_repaint_uses_the_network_as_an_unconditional_prior():
         hole((64, 64), slice(20, 40), slice(24, 44)),
         smooth((64, 64)),
     )
-    (filled,) = fill_holes(given, gap, picture_model(network), Drawing(Preset(20, 5, 2), 8))
+    (filled,) = fill_holes(given, gap, picture_model(network), Drawing(Preset(20, 5, 2, sampler="repaint"), 8))
     seen = network.seen[0]
     assert (seen[:, 3:6] == 0).all()
     assert (seen[:, 6:] == 1).all()

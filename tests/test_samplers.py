@@ -1,5 +1,6 @@
 """The table of samplers: each by its name gives what its own function gives, at the cost that its plan states."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -40,7 +41,7 @@ def normal(seed: int = 1) -> Tensor:
 
 def drawn(preset: Preset, **options) -> Tensor:
     options = {"image": normal(2), "known": KNOWN, "generator": generator()} | options
-    return draw(preset, SIX_PIXELS, normal(), COSINE.respaced(preset.steps), **options)
+    return draw(preset, SIX_PIXELS, normal(), preset.thinned(COSINE), **options)
 
 
 def test_every_name_has_its_traits():
@@ -51,19 +52,19 @@ def test_every_name_has_its_traits():
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_a_name_gives_what_its_solver_gives(name):
-    preset, schedule = plan(name, 6), COSINE.respaced(plan(name, 6).steps)
+    preset, schedule = plan(name, 6), COSINE.respaced(plan(name, 6).steps, spacing="trailing")
     assert torch.equal(drawn(preset), CONDITIONAL[name](SIX_PIXELS, normal(), schedule))
-    warm = Preset(preset.steps, sampler=name, strength=0.5)
+    warm = replace(preset, strength=0.5)
     expected = CONDITIONAL[name](SIX_PIXELS, normal(), schedule, start=normal(3), strength=0.5)
     assert torch.equal(drawn(warm, start=normal(3)), expected)
 
 
 @pytest.mark.parametrize("name", HELD)
 def test_a_name_gives_what_its_zero_shot_sampler_gives(name):
-    given = (SIX_PIXELS, normal(2), KNOWN, normal(), COSINE.respaced(6))
+    given = (SIX_PIXELS, normal(2), KNOWN, normal(), COSINE.respaced(6, spacing="trailing"))
     assert torch.equal(drawn(plan(name, 6)), HELD[name](*given, generator=generator()))
     expected = HELD[name](*given, generator=generator(), start=normal(3), strength=0.5)
-    assert torch.equal(drawn(Preset(6, sampler=name, strength=0.5), start=normal(3)), expected)
+    assert torch.equal(drawn(replace(plan(name, 6), strength=0.5), start=normal(3)), expected)
 
 
 def test_repaint_takes_its_jumps():
@@ -96,7 +97,7 @@ def test_a_plan_costs_what_it_says_and_never_more_than_was_asked(name, evaluatio
         preset,
         denoiser,
         normal(),
-        COSINE.respaced(preset.steps),
+        preset.thinned(COSINE),
         image=normal(2),
         known=KNOWN,
         generator=generator(),

@@ -129,3 +129,14 @@ def test_betas_outside_the_open_interval(betas: list):
 def test_timesteps_that_do_not_rise_in_range(timesteps: list[int]):
     with pytest.raises(ModelError, match=r"got timesteps .* wanted 2 rising indices within 0\.\.9"):
         NoiseSchedule(np.array([0.1, 0.2]), np.array(timesteps), 10)
+
+
+def test_trailing_steps_end_at_the_clean_image():
+    schedule = NoiseSchedule.cosine(1000)
+    assert schedule.respaced(3, spacing="trailing").timesteps.tolist() == [332, 666, 999]
+    assert schedule.respaced(1, spacing="trailing").timesteps.tolist() == [999]
+    np.testing.assert_array_equal(schedule.respaced(1000, spacing="trailing").timesteps, schedule.timesteps)
+    for n in (1, 7, 64, 999):
+        assert schedule.respaced(n, spacing="trailing").num_timesteps == n
+    with pytest.raises(ModelError, match="got spacing 'even', wanted one of linspace, trailing"):
+        schedule.respaced(4, spacing="even")

@@ -41,12 +41,21 @@ def limit(x_T: Tensor, training: NoiseSchedule) -> Tensor:
     return answer
 
 
+def share_of_the_deviation(sample, x_T: Tensor, variance: float, schedule: NoiseSchedule) -> float:
+    """What is left of the data's deviation where x_T is carried to the data, 1 in the exact flow."""
+    x = sample(one_pixel(COSINE, variance=variance), x_T, schedule)
+    exact = exact_flow(x_T, MEAN, variance, float(COSINE.alphas_cumprod[-1]))
+    return ((x - MEAN) * (exact - MEAN)).sum().item() / ((exact - MEAN) ** 2).sum().item()
+
+
 @pytest.mark.parametrize("training", [LINEAR, COSINE], ids=["linear", "cosine"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize("sample", SECOND_ORDER)
 def test_the_solvers_converge_to_the_exact_flow_at_order_two(sample, training: NoiseSchedule, prediction: str):
     x_T = normal(64, 1, 1, 1)
     exact, denoiser = limit(x_T, training), one_pixel(training, prediction)
+    if sample is adams_sample:  # its last step extrapolates to the clean image
+        exact = exact_flow(x_T, MEAN, VARIANCE, float(training.alphas_cumprod[-1]))
     errors = [
         (sample(denoiser, x_T, training.respaced(n), prediction=prediction) - exact).abs().mean().item()
         for n in (40, 80, 160)
@@ -61,15 +70,30 @@ def test_at_the_same_cost_the_angle_keeps_the_spread_of_a_gaussian():
     # Share of the true deviation that 10 evaluations keep: DDIM .84 and .87, DPM-Solver++(2M) 1.29 and 1.11.
     x_T = normal(64, 1, 1, 1)
     for variance, low, high in ((VARIANCE, 0.84, 0.85), (1.0, 0.87, 0.88)):
-        gains = {}
-        for sample, steps in ((ddim_sample, 10), (dpm_solver_pp_2m_sample, 10), (adams_sample, 10), (heun_sample, 5)):
-            x = sample(one_pixel(COSINE, variance=variance), x_T, COSINE.respaced(steps))
-            exact = exact_flow(x_T, MEAN, variance, float(COSINE.alphas_cumprod[-1]))
-            gains[sample] = ((x - MEAN) * (exact - MEAN)).sum().item() / ((exact - MEAN) ** 2).sum().item()
+        gains = {
+            sample: share_of_the_deviation(sample, x_T, variance, COSINE.respaced(steps))
+            for sample, steps in (
+                (ddim_sample, 10),
+                (dpm_solver_pp_2m_sample, 10),
+                (adams_sample, 10),
+                (heun_sample, 5),
+            )
+        }
         assert low < gains[ddim_sample] < high
         assert gains[dpm_solver_pp_2m_sample] > 1.1
         assert abs(gains[adams_sample] - 1) < 0.035
         assert abs(gains[heun_sample] - 1) < 0.045  # 9 evaluations
+
+
+def test_few_steps_do_more_where_none_is_spent_next_to_the_clean_image():
+    x_T = normal(64, 1, 1, 1)
+    for steps, even, trailing in ((2, 0.0, 0.5), (5, 0.73, 0.78), (10, 0.87, 0.88)):
+        found = [COSINE.respaced(steps, spacing=spacing) for spacing in ("linspace", "trailing")]
+        shares = [share_of_the_deviation(ddim_sample, x_T, 1.0, schedule) for schedule in found]
+        assert shares == pytest.approx([even, trailing], abs=0.01)
+    two = COSINE.respaced(2, spacing="trailing")
+    assert share_of_the_deviation(adams_sample, x_T, 1.0, two) == pytest.approx(1.0, abs=0.01)
+    assert 0.85 < share_of_the_deviation(adams_sample, x_T, VARIANCE, COSINE.respaced(5, spacing="trailing")) < 0.95
 
 
 def test_the_first_and_the_last_step_of_the_multistep_solvers_are_those_of_ddim():

@@ -310,7 +310,7 @@ def _sample(
             preset,
             denoiser,
             torch.zeros_like(noise) if preset.mean_only else noise,
-            model.schedule.respaced(preset.steps),
+            preset.thinned(model.schedule),
             image=None if preset.conditional else state(values, inside),
             known=torch.from_numpy(inside).to(device)[None, None],
             start=guess,

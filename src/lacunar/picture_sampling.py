@@ -130,7 +130,7 @@ class PictureSampler:
             z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
             x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
         else:
-            schedule = schedule.respaced(preset.steps)
+            schedule = preset.thinned(schedule)
             x = torch.zeros_like(noise) if preset.mean_only else noise
         z = draw(
             preset,
@@ -152,7 +152,7 @@ class PictureSampler:
             self.preset,
             denoiser,
             noise,
-            self.model.schedule.respaced(self.preset.steps),
+            self.preset.thinned(self.model.schedule),
             image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
             known=torch.from_numpy(~gap).to(noise.device)[None, None],
             start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),

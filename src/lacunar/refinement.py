@@ -29,8 +29,8 @@ def refining_schedule(schedule: NoiseSchedule, preset: Preset) -> NoiseSchedule:
     """
     own, steps = preset if preset.conditional else PRESETS["balanced"], refiner(preset).steps
     if own.steps >= FEW_STEPS:
-        return _beginning(schedule.respaced(own.steps), steps)
-    return _beginning(schedule, round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps)
+        return _beginning(own.thinned(schedule), steps)
+    return _beginning(schedule, round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps, spacing=own.spacing)
 
 
 def _beginning(schedule: NoiseSchedule, steps: int) -> NoiseSchedule:

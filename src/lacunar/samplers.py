@@ -15,7 +15,7 @@ from lacunar.diffusion import Prediction
 from lacunar.errors import LacunarError
 from lacunar.repaint import jump_timetable, repaint_sample
 from lacunar.sampling import Callback, Denoiser, ddim_sample, warm_steps
-from lacunar.schedule import NoiseSchedule
+from lacunar.schedule import NoiseSchedule, Spacing
 from lacunar.solvers import adams_sample, dpm_solver_pp_2m_sample, heun_sample
 from lacunar.unipc import unipc_sample
 from lacunar.zero_shot import ddnm_sample, diffpir_sample, pigdm_sample
@@ -76,6 +76,8 @@ class Preset:
         What it is called: the calibration of a model's card goes by it.
     sampler
         One of `SAMPLERS`.
+    spacing
+        How the steps lie, see `lacunar.schedule.NoiseSchedule.respaced`.
     strength
         Below 1 a warm start: the share of the steps, from the clean end, that a first guess is noised up to. The guess
         is the classical fill that is there already.
@@ -94,6 +96,7 @@ class Preset:
     jump_n_sample: int | None = None
     name: str = ""
     sampler: SamplerName = "ddim"
+    spacing: Spacing = "linspace"
     strength: float = 1.0
     mean_only: bool = False
 
@@ -116,6 +119,10 @@ class Preset:
     def conditional(self) -> bool:
         """The network is told what is known."""
         return SAMPLERS[self.sampler].conditional
+
+    def thinned(self, schedule: NoiseSchedule) -> NoiseSchedule:
+        """The steps of a training schedule that are gone through, or of which a warm start takes its share."""
+        return schedule.respaced(self.steps, spacing=self.spacing)
 
     @property
     def evaluations(self) -> int:
@@ -146,7 +153,8 @@ class Preset:
 def plan(sampler: str, evaluations: int) -> Preset:
     """Give the preset of a sampler that takes at most so many evaluations; it is called ``SAMPLER:EVALUATIONS``.
 
-    RePaint resamples √evaluations times, 10 at most as in its paper, and keeps the paper's 25 jumps to a schedule.
+    The steps lie ``trailing``, where few steps do more. RePaint's lie as in its paper; it resamples √evaluations times,
+    10 at most, and keeps the paper's 25 jumps to a schedule.
 
     Raises
     ------
@@ -166,7 +174,8 @@ def plan(sampler: str, evaluations: int) -> Preset:
         again = min(MOST_RESAMPLINGS, isqrt(evaluations))
         steps = evaluations // again
         return Preset(steps, max(1, steps // JUMPS_PER_SCHEDULE), again, name=name, sampler=known)
-    return Preset((evaluations + 1) // 2 if known == "heun" else evaluations, name=name, sampler=known)
+    steps = (evaluations + 1) // 2 if known == "heun" else evaluations
+    return Preset(steps, name=name, sampler=known, spacing="trailing")
 
 
 def plan_named(text: str) -> Preset:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lacunar.errors import ModelError
 
 ScheduleName = Literal["linear", "cosine"]
+Spacing = Literal["linspace", "trailing"]
 FloatArray: TypeAlias = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -164,16 +165,22 @@ class NoiseSchedule:
         """Make a training schedule, whose timesteps are simply 0..T-1."""
         return cls(betas=betas, timesteps=np.arange(betas.size), original_num_timesteps=betas.size)
 
-    def respaced(self, n: int) -> NoiseSchedule:
-        """Keep ``n`` evenly spaced steps, first and last among them, and derive β anew from the ᾱ that were kept.
+    def respaced(self, n: int, *, spacing: Spacing = "linspace") -> NoiseSchedule:
+        """Keep ``n`` evenly spaced steps, the last among them, and derive β anew from the ᾱ that were kept.
 
         β_i = 1 - ᾱ_{S_i} / ᾱ_{S_{i-1}} for kept steps S (Nichol & Dhariwal 2021, section 4). With ``n = 1`` the
         noisiest step is kept, so that sampling can still start from noise.
+
+        ``linspace`` keeps the first step too. A sampler of few steps then spends one of them next to the clean image,
+        where there is little to do; ``trailing`` has the clean image itself as the end of an even spacing (Lin et al.
+        2024, arXiv 2305.08891, section 3.3).
 
         Parameters
         ----------
         n : int
             Number of steps to keep, 1..``num_timesteps``.
+        spacing : {"linspace", "trailing"}
+            With the first step, or not.
 
         Returns
         -------
@@ -183,19 +190,26 @@ class NoiseSchedule:
         Raises
         ------
         ModelError
-            When ``n`` is out of range.
+            When ``n`` is out of range, or the spacing is unknown.
 
         Examples
         --------
         >>> NoiseSchedule.linear(1000).respaced(4).timesteps.tolist()
         [0, 333, 666, 999]
+        >>> NoiseSchedule.linear(1000).respaced(4, spacing="trailing").timesteps.tolist()
+        [249, 499, 749, 999]
         """
         if not 1 <= n <= self.num_timesteps:
             raise ModelError(
                 f"got respaced({n}), wanted 1..{self.num_timesteps} steps; a schedule can only be thinned out"
             )
+        if spacing not in get_args(Spacing):
+            raise ModelError(f"got spacing {spacing!r}, wanted one of {', '.join(get_args(Spacing))}; correct the name")
         last = self.num_timesteps - 1
-        kept = np.rint(np.linspace(0, last, n)).astype(np.int64) if n > 1 else np.array([last])
+        if spacing == "trailing":
+            kept = np.rint(np.arange(1, n + 1) * self.num_timesteps / n).astype(np.int64) - 1
+        else:
+            kept = np.rint(np.linspace(0, last, n)).astype(np.int64) if n > 1 else np.array([last])
         alphas_cumprod = self.alphas_cumprod[kept]
         betas = 1 - alphas_cumprod / np.append(1.0, alphas_cumprod[:-1])
         return NoiseSchedule(betas, self.timesteps[kept], self.original_num_timesteps)

@@ -156,8 +156,8 @@ def adams_sample(
 
     As in `heun_sample` the probability-flow ODE reads dx/dφ = v in φ = arctan(σ/α), but the second order comes from the
     step before, as in the linear multistep methods of Liu et al. 2022 (there in ε̂, of fourth order): with
-    δ_i = φ_{i+1} - φ_i and r = δ_{i-1} / δ_i, x_{i+1} = x_i + δ_i ((1 + 1/(2 r)) v_i - 1/(2 r) v_{i-1}). The first step
-    is Euler's, the last one, to φ = 0, is one of DDIM.
+    δ_i = φ_{i+1} - φ_i and r = δ_{i-1} / δ_i, x_{i+1} = x_i + δ_i ((1 + 1/(2 r)) v_i - 1/(2 r) v_{i-1}), down to φ = 0,
+    the clean image. The first step is Euler's; where it is the only one, the answer is x̂_0.
 
     Parameters
     ----------
@@ -182,18 +182,17 @@ def adams_sample(
     before: tuple[Tensor, float] | None = None  # v and δ of the step before
     for t in reversed(range(count)):
         x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
-        if t > 0:
-            slope = v = _velocity(x, t, x_0, schedule)
-            step = _angle(schedule, t - 1) - _angle(schedule, t)
-            if before is not None:
-                r = before[1] / step
-                slope = (1 + 1 / (2 * r)) * v - 1 / (2 * r) * before[0]
-            x, before = x + step * slope, (v, step)
-        else:
-            x = x_0
+        slope = v = _velocity(x, t, x_0, schedule)
+        step = _angle(schedule, t - 1) - _angle(schedule, t)
+        if before is not None:
+            r = before[1] / step
+            slope = (1 + 1 / (2 * r)) * v - 1 / (2 * r) * before[0]
+        x, before = x + step * slope, (v, step)
         if callback is not None:
             callback(count - t, count)
-    return x
+    if count == 1:
+        return x_0
+    return x if clip_x_0 is None else x.clamp(*clip_x_0)
 
 
 def _half_log_snr(schedule: NoiseSchedule, t: int) -> float:
@@ -212,6 +211,8 @@ def _velocity(x_t: Tensor, t: int, x_0: Tensor, schedule: NoiseSchedule) -> Tens
 
 
 def _angle(schedule: NoiseSchedule, t: int) -> float:
-    """φ = arctan(σ/α) at index t."""
+    """φ = arctan(σ/α) at index t; 0 at the clean image, t = -1."""
+    if t < 0:
+        return 0.0
     alpha_bar = float(schedule.alphas_cumprod[t])
     return math.atan2((1 - alpha_bar) ** 0.5, alpha_bar**0.5)

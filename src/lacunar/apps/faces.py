@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import lacunar
 from lacunar.checkpoint import Model, load_model
+from lacunar.engines import EngineName, check_engine, with_engine
 from lacunar.errors import LacunarError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
@@ -29,6 +30,7 @@ from lacunar.occlusions import occlusion
 from lacunar.outputs import Staging
 from lacunar.picture_base import classical_base
 from lacunar.picture_filling import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.picture_sampling import frame_evaluations
 from lacunar.presets import PresetName, chosen_preset
 from lacunar.samplers import Preset, SamplerName
 from lacunar.tiling import Tile
@@ -57,6 +59,8 @@ class PictureOptions:
         A shipped model's name or a model folder.
     preset, samples, seed, device
         How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
+    engine
+        What computes the network's answers (`lacunar.engines`).
     sampler, evaluations
         Sampler and evaluations for each sample in place of the preset's.
     mean
@@ -82,12 +86,14 @@ class PictureOptions:
     mean: bool = False
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     overwrite: bool = False
     sheet: Path | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
+        check_engine(self.engine)
         self.chosen.check_samples(self.samples)
         if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
             raise LacunarError(
@@ -216,7 +222,7 @@ def fill_face(
     face = _locate(picture, gap, choice)
 
     def fill(model: Model) -> tuple[FilledHole, ...]:
-        detail = None if choice.detail == NO_DETAIL else load_model(choice.detail, device=options.device)
+        detail = None if choice.detail == NO_DETAIL else _load(choice.detail, options)
         return fill_face_holes(picture, gap, face, model, detail, options.drawing, callback=callback)
 
     record = _write_filled(picture, gap, fill, (path, mask), output, options)
@@ -262,7 +268,7 @@ def _write_filled(
         targets = _targets(output, options)
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
-        model = load_model(options.model, device=options.device)
+        model = _load(options.model, options)
         holes = fill(model)
         for number, path in enumerate(hidden):
             write_picture(path, paste(picture, holes, sample=None if options.mean else number))
@@ -281,16 +287,22 @@ def _write_filled(
         "holes": len(holes),
         "preset": options.preset,
         "sampler": options.chosen.sampler,
-        "evaluations_per_sample": options.chosen.evaluations,
+        "evaluations_per_sample": frame_evaluations(model, options.chosen),
         "samples": options.samples,
         "mean": options.mean,
         "seed": options.seed,
         "device": options.device,
+        "engine": model.engine,
         "model": {"name": model.name, "sha256": model.card.sha256},
         "seconds": round(time.perf_counter() - begun, 2),
         "versions": _versions(),
         "command": options.command,
     }
+
+
+def _load(name: str, options: PictureOptions) -> Model:
+    """A model where it is to run, and how."""
+    return with_engine(load_model(name, device=options.device), options.engine)
 
 
 def _targets(output: Path, options: PictureOptions) -> list[Path]:
