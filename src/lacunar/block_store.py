@@ -47,7 +47,7 @@ class BlockStore:
     def load(self, window: Tile) -> FilledBlock | None:
         """The block of a window; None where there is none that is whole."""
         try:
-            with np.load(self._path(window), allow_pickle=False) as stored:
+            with self._path(window).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in _ARRAYS}
                 tiles, coarse_tiles, evaluations = (int(count) for count in stored["counts"])
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
