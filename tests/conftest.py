@@ -17,6 +17,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep what a run caches out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LACUNAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """The folder of a gap-filling model with few, random weights."""

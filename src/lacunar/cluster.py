@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lacunar.checkpoint import Model, load_model
 from lacunar.cluster_tasks import Job, Refusal, block_there, check_versions, describe, survey_there
+from lacunar.engines import engine_for
 from lacunar.errors import LacunarError
 from lacunar.fill_inputs import open_inputs
 from lacunar.fill_options import FillOptions
@@ -67,7 +68,10 @@ def fill_on_cluster(
     """
     with connected(address) as client:
         options = replace(options, device=_device_there(client, options.device))
-        with _Run(client, options, load_model(options.model), callback) as run:
+        model = load_model(options.model)
+        engine = engine_for(model, options.engine, options.device.split(":")[0])
+        options, model = replace(options, engine=engine), replace(model, engine=engine)  # as the workers will have it
+        with _Run(client, options, model, callback) as run:
             return run.fill(scenes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lacunar.checkpoint import Model, load_model, shipped_models
 from lacunar.devices import resolve_device
+from lacunar.engines import with_engine
 from lacunar.errors import LacunarError
 from lacunar.fill_inputs import FillInputs, open_inputs
 from lacunar.fill_options import FillOptions
@@ -60,7 +61,7 @@ def block_there(job: Job, found: Survey, block: Block) -> FilledBlock | Refusal:
                 source.read,
                 block,
                 found.coarse,
-                _model_there(options.model, _own_device(options.device), job.sha256),
+                _model_there(options.model, _own_device(options.device), options.engine, job.sha256),
                 preset=options.chosen,
                 samples=options.samples,
                 seed=options.seed,
@@ -73,14 +74,14 @@ def block_there(job: Job, found: Survey, block: Block) -> FilledBlock | Refusal:
 
 
 @lru_cache(maxsize=1)
-def _model_there(name: str, device: str, sha256: str) -> Model:
+def _model_there(name: str, device: str, engine: str, sha256: str) -> Model:
     """The model of a worker, loaded once."""
     model = load_model(name, device=device)
     if model.card.sha256 != sha256:
         raise LacunarError(
             f"model {name} has sha256 {model.card.sha256} on a worker, wanted {sha256}: install it there"
         )
-    return model
+    return with_engine(model, engine)
 
 
 def describe(device: str) -> tuple[str, dict[str, str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lacunar.engines import EngineName, check_engine
 from lacunar.errors import LacunarError
 from lacunar.figures import FIGURE_ENDINGS
 from lacunar.presets import PresetName, chosen_preset
@@ -23,6 +24,8 @@ class FillOptions:
         A shipped model's name or a model folder.
     preset, samples, seed, device
         How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
+    engine
+        What computes the network's answers (`lacunar.engines`).
     sampler, evaluations
         Sampler and evaluations for each sample in place of the preset's; sigma is not calibrated for them.
     quantiles
@@ -42,8 +45,8 @@ class FillOptions:
     Raises
     ------
     LacunarError
-        An unknown preset or sampler, fewer samples than one or more than the preset gives, a seed below 0, or a figure
-        of another ending.
+        An unknown preset, sampler or engine, fewer samples than one or more than the preset gives, a seed below 0, or a
+        figure of another ending.
     """
 
     model: str = DEFAULT_MODEL
@@ -51,6 +54,7 @@ class FillOptions:
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     sampler: SamplerName | None = None
     evaluations: int | None = None
     quantiles: Sequence[float] = ()
@@ -62,6 +66,7 @@ class FillOptions:
 
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
+        check_engine(self.engine)
         self.chosen.check_samples(self.samples)
         if self.samples < 1 or self.seed < 0:
             raise LacunarError(

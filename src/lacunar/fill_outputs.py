@@ -171,6 +171,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             "quantiles": list(options.quantiles),
             "seed": options.seed,
             "device": options.device,
+            "engine": model.engine,
             "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},
             "seconds": round(time.perf_counter() - self._begun, 2),
             "versions": versions(),

@@ -14,8 +14,8 @@ from lacunar.fill_options import FillOptions
 from lacunar.gaps import GapSource
 from lacunar.references import References
 
-# Options of a fill that no pixel depends on; the model and the device stand under their own keys.
-_WITHOUT_EFFECT = ("overwrite", "figure", "truth", "command", "resume", "model", "device")
+# Options of a fill that no pixel depends on; model, device and engine stand under their own keys.
+_WITHOUT_EFFECT = ("overwrite", "figure", "truth", "command", "resume", "model", "device", "engine")
 _METADATA = "*MTL*"  # files of a product's folder that tell what its numbers mean
 
 Fingerprint = Mapping[str, Any]
@@ -46,6 +46,7 @@ def fingerprint_of(
         "options": {name: value for name, value in asdict(options).items() if name not in _WITHOUT_EFFECT},
         "preset": repr(options.chosen),
         "device": options.device.split(":")[0],
+        "engine": model.engine,
         "model": {
             "sha256": model.card.sha256,
             "network": repr(model.network.config),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lacunar.checkpoint import load_model
+from lacunar.engines import with_engine
 from lacunar.errors import RasterError
 from lacunar.fill_inputs import FillInputs, open_inputs
 from lacunar.fill_options import FillOptions as FillOptions
@@ -122,11 +123,11 @@ def fill_inputs(
     options = options or FillOptions()
     with open_inputs(inputs) as (source, beside):
         if options.resume and output.exists():
-            model = load_model(options.model, device=options.device)
+            model = with_engine(load_model(options.model, device=options.device), options.engine)
             if record := whole_record(output, options, fingerprint_of(inputs, source, beside, options, model)):
                 return record
         with FillOutputs(source, beside, output, options, bands_folder) as outputs:
-            model = load_model(options.model, device=options.device)
+            model = with_engine(load_model(options.model, device=options.device), options.engine)
             outputs.start(model, fingerprint_of(inputs, source, beside, options, model))
             read_beside = beside.read if beside else None
             found = survey(source.read, source.shape, read_beside)

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lacunar.checkpoint import SegmentationModel, load_segmenter
+from lacunar.engines import EngineName, check_engine, with_engine
 from lacunar.errors import LacunarError, RasterError
 from lacunar.evaluation import versions
 from lacunar.figures import FIGURE_ENDINGS, save_figure
@@ -60,18 +61,16 @@ class WaterOptions:
         Evaluations of the network for a sample, and samples that are fused.
     fusion, threshold
         How samples become one probability, and from which probability a pixel is water.
-    seed, device
-        The same seed gives the same map; where the network runs.
+    seed, device, engine
+        The same seed gives the same map; where the network runs; what computes its answers (`lacunar.engines`).
     min_area
         Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
     polygons
         GeoPackage (.gpkg) or GeoJSON (.geojson) to write, or None.
     figure
         Picture to draw (.png, .pdf or .svg), or None.
-    overwrite
-        Replace outputs that exist.
-    command
-        What the user typed, for the record.
+    overwrite, command
+        Replace outputs that exist; what the user typed, for the record.
 
     Raises
     ------
@@ -91,6 +90,7 @@ class WaterOptions:
     threshold: float = THRESHOLD
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     min_area: float = 0.0
     polygons: Path | None = None
     figure: Path | None = None
@@ -104,6 +104,7 @@ class WaterOptions:
                 f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
                 "sample and 1 step or more, a seed and an area of 0 or more"
             )
+        check_engine(self.engine)
         check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
         if self.polygons is not None:
             check_polygon_file(self.polygons)
@@ -152,7 +153,7 @@ def segment_water(
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
         check_measurable(scene)
         files = _Files(staging, scene, output, options)
-        model = load_segmenter(options.model, device=options.device)
+        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
         if not model.network.spec.diffusion and options.fusion != "mean":
             raise LacunarError(f"{model.name} is a plain segmenter and gives one answer: wanted --fusion mean")
         pixels = _map_scene(scene, files.raster, model, options, callback)
@@ -235,7 +236,7 @@ def water_change(
             staging.stage(folder / name, make_folder=True)
             for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
         )
-        model = load_segmenter(options.model, device=options.device)
+        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
         for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
             _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
         maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
@@ -391,6 +392,7 @@ def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dic
         "threshold": options.threshold,
         "seed": options.seed,
         "device": options.device,
+        "engine": model.engine,
         "seconds": round(seconds, 2),
         "versions": versions(),
         "command": options.command,

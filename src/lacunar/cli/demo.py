@@ -2,13 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
-from lacunar.cli.options import Device, Model, Overwrite, Samples, Seed, resolve_device, samples_of, typed_command
+from lacunar.cli.options import (
+    Device,
+    EngineOption,
+    Model,
+    Overwrite,
+    Samples,
+    Seed,
+    resolve_device,
+    samples_of,
+    typed_command,
+)
 from lacunar.errors import LacunarError
 from lacunar.progress import Bars
+
+if TYPE_CHECKING:
+    from lacunar.engines import EngineName
 
 PartName = Literal["lst", "water", "face"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -23,6 +36,7 @@ def demo_command(
     samples: Samples = 8,
     seed: Seed = 0,
     device: Device = "auto",
+    engine: EngineOption = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Run offline: a simulated cloudy Landsat product whose truth is known, its lakes, and an occluded face.
@@ -35,32 +49,48 @@ def demo_command(
         raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
     if "water" in parts and "lst" not in parts:
         raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
-    where = resolve_device(device)
+    where, how = resolve_device(device), cast("EngineName", engine)
     if "lst" in parts:
         with Bars() as bars:
-            lines = _lst(folder, size, model, samples_of("fast", samples), seed, where, overwrite=overwrite, bars=bars)
+            drawn = samples_of("fast", samples)
+            lines = _lst(folder, size, model, drawn, seed, where, how, overwrite=overwrite, bars=bars)
         for line in lines:
             typer.echo(line)
     if "water" in parts:
         with Bars() as bars:
-            lines = _water(folder, seed, where, overwrite=overwrite, bars=bars)
+            lines = _water(folder, seed, where, how, overwrite=overwrite, bars=bars)
         for line in lines:
             typer.echo(line)
     if "face" in parts:
         with Bars() as bars:
-            lines = _face(folder, seed, where, overwrite=overwrite, bars=bars)
+            lines = _face(folder, seed, where, how, overwrite=overwrite, bars=bars)
         for line in lines:
             typer.echo(line)
 
 
 def _lst(
-    folder: Path, size: int, model: str, samples: int, seed: int, device: str, *, overwrite: bool, bars: Bars
+    folder: Path,
+    size: int,
+    model: str,
+    samples: int,
+    seed: int,
+    device: str,
+    engine: "EngineName",
+    *,
+    overwrite: bool,
+    bars: Bars,
 ) -> list[str]:
     """Simulate a product and fill what its clouds hide."""
     from lacunar.apps.lst import FillOptions, demonstrate
 
     options = FillOptions(
-        model=model, samples=samples, seed=seed, device=device, overwrite=overwrite, command=typed_command()
+        model=model,
+        samples=samples,
+        seed=seed,
+        device=device,
+        engine=engine,
+        overwrite=overwrite,
+        command=typed_command(),
     )
     shown = demonstrate(folder, options=options, size=size, callback=bars.filling)
     record = shown["record"]
@@ -76,11 +106,11 @@ def _lst(
     ]
 
 
-def _water(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars) -> list[str]:
+def _water(folder: Path, seed: int, device: str, engine: "EngineName", *, overwrite: bool, bars: Bars) -> list[str]:
     """Map the lakes of the simulated product."""
     from lacunar.apps.water import WaterOptions, segment_water
 
-    options = WaterOptions(seed=seed, device=device, overwrite=overwrite, command=typed_command())
+    options = WaterOptions(seed=seed, device=device, engine=engine, overwrite=overwrite, command=typed_command())
     options = replace(options, polygons=folder / "water.gpkg", figure=folder / "water.png")
     record = segment_water(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
     return [
@@ -91,7 +121,7 @@ def _water(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars)
     ]
 
 
-def _face(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars) -> list[str]:
+def _face(folder: Path, seed: int, device: str, engine: "EngineName", *, overwrite: bool, bars: Bars) -> list[str]:
     """Hide a part of the face in a photograph that scikit-image carries, and reconstruct it."""
     from lacunar.apps.faces import FACE_MODEL, PictureOptions, demonstrate_face
 
@@ -101,6 +131,7 @@ def _face(folder: Path, seed: int, device: str, *, overwrite: bool, bars: Bars) 
         mean=True,
         seed=seed,
         device=device,
+        engine=engine,
         overwrite=overwrite,
         sheet=folder / "face.png",
         command=typed_command(),

@@ -8,6 +8,7 @@ import typer
 
 from lacunar.cli.options import (
     Device,
+    EngineOption,
     EvaluationsOption,
     Model,
     Overwrite,
@@ -22,6 +23,7 @@ from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
+    from lacunar.engines import EngineName
     from lacunar.presets import PresetName
     from lacunar.samplers import SamplerName
 
@@ -50,6 +52,7 @@ def inpaint_command(
     seed: Seed = 0,
     sheet: SheetOption = None,
     device: Device = "auto",
+    engine: EngineOption = "auto",
     print_json: PrintJson = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -65,6 +68,7 @@ def inpaint_command(
         mean=mean,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         sheet=sheet,
         command=typed_command(),
@@ -93,6 +97,7 @@ def face_command(
     seed: Seed = 0,
     sheet: SheetOption = None,
     device: Device = "auto",
+    engine: EngineOption = "auto",
     print_json: PrintJson = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -109,6 +114,7 @@ def face_command(
         mean=mean,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         sheet=sheet,
         command=typed_command(),

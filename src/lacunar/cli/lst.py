@@ -9,6 +9,7 @@ from lacunar.cli.options import (
     Cluster,
     CovariateOption,
     Device,
+    EngineOption,
     EvaluationsOption,
     FigureOption,
     GapMask,
@@ -33,6 +34,7 @@ from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
+    from lacunar.engines import EngineName
     from lacunar.presets import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
@@ -59,6 +61,7 @@ def lst_command(
     seed: Seed = 0,
     model: Model = "lst-small",
     device: Device = "auto",
+    engine: EngineOption = "auto",
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
@@ -96,6 +99,7 @@ def lst_command(
         quantiles=levels_of(quantiles),
         seed=seed,
         device=device if cluster else resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         figure=figure,
         truth=truth,
@@ -131,6 +135,7 @@ def fill_command(
     seed: Seed = 0,
     model: Model = "lst-small",
     device: Device = "auto",
+    engine: EngineOption = "auto",
     figure: FigureOption = None,
     truth: TruthOption = None,
     cluster: Cluster = None,
@@ -151,6 +156,7 @@ def fill_command(
         quantiles=levels_of(quantiles),
         seed=seed,
         device=device if cluster else resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         figure=figure,
         truth=truth,

@@ -32,6 +32,12 @@ Samples = Annotated[
 Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="auto, eager, onnx (CPU), bf16 or compiled (GPU); auto takes onnx where it pays off."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, .pdf or .svg.")]
 TruthOption = Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")]

@@ -8,6 +8,7 @@ import typer
 
 from lacunar.cli.options import (
     Device,
+    EngineOption,
     FigureOption,
     Model,
     Overwrite,
@@ -20,6 +21,7 @@ from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
+    from lacunar.engines import EngineName
     from lacunar.fusion import FusionName
 
 SQUARE_KM = 1e6  # square metres
@@ -57,6 +59,7 @@ def water_command(
     model: Model = "water-small",
     seed: Seed = 0,
     device: Device = "auto",
+    engine: EngineOption = "auto",
     print_json: PrintJson = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -81,6 +84,7 @@ def water_command(
         threshold=threshold,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         min_area=min_area,
         polygons=polygons,
         figure=figure,
