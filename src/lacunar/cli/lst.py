@@ -35,6 +35,7 @@ from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
     from lacunar.engines import EngineName
+    from lacunar.gaps import LstOptions
     from lacunar.presets import PresetName
     from lacunar.quality import QaClass
     from lacunar.radiometry import Atmosphere, ReflectanceForm
@@ -45,9 +46,7 @@ DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
 
 
 def lst_command(
-    product: Annotated[
-        list[str], typer.Argument(help=f"Landsat 8/9 product folders or .tar, Level 1 or 2; {_OR_MANY}")
-    ],
+    product: Annotated[list[str], typer.Argument(help=f"Landsat 8/9 folders or .tar, Level 1 or 2; {_OR_MANY}")],
     output: Output,
     reference: ReferenceOption = None,
     covariate: CovariateOption = None,
@@ -82,14 +81,9 @@ def lst_command(
     """
     from lacunar.fill_inputs import FillInputs
     from lacunar.fill_options import FillOptions
-    from lacunar.gaps import LstOptions
 
-    lst_options = LstOptions(
-        gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),
-        soil_l=savi_l,
-        reflectance=cast("ReflectanceForm", reflectance),
-        atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
-    )
+    atmosphere = _atmosphere(path_radiance, transmissivity, sky_radiance)
+    lst_options = _physics(gap_classes, savi_l, reflectance, atmosphere)
     options = FillOptions(
         model=model,
         preset=cast("PresetName", preset),
@@ -191,6 +185,18 @@ def simulate_command(
 def _beside(gap_mask: Path | None, references: list[Path] | None, covariates: list[Path] | None) -> dict[str, Any]:
     """Files beside the input, as `lacunar.fill_inputs.FillInputs` takes them."""
     return {"gap_mask": gap_mask, "references": tuple(references or ()), "covariates": tuple(covariates or ())}
+
+
+def _physics(gap_classes: str, soil_l: float, reflectance: str, atmosphere: "Atmosphere | None") -> "LstOptions":
+    """How LST is computed and what of it is a gap."""
+    from lacunar.gaps import LstOptions
+
+    return LstOptions(
+        gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),
+        soil_l=soil_l,
+        reflectance=cast("ReflectanceForm", reflectance),
+        atmosphere=atmosphere,
+    )
 
 
 def _atmosphere(
