@@ -1,8 +1,10 @@
-"""Peak memory and pace of filling large rasters: memory must not grow with the raster.
+"""Peak memory and seconds of filling large rasters: memory must not grow, seconds only as the gap does.
 
-    python benchmarks/lst_memory.py                              1024, 2048 and 4096 pixels square
+    python benchmarks/lst_memory.py                              1024 to 16384 pixels square
+    python benchmarks/lst_memory.py --sizes 20000 --preset instant
     python benchmarks/lst_memory.py --steps 1                    memory alone: the seconds then mean nothing
 
+The figure shows both against the pixels of the gap, and the exponent of seconds ~ pixels ** exponent: 1 is linear.
 Each raster is filled by a process of its own, whose peak resident memory the operating system reports (Unix only).
 The gap is a few large clouds that grow with the raster: in the largest, most of it is far from anything measured.
 """
@@ -13,10 +15,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib.pyplot as plt
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
@@ -24,7 +29,7 @@ from scipy import ndimage
 
 from lacunar.evaluation import describe_machine
 from lacunar.landscape import power_law_field
-from lacunar.presets import PRESET_NAMES
+from lacunar.presets import PRESET_NAMES, preset_named
 from lacunar.raster import RasterWriter
 from lacunar.tables import markdown_table
 from lacunar.tiling import blocks_over
@@ -32,23 +37,31 @@ from lacunar.tiling import blocks_over
 PATCH = 1024  # side of the field that is mirrored into a larger raster
 CLOUD_CELLS = 256  # side of the grid on which the clouds are drawn
 MAXRSS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes there, KiB elsewhere
+FIGURE = Path(__file__).resolve().parents[1] / "docs" / "scale.png"
 CHILD = """
 import sys
-from dataclasses import replace
 from pathlib import Path
-from lacunar import presets
 from lacunar.apps.lst import FillOptions, fill_raster
 source, output, model, preset, samples, steps = sys.argv[1:]
-if int(steps):
-    presets.PRESETS = {preset: replace(presets.PRESETS[preset], steps=int(steps))}
-fill_raster(Path(source), Path(output), options=FillOptions(model=model, preset=preset, samples=int(samples)))
+options = FillOptions(model=model, preset=preset, samples=int(samples), evaluations=int(steps) or None)
+fill_raster(Path(source), Path(output), options=options)
 """
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What filling one raster took."""
+
+    size: int  # pixels on a side
+    filled: int  # pixels
+    memory: float  # MiB at the peak
+    seconds: float
 
 
 def main() -> None:
     """Make, fill and measure one raster after the other."""
     options = parse()
-    rows = []
+    found = []
     for size in options.sizes:
         with TemporaryDirectory(dir=options.scratch) as folder:
             source = Path(folder) / "gaps.tif"
@@ -56,26 +69,71 @@ def main() -> None:
             maker = get_context("spawn").Process(target=make_raster, args=(source, size, options.coverage))
             maker.start()
             maker.join()
-            rows.append(measure(source, size, options))
-            print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
-    print(describe_machine())
-    steps = f", {options.steps} step(s) in place of its own" if options.steps else ""
-    print(f"\nModel {options.model}, preset {options.preset}{steps}, {options.samples} samples.\n")
+            found.append(measure(source, size, options))
+            print(found[-1], file=sys.stderr, flush=True)
+    steps = f", {options.steps} evaluation(s) in place of its own" if options.steps else ""
+    how = f"Model {options.model}, preset {options.preset}{steps}, {options.samples} sample(s)"
+    machine = describe_machine()
+    print(f"{machine}\n\n{how}.\n")
     header = ("raster", "gap", "peak memory, MiB", "seconds", "filled pixels/s")
-    print(markdown_table(header, rows))
+    print(markdown_table(header, [row(each) for each in found]))
+    if len(found) > 1:
+        print(f"\nseconds ~ gap pixels ** {exponent(found):.2f}")
+        draw(found, options.figure, f"{how}\n{machine}")
+
+
+def row(found: Measured) -> tuple[str, ...]:
+    """One row of the table."""
+    return (
+        f"{found.size} x {found.size}",
+        f"{100 * found.filled / found.size**2:.1f} %",
+        f"{found.memory:.0f}",
+        f"{found.seconds:.0f}",
+        f"{found.filled / found.seconds:.0f}",
+    )
+
+
+def exponent(found: Sequence[Measured]) -> float:
+    """Slope of the logarithm of the seconds against that of the gap's pixels, by least squares."""
+    pixels, seconds = ([getattr(each, name) for each in found] for name in ("filled", "seconds"))
+    return float(np.polyfit(np.log(pixels), np.log(seconds), 1)[0])
+
+
+def draw(found: Sequence[Measured], path: Path, title: str) -> None:
+    """Write the figure: seconds and peak memory against the gap's pixels."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    pixels = np.array([each.filled for each in found])
+    seconds = np.array([each.seconds for each in found])
+    left.loglog(pixels, seconds, "o-", label=f"measured, exponent {exponent(found):.2f}")
+    left.loglog(pixels, seconds[-1] * pixels / pixels[-1], "--", color="grey", label="proportional to the last")
+    left.set(xlabel="pixels filled", ylabel="seconds")
+    left.legend()
+    right.semilogx(pixels, [each.memory for each in found], "o-")
+    right.set(xlabel="pixels filled", ylabel="peak memory, MiB", ylim=(0, None))
+    for axes in (left, right):
+        for each in found:
+            value = each.seconds if axes is left else each.memory
+            axes.annotate(
+                f"{each.size}²", (each.filled, value), textcoords="offset points", xytext=(4, -11), fontsize=8
+            )
+    figure.suptitle(title, fontsize=8)
+    figure.savefig(path, dpi=150)
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=(1024, 2048, 4096))
+    parser.add_argument("--sizes", type=int, nargs="+", default=(1024, 2048, 4096, 8192, 16384))
     parser.add_argument("--coverage", type=float, default=0.22, help="share of the raster that is gap")
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
     parser.add_argument("--preset", choices=PRESET_NAMES, default="fast")
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=0, help="steps in place of the preset's: memory is the same")
+    parser.add_argument("--samples", type=int, help="as many as are usual with the preset by default")
+    parser.add_argument("--steps", type=int, default=0, help="evaluations in place of the preset's: memory is the same")
+    parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--scratch", type=Path, help="folder for the rasters")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.samples = options.samples or preset_named(options.preset).usual_samples
+    return options
 
 
 def make_raster(path: Path, size: int, coverage: float) -> None:
@@ -92,8 +150,8 @@ def make_raster(path: Path, size: int, coverage: float) -> None:
             writer.write(np.where(gap[block.core.slices], np.float32(np.nan), values)[None], block.core)
 
 
-def measure(source: Path, size: int, options: argparse.Namespace) -> tuple[str, ...]:
-    """Fill a raster in a process of its own; one row of the table."""
+def measure(source: Path, size: int, options: argparse.Namespace) -> Measured:
+    """Fill a raster in a process of its own."""
     output = source.with_name("filled.tif")
     arguments = [str(source), str(output), options.model, options.preset, str(options.samples), str(options.steps)]
     start = time.perf_counter()
@@ -104,13 +162,7 @@ def measure(source: Path, size: int, options: argparse.Namespace) -> tuple[str, 
     if process.returncode:
         sys.exit(f"filling {size} x {size} pixels ended with exit code {process.returncode}")
     filled = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))["pixels"]["filled"]
-    return (
-        f"{size} x {size}",
-        f"{100 * filled / size**2:.1f} %",
-        f"{usage.ru_maxrss / MAXRSS_PER_MIB:.0f}",
-        f"{seconds:.0f}",
-        f"{filled / seconds:.0f}",
-    )
+    return Measured(size, filled, usage.ru_maxrss / MAXRSS_PER_MIB, seconds)
 
 
 if __name__ == "__main__":
