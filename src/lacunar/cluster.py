@@ -58,8 +58,8 @@ def fill_on_cluster(
     Returns
     -------
     list of Outcome
-        One for each scene, in their order. Pixels are the same to the bit as from one process, where the workers'
-        processors and versions are the same as its.
+        One for each scene, in their order. Pixels are the same to the bit as from one process with the versions, the
+        kind of processor and the number of threads of a worker; the last bits of a matrix product depend on them.
 
     Raises
     ------
@@ -226,7 +226,8 @@ class _Run:
         """Leave no half-written output, whatever ended the run."""
         for scene in self._open:
             scene.close(error or KeyboardInterrupt())
-        self._client.cancel(list(self._flying))
+        if self._client.status == "running":
+            self._client.cancel(list(self._flying))
 
     def fill(self, scenes: Sequence[Scene]) -> list[Outcome]:
         """Fill all of them."""
@@ -274,14 +275,18 @@ class _Run:
 
     def _done(self) -> list["Future"]:
         """Tasks that have ended, at least one where any is in flight."""
-        from distributed import wait
+        from distributed import CancelledError, wait
 
         while self._flying:
+            lost = False
             try:
                 return list(wait(list(self._flying), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
-                if self._client.status != "running":
-                    raise LacunarError("the Dask scheduler was lost: start it again, and go on with --resume") from None
+                lost = self._client.status != "running"
+            except CancelledError:  # no Exception: it would pass for an interruption
+                lost = True
+            if lost:
+                raise LacunarError("the Dask scheduler was lost: start it anew and run the same command with --resume")
         return []
 
     def _take(self, future: "Future", scene: _OpenScene) -> None:
