@@ -30,6 +30,9 @@ BandsOption = Annotated[
     str,
     typer.Option(help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."),
 ]
+MapOption = Annotated[
+    Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
+]
 FactorOption = Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")]
 NodataOption = Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")]
 CloudsOption = Annotated[
@@ -40,9 +43,7 @@ MinAreaOption = Annotated[float, typer.Option(help="Least area of one of the --p
 
 def water_command(
     image: Annotated[list[Path], typer.Argument(help="Picture, raster, or Landsat product; several with --change.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
-    ],
+    output: MapOption,
     bands: BandsOption = "",
     scale: FactorOption = None,
     offset: FactorOption = None,
