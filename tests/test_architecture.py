@@ -143,39 +143,14 @@ OPEN_ROOMS = ("cli.*", "web.*", "networks.*")
 MATHEMATICS = ("schedule", "diffusion", "losses", "sampling", "solvers", "repaint", "zero_shot")
 RASTERS_FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "imageio", "tifffile", "cv2"),
-    *(
-        "pathlib",
-        "os",
-        "io",
-        "shutil",
-        "tempfile",
-        "glob",
-        "json",
-        "csv",
-        "pickle",
-        "zipfile",
-        "tarfile",
-        "safetensors",
-    ),
+    *("pathlib", "os", "io", "shutil", "tempfile", "glob"),
+    *("json", "csv", "pickle", "zipfile", "tarfile", "safetensors"),
     *("diffusers", "accelerate", "matplotlib", "rich", "typer", "tqdm", "sys", "subprocess"),
 }
 WITHOUT_TORCH = (
-    "radiometry",
-    "tiling",
-    "metrics",
-    "probabilistic",
-    "masks",
-    "occlusions",
-    "figures",
-    "water_figures",
-    "face_figures",
-    "report_figures",
-    "report",
-    "confusion",
-    "bootstrap",
-    "water_metrics",
-    "water_baselines",
-    "water_report_figures",
+    *("radiometry", "tiling", "metrics", "probabilistic", "masks", "occlusions", "report", "confusion", "bootstrap"),
+    *("figures", "water_figures", "face_figures", "report_figures", "water_report_figures"),
+    *("water_metrics", "water_baselines"),
 )
 NUMPY_ONLY = ("radiometry", "tiling", "metrics", "confusion", "bootstrap", "spectra", "reflectance", "fusion")
 NAMES_THAT_SAY_NOTHING = {"utils.py", "helpers.py", "common.py", "misc.py"}
