@@ -6,8 +6,8 @@ of it for the mean alone (``instant``), or RePaint or another zero-shot sampler 
 prior (``paper``), which is told that everything is gap over a base of 0.
 
 A hole that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough, then
-refined on each finer grid. A refinement starts from the enlarged coarser fill with noise added, so it keeps what is
-there and adds what the finer grid can show (Meng et al. 2022, SDEdit).
+refined on each finer grid. A refinement starts late in the schedule from the enlarged coarser fill (Meng et al. 2022,
+SDEdit), so it keeps what is there and adds what the finer grid can show.
 """
 
 import math

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lacunar.checkpoint import Model
 from lacunar.gaussian_prior import GaussianPrior, base_over
-from lacunar.picture_base import RESIDUAL_SPREAD
+from lacunar.picture_base import RESIDUAL_SPREAD, classical_base
 from lacunar.refinement import refiner, refining_schedule
 from lacunar.samplers import Preset, draw
 from lacunar.sampling import ddim_sample
@@ -22,6 +22,7 @@ from lacunar.tiled import TiledGapNetwork, overlap_of
 from lacunar.tiling import Tile, tiles_over, tiles_touching
 
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
+MOST_HIDDEN = 0.7  # share of a tile that is refined: the networks are trained on no more
 GUESS_STREAM = 1  # of random numbers, apart from those of the noise
 
 BoolArray = NDArray[np.bool_]
@@ -87,23 +88,54 @@ class PictureSampler:
         pads = [(0, max(0, side - length)) for length in shape]
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
         gap = np.pad(gap, pads, mode="symmetric")
-        held = not self.preset.conditional and started is None  # the prior, held to what is known
-        prior: GaussianPrior | None = getattr(self.model.network, "prior", None)
-        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
-        begun = None if started is None else np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric") - bases
-        tiles = tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
-        denoiser = PictureDenoiser(self.model, tiles, bases, gap, conditional=not held)
-        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
-        with torch.inference_mode():
-            if held:
-                x = self._held(denoiser, pictures, gap, noise, bases)
+        with torch.inference_mode(mode=not self.preset.needs_gradient):
+            if started is None:
+                x = self._begun(pictures, gap)
             else:
-                fitting = prior if prior is not None and prior.mean.shape == bases.shape[1:] else None
-                if begun is None and fitting is not None and is_guessed(self.model, self.preset):
-                    begun = self._guessed(denoiser, fitting, gap, noise)
-                x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun)
+                x = self._refined(pictures, gap, np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric"))
         filled = np.where(gap[..., None], x.clip(-1, 1), pictures)
         return filled[:, : shape[0], : shape[1]].astype(np.float32)
+
+    def _begun(self, pictures: FloatArray, gap: BoolArray) -> FloatArray:
+        """Samples (K, H, W, 3) where nothing is filled yet."""
+        held = not self.preset.conditional  # the prior, held to what is known
+        prior: GaussianPrior | None = getattr(self.model.network, "prior", None)
+        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, self._tiles(gap), bases, gap, conditional=not held)
+        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
+        if held:
+            return self._held(denoiser, pictures, gap, noise, bases)
+        begun = None
+        if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
+            begun = self._guessed(denoiser, prior, gap, noise)
+        return np.asarray(bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun))
+
+    def _refined(self, pictures: FloatArray, gap: BoolArray, started: FloatArray) -> FloatArray:
+        """A fill of a coarser grid (K, H, W, 3) with what this grid can show, where a tile sees enough around the gap.
+
+        The network takes the enlarged fill for a noisy one. No noise is added: what it does not take away again would
+        stay as grain.
+        """
+        tiles = self._tiles(gap)
+        seeing = [tile for tile in tiles if gap[tile.slices].mean() <= MOST_HIDDEN]
+        if not seeing:
+            for done in range(refiner(self.preset).evaluations):
+                self._tell(done, done)
+            return started
+        bases = np.stack([classical_base(picture, gap) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, seeing, bases, gap, conditional=True)
+        total = torch.zeros_like(denoiser.norm)
+        for tile in tiles:
+            total[tile.slices] += denoiser.weight
+        share = (denoiser.norm / total.clamp(min=torch.finfo(torch.float32).tiny)).cpu().numpy()[..., None]
+        quiet = torch.zeros(len(self.drawn), COLOURS, *gap.shape, device=denoiser.norm.device)
+        x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, quiet, started - bases)
+        return np.asarray(started + share * (x - started))
+
+    def _tiles(self, gap: BoolArray) -> Sequence[Tile]:
+        """Tiles of the network that touch the gap."""
+        side = self.model.network.config.sample_size
+        return tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
 
     def _guessed(self, denoiser: PictureDenoiser, prior: GaussianPrior, gap: BoolArray, noise: Tensor) -> FloatArray:
         """Residuals (K, H, W, 3) to refine: what the network expects, in one evaluation, and how faces may deviate.
@@ -122,7 +154,7 @@ class PictureSampler:
         return np.asarray(expected + prior.deviations(gap, np.stack(rows).astype(np.float32)), dtype=np.float32)
 
     def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
-        """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with noise."""
+        """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with that noise."""
         preset, schedule = self.preset, self.model.schedule
         if begun is not None:
             schedule, preset = refining_schedule(schedule, preset), refiner(preset)

@@ -1,4 +1,4 @@
-"""How a coarser fill is refined: which steps it goes through on the finer grid, from the fill with noise added.
+"""How a coarser fill is refined: which steps it goes through on the finer grid.
 
 References
 ----------
