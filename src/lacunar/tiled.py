@@ -16,7 +16,8 @@ from lacunar.scaling import tile_statistics
 from lacunar.tiling import Tile, blend_weights
 
 OVERLAP = 16  # pixels that neighbouring tiles share; a quarter of smaller tiles
-BATCH = 32  # tiles and samples in one call of the network
+BATCH = 32  # tiles and samples in one call of the network on a CPU
+GPU_BATCHES = 8  # so many of these in one call on a GPU, which fewer do not fill
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -34,7 +35,7 @@ class TiledNetwork(ABC):
     overlap
         Pixels over which the weight of a tile rises from its border.
     batch
-        Tiles and samples in one call of the network.
+        Tiles and samples in one call of the network on a CPU; on a GPU there are `GPU_BATCHES` times as many.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class TiledNetwork(ABC):
         overlap: int,
         batch: int = BATCH,
     ) -> None:
-        self.tiles, self.batch = tiles, batch
+        self.tiles = tiles
+        self.batch = batch * GPU_BATCHES if device.type == "cuda" else batch
         self.weight = torch.from_numpy(blend_weights(tiles[0].shape, overlap=overlap)).float().to(device)
         self.norm = torch.zeros(shape, device=device)
         for tile in tiles:

@@ -1,0 +1,185 @@
+"""How fast each engine runs each shipped network, how far its answers lie from eager ones, and what the machine can.
+
+    python benchmarks/engines.py                          the CPU: eager, channels last, ONNX Runtime, bfloat16
+    python benchmarks/engines.py --device cuda            a GPU: eager, bfloat16, compiled
+    python benchmarks/engines.py --clock cpu              CPU time in place of wall time, on a machine with other work
+
+Engines take turns in rounds; each figure is the median of the rounds. A tile is one sample at one evaluation.
+Differences are in units of the larger of 1 and the largest eager answer; the network's own unit is the deviation of what
+it restores. The peak is that of a large matrix product in float32, or in bfloat16 for bf16 and compiled. threads are PyTorch's own choice; set OMP_NUM_THREADS for another number.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lacunar.checkpoint import Model, SegmentationModel, load_model, load_segmenter
+from lacunar.engines import EngineName, with_engine
+from lacunar.evaluation import describe_machine
+from lacunar.networks.blocks import BANDS_IN
+from lacunar.tables import markdown_table
+
+GAP_MODELS = ("lst-small", "face-small", "picture-small")
+WATER_MODEL = "water-small"
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}  # large enough to reach the peak
+CHANNELS_LAST = "eager, channels last"
+
+Call = Callable[[], Tensor]
+
+
+def main() -> None:
+    """Print the machine, its peak, FLOP of the networks, and the table."""
+    options = parse()
+    device, clock = torch.device(options.device), clock_of(options)
+    chosen: tuple[EngineName, ...] = ("onnx", "bf16") if device.type == "cpu" else ("bf16", "compiled")
+    chosen = tuple(dict.fromkeys((*chosen, *options.engine)))
+    print(describe_machine() + (f"; {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
+    peaks = {dtype: peak_of(device, dtype, clock) for dtype in (torch.float32, torch.bfloat16)}
+    shown = ", ".join(f"{flop / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, flop in peaks.items())
+    print(
+        f"matrix product of side {MATMUL_SIDE[device.type]}: {shown}; {options.clock} time, {options.rounds} rounds\n"
+    )
+    rows: list[tuple[str, ...]] = []
+    for name in options.model:
+        model = load_segmenter(name, device=device) if name == WATER_MODEL else load_model(name, device=device)
+        begun = time.perf_counter()
+        faster = {engine: with_engine(model, engine) for engine in chosen}
+        print(f"{name}: engines ready after {time.perf_counter() - begun:.1f} s")
+        for part in parts_of(model):
+            flop, side = flop_of(model, part), side_of(model)
+            print(f"{name}, {part}: {flop / side**2 / 1e3:.1f} kFLOP per pixel of one evaluation")
+            for batch in options.batch:
+                rows += measured(model, faster, part, batch, flop, peaks, clock, options.rounds)
+    header = ("network", "batch", "engine", "tiles/s", "ratio to eager", "largest difference", "share of the peak")
+    print("\n" + markdown_table(header, rows))
+
+
+def parse() -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--model", nargs="+", default=[*GAP_MODELS, WATER_MODEL], help="shipped models")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--engine", nargs="+", default=[], help="more engines, such as compiled on the CPU")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", default="wall", choices=("wall", "cpu"))
+    return parser.parse_args()
+
+
+def clock_of(options: argparse.Namespace) -> Callable[[], float]:
+    """Seconds, after all that a GPU was asked is done."""
+    if options.device == "cpu":
+        return time.perf_counter if options.clock == "wall" else time.process_time
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return clock
+
+
+def measured(
+    model: Model | SegmentationModel,
+    faster: dict[EngineName, Model | SegmentationModel],
+    part: str,
+    batch: int,
+    flop: int,
+    peaks: dict[torch.dtype, float],
+    clock: Callable[[], float],
+    rounds: int,
+) -> list[tuple[str, ...]]:
+    """Rows of one network and batch: eager first."""
+    device = next(model.network.parameters()).device
+    calls = {"eager": call_of(model, part, batch, device)}
+    if isinstance(model, Model) and device.type == "cpu":
+        calls[CHANNELS_LAST] = channels_last(model, batch)
+    calls |= {engine: call_of(other, part, batch, device) for engine, other in faster.items()}
+    with torch.inference_mode():
+        answers = {name: call().float() for name, call in calls.items()}  # the first call pays for what comes once
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                begun = clock()
+                call()
+                seconds[name].append(clock() - begun)
+    eager, rows = statistics.median(seconds["eager"]), []
+    scale = max(1.0, float(answers["eager"].abs().max()))
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        far = float((answers[name] - answers["eager"]).abs().max()) / scale
+        peak = peaks[torch.bfloat16 if name in ("bf16", "compiled") else torch.float32]
+        share = f"{flop * batch / median / peak:.0%}"
+        speed = (f"{batch / median:.1f}", f"{eager / median:.2f}")
+        rows.append((f"{model.name}, {part}", str(batch), name, *speed, f"{far:.1e}", share))
+    return rows
+
+
+def parts_of(model: Model | SegmentationModel) -> Sequence[str]:
+    """What is timed of a model."""
+    return ("network",) if isinstance(model, Model) else ("condition", "restore")
+
+
+def side_of(model: Model | SegmentationModel) -> int:
+    """Side of a tile in pixels."""
+    return model.network.config.sample_size if isinstance(model, Model) else model.network.spec.sample_size
+
+
+def call_of(model: Model | SegmentationModel, part: str, batch: int, device: torch.device) -> Call:
+    """One evaluation of a batch of noise."""
+    side, generator = side_of(model), torch.Generator().manual_seed(0)
+    t = torch.full((batch,), 500, device=device)
+    if isinstance(model, Model):
+        x = torch.randn(batch, model.network.in_channels, side, side, generator=generator).to(device)
+        return lambda: model.network(x, t)
+    image = torch.rand(batch, BANDS_IN, side, side, generator=generator).to(device)
+    if part == "condition":
+        return lambda: model.network.condition(image).logits
+    x_t = torch.randn(batch, 1, side, side, generator=generator).to(device)
+    with torch.inference_mode():
+        read = model.network.condition(image)
+    return lambda: model.network.restore(x_t, t, read)
+
+
+def channels_last(model: Model, batch: int) -> Call:
+    """One evaluation with weights in another order of memory, and nothing else changed."""
+    network = load_model(model.name).network.to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, network.in_channels, *[side_of(model)] * 2, generator=generator)
+    t = torch.full((batch,), 500)
+    return lambda: network(x, t)
+
+
+def flop_of(model: Model | SegmentationModel, part: str) -> int:
+    """Floating-point operations of one tile: two for each multiplication with addition."""
+    device = next(model.network.parameters()).device
+    call = call_of(model, part, 1, device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, attention_in_full():
+        call()
+    return counter.get_total_flops()
+
+
+def attention_in_full() -> torch.nn.attention.sdpa_kernel:
+    """Attention as matrix products, which the counter knows on every device."""
+    return nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH)
+
+
+def peak_of(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+    """FLOP/s of a large matrix product, the best of five."""
+    side = MATMUL_SIDE[device.type]
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    one @ other
+    seconds = []
+    for _ in range(5):
+        begun = clock()
+        one @ other
+        seconds.append(clock() - begun)
+    return 2 * side**3 / min(seconds)
+
+
+if __name__ == "__main__":
+    main()
