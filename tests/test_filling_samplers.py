@@ -17,6 +17,7 @@ from lacunar.masks import gap_pattern
 from lacunar.noise import pixel_noise
 from lacunar.picture_filling import Drawing, fill_window
 from lacunar.presets import PRESETS
+from lacunar.refinement import refiner, refining_schedule
 from lacunar.samplers import SAMPLER_NAMES, SAMPLERS, Preset, plan
 from lacunar.tiled import TiledDenoiser
 from lacunar.tiling import tiles_over
@@ -64,9 +65,9 @@ def test_the_angle_keeps_the_spread_of_the_residual_where_ddim_loses_it():
         noise = pixel_noise((64, 64), (0, 0), 2, 0)[0, 0].numpy()
         z = (filled.samples[0] - filled.base)[gap] / filled.spread[gap]
         spreads[name] = float((z * noise[gap]).sum() / (noise[gap] ** 2).sum())
-    assert spreads["ddim"] == pytest.approx(0.872, abs=0.002)
+    assert spreads["ddim"] == pytest.approx(0.883, abs=0.002)
     assert spreads["adams"] == pytest.approx(1.0, abs=0.002)
-    assert spreads["heun"] == pytest.approx(1.0, abs=0.002)
+    assert spreads["heun"] == pytest.approx(0.948, abs=0.002)  # its last step is one of DDIM
 
 
 def test_guidance_draws_the_gap_towards_what_surrounds_it():
@@ -149,17 +150,14 @@ def test_every_sampler_fills_a_picture(preset):
     assert len(calls) == preset.evaluations
 
 
-@pytest.mark.parametrize("preset", [INSTANT, plan("heun", 3), plan("adams", 2), PRESETS["fast"]])
-def test_a_wide_hole_is_refined_from_its_coarse_fill_at_any_number_of_steps(preset):
-    seen, gap, network, calls = picture((128, 128)), np.zeros((128, 128), bool), GaussianPicture(), []
-    gap[30:98, 30:98] = True
-    fill_window(seen, gap, picture_model(network), Drawing(preset, 1), halvings=1, callback=lambda: calls.append(1))
-    begun = [given for given in network.seen if len(given) > 1]  # several tiles: the finer grid
-    state = begun[0][:, :3]
-    inside = begun[0][:, -1:] == 1
-    deviation = float(state[inside.expand_as(state)].std())
-    assert 0.2 < deviation < 1.1  # noised, and not from noise alone: the coarse fill is in it
-    assert len(calls) > preset.evaluations
+@pytest.mark.parametrize("preset", [INSTANT, plan("heun", 3), plan("adams", 2), plan("ddnm", 3), PRESETS["fast"]])
+def test_a_refinement_begins_late_in_the_schedule_at_any_number_of_steps(preset):
+    schedule, own = refining_schedule(SCHEDULE, preset), refiner(preset)
+    assert schedule.num_timesteps == own.steps
+    assert 200 <= schedule.timesteps[-1] <= 300
+    assert own.conditional
+    fast = refining_schedule(SCHEDULE, PRESETS["fast"])
+    np.testing.assert_array_equal(fast.timesteps, SCHEDULE.respaced(10).timesteps[:3])
 
 
 # --- gradients ---

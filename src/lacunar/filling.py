@@ -305,7 +305,7 @@ def _sample(
     if preset.strength < 1:
         classical = field.base if preset.conditional else fill("laplace", np.where(known, values, np.nan), known)
         guess = state(classical, field.spread > 0)
-    with torch.inference_mode():
+    with torch.inference_mode(mode=not preset.needs_gradient):
         z = draw(
             preset,
             denoiser,

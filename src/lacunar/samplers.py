@@ -120,6 +120,11 @@ class Preset:
         """The network is told what is known."""
         return SAMPLERS[self.sampler].conditional
 
+    @property
+    def needs_gradient(self) -> bool:
+        """The network runs backward too: not under ``torch.inference_mode``."""
+        return SAMPLERS[self.sampler].needs_gradient
+
     def thinned(self, schedule: NoiseSchedule) -> NoiseSchedule:
         """The steps of a training schedule that are gone through, or of which a warm start takes its share."""
         return schedule.respaced(self.steps, spacing=self.spacing)
