@@ -4,29 +4,40 @@
     python benchmarks/engines.py --device cuda            a GPU: eager, bfloat16, compiled
     python benchmarks/engines.py --clock cpu              CPU time in place of wall time, on a machine with other work
 
+    python benchmarks/engines.py --kelvin DATA --batch 8  also fills real LST tiles with each engine: how far in kelvin
+
 Engines take turns in rounds; each figure is the median of the rounds. A tile is one sample at one evaluation.
-Differences are in units of the larger of 1 and the largest eager answer; the network's own unit is the deviation of what
-it restores. The peak is that of a large matrix product in float32, or in bfloat16 for bf16 and compiled. threads are PyTorch's own choice; set OMP_NUM_THREADS for another number.
+Differences are in units of the larger of 1 and the largest eager answer; the network's own unit is the deviation of
+what it restores. The peak is that of a large matrix product in float32, or in bfloat16 for bf16 and compiled. The
+threads are PyTorch's own choice; set OMP_NUM_THREADS for another number.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lacunar.cases import lst_cases, read_scenes, spread_out
 from lacunar.checkpoint import Model, SegmentationModel, load_model, load_segmenter
 from lacunar.engines import EngineName, with_engine
 from lacunar.evaluation import describe_machine
+from lacunar.filling import fill_array
+from lacunar.metrics import rmse
 from lacunar.networks.blocks import BANDS_IN
+from lacunar.presets import PRESETS
 from lacunar.tables import markdown_table
 
 GAP_MODELS = ("lst-small", "face-small", "picture-small")
 WATER_MODEL = "water-small"
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}  # large enough to reach the peak
+KELVIN_CASES, KELVIN_SIDE, KELVIN_RATE = 6, 64, 0.22
 CHANNELS_LAST = "eager, channels last"
 
 Call = Callable[[], Tensor]
@@ -55,6 +66,8 @@ def main() -> None:
             print(f"{name}, {part}: {flop / side**2 / 1e3:.1f} kFLOP per pixel of one evaluation")
             for batch in options.batch:
                 rows += measured(model, faster, part, batch, flop, peaks, clock, options.rounds)
+    if options.kelvin:
+        print("\n" + in_kelvin(options.kelvin, device, chosen))
     header = ("network", "batch", "engine", "tiles/s", "ratio to eager", "largest difference", "share of the peak")
     print("\n" + markdown_table(header, rows))
 
@@ -68,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", nargs="+", default=[], help="more engines, such as compiled on the CPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", default="wall", choices=("wall", "cpu"))
+    parser.add_argument("--kelvin", type=Path, help="folder with lst/train (LST rasters) and clouds (masks)")
     return parser.parse_args()
 
 
@@ -117,6 +131,41 @@ def measured(
         speed = (f"{batch / median:.1f}", f"{eager / median:.2f}")
         rows.append((f"{model.name}, {part}", str(batch), name, *speed, f"{far:.1e}", share))
     return rows
+
+
+def in_kelvin(data: Path, device: torch.device, chosen: Sequence[EngineName]) -> str:
+    """Fill tiles that the network was trained on, by each engine from the same noise, and compare."""
+    rasters, clouds = read_scenes(data / "lst" / "train", data / "clouds")
+    cases = spread_out(lst_cases(rasters, clouds, rates=(KELVIN_RATE,), size=KELVIN_SIDE, per_raster=1), KELVIN_CASES)
+    model = load_model(GAP_MODELS[0], device=device)
+    runs = {"eager": model} | {engine: with_engine(model, engine) for engine in chosen}
+    filled = {
+        name: [
+            fill_array(case.values, ~case.gap, case.gap, run, preset=PRESETS["fast"], samples=8, seed=0)
+            for case in cases
+        ]
+        for name, run in runs.items()
+    }
+    truth = np.concatenate([case.values[case.gap] for case in cases])
+
+    def gathered(name: str, what: str) -> NDArray[np.float64]:
+        pairs = zip(filled[name], cases, strict=True)
+        return np.concatenate([getattr(one, what)[..., case.gap].ravel() for one, case in pairs]).astype(np.float64)
+
+    rows = []
+    for name in runs:
+        off = [gathered(name, what) - gathered("eager", what) for what in ("mean", "samples", "sigma")]
+        error = rmse(gathered(name, "mean"), truth)
+        largest = float(np.abs(off[1]).max())
+        rows.append((name, f"{error:.4f}", *(f"{np.sqrt(np.mean(part**2)):.1e}" for part in off), f"{largest:.1e}"))
+    title = (
+        f"{len(cases)} tiles of {KELVIN_SIDE} x {KELVIN_SIDE} with {KELVIN_RATE:.0%} missing, 8 samples, preset fast, K"
+    )
+    spread = float(np.sqrt(np.mean(gathered("eager", "sigma") ** 2)))
+    header = ("engine", "gap RMSE", "rms off: mean", "samples", "sigma", "largest off: sample")
+    return f"{tiles}, 8 samples, preset fast, in kelvin; sigma is {spread:.2f} K (rms)\n\n" + markdown_table(
+        header, rows
+    )
 
 
 def parts_of(model: Model | SegmentationModel) -> Sequence[str]:
