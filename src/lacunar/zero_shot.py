@@ -170,7 +170,9 @@ def pigdm_sample(
     p(y | x_t) is taken as N(A x̂_0, r_t² I) with r_t² = 1-ᾱ_t, that of data with unit variance. Its score
     g / r_t², g = (∂x̂_0/∂x_t)ᵀ (A† y - A† A x̂_0), moves the predicted image by Tweedie's formula to
     x̂_0 + (1-ᾱ_t)/√ᾱ_t · g / r_t² = x̂_0 + g / √ᾱ_t, and a step of DDIM with η follows. (Algorithm 1 of the paper
-    weights the guidance of the noise ε̂ otherwise, which leaves the conditional distribution as the steps grow.)
+    weights the guidance otherwise, which leaves the conditional distribution as the steps grow.) A trained network's
+    gradient is not exact, and 1/√ᾱ_t is large at first: the move is never longer than what brings the known pixels
+    nearest to those measured; an exact one is not cut short by that.
     The network runs forward and backward: about three times the cost of one evaluation.
 
     Parameters
@@ -204,7 +206,7 @@ def pigdm_sample(
         alpha_bar = float(schedule.alphas_cumprod[t])
         alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
         pred_x_0, pull = _pulled(ask, x, t, measured, known)
-        x_0 = pred_x_0 + pull / alpha_bar**0.5
+        x_0 = pred_x_0 + _within_reach(pull / alpha_bar**0.5, measured - pred_x_0, known)
         if clip_x_0 is not None:
             x_0 = x_0.clamp(*clip_x_0)
         sigma = eta * float(schedule.posterior_variance[t]) ** 0.5
@@ -236,6 +238,13 @@ def _pulled(ask: partial[Tensor], x_t: Tensor, t: int, measured: Tensor, known: 
         residual = torch.where(known, measured - x_0.detach(), torch.zeros_like(measured))
         (pull,) = torch.autograd.grad(x_0, x_t, grad_outputs=residual)
     return x_0.detach(), pull
+
+
+def _within_reach(step: Tensor, residual: Tensor, known: Tensor) -> Tensor:
+    """The step, shortened for each image where a shorter one brings its known pixels nearer to those measured."""
+    along = torch.where(known, step, torch.zeros_like(step)).flatten(1)
+    best = (along * residual.flatten(1)).sum(1) / along.square().sum(1).clamp(min=torch.finfo(step.dtype).tiny)
+    return best.clamp(0, 1).reshape(-1, *[1] * (step.ndim - 1)) * step
 
 
 def _mixed(
