@@ -158,9 +158,7 @@ def in_kelvin(data: Path, device: torch.device, chosen: Sequence[EngineName]) ->
         error = rmse(gathered(name, "mean"), truth)
         largest = float(np.abs(off[1]).max())
         rows.append((name, f"{error:.4f}", *(f"{np.sqrt(np.mean(part**2)):.1e}" for part in off), f"{largest:.1e}"))
-    title = (
-        f"{len(cases)} tiles of {KELVIN_SIDE} x {KELVIN_SIDE} with {KELVIN_RATE:.0%} missing, 8 samples, preset fast, K"
-    )
+    tiles = f"{len(cases)} tiles of {KELVIN_SIDE} x {KELVIN_SIDE}, {KELVIN_RATE:.0%} missing"
     spread = float(np.sqrt(np.mean(gathered("eager", "sigma") ** 2)))
     header = ("engine", "gap RMSE", "rms off: mean", "samples", "sigma", "largest off: sample")
     return f"{tiles}, 8 samples, preset fast, in kelvin; sigma is {spread:.2f} K (rms)\n\n" + markdown_table(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lacunar.checkpoint import Model, load_model
+from lacunar.engines import EngineName, with_engine
 from lacunar.errors import LacunarError
 from lacunar.evaluation import describe_machine, versions
 from lacunar.figures import save_figure
@@ -57,8 +58,8 @@ class FaceQualityOptions:
         Networks; each is run with each preset (``NAME``, or ``NAME:K`` for K samples), with conditional DDIM of each
         number of steps, and with each sampler (``NAME:N`` for N evaluations). ``detail`` refines pictures that are
         larger than a model's field.
-    seed, device, overwrite, command
-        Seed of everything drawn; where networks run; replace outputs that exist; what the user typed.
+    seed, device, engine, overwrite, command
+        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
 
     Raises
     ------
@@ -79,6 +80,7 @@ class FaceQualityOptions:
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     overwrite: bool = False
     command: str = ""
 
@@ -178,12 +180,12 @@ def _contest(options: FaceQualityOptions) -> _Contest:
     contest = _Contest(classical_painters({*options.methods, BASELINE}), {})
     detail: Model | None = None
     for folder in options.models:
-        model = load_model(folder, device=options.device)
+        model = with_engine(load_model(folder, device=options.device), options.engine)
         field = model.network.config.sample_size
         if options.size < field:
             raise LacunarError(f"model {model.name} fills pictures of {field} pixels or more: give --size {field}")
         if options.size > field and detail is None:
-            detail = load_model(options.detail, device=options.device)
+            detail = with_engine(load_model(options.detail, device=options.device), options.engine)
             contest.is_refined = True
         if any(name.startswith(f"{model.name}, ") for name in contest.networks):
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")

@@ -9,6 +9,7 @@ from typing import Any
 
 from lacunar.cases import RATES, Case, lst_cases, pair_cases, read_scenes, spread_out
 from lacunar.checkpoint import Model, load_model
+from lacunar.engines import EngineName, with_engine
 from lacunar.errors import LacunarError
 from lacunar.evaluation import (
     BASELINE,
@@ -62,8 +63,8 @@ class QualityOptions:
         Cases of each rate at most, spread over the dates; None = all.
     references
         Pairs of dates of each group, so that every case comes beside one other date; 0 = cases without reference.
-    seed, device, overwrite, command
-        Seed of everything drawn; where networks run; replace outputs that exist; what the user typed.
+    seed, device, engine, overwrite, command
+        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
 
     Raises
     ------
@@ -87,6 +88,7 @@ class QualityOptions:
     references: int = 0
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     overwrite: bool = False
     command: str = ""
 
@@ -195,7 +197,7 @@ def _contest(options: QualityOptions) -> _Contest:
         contest.fillers |= reference_fillers()
         contest.baseline, contest.headline = REFERENCE_BASELINE, CHOSEN_BESIDE[-1]
     for folder in options.models:
-        model = load_model(folder, device=options.device)
+        model = with_engine(load_model(folder, device=options.device), options.engine)
         if any(name.startswith(f"{model.name}, ") for name in contest.networks):
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")
         for preset, samples in options.runs():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lacunar.checkpoint import SegmentationModel, load_segmenter
+from lacunar.engines import EngineName, with_engine
 from lacunar.errors import LacunarError
 from lacunar.evaluation import describe_machine, versions
 from lacunar.figures import save_figure
@@ -54,8 +55,8 @@ class WaterQualityOptions:
         The method from which gains are counted, as tables name it.
     sets, names
         Only these sets; only the images that a file names, one on a line.
-    seed, device, overwrite, command
-        Seed of everything drawn; where networks run; replace outputs that exist; what the user typed.
+    seed, device, engine, overwrite, command
+        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
 
     Raises
     ------
@@ -72,6 +73,7 @@ class WaterQualityOptions:
     names: Path | None = None
     seed: int = 0
     device: str = "cpu"
+    engine: EngineName = "eager"
     overwrite: bool = False
     command: str = ""
 
@@ -178,7 +180,7 @@ def _contest(options: WaterQualityOptions) -> _Contest:
     also = {name for name in INDEX_NAMES if f"{name}{OTSU}" in (DARKNESS, options.against)}
     contest = _Contest(index_methods({*options.methods, *also}))
     for text in options.models:
-        model = _loaded(text, options.device)
+        model = with_engine(_loaded(text, options.device), options.engine)
         if model.name in contest.networks:
             raise LacunarError(f"two models are named {model.name}: give one as NAME=FOLDER")
         runs = model_runs(model, steps=options.steps, samples=options.samples)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lacunar.cli.options import Device, Overwrite, Seed, resolve_device, typed_command
+from lacunar.cli.options import Device, EngineOption, Overwrite, Seed, resolve_device, typed_command
 from lacunar.errors import LacunarError
 from lacunar.progress import Bars
 
 if TYPE_CHECKING:
+    from lacunar.engines import EngineName
     from lacunar.masks import PatternName
     from lacunar.occlusions import OcclusionName
 
@@ -52,6 +53,7 @@ def evaluate_lst_command(
     ] = 0,
     seed: Seed = 0,
     device: Device = "auto",
+    engine: EngineOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
@@ -75,6 +77,7 @@ def evaluate_lst_command(
         references=references,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         command=typed_command(),
     )
@@ -104,6 +107,7 @@ def evaluate_water_command(
     names: Annotated[Path | None, typer.Option(help="Text file: only images of these names, one on a line.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    engine: EngineOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
@@ -123,6 +127,7 @@ def evaluate_water_command(
         names=names,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         command=typed_command(),
     )
@@ -160,6 +165,7 @@ def evaluate_face_command(
     ] = 8,
     seed: Seed = 0,
     device: Device = "auto",
+    engine: EngineOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
@@ -181,6 +187,7 @@ def evaluate_face_command(
         samples=samples,
         seed=seed,
         device=resolve_device(device),
+        engine=cast("EngineName", engine),
         overwrite=overwrite,
         command=typed_command(),
     )
