@@ -68,6 +68,14 @@ def test_a_hole_is_halved_until_it_is_half_a_field_wide(width, wanted):
     assert find_holes(gap, FIELD)[0].halvings == wanted
 
 
+def test_a_notch_in_a_corner_makes_a_hole_no_wider():
+    gap = gap_of((400, 600), ((100, 200), (100, 380)))
+    (whole,) = find_holes(gap, FIELD)
+    gap[100, 100] = False
+    (notched,) = find_holes(gap, FIELD)
+    assert notched.halvings == whole.halvings == 2
+
+
 def test_a_long_thin_scratch_is_not_halved():
     assert find_holes(gap_of((200, 2000), ((100, 104), (0, 2000))), FIELD)[0].halvings == 0
 

@@ -103,7 +103,7 @@ def _groups(gap: BoolArray, cell: int) -> Iterator[tuple[BoolArray, Tile]]:
 
 def _hole(gap: BoolArray, own: BoolArray, box: Tile, field: int) -> Hole:
     """Give a group its window."""
-    halvings = halvings_of(gap[box.slices] if not gap[box.slices].all() else np.pad(gap[box.slices], 1), field)
+    halvings = halvings_of(np.pad(gap[box.slices], 1), field)
     margin, side = (field // 2) << halvings, field << halvings
     spans = [
         _span(start, length, max(length + 2 * margin if length > margin else side, side), full)
