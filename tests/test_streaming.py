@@ -63,6 +63,17 @@ def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, references=None
     return out, blocks
 
 
+# --- what is computed ---
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_evaluations_are_those_that_the_network_was_asked_for():
+    network = GaussianResidual(variance=0.6)
+    _, blocks = stream(reader(field(), long_gap()), SHAPE, gap_model(network), samples=4)
+    assert sum(block.evaluations for block in blocks) == sum(len(x) for x in network.seen) > 0
+    assert [block.evaluations for block in blocks] == [3 * 4 * block.tiles for block in blocks]
+
+
 # --- blocks agree ---
 
 

@@ -118,7 +118,12 @@ def _fill_several(
 def _made(folder: Path) -> Iterator[None]:
     """Make a folder where there is none; it goes again where an error ends the block before anything is in it."""
     new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise LacunarError(
+            f"-o {folder} cannot be made ({error.strerror}): wanted a folder inside one that exists; make that first"
+        ) from error
     try:
         yield
     except BaseException:
