@@ -195,3 +195,13 @@ def test_a_denoiser_without_a_gradient_is_refused():
     image, known = torch.zeros(1, 1, 2, 3), torch.ones(2, 3, dtype=torch.bool)
     with pytest.raises(ModelError, match="no gradient flows through the denoiser, which pigdm wants: choose diffpir"):
         pigdm_sample(lambda x_t, t: x_t.detach(), image, known, image, COSINE.respaced(3))
+
+
+def test_a_gradient_that_is_wrong_never_throws_the_image_out():
+    # The answer is off by 0.01, its slope by 1: times 1 / sqrt(abar) at the noisiest step that alone would be 20,000.
+    def rough(x_t: Tensor, t: Tensor) -> Tensor:
+        return SIX_PIXELS(x_t, t) + 0.01 * torch.sin(100 * x_t)
+
+    image, known = normal(20, 1, 2, 3, seed=2), torch.tensor([[True, False, True], [False, True, True]])
+    x = pigdm_sample(rough, image, known, normal(20, 1, 2, 3), COSINE.respaced(20), generator=generator())
+    assert x.abs().max() < 50
