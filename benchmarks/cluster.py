@@ -39,14 +39,15 @@ def main() -> None:
             made = simulate_product(folder / f"P{number:03d}", size=options.size, seed=number)
             paths.append(f"{made.folder}\n")
         (folder / "list.txt").write_text("".join(paths), encoding="utf-8")
-        ways = [(None, CPU_COUNT), *((f"local:{workers}", max(1, CPU_COUNT // workers)) for workers in options.workers)]
-        ways += [(None, threads) for threads in sorted({threads for _, threads in ways[1:]} - {CPU_COUNT})]
+        cores = options.cores
+        ways = [(None, cores), *((f"local:{workers}", max(1, cores // workers)) for workers in options.workers)]
+        ways += [(None, threads) for threads in sorted({threads for _, threads in ways[1:]} - {cores})]
         seconds: dict[tuple[str | None, int], list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for cluster, threads in ways:
                 seconds[cluster, threads].append(fill(folder, cluster, threads, options))
                 print(cluster or "one process", threads, seconds[cluster, threads][-1], file=sys.stderr, flush=True)
-        rows = [row(folder, cluster, threads, min(taken)) for (cluster, threads), taken in seconds.items()]
+        rows = [row(folder, cluster, threads, min(taken), cores) for (cluster, threads), taken in seconds.items()]
     print(describe_machine())
     print(
         f"\n{options.scenes} simulated products of {options.size} x {options.size} pixels, model {options.model}, ",
@@ -69,6 +70,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=(1, 2))
+    parser.add_argument("--cores", type=int, default=CPU_COUNT, help="that the processes share")
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--size", type=int, default=1024, help="side of a product in pixels")
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
@@ -100,13 +102,13 @@ def fill(folder: Path, cluster: str | None, threads: int, options: argparse.Name
     return time.perf_counter() - begun
 
 
-def row(folder: Path, cluster: str | None, threads: int, seconds: float) -> tuple[str, ...]:
+def row(folder: Path, cluster: str | None, threads: int, seconds: float, cores: int) -> tuple[str, ...]:
     """One row of the table."""
     out, alone = place(folder, cluster, threads), place(folder, None, threads)
     summary = json.loads((out / "lacunar_summary.json").read_text(encoding="utf-8"))
     pairs = [(read_raster(path).data, read_raster(alone / path.name).data) for path in sorted(out.glob("*.tif"))]
     equal = all(np.array_equal(ours, theirs, equal_nan=True) for ours, theirs in pairs)
-    reference = place(folder, None, CPU_COUNT)
+    reference = place(folder, None, cores)
     largest = max(
         float(np.nanmax(np.abs(read_raster(path).data - read_raster(reference / path.name).data)))
         for path in sorted(out.glob("*.tif"))
