@@ -5,7 +5,8 @@
 ``onnx``
     ONNX Runtime on the CPU, in float32: the same answers to 1e-4. The graph is exported once and kept in a cache.
 ``bf16``
-    PyTorch with bfloat16 where that is safe (autocast), channels last: answers with 8 significant bits.
+    PyTorch with bfloat16 where that is safe (autocast), channels last: answers with 8 significant bits. For GPUs, and
+    CPUs that compute in bfloat16 (AVX-512 BF16, AMX).
 ``compiled``
     As ``bf16``, through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes minutes.
 ``auto``

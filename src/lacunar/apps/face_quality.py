@@ -59,7 +59,7 @@ class FaceQualityOptions:
         number of steps, and with each sampler (``NAME:N`` for N evaluations). ``detail`` refines pictures that are
         larger than a model's field.
     seed, device, engine, overwrite, command
-        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
+        Seed of everything drawn; where networks run, by which engine; replace outputs that exist; what the user typed.
 
     Raises
     ------

@@ -64,7 +64,7 @@ class QualityOptions:
     references
         Pairs of dates of each group, so that every case comes beside one other date; 0 = cases without reference.
     seed, device, engine, overwrite, command
-        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
+        Seed of everything drawn; where networks run, by which engine; replace outputs that exist; what the user typed.
 
     Raises
     ------

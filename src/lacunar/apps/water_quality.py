@@ -56,7 +56,7 @@ class WaterQualityOptions:
     sets, names
         Only these sets; only the images that a file names, one on a line.
     seed, device, engine, overwrite, command
-        Seed of everything drawn; where and by which engine networks run; replace outputs that exist; what the user typed.
+        Seed of everything drawn; where networks run, by which engine; replace outputs that exist; what the user typed.
 
     Raises
     ------
