@@ -21,7 +21,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -244,7 +244,7 @@ Row = tuple[str, str, int, Score]  # panel, sampler, samples, score
 
 def draw(rows: Sequence[Row], split: str) -> Figure:
     """Quality against evaluations of one sample: the mean in full colour, one sample pale."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     panels = list(dict.fromkeys(row[0] for row in rows))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for label, style in STYLES.items():
@@ -262,13 +262,13 @@ def draw(rows: Sequence[Row], split: str) -> Figure:
         axes.grid(visible=True, which="both", color="0.92")
         if panel == "LST":
             axes.axhline(1, color="0.4", linewidth=0.8)
-            axes.set_yscale("log")
             axes.set_ylabel("gap RMSE / RMSE of the kriging it starts from")
         else:
             axes.axhline(own_membrane(rows), color="0.4", linewidth=0.8)
             axes.set_ylabel("PSNR over the hole, dB")
         axes.set_title(f"{panel}, {split} data: mean (full), one sample (pale)", fontsize=10)
-    axes.legend(fontsize=8, ncols=2, frameon=False)
+    most = max(figure.axes, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+    figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=7, frameon=False)
     return figure
 
 
@@ -309,7 +309,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lst-model", default="lst-small", help="shipped model or model folder")
     parser.add_argument("--face-model", default="face-small", help="shipped model or model folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scores", type=Path, default=Path("samplers.json"), help="where scores are kept")
+    parser.add_argument(
+        "--scores", type=Path, default=Path(gettempdir()) / "lacunar-samplers.json", help="where scores are kept"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/samplers.png"))
     return parser.parse_args()
 
