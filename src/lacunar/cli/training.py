@@ -60,7 +60,8 @@ def train_command(
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.figures import save_figure, training_curve_figure
-    from lacunar.recipes.registry import LstRecipe, pack_data, recipe_named, run_recipe
+    from lacunar.recipes.lst import LstRecipe
+    from lacunar.recipes.registry import pack_data, recipe_named, run_recipe
 
     is_lst = isinstance(recipe_named(recipe), LstRecipe)
     if clouds is not None and not is_lst:

@@ -260,7 +260,7 @@ def _prior(recipe: PictureRecipe, pack: PicturePack, folder: Path) -> GaussianPr
     """What the training faces have in common, from the run's folder where it has been fitted before."""
     file, size, count = folder / "prior.npz", recipe.network.sample_size, recipe.network.prior_components
     faces, seed = pack.faces[:-HELD_OUT_FACES], recipe.training.seed
-    digest = hashlib.sha256(np.ascontiguousarray(faces)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(faces).data).hexdigest()
     origin = json.dumps({"faces": digest, "size": size, "components": count, "seed": seed})
     with this_process().main_process_first():
         if not file.exists():
