@@ -8,6 +8,7 @@ from lacunar.picture_base import RESIDUAL_SPREAD
 from lacunar.picture_filling import Drawing, fill_window
 from lacunar.picture_sampling import frame_evaluations
 from lacunar.presets import PRESETS
+from lacunar.samplers import plan
 from picture_models import GaussianPicture, picture_model
 
 SIDE = 64
@@ -34,6 +35,11 @@ def model():
 def test_a_sample_takes_one_evaluation_to_guess_and_few_to_refine(model, preset, evaluations):
     fill_window(PICTURE, GAP, model, Drawing(PRESETS[preset], 1), halvings=0)
     assert len(model.network.seen) == frame_evaluations(model, PRESETS[preset]) == evaluations
+
+
+@pytest.mark.parametrize("evaluations", range(1, 12))
+def test_no_more_evaluations_than_were_asked_for(model, evaluations):
+    assert frame_evaluations(model, plan("ddim", evaluations)) <= evaluations
 
 
 def test_without_a_prior_every_step_is_taken():

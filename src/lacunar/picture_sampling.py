@@ -30,8 +30,11 @@ FloatArray = NDArray[np.float32]
 
 
 def is_guessed(model: Model, preset: Preset) -> bool:
-    """Whether samples in the frame of a model's prior start from a guess and are refined, rather than from noise."""
-    return getattr(model.network, "prior", None) is not None and preset.conditional and not preset.mean_only
+    """Whether samples in the frame of a model's prior start from a guess and are refined, rather than from noise.
+
+    That takes two evaluations or more, and never more than the preset's own.
+    """
+    return getattr(model.network, "prior", None) is not None and preset.conditional and preset.steps > 1
 
 
 def frame_evaluations(model: Model, preset: Preset) -> int:
