@@ -7,8 +7,8 @@ A map of the package, from the doors down to the numbers:
   ``lacunar.cluster_tasks``).
 - ``lacunar.apps.lst``: a Landsat product or a raster with gaps -> a filled raster with its uncertainty: what is read
   (``lacunar.fill_inputs``), how (``lacunar.fill_options``), what is written (``lacunar.fill_outputs``,
-  ``lacunar.outputs``, ``lacunar.lst_bands``), kept of an interrupted run (``lacunar.block_store``, ``lacunar.fingerprint``) and counted
-  (``lacunar.tally``).
+  ``lacunar.outputs``, ``lacunar.lst_bands``), kept of an interrupted run (``lacunar.block_store``,
+  ``lacunar.fingerprint``) and counted (``lacunar.tally``).
 - ``lacunar.apps.water``: an image -> a map of water (``lacunar.water_map``), polygons (``lacunar.polygons``), change
   between dates (``lacunar.water_changes``, ``lacunar.dates``), figures (``lacunar.water_figures``).
 - ``lacunar.apps.faces``: a picture and a mask -> filled pictures (``lacunar.face_figures``).
