@@ -180,7 +180,7 @@ def test_a_segmenter_goes_through_its_folder(folder, tiny_folder):
         load_segmenter(tiny_folder)
 
 
-def test_a_plain_segmenter_gives_one_sample(tmp_path):
+def test_a_plain_segmenter_answers_to_views(tmp_path):
     network = build_segmenter(SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 8), diffusion=False))
     save_model(
         tmp_path / "plain",
@@ -191,5 +191,37 @@ def test_a_plain_segmenter_gives_one_sample(tmp_path):
         card=Card(summary="random", licence="none"),
     )
     found = segment_array(picture(40, 50), load_segmenter(tmp_path / "plain"), steps=5, samples=4)
-    assert (len(found.samples), found.evaluations) == (1, 1)
+    assert (len(found.samples), found.evaluations) == (4, 1)
     np.testing.assert_allclose(found.probability, 0.5, atol=1e-6)  # its head starts at zero
+
+
+class Leftward(Bright):
+    """A plain segmenter that is not the same from all sides: water is where it is darker than one pixel to the left."""
+
+    spec = SegmenterConfig(sample_size=SIDE, condition_widths=(8, 8), widths=(8, 8), diffusion=False)
+
+    def restore(self, x_t, t, condition):
+        return self.gain * (condition.logits.roll(1, dims=3) - condition.logits)
+
+
+def test_a_plain_segmenter_sees_the_square_from_all_sides():
+    bands = picture(SIDE, SIDE)
+    found = segment_array(bands, model(Leftward()), steps=5, samples=12)
+    assert (len(found.samples), found.evaluations) == (8, 1)
+    red = bands[2].astype(np.float64)
+    # Darker than the pixel to the left, to the right, above or below: each by two of the eight views.
+    neighbours = [np.roll(red, shift, axis) for axis in (1, 0) for shift in (1, -1)]
+    wanted = [np.clip((neighbour - red) / 0.5 / 2 + 0.5, 0, 1) for neighbour in neighbours]
+    matches = [sum(np.allclose(sample, want, atol=1e-5) for sample in found.samples) for want in wanted]
+    assert matches == [2, 2, 2, 2]
+    one = segment_array(bands, model(Leftward()), samples=1)
+    np.testing.assert_allclose(one.samples[0], wanted[0], atol=1e-5)  # the first view is the image itself
+    assert not one.disagreement.any()
+    assert found.disagreement.max() > 0.01
+
+
+def test_views_of_what_looks_the_same_from_all_sides_agree():
+    network = Bright()
+    network.spec = Leftward.spec
+    found = segment_array(picture(150, 130), model(network), samples=8)
+    np.testing.assert_allclose(found.samples, np.repeat(found.samples[:1], 8, axis=0), atol=1e-6)

@@ -73,7 +73,7 @@ def test_runs_of_a_network_and_their_names():
     runs = model_runs(network(), steps=(1, 10), samples=(1, 4))
     names = ["net, 1 step, K = 1", "net, 1 step, K = 4", "net, 10 steps, K = 1", "net, 10 steps, K = 4"]
     assert [run.name for run in runs] == names
-    assert model_runs(network(diffusion=False), steps=(1, 10), samples=(1, 4)) == [Run("net")]
+    assert model_runs(network(diffusion=False), steps=(1, 10), samples=(1, 4)) == [Run("net"), Run("net", 1, 4)]
 
 
 def test_samples_are_drawn_once_and_fewer_are_the_first(monkeypatch):
@@ -102,16 +102,17 @@ def test_samples_are_drawn_once_and_fewer_are_the_first(monkeypatch):
     assert four.seconds >= 0
 
 
-def test_a_plain_segmenter_is_asked_once(monkeypatch):
+def test_a_plain_segmenter_is_asked_once_and_for_every_view(monkeypatch):
     def segment(bands, model, *, steps, samples, seed):
-        assert (steps, samples) == (1, 1)
-        return SimpleNamespace(samples=np.full((1, *bands.shape[1:]), 0.5, np.float32), evaluations=1)
+        assert steps == 1
+        return SimpleNamespace(samples=np.full((samples, *bands.shape[1:]), 0.5, np.float32), evaluations=1)
 
     monkeypatch.setattr("lacunar.water_evaluation.segment_array", segment)
     plain = network(diffusion=False)
     found = model_method(plain, model_runs(plain, steps=(2,), samples=(8,)))(np.zeros((6, 2, 2)), None, 0)
-    assert list(found) == ["net"]
+    assert list(found) == ["net", "net, 1 step, K = 8"]
     assert found["net"].water.all()  # a probability of one half is water
+    assert [prediction.evaluations for prediction in found.values()] == [1, 8]
 
 
 def test_typical_scenes_are_chosen_by_their_water_alone(scenes):

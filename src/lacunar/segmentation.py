@@ -30,6 +30,9 @@ BATCH = 8  # tiles and samples in one call of the network
 BLOCK_TILES = 5  # strides of tiles along the side of a block's core
 HALO_STRIDES = 2  # beyond it: the tiles moved back from the end of what is read then touch no core
 
+# The symmetries of the square: quarter turns, and whether mirrored; the first four differ most.
+VIEWS = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (1, True), (3, True))
+
 BoolArray = NDArray[np.bool_]
 Reader = Callable[[Tile], NDArray[np.float32]]  # bands (6, h, w) of a window
 
@@ -85,6 +88,29 @@ class TiledSegmenter(TiledNetwork):
         return pred_x_0
 
 
+class TiledViews(TiledNetwork):
+    """A plain segmenter on tiles: each sample is its answer to a tile as another symmetry of the square shows it."""
+
+    def __init__(self, model: SegmentationModel, bands: Tensor, tiles: tuple[Tile, ...], overlap: int) -> None:
+        shape = (int(bands.shape[-2]), int(bands.shape[-1]))
+        super().__init__(tiles, shape, device=bands.device, overlap=overlap, batch=BATCH)
+        self.network, self.bands = model.network, bands
+
+    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
+        """Answer for some tiles; what stands in the patches plays no part."""
+        count = len(patches) // (last - first)
+        images = [self.bands[None, :, *tile.slices] for tile in self.tiles[first:last]]
+        return torch.cat([self._seen(image, view, t[:1]) for image in images for view in range(count)])
+
+    def _seen(self, image: Tensor, view: int, t: Tensor) -> Tensor:
+        """The answer to one image turned, and mirrored in the second half of the views, turned back."""
+        quarters, mirrored = VIEWS[view]
+        turned = torch.rot90(image, quarters, (2, 3))
+        turned = turned.flip(3) if mirrored else turned
+        answer: Tensor = self.network.restore(turned[:, :1], t, self.network.condition(turned.contiguous()))
+        return torch.rot90(answer.flip(3) if mirrored else answer, -quarters, (2, 3))
+
+
 def segment_array(
     bands: NDArray[np.floating],
     model: SegmentationModel,
@@ -103,7 +129,8 @@ def segment_array(
         (6, H, W) in the order of `lacunar.spectra.BANDS`, divided by the image's common scale; NaN planes for bands
         that it lacks, NaN pixels where it is not valid.
     model
-        A segmenter; its device is where the work is done. A plain one (without diffusion) gives one sample.
+        A segmenter; its device is where the work is done. A plain one (without diffusion) answers once to each of up
+        to eight views of the image, turned and mirrored; these are its samples.
     steps, samples, seed
         Network evaluations of each sample, number of samples, and the seed; noise belongs to pixels of the absolute
         grid.
@@ -129,11 +156,16 @@ def segment_array(
     overlap = spec.sample_size // OVERLAP_SHARE
     tiles = tiles_over((padded.shape[1], padded.shape[2]), tile=spec.sample_size, overlap=overlap)
     tiles = tiles_touching(tiles, np.pad(valid, pads))
-    count, steps = (samples, steps) if spec.diffusion else (1, 1)
+    count, steps = drawn(model, steps, samples)
     probability = np.full((count, *padded.shape[1:]), np.nan, dtype=np.float32)
     if tiles:
         probability = _sampled(model, padded, tiles, overlap, steps, count, seed, origin, callback)
     return Segmented(np.where(valid, probability[:, : shape[0], : shape[1]], np.nan).astype(np.float32), steps)
+
+
+def drawn(model: SegmentationModel, steps: int, samples: int) -> tuple[int, int]:
+    """Samples that are really drawn, and evaluations of each: a plain segmenter has one answer to each view."""
+    return (samples, steps) if model.network.spec.diffusion else (min(samples, len(VIEWS)), 1)
 
 
 def _sampled(
@@ -150,7 +182,8 @@ def _sampled(
     """Probabilities (K, H, W) from pure noise by DDIM."""
     device, scale = next(model.network.parameters()).device, model.network.spec.mask_scale
     with torch.inference_mode():
-        denoiser = TiledSegmenter(model, torch.from_numpy(bands).to(device), tiles, overlap)
+        tiled = TiledSegmenter if model.network.spec.diffusion else TiledViews
+        denoiser = tiled(model, torch.from_numpy(bands).to(device), tiles, overlap)
         mask = ddim_sample(
             denoiser,
             pixel_noise(bands.shape[1:], origin, samples, seed).to(device),

@@ -80,9 +80,9 @@ def _index_method(name: IndexName) -> Method:
 
 
 def model_runs(model: SegmentationModel, *, steps: Sequence[int], samples: Sequence[int]) -> list[Run]:
-    """Every way to use a network; one alone where it is no diffusion model."""
+    """Every way to use a network; a plain one answers once, and once to each of several views."""
     if not model.network.spec.diffusion:
-        return [Run(model.name)]
+        return [Run(model.name), *(Run(model.name, 1, count) for count in samples if count > 1)]
     return [Run(model.name, step, count) for step in steps for count in samples]
 
 

@@ -24,7 +24,7 @@ from lacunar.images import Picture, write_picture
 from lacunar.outputs import Staging, write_text
 from lacunar.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
 from lacunar.scenes import Scene, open_scene
-from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
+from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, drawn, segment_blocks
 from lacunar.tables import csv_text
 from lacunar.tiling import Tile
 from lacunar.water_changes import Change, DatedWater, area_name, draw_changes, rows_of
@@ -154,8 +154,6 @@ def segment_water(
         check_measurable(scene)
         files = _Files(staging, scene, output, options)
         model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
-        if not model.network.spec.diffusion and options.fusion != "mean":
-            raise LacunarError(f"{model.name} is a plain segmenter and gives one answer: wanted --fusion mean")
         pixels = _map_scene(scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = find_bodies(found.water, found.probability, scene)
@@ -383,7 +381,7 @@ def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
 
 def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
     """Options, model, time and versions."""
-    steps, samples = (options.steps, options.samples) if model.network.spec.diffusion else (1, 1)  # one answer
+    samples, steps = drawn(model, options.steps, options.samples)
     return {
         "model": {"name": model.name, "sha256": model.card.sha256},
         "steps": steps,
