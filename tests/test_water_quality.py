@@ -41,7 +41,9 @@ def load(folder, *, device):
     name = str(folder)
     if name not in ("net", "plain"):
         return load_segmenter(folder, device=device)
-    return SimpleNamespace(name=name, network=SimpleNamespace(spec=SegmenterConfig(diffusion=name == "net")))
+    return SimpleNamespace(
+        name=name, engine="eager", network=SimpleNamespace(spec=SegmenterConfig(diffusion=name == "net"))
+    )
 
 
 def stand_in(patch):
@@ -95,8 +97,9 @@ def test_the_files_tell_the_same(made):
     assert list(scores[0]) == list(WaterScore.__dataclass_fields__)
     assert list(lakes[0]) == list(LakeScore.__dataclass_fields__)
     runs = [f"net, {steps}, K = {count}" for steps in ("1 step", "2 steps", "10 steps") for count in (2, 4)]
-    assert [row["method"] for row in scores if row["set_name"] == "six"] == [*INDICES, *runs, "plain"]
-    assert [row["method"] for row in scores if row["set_name"] == "lakes_rgb"] == [DARKNESS, *runs, "plain"]
+    plain = ["plain", "plain, 1 step, K = 2", "plain, 1 step, K = 4"]
+    assert [row["method"] for row in scores if row["set_name"] == "six"] == [*INDICES, *runs, *plain]
+    assert [row["method"] for row in scores if row["set_name"] == "lakes_rgb"] == [DARKNESS, *runs, *plain]
     assert [float(row["iou"]) for row in scores] == [row["iou"] for row in stored["scores"]]
     assert [row["image"] for row in images] == [row["image"] for row in stored["images"]]
     assert (stored["command"], stored["options"]["steps"]) == ("lacunar <b>", [1, 2, 10])

@@ -121,6 +121,8 @@ def with_engine(model: AnyModel, name: str = "auto") -> AnyModel:
     check_engine(name)
     if model.engine != "eager":
         raise LacunarError(f"{model.name} has the engine {model.engine} already: load it anew for another")
+    if name == "eager":
+        return model
     device = next(model.network.parameters()).device
     chosen = engine_for(model, name, device.type)
     if chosen == "onnx":
