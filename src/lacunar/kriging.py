@@ -1,10 +1,9 @@
 """Kriging: what a Gaussian random field says about a gap, and how sure it is; with reference fields as drift.
 
 The covariance is chosen by likelihood on the known pixels; they leave it in doubt, so the fields that the likeliest
-ones give are averaged (Bayesian model averaging; Hoeting et al. 1999). *Drift terms* are fields that are known in the
-gap too, made from other dates of the place or from static rasters (`lacunar.drift`): the value is then a linear
-combination of them plus the random field, and both are estimated together (kriging with external drift; Wackernagel
-2003, chapter 38).
+ones give are averaged (Bayesian model averaging; Hoeting et al. 1999). *Drift terms* are fields known in the gap too,
+made from other dates or static rasters (`lacunar.drift`): the value is then a linear combination of them plus the
+random field, all estimated together (kriging with external drift; Wackernagel 2003, chapter 38).
 """
 
 from collections.abc import Iterable
@@ -140,7 +139,8 @@ def _ranked(
             return []
         observed -= observed.mean()
         drift = _drift_covariance(terms, points, points) + veil * _hidden_covariance(hidden, points, points)
-        scored = (_profile_likelihood(each, points, observed, known.shape, drift) for each in candidates)
+        lags = _lags(points, points, known.shape[1])
+        scored = (_profile_likelihood(each, lags, observed, known.shape, drift) for each in candidates)
         return sorted(scored, key=lambda pair: -pair[0])
 
     grid = product(LENGTHS, smoothings, NUGGETS)
@@ -246,12 +246,13 @@ def krige_with_drift(
     require_known(values, known)
     terms = None if terms is None or not len(terms) else terms
     if covariance is not None:
-        return _solved(values, known, terms, hidden, covariance, targets)
+        return _solved(values, known, terms, hidden, covariance, _System.of(known, targets))
     found = _likeliest(values, known, SMOOTHINGS, terms, hidden)[:AVERAGED]
     scores = np.array([likelihood for likelihood, _ in found])
     weights = np.exp((scores - scores[0]) / TEMPERATURE)
     weights /= weights.sum()
-    parts = [_solved(values, known, terms, hidden, each, targets) for _, each in found]
+    system = _System.of(known, targets)
+    parts = [_solved(values, known, terms, hidden, each, system) for _, each in found]
     mean = np.einsum("k,kij->ij", weights, [part.mean for part in parts])
     mean = np.where(known, parts[0].mean, mean)
     second = [part.std**2 + (part.mean - mean) ** 2 for part in parts]
@@ -261,51 +262,66 @@ def krige_with_drift(
     return Kriged(mean, std, coefficients, sill, veiled=parts[0].veiled)
 
 
+@dataclass(frozen=True)
+class _System:
+    """What is kriged from what, whatever the covariance: pixels, and the lags between them."""
+
+    gap: BoolArray
+    chosen: BoolArray
+    among: IndexArray
+    across: IndexArray
+
+    @classmethod
+    def of(cls, known: BoolArray, targets: BoolArray | None) -> "_System":
+        """The unknown pixels among the targets from the known ones around."""
+        gap = ~known if targets is None else targets & ~known
+        chosen = _sources(known, gap)
+        sources, wanted, width = np.argwhere(chosen), np.argwhere(gap), known.shape[1]
+        return cls(gap, chosen, _lags(sources, sources, width), _lags(sources, wanted, width))
+
+
 def _solved(
     values: NDArray[np.floating],
     known: BoolArray,
     terms: FloatArray | None,
     hidden: BoolArray | None,
     covariance: Covariance,
-    targets: BoolArray | None,
+    system: _System,
 ) -> Kriged:
     """Kriging with external drift for one covariance."""
-    gap = ~known if targets is None else targets & ~known
+    gap, chosen = system.gap, system.chosen
     mean, std = np.where(known, values, 0.0).astype(np.float64), np.zeros(known.shape)
     count = 0 if terms is None else len(terms)
     if not gap.any() and terms is None:
         return Kriged(mean, std, np.zeros(0), covariance.variance)
-    chosen = _sources(known, gap)
     sources, wanted = np.argwhere(chosen), np.argwhere(gap)
     centre = mean[chosen].mean()
     table = covariance.table((known.shape[0], known.shape[1]))
     added = _drift_covariance(terms, sources, sources)
     if covariance.hidden:
         added = added + covariance.hidden * _hidden_covariance(hidden, sources, sources)
-    factor = _cholesky(table, sources, covariance.nugget, added)
+    factor = _cholesky(table, system.among, covariance.nugget, added)
     white = linalg.solve_triangular(factor, mean[chosen] - centre, lower=True, check_finite=False)
     coefficients = np.zeros(count)
     if terms is not None:
         weighed = linalg.solve_triangular(factor, white, lower=True, trans=1, check_finite=False)
         coefficients = DRIFT_VARIANCE * terms[:, chosen] @ weighed
     # Single precision halves the cost of the largest step; its error stays below a thousandth of the sill.
-    cross = _between(table.astype(np.float32), sources, wanted)
+    cross = table.astype(np.float32).ravel()[system.across]
     if terms is not None:
         cross += np.asarray(_drift_covariance(terms, sources, wanted), dtype=np.float32)
     if covariance.hidden:
         cross += np.asarray(covariance.hidden * _hidden_covariance(hidden, sources, wanted), dtype=np.float32)
-    weights = linalg.solve_triangular(
-        factor.astype(np.float32), cross, lower=True, check_finite=False, overwrite_b=True
-    )
+    single = factor.astype(np.float32)
+    weights = linalg.solve_triangular(single, cross, lower=True, check_finite=False, overwrite_b=True)
     mean[gap] = weights.T @ white + centre
     prior = table[0, 0] + covariance.nugget
     if terms is not None:
         prior = prior + DRIFT_VARIANCE * np.square(terms[:, gap]).sum(axis=0)
     if covariance.hidden and hidden is not None:
         prior = prior + covariance.hidden * hidden[:, gap].sum(axis=0)
-    explained = np.einsum("ij,ij->j", weights, weights, dtype=np.float64)
-    floor = max(covariance.nugget, NUGGETS[0])
-    std[gap] = np.sqrt(covariance.variance * np.maximum(prior - explained, floor))
+    left = prior - np.einsum("ij,ij->j", weights, weights, dtype=np.float64)
+    std[gap] = np.sqrt(covariance.variance * np.maximum(left, max(covariance.nugget, NUGGETS[0])))
     return Kriged(mean, std, coefficients, covariance.variance, veiled=covariance.hidden > 0)
 
 
@@ -338,24 +354,23 @@ def _cluster_points(known: BoolArray, wanted: int) -> IndexArray:
 
 def _profile_likelihood(
     covariance: Covariance,
-    points: IndexArray,
+    lags: IndexArray,
     observed: FloatArray,
     extent: tuple[int, ...],
     drift: FloatArray | float,
 ) -> tuple[float, Covariance]:
     """Log-likelihood at the best variance, up to a constant, and the covariance with that variance."""
-    factor = _cholesky(covariance.table((extent[0], extent[1])), points, covariance.nugget, drift)
+    factor = _cholesky(covariance.table((extent[0], extent[1])), lags, covariance.nugget, drift)
     white = linalg.solve_triangular(factor, observed, lower=True, check_finite=False)
     variance = float(white @ white) / observed.size
     likelihood = -0.5 * observed.size * np.log(variance) - float(np.log(np.diag(factor)).sum())
     return likelihood, Covariance(covariance.length, covariance.smoothing, variance, covariance.nugget)
 
 
-def _between(table: NDArray[np.floating], a: IndexArray, b: IndexArray) -> NDArray[np.floating]:
-    """Covariances between pixel lists a (n, 2) and b (m, 2), looked up by their lags."""
-    rows = np.abs(a[:, 0][:, None] - b[:, 0][None, :])
-    cols = np.abs(a[:, 1][:, None] - b[:, 1][None, :])
-    return np.asarray(table.ravel()[rows * table.shape[1] + cols])
+def _lags(a: IndexArray, b: IndexArray, width: int) -> IndexArray:
+    """Places (n, m) in a flat table of so many columns of the lags between pixel lists a (n, 2) and b (m, 2)."""
+    apart = np.abs(a[:, None] - b[None, :])
+    return np.asarray(apart[..., 0] * width + apart[..., 1])
 
 
 def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
@@ -373,13 +388,13 @@ def _hidden_covariance(hidden: BoolArray | None, a: IndexArray, b: IndexArray) -
     rows, cols = (np.arange(length) ** 2.0 for length in hidden.shape[1:])
     table = np.exp(-np.sqrt(rows[:, None] + cols[None, :]) / HIDDEN_LENGTH)
     both = hidden[:, a[:, 0], a[:, 1]].astype(np.float64).T @ hidden[:, b[:, 0], b[:, 1]].astype(np.float64)
-    veiled: FloatArray = both * _between(table, a, b)
+    veiled: FloatArray = both * table.ravel()[_lags(a, b, table.shape[1])]
     return veiled
 
 
-def _cholesky(table: FloatArray, points: IndexArray, nugget: float, drift: FloatArray | float) -> FloatArray:
-    """Lower Cholesky factor of the covariance among the points."""
-    matrix = _between(table, points, points) + drift
+def _cholesky(table: FloatArray, lags: IndexArray, nugget: float, drift: FloatArray | float) -> FloatArray:
+    """Lower Cholesky factor of the covariance among points with these lags."""
+    matrix = table.ravel()[lags] + drift
     matrix[np.diag_indices_from(matrix)] += nugget
     factor: FloatArray = linalg.cholesky(matrix, lower=True, check_finite=False, overwrite_a=True)
     return factor
