@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from lacunar.drift import krige_with_references
 from lacunar.kriging import krige_with_drift
@@ -187,21 +188,23 @@ def base_field(
     if references is None:
         references = np.zeros((0, *shape))
     patches, coarse_tiles = [], 0
-    for tile in tiles:
-        window = _grown(tile, shape)
-        near_values, near_known = values[window.slices], known[window.slices]
-        if near_known.sum() < MIN_KNOWN:
-            patch = coarse.at(tile, coarse_references, references[:, *tile.slices])
-            coarse_tiles += 1
-        elif kriged:
-            patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
-            reach = _distance(near_known, tile, window)
-            if reach.max() > GIVES_WAY[0] and not patch[2].any():
-                patch = _gives_way(patch, coarse.at(tile, coarse_references, references[:, *tile.slices]), reach)
-        else:
-            mean, std = tile_statistics(near_values, near_known)
-            patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
-        patches.append(np.stack([patch[0], patch[1] ** 2, patch[2]]))
+    # On systems as small as these, threads of BLAS cost more than they bring, and their number would change bits.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for tile in tiles:
+            window = _grown(tile, shape)
+            near_values, near_known = values[window.slices], known[window.slices]
+            if near_known.sum() < MIN_KNOWN:
+                patch = coarse.at(tile, coarse_references, references[:, *tile.slices])
+                coarse_tiles += 1
+            elif kriged:
+                patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
+                reach = _distance(near_known, tile, window)
+                if reach.max() > GIVES_WAY[0] and not patch[2].any():
+                    patch = _gives_way(patch, coarse.at(tile, coarse_references, references[:, *tile.slices]), reach)
+            else:
+                mean, std = tile_statistics(near_values, near_known)
+                patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
+            patches.append(np.stack([patch[0], patch[1] ** 2, patch[2]]))
     blended = stitch(np.stack(patches), tiles, shape=shape, weights=blend_weights(TILE, overlap=TILE_OVERLAP))
     base, variance, guide = np.nan_to_num(blended)
     spread = np.sqrt(variance)
