@@ -211,7 +211,7 @@ def test_without_dask_the_extra_is_named(archive, out, lacunar, tiny_folder, mon
 
 @pytest.mark.parametrize(
     ("address", "gpus", "expected"),
-    [("local", 0, (2, 4)), ("local", 3, (3, 2)), ("local:3", 0, (3, 2)), ("local:20", 0, (20, 1))],
+    [("local", 0, (4, 2)), ("local", 3, (3, 2)), ("local:3", 0, (3, 2)), ("local:20", 0, (20, 1))],
 )
 def test_workers_and_their_threads(monkeypatch, address, gpus, expected):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
