@@ -18,7 +18,7 @@ from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.networks.watersegdiff import build_segmenter
 from lacunar.schedule import NoiseSchedule
 from lacunar.water_evaluation import DARKNESS
-from lacunar.water_findings import share
+from lacunar.water_findings import draw_water_figures, share
 from lacunar.water_quality_report import PAPER
 from lacunar.water_scores import LakeScore, WaterScore
 from water_sets import disc, make_sets, put
@@ -117,6 +117,24 @@ def test_evaluations_are_counted_for_all_samples(made):
     _, record = made
     counted = {score.method: score.evaluations for score in record["findings"].scores}
     assert (counted["net, 10 steps, K = 4"], counted[NET], counted["plain"], counted[DARKNESS]) == (40, 2, 1, 0)
+
+
+def test_figures_draw_each_score_inside_its_own_interval(made, monkeypatch):
+    _, record = made
+    drawn = []
+    monkeypatch.setattr("lacunar.water_findings.evaluations_panels", lambda curves, *_, **__: drawn.append(curves))
+    draw_water_figures(record["findings"])
+    assert len(drawn) == 2
+    scores = {(s.set_name, s.iou, s.iou_low, s.iou_high) for s in record["findings"].scores}
+    points = [
+        (name, point.value, point.low, point.high)
+        for curves in drawn
+        for name, own in curves.items()
+        for series in own.values()
+        for point in series
+    ]
+    assert points
+    assert scores.issuperset(points)
 
 
 def test_the_page_is_whole_self_contained_and_says_what_is_not_comparable(made):

@@ -109,13 +109,13 @@ def draw_water_figures(findings: WaterFindings) -> dict[str, Figure]:
         figures["reliability"] = probability_panels(curves)
     sampled = [run for run in findings.runs.values() if run.samples]
     if len({run.steps for run in sampled}) > 1:
-        figures["evaluations"] = _draw_gains(
+        figures["evaluations"] = _draw_costs(
             findings,
             lambda run, score: (f"{run.model}, K = {run.samples}", score.evaluations // run.samples),
             "network evaluations of each sample",
         )
     if len({run.samples for run in sampled}) > 1:
-        figures["samples"] = _draw_gains(
+        figures["samples"] = _draw_costs(
             findings, lambda run, _: (f"{run.model}, {run.pace}", run.samples), "samples that are fused (K)"
         )
     return figures
@@ -145,7 +145,7 @@ def _draw_lakes(findings: WaterFindings) -> Figure:
     return strata_panels(sizes, curves, x_label="size of the lake (pixels)", y_label="IoU of its water")
 
 
-def _draw_gains(findings: WaterFindings, place: Callable[[Run, WaterScore], tuple[str, int]], x_label: str) -> Figure:
+def _draw_costs(findings: WaterFindings, place: Callable[[Run, WaterScore], tuple[str, int]], x_label: str) -> Figure:
     """IoU of the networks against what they took: curve and place on the axis are said by `place`."""
     points: dict[str, dict[str, list[Point]]] = {name: {} for name in findings.sets}
     levels = {name: _levels(findings, name) for name in findings.sets}
@@ -154,9 +154,7 @@ def _draw_gains(findings: WaterFindings, place: Callable[[Run, WaterScore], tupl
         if run is None or not run.samples:
             continue  # one of the levels
         curve, x = place(run, score)
-        base = score.iou - score.iou_gain
-        point = Point(x, score.iou, base + score.iou_gain_low, base + score.iou_gain_high)
-        points[score.set_name].setdefault(curve, []).append(point)
+        points[score.set_name].setdefault(curve, []).append(Point(x, score.iou, score.iou_low, score.iou_high))
     ordered = {
         name: {curve: sorted(own, key=lambda point: point.evaluations) for curve, own in curves.items()}
         for name, curves in points.items()

@@ -23,9 +23,10 @@ LAKES_NOTE = (
     "against the nearest lake up to 10 pixels away, and beyond that as far from lakes. Brackets are missing where a "
     "resample may hold no lake of the class."
 )
-GAIN_CAPTION = (
-    "Bars are the 95 % interval of the difference to {against}, drawn around the score: how sure that difference is, "
-    "not how much images differ. Horizontal lines are networks without steps, or the best index where there is none."
+COST_CAPTION = (
+    "Bars are 95 % intervals from resampling images. All points are of the same images, which move them together; how "
+    "sure differences are, the table of gains says. Horizontal lines are networks without steps, or the best index "
+    "where there is none."
 )
 
 
@@ -202,8 +203,7 @@ def _add_cost(page: Report, findings: WaterFindings, pictures: Mapping[str, byte
     if there:
         page.section(f"IoU against {' and '.join(words[name] for name in there)}")
     for name in there:
-        caption = GAIN_CAPTION.format(against=findings.against)
-        page.picture(pictures[name], alt=f"IoU against {words[name]}", caption=caption)
+        page.picture(pictures[name], alt=f"IoU against {words[name]}", caption=COST_CAPTION)
 
 
 def _add_probability(page: Report, findings: WaterFindings, pictures: Mapping[str, bytes]) -> None:
