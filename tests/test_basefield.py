@@ -113,6 +113,17 @@ def test_known_pixels_keep_their_value_and_have_no_spread():
     assert (field.spread[~known] > 0).all()
 
 
+def test_the_number_of_threads_changes_no_bit():
+    values, known = large_draw(Covariance(32.0, 2.0, 16.0, 1e-3), 160, 3), np.ones((160, 160), bool)
+    known[10:90, 20:150] = False
+    one, three = (
+        base_field(values, known, ~known, far(values, known), kriged=True, threads=threads) for threads in (1, 3)
+    )
+    assert one.tiles == three.tiles > 3
+    np.testing.assert_array_equal(one.base, three.base)
+    np.testing.assert_array_equal(one.spread, three.spread)
+
+
 def test_only_tiles_that_touch_the_gap_are_computed():
     values, known = np.random.default_rng(3).normal(300, 3, (64, 320)), np.ones((64, 320), bool)
     known[30:34, 100:104] = False

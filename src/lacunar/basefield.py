@@ -7,6 +7,7 @@ dates and static rasters enter as drift; a tile that they guide keeps its own kr
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -165,6 +166,7 @@ def base_field(
     kriged: bool,
     references: NDArray[np.floating] | None = None,
     coarse_references: Sequence[CoarseField] = (),
+    threads: int = 1,
 ) -> BaseField:
     """Base and spread of an array around its gap.
 
@@ -180,6 +182,8 @@ def base_field(
         deviation of the known pixels around, smoothly varying, everywhere.
     references, coarse_references
         (K, H, W) other dates and static rasters, NaN where unknown, and the coarser level of each: the drift.
+    threads
+        How many tiles are kriged at a time; the result does not depend on it.
     """
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), gap)
@@ -187,24 +191,28 @@ def base_field(
         return BaseField(np.where(known, values, 0.0), np.zeros(shape), np.zeros(shape), 0, 0)
     if references is None:
         references = np.zeros((0, *shape))
-    patches, coarse_tiles = [], 0
-    # On systems as small as these, threads of BLAS cost more than they bring, and their number would change bits.
-    with threadpool_limits(limits=1, user_api="blas"):
-        for tile in tiles:
-            window = _grown(tile, shape)
-            near_values, near_known = values[window.slices], known[window.slices]
-            if near_known.sum() < MIN_KNOWN:
-                patch = coarse.at(tile, coarse_references, references[:, *tile.slices])
-                coarse_tiles += 1
-            elif kriged:
-                patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
-                reach = _distance(near_known, tile, window)
-                if reach.max() > GIVES_WAY[0] and not patch[2].any():
-                    patch = _gives_way(patch, coarse.at(tile, coarse_references, references[:, *tile.slices]), reach)
-            else:
-                mean, std = tile_statistics(near_values, near_known)
-                patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
-            patches.append(np.stack([patch[0], patch[1] ** 2, patch[2]]))
+
+    def patch_of(tile: Tile) -> tuple[FloatArray, bool]:
+        """Base, variance and guide of a tile, and whether the coarser level alone has told them."""
+        window = _grown(tile, shape)
+        near_values, near_known = values[window.slices], known[window.slices]
+        is_coarse = bool(near_known.sum() < MIN_KNOWN)
+        if is_coarse:
+            patch = coarse.at(tile, coarse_references, references[:, *tile.slices])
+        elif kriged:
+            patch = _kriged(near_values, near_known, references[:, *window.slices], tile, window)
+            reach = _distance(near_known, tile, window)
+            if reach.max() > GIVES_WAY[0] and not patch[2].any():
+                patch = _gives_way(patch, coarse.at(tile, coarse_references, references[:, *tile.slices]), reach)
+        else:
+            mean, std = tile_statistics(near_values, near_known)
+            patch = np.full(tile.shape, mean), np.full(tile.shape, std), np.zeros(tile.shape)
+        return np.stack([patch[0], patch[1] ** 2, patch[2]]), is_coarse
+
+    # The systems are small: threads of BLAS cost more than they bring, and their number would change bits.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(patch_of, tiles))
+    patches, coarse_tiles = [patch for patch, _ in found], sum(is_coarse for _, is_coarse in found)
     blended = stitch(np.stack(patches), tiles, shape=shape, weights=blend_weights(TILE, overlap=TILE_OVERLAP))
     base, variance, guide = np.nan_to_num(blended)
     spread = np.sqrt(variance)

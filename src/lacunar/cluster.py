@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 LOCAL = "local"  # processes of this machine, as many as fit or `local:N`
-CORES_PER_WORKER = 2  # kriging takes one
+CORES_PER_WORKER = 2  # half of kriging runs in one thread
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # within which a first worker must be there
 RETRIES = 2  # of a task that failed by the machine's fault; bad input is not tried again

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import lacunar
 from lacunar.cases import BoolArray, Case, FloatArray
 from lacunar.checkpoint import Model
 from lacunar.drift import REFERENCE_FILL_NAMES, ReferenceFillName, fill_from_reference
@@ -174,16 +173,6 @@ def describe_machine() -> str:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = models[0] if models else platform.processor() or platform.machine()
     return f"{cpu}, {os.cpu_count()} cores; PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes: name -> version."""
-    return {
-        "lacunar": lacunar.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }
 
 
 def seam_ratio(field: NDArray[np.floating], gap: BoolArray, *, rows: Collection[int], cols: Collection[int]) -> float:

@@ -186,6 +186,7 @@ def fill_array(
         kriged=conditional,
         references=references,
         coarse_references=coarse_references,
+        threads=torch.get_num_threads(),
     )
     filled = fill_from_base(
         field, values, known, gap, model, preset=preset, samples=samples, seed=seed, origin=origin, callback=callback

@@ -396,5 +396,5 @@ def _cholesky(table: FloatArray, lags: IndexArray, nugget: float, drift: FloatAr
     """Lower Cholesky factor of the covariance among points with these lags."""
     matrix = table.ravel()[lags] + drift
     matrix[np.diag_indices_from(matrix)] += nugget
-    factor: FloatArray = linalg.cholesky(matrix, lower=True, check_finite=False, overwrite_a=True)
+    factor: FloatArray = np.linalg.cholesky(matrix)  # scipy's lets no other thread run
     return factor

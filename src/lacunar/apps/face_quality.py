@@ -11,8 +11,9 @@ from typing import Any
 from lacunar.checkpoint import Model, load_model
 from lacunar.engines import EngineName, with_engine
 from lacunar.errors import LacunarError
-from lacunar.evaluation import describe_machine, versions
+from lacunar.evaluation import describe_machine
 from lacunar.figures import save_figure
+from lacunar.fingerprint import versions
 from lacunar.occlusions import OcclusionName
 from lacunar.outputs import Staging
 from lacunar.picture_evaluation import (

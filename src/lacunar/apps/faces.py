@@ -1,6 +1,5 @@
 """The story of a face: a picture and a mask become a filled picture, or several; and of any other picture."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
-import lacunar
 from lacunar.checkpoint import Model, load_model
 from lacunar.engines import EngineName, check_engine, with_engine
 from lacunar.errors import LacunarError, PictureError
 from lacunar.face_filling import fill_face_holes
 from lacunar.face_roi import Face, choose_face, find_faces
+from lacunar.fingerprint import versions
 from lacunar.images import (
     LOSSY_FORMATS,
     Picture,
@@ -295,7 +295,7 @@ def _write_filled(
         "engine": model.engine,
         "model": {"name": model.name, "sha256": model.card.sha256},
         "seconds": round(time.perf_counter() - begun, 2),
-        "versions": _versions(),
+        "versions": versions() | {"pillow": PIL.__version__},
         "command": options.command,
     }
 
@@ -338,20 +338,6 @@ def _around(holes: Sequence[FilledHole]) -> Tile:
     bottom = max(hole.window.row + hole.window.height for hole in holes)
     right = max(hole.window.col + hole.window.width for hole in holes)
     return Tile(top, left, bottom - top, right - left)
-
-
-def _versions() -> dict[str, str]:
-    """What it was made with."""
-    import PIL
-    import torch
-
-    return {
-        "lacunar": lacunar.__version__,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "pillow": PIL.__version__,
-        "numpy": np.__version__,
-    }
 
 
 def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callback | None = None) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from lacunar.evaluation import (
     evaluate,
     model_filler,
     reference_fillers,
-    versions,
 )
 from lacunar.figures import save_figure
+from lacunar.fingerprint import versions
 from lacunar.masks import PATTERN_NAMES, PatternName
 from lacunar.measures import ONE_SAMPLE, Fill, Measured
 from lacunar.outputs import Staging

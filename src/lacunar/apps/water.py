@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from lacunar.checkpoint import SegmentationModel, load_segmenter
 from lacunar.engines import EngineName, check_engine, with_engine
 from lacunar.errors import LacunarError, RasterError
-from lacunar.evaluation import versions
 from lacunar.figures import FIGURE_ENDINGS, save_figure
+from lacunar.fingerprint import versions
 from lacunar.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.grids import same_grid
 from lacunar.images import Picture, write_picture

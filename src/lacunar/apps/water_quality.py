@@ -10,8 +10,9 @@ from typing import Any
 from lacunar.checkpoint import SegmentationModel, load_segmenter
 from lacunar.engines import EngineName, with_engine
 from lacunar.errors import LacunarError
-from lacunar.evaluation import describe_machine, versions
+from lacunar.evaluation import describe_machine
 from lacunar.figures import save_figure
+from lacunar.fingerprint import versions
 from lacunar.metrics import iou
 from lacunar.outputs import Staging
 from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS

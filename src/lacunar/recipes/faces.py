@@ -11,10 +11,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-import torch
 
 from lacunar.card import Card
-from lacunar.checkpoint import Model, save_model
+from lacunar.checkpoint import save_model
 from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
 from lacunar.gaussian_prior import GaussianPrior, fit_prior
@@ -29,18 +28,16 @@ from lacunar.picture_datasets import (
     draw_gaps,
 )
 from lacunar.picture_packing import PicturePack, load_pictures
-from lacunar.recipes.gap_filling import gap_objective, start_note, start_options, starting_model
+from lacunar.recipes.gap_filling import gap_objective, new_network, start_note, start_options, starting_model
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import Ema, History, Progress, TrainingConfig, this_process, train
-from lacunar.transfer import transfer_weights
 
 logger = logging.getLogger(__name__)
 
 PictureRecipeName = Literal["picture-small", "face-small"]
 
 HELD_OUT_FACES = 500  # the last ones of the pack: seen in no training
-PRIOR_PREFIX = "prior_tensors."  # never taken from another model: it is fitted to the recipe's own faces
 _HELD_OUT_SEED = 1_000_003  # apart from every training seed
 LICENCE = (
     "Non-commercial research only: trained on CelebA (Liu et al. 2015), whose terms these are. The code is Apache-2.0."
@@ -188,7 +185,7 @@ def run_picture_recipe(
     prior = _prior(recipe, pictures, folder) if recipe.network.prior_components else None
     training, held_out = _datasets(recipe, pictures, prior, folder, drawing)
     start = starting_model(init_from, distill)
-    network = _new_network(recipe, start, prior)
+    network = new_network(recipe, start, prior)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
     ema, history = train(
@@ -285,23 +282,6 @@ def _gaps(file: Path, count: int, side: int, seed: int, drawing: Callable[[int, 
     if pool.origin != origin:
         raise TrainingError(f"{file} was drawn for another recipe: give another --run folder, or delete it")
     return pool
-
-
-def _new_network(recipe: PictureRecipe, start: Model | None, prior: GaussianPrior | None) -> UNet:
-    """The network at the first step: random weights by the seed, or those of the model to start from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
-        network = UNet(recipe.network)
-    if prior is not None and network.prior_tensors is not None:
-        network.prior_tensors.take(prior)
-    if start is not None:
-        if start.network.config.patch != recipe.network.patch:
-            raise TrainingError(f"{start.name} has patch {start.network.config.patch}, wanted {recipe.network.patch}")
-        own = {name: value for name, value in network.state_dict().items() if name.startswith(PRIOR_PREFIX)}
-        given = {name: v for name, v in start.network.state_dict().items() if not name.startswith(PRIOR_PREFIX)}
-        moved = transfer_weights(network, {**given, **{name: value.clone() for name, value in own.items()}})
-        logger.info("from %s: %d weights, widened: %s", start.name, len(moved.loaded), ", ".join(moved.widened) or "-")
-    return network
 
 
 def _card(name: str, recipe: PictureRecipe, given: str, history: History) -> Card:

@@ -1,15 +1,24 @@
 """What the recipes of gap filling share: the model that a run starts from, and what it is trained towards."""
 
+import logging
 from typing import Protocol
+
+import torch
 
 from lacunar.checkpoint import Model, load_model
 from lacunar.diffusion import Prediction
 from lacunar.distillation import DistillationObjective
 from lacunar.errors import TrainingError
-from lacunar.networks.unet import UNetConfig
+from lacunar.gaussian_prior import GaussianPrior
+from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.objectives import GapObjective
 from lacunar.schedule import NoiseSchedule
 from lacunar.training import TrainingConfig
+from lacunar.transfer import transfer_weights
+
+logger = logging.getLogger(__name__)
+
+PRIOR_PREFIX = "prior_tensors."  # never taken from another model: it is fitted to the recipe's own faces
 
 
 class GapRecipe(Protocol):
@@ -46,6 +55,29 @@ def starting_model(init_from: str | None, distill: str | None) -> Model | None:
         )
     name = distill or init_from
     return load_model(name) if name else None
+
+
+def new_network(recipe: GapRecipe, start: Model | None, prior: GaussianPrior | None = None) -> UNet:
+    """The network at the first step: random weights by the seed, or those of the model to start from.
+
+    Raises
+    ------
+    TrainingError
+        A model of another patch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
+        network = UNet(recipe.network)
+    if prior is not None and network.prior_tensors is not None:
+        network.prior_tensors.take(prior)
+    if start is not None:
+        if start.network.config.patch != recipe.network.patch:
+            raise TrainingError(f"{start.name} has patch {start.network.config.patch}, wanted {recipe.network.patch}")
+        own = {name: value.clone() for name, value in network.state_dict().items() if name.startswith(PRIOR_PREFIX)}
+        given = {name: v for name, v in start.network.state_dict().items() if not name.startswith(PRIOR_PREFIX)}
+        moved = transfer_weights(network, {**given, **own})
+        logger.info("from %s: %d weights, widened: %s", start.name, len(moved.loaded), ", ".join(moved.widened) or "-")
+    return network
 
 
 def gap_objective(

@@ -10,25 +10,23 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lacunar.basefield import BaseField
 from lacunar.card import Card
-from lacunar.checkpoint import Model, load_model, save_model
+from lacunar.checkpoint import load_model, save_model
 from lacunar.datasets import LstDataset, LstExamples, make_examples
 from lacunar.diffusion import Prediction
 from lacunar.errors import TrainingError
 from lacunar.filling import fill_from_base
-from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.networks.unet import UNetConfig
 from lacunar.packing import LstPack, load_pack
 from lacunar.presets import PRESETS, PresetName
-from lacunar.recipes.gap_filling import gap_objective, start_note, start_options, starting_model
+from lacunar.recipes.gap_filling import gap_objective, new_network, start_note, start_options, starting_model
 from lacunar.samplers import Preset
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import History, Progress, TrainingConfig, this_process, train
-from lacunar.transfer import transfer_weights
 from lacunar.weights import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -178,7 +176,7 @@ def run_lst_recipe(
     with this_process().main_process_first():
         training, held_out = _examples(recipe, load_pack(pack), sha256_of(pack), folder, workers, drawing)
     start = starting_model(init_from, distill)
-    network = _new_network(recipe, start)
+    network = new_network(recipe, start)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     share, seed = recipe.unconditional_share, recipe.training.seed
     objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
@@ -216,19 +214,6 @@ def run_lst_recipe(
             factors[preset], quantiles[preset] = _calibration(_held_out_errors(model, held_out, PRESETS[preset]))
         save(card=replace(card, sigma_factor=factors, error_quantiles=quantiles))
     return model, history
-
-
-def _new_network(recipe: LstRecipe, start: Model | None) -> UNet:
-    """The network at the first step: random weights by the seed, or those of the model to start from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
-        network = UNet(recipe.network)
-    if start is not None:
-        if start.network.config.patch != recipe.network.patch:
-            raise TrainingError(f"{start.name} has patch {start.network.config.patch}, wanted {recipe.network.patch}")
-        moved = transfer_weights(network, start.network.state_dict())
-        logger.info("from %s: %d weights, widened: %s", start.name, len(moved.loaded), ", ".join(moved.widened) or "-")
-    return network
 
 
 def _card(name: str, recipe: LstRecipe, steps: int | None, scores: dict[str, float], started: str) -> Card:
