@@ -396,5 +396,4 @@ def _cholesky(table: FloatArray, lags: IndexArray, nugget: float, drift: FloatAr
     """Lower Cholesky factor of the covariance among points with these lags."""
     matrix = table.ravel()[lags] + drift
     matrix[np.diag_indices_from(matrix)] += nugget
-    factor: FloatArray = np.linalg.cholesky(matrix)  # scipy's lets no other thread run
-    return factor
+    return np.linalg.cholesky(matrix).astype(np.float64, copy=False)  # scipy's lets no other thread run
