@@ -14,7 +14,7 @@ from lacunar.drift import (
     krige_with_references,
 )
 from lacunar.errors import LacunarError
-from lacunar.kriging import Covariance, krige
+from lacunar.kriging import Covariance, krige, krige_with_drift
 
 SIDE = 48
 EVERYWHERE = np.ones((SIDE, SIDE), bool)
@@ -261,3 +261,18 @@ def test_the_deviation_grows_where_a_reference_that_counts_is_hidden():
     shown = ~np.isnan(hidden) & ~known
     assert np.median(partly.std[shown] / nothing.std[shown]) < 0.7  # where it is shown it still helps
     assert (partly.std[known] == 0).all()
+
+
+def test_what_a_hidden_reference_would_have_told_is_part_of_the_covariance():
+    known, hidden = blob(0.3, 0, (SIDE, SIDE)), blob(0.4, 5, (SIDE, SIDE))
+    within = {"hidden": [], "shown": []}
+    for seed in range(6):
+        detail = 2 * pattern(16.0, 0.0, seed)
+        truth = 290 + detail + 0.5 * pattern(32.0, 4.0, 100 + seed)
+        assert krige_with_drift(truth, known, drift_terms(detail[None], known)).veiled is False
+        kriged = krige_with_references(truth, known, np.where(hidden, np.nan, detail)[None])
+        there = {"hidden": ~known & hidden, "shown": ~known & ~hidden}
+        for place, pixels in there.items():
+            within[place].append((np.abs(kriged.mean - truth) < kriged.std)[pixels].mean())
+    assert 0.55 < np.mean(within["hidden"]) < 0.85
+    assert 0.55 < np.mean(within["shown"]) < 0.85

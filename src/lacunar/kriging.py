@@ -7,7 +7,7 @@ random field, all estimated together (kriging with external drift; Wackernagel 2
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -364,7 +364,7 @@ def _profile_likelihood(
     white = linalg.solve_triangular(factor, observed, lower=True, check_finite=False)
     variance = float(white @ white) / observed.size
     likelihood = -0.5 * observed.size * np.log(variance) - float(np.log(np.diag(factor)).sum())
-    return likelihood, Covariance(covariance.length, covariance.smoothing, variance, covariance.nugget)
+    return likelihood, replace(covariance, variance=variance)
 
 
 def _lags(a: IndexArray, b: IndexArray, width: int) -> IndexArray:
