@@ -10,6 +10,7 @@ import torch
 from lacunar.distillation import DistillationObjective, distillation_target
 from lacunar.errors import TrainingError
 from lacunar.objectives import GapObjective
+from lacunar.samplers import plan
 from lacunar.sampling import ddim_sample
 from lacunar.schedule import NoiseSchedule
 from lacunar.training import train
@@ -98,6 +99,33 @@ def test_the_teacher_as_its_own_student_scores_what_is_unchanged():
     scores = objective.score(teacher, Copies(6), device=torch.device("cpu"))
     assert scores["from_teacher"] == scores["unchanged_from_teacher"] > 0
     assert scores["loss"] > 0
+
+
+class Asked(torch.nn.Module):
+    """A network that says nothing and keeps the steps that it is asked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = set()
+
+    def forward(self, x, t):
+        self.times.update(t.tolist())
+        return torch.zeros_like(x[:, :1])
+
+
+@pytest.mark.parametrize("chain", [(4, 2, 1), (12, 6, 3)])
+def test_students_learn_at_the_steps_that_they_are_sampled_at_and_teachers_are_asked_where_they_learnt(chain):
+    taught, examples = set(range(SCHEDULE.num_timesteps)), Copies(12)
+    batch = {name: torch.stack([value] * 200) for name, value in examples[(0, 0)].items()}
+    for steps in chain:
+        teacher, learning, scored = Asked(), Asked(), Asked()
+        objective = DistillationObjective(schedule=SCHEDULE, prediction="v", teacher=teacher, steps=steps)
+        objective.loss(learning, batch, step=0, generator=torch.Generator().manual_seed(4))
+        objective.score(scored, examples, device=torch.device("cpu"))
+        sampled = [set(plan("ddim", count).thinned(SCHEDULE).timesteps.tolist()) for count in (steps, 2 * steps)]
+        assert [learning.times, scored.times, teacher.times] == [sampled[0], *sampled]
+        assert teacher.times <= taught
+        taught = learning.times
 
 
 @pytest.mark.parametrize("steps", [0, 51])

@@ -82,6 +82,8 @@ def test_a_recipe_runs_to_a_model_that_loads_and_the_next_starts_from_it(pack, t
         np.savez(tmp_path / "other.npz", faces=stored["faces"][:, ::-1], textures=stored["textures"])
     with pytest.raises(TrainingError, match=r"prior\.npz was fitted to other faces: give another --run folder"):
         run_picture_recipe("next", following, tmp_path / "other.npz", tmp_path / "next", steps=3)
+    with pytest.raises(TrainingError, match=r"is a run of --init-from model \(sha256 .*\), wanted the recipe alone: "):
+        run_picture_recipe("next", following, pack, tmp_path / "next", steps=3)
     assert card.command.endswith("--steps 1 --init-from model")
     assert model.card.sha256[:12] in " ".join(card.notes)
     assert "Sentinel-2" not in " ".join(card.data)

@@ -207,6 +207,33 @@ def test_a_recipe_may_be_distilled_from_its_own_model(pack: Path, tmp_path: Path
     assert card.command == command
     assert any(note.startswith("distilled from model (sha256") and "in 2 steps" in note for note in card.notes)
     assert {"loss", "from_teacher", "unchanged_from_teacher"} <= set(history.held_out[-1][1])
+    assert "rmse_ratio" not in " ".join(card.notes)
+    assert "rmse_ratio" in " ".join(load_model(teacher).card.notes)
+
+
+def test_a_run_of_another_start_or_teacher_is_refused(pack: Path, tmp_path: Path):
+    teacher, _ = run_recipe("tiny", pack, tmp_path / "run")
+    digest = load_model(teacher).card.sha256[:12]
+    student = {"distill": str(teacher), "student_steps": 2}
+    run_recipe("tiny", pack, tmp_path / "student", **student)
+    before = (tmp_path / "student" / "checkpoint.pt").read_bytes()
+    kept = rf"checkpoint\.pt is a run of --distill model --student-steps 2 \(sha256 {digest}\), wanted "
+    for options, wanted in (
+        ({}, "the recipe alone"),
+        ({"init_from": str(teacher)}, rf"--init-from model \(sha256 {digest}\)"),
+        ({**student, "student_steps": 1}, rf"--distill model --student-steps 1 \(sha256 {digest}\)"),
+    ):
+        with pytest.raises(TrainingError, match=f"{kept}{wanted}: give another --run folder$"):
+            run_recipe("tiny", pack, tmp_path / "student", **options)
+    assert (tmp_path / "student" / "checkpoint.pt").read_bytes() == before
+    assert run_recipe("tiny", pack, tmp_path / "student", **student)[0].exists()
+    file = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    assert state.pop("origin") == ""
+    torch.save(state, file)  # as older releases wrote it
+    with pytest.raises(TrainingError, match=f"is a run of the recipe alone, wanted --distill model .*{digest}"):
+        run_recipe("tiny", pack, tmp_path / "run", **student)
+    assert run_recipe("tiny", pack, tmp_path / "run")[0] == teacher
 
 
 def test_what_cannot_be_distilled(pack: Path, tmp_path: Path, older: Path, monkeypatch):

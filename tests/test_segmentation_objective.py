@@ -136,6 +136,8 @@ def test_a_recipe_runs_to_a_model_and_starts_from_its_condition(pack: Path, tmp_
     own, theirs = model.network.state_dict(), start.network.state_dict()
     change = max(float((own[name] - value).abs().max()) for name, value in theirs.items())
     assert 0 < change < 0.05
+    with pytest.raises(TrainingError, match=r"is a run of --init-from model \(sha256 .*\), wanted the recipe alone: "):
+        registry.run_recipe("tiny", pack, tmp_path / "run")
     again, _ = registry.run_recipe("tiny", pack, tmp_path / "again", init_from=str(plain))
     assert load_segmenter(again).card.sha256 == model.card.sha256
 

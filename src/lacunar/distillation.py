@@ -15,7 +15,8 @@ from lacunar.diffusion import Prediction, eps_from_x_0, predict_x_0, q_sample
 from lacunar.errors import TrainingError
 from lacunar.losses import l_simple
 from lacunar.networks.conditioning import network_input
-from lacunar.objectives import SCORED_TOGETHER, Batch, Examples, Network, seeded, stacked
+from lacunar.objectives import LEAST_SUM, SCORED_TOGETHER, Batch, Examples, Network, seeded, stacked
+from lacunar.samplers import plan
 from lacunar.sampling import Denoiser, ddim_sample
 from lacunar.schedule import NoiseSchedule
 
@@ -93,7 +94,8 @@ class DistillationObjective:
     teacher
         The network to learn from; it stays as it is.
     steps
-        Steps of the student's sampler, ``schedule.respaced(steps)``; the teacher takes twice as many.
+        Steps of the student, which lie as those of ``lacunar.samplers.plan("ddim", steps)``; the teacher takes twice as
+        many, every second of them a step of the student.
     teacher_precision
         ``bf16`` lets the teacher compute in bfloat16.
 
@@ -145,10 +147,8 @@ class DistillationObjective:
 
     def _loss(self, network: Network, batch: Batch, rung: Tensor, eps: Tensor) -> Tensor:
         """The loss at these steps of the student's schedule with this noise."""
-        device, grid = eps.device, torch.from_numpy(self.schedule.respaced(self.steps).timesteps.copy())
-        t = grid[rung]
-        t_next = torch.where(rung > 0, grid[(rung - 1).clamp(min=0)], -1)
-        t_middle = torch.div(t + t_next + 1, 2, rounding_mode="floor")
+        device, grid = eps.device, torch.from_numpy(np.append(-1, self._thinned(2 * self.steps).timesteps))
+        t_next, t_middle, t = (grid[2 * rung + i] for i in range(3))
         x_t = q_sample(batch["x_0"], t, eps, self.schedule)
         with torch.no_grad(), self._autocast(device):
             target = distillation_target(
@@ -188,13 +188,17 @@ class DistillationObjective:
             size += float(stack["gap"].mul(truth).square().sum())
         return {
             "loss": sum(losses) / len(examples),
-            "from_teacher": (student / max(size, 1e-12)) ** 0.5,
-            "unchanged_from_teacher": (unchanged / max(size, 1e-12)) ** 0.5,
+            "from_teacher": (student / max(size, LEAST_SUM)) ** 0.5,
+            "unchanged_from_teacher": (unchanged / max(size, LEAST_SUM)) ** 0.5,
         }
+
+    def _thinned(self, steps: int) -> NoiseSchedule:
+        """The steps that a model is sampled with, so that a student is taught just where it will be asked."""
+        return plan("ddim", steps).thinned(self.schedule)
 
     def _sampled(self, network: Network, batch: Batch, x_T: Tensor, steps: int) -> Tensor:
         """A sample by DDIM from this noise."""
-        given, schedule = self._given(network, batch), self.schedule.respaced(steps)
+        given, schedule = self._given(network, batch), self._thinned(steps)
         with self._autocast(x_T.device):
             return ddim_sample(given, x_T, schedule, prediction=self.prediction)
 

@@ -21,6 +21,7 @@ Batch = dict[str, Tensor]
 Network = Callable[..., Any]
 
 SCORED_TOGETHER = 32  # held-out examples in one call of the network
+LEAST_SUM = 1e-12  # in the denominator of a ratio of sums of squares, where there is nothing to compare with
 CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
 
 
@@ -125,7 +126,7 @@ class GapObjective:
             scale = stack["gap"] * stack["condition"][:, channels : channels + 1]
             ours += float((scale * (pred_x_0 - stack["x_0"])).square().sum())
             zero += float((scale * stack["x_0"]).square().sum())
-        return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, 1e-12))}
+        return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, LEAST_SUM))}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Sampler
 from lacunar.errors import TrainingError
 from lacunar.objectives import Batch, Examples, Objective, seeded
 
+RECIPE_ALONE = "the recipe alone"  # what a run of no origin is called
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -157,6 +159,7 @@ def train(
     objective: Objective,
     config: TrainingConfig,
     folder: Path,
+    origin: str = "",
     workers: int = 0,
     callback: Callable[[Progress], None] | None = None,
 ) -> tuple[Ema, History]:
@@ -176,6 +179,8 @@ def train(
         Steps, rates, seed.
     folder
         Holds ``checkpoint.pt``; a run that finds one goes on from it exactly.
+    origin
+        What the run started from and learns from, in words, kept in the checkpoint; empty where the recipe says it all.
     workers
         Processes that load examples.
     callback
@@ -189,7 +194,8 @@ def train(
     Raises
     ------
     TrainingError
-        A checkpoint of another configuration, a loss that is not finite, a batch that the processes cannot share.
+        A checkpoint of another configuration or origin, a loss that is not finite, a batch that the processes cannot
+        share.
     KeyboardInterrupt
         Passed on after the state has been saved.
     """
@@ -202,7 +208,7 @@ def train(
     ema, history, step = Ema(network, config.ema_decay), History(), 0
     file = folder / "checkpoint.pt"
     if file.exists():
-        step = _restore(file, network, optimiser, ema, history, config)
+        step = _restore(file, network, optimiser, ema, history, config, origin)
     network, optimiser = accelerator.prepare(network, optimiser)
     ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
     order = _Order(len(examples), config, start=step, process=process, processes=processes)
@@ -211,7 +217,7 @@ def train(
 
     def save() -> None:
         if accelerator.is_main_process:
-            _save(file, bare, optimiser, ema, history, config, step)
+            _save(file, bare, optimiser, ema, history, config, origin, step)
 
     def score_if_due() -> None:
         last = history.held_out[-1][0] if history.held_out else 0
@@ -273,6 +279,7 @@ def _save(
     ema: Ema,
     history: History,
     config: TrainingConfig,
+    origin: str,
     step: int,
 ) -> None:
     """Write the state of a run, through a temporary name."""
@@ -281,6 +288,7 @@ def _save(
         "step": step,
         "seed": config.seed,
         "batch_size": config.batch_size,
+        "origin": origin,
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "ema": ema.weights,
@@ -300,14 +308,20 @@ def _restore(
     ema: Ema,
     history: History,
     config: TrainingConfig,
+    origin: str,
 ) -> int:
-    """Read the state of a run and return its step; more or fewer total steps are allowed, another seed is not."""
+    """Read the state of a run and return its step; other total steps are allowed, another seed or origin is not."""
     try:
         state = torch.load(file, weights_only=True, map_location="cpu")
         if (state["seed"], state["batch_size"]) != (config.seed, config.batch_size):
             raise TrainingError(
                 f"{file} is a run of seed {state['seed']} and batch size {state['batch_size']}, wanted "
                 f"{config.seed} and {config.batch_size}: give another --run folder"
+            )
+        kept = state.get("origin", "")  # an older checkpoint does not say
+        if kept != origin:
+            raise TrainingError(
+                f"{file} is a run of {kept or RECIPE_ALONE}, wanted {origin or RECIPE_ALONE}: give another --run folder"
             )
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])

@@ -3,13 +3,16 @@
 import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lacunar.cli.options import Overwrite
 from lacunar.errors import LacunarError
 from lacunar.progress import Bars
+
+if TYPE_CHECKING:
+    from lacunar.training import History
 
 
 def models_command() -> None:
@@ -47,33 +50,38 @@ def train_command(
         Path | None, typer.Option(help="What it is trained from: a folder of LST GeoTIFFs, of water scenes, of faces.")
     ] = None,
     clouds: Annotated[Path | None, typer.Option(help="Of LST: folder of QA_PIXEL rasters or cloud masks.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; one that exists goes on.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; one that exists goes on. runs/RECIPE, or runs/RECIPE-distilled-N."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
     init_from: Annotated[str | None, typer.Option(help="Shipped model or model folder to start from.")] = None,
     distill: Annotated[
         str | None, typer.Option(help="Model to learn from, so that half its steps do; of LST and pictures.")
     ] = None,
-    student_steps: Annotated[int, typer.Option(min=1, help="With --distill: steps of the student.")] = 4,
+    student_steps: Annotated[
+        int | None, typer.Option(min=1, help="With --distill: steps N of the student, 4 where not given.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of LST: processes that draw the examples; one for each core.")
     ] = None,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
-    from lacunar.figures import save_figure, training_curve_figure
+    from lacunar.recipes.gap_filling import STUDENT_STEPS
     from lacunar.recipes.lst import LstRecipe
-    from lacunar.recipes.registry import pack_data, recipe_named, run_recipe
+    from lacunar.recipes.registry import recipe_named, run_recipe
+    from lacunar.training import this_process
 
     is_lst = isinstance(recipe_named(recipe), LstRecipe)
     if clouds is not None and not is_lst:
         raise LacunarError(f"--clouds {clouds} for {recipe}: only LST is trained under clouds; leave them out")
     if workers is not None and not is_lst:
         typer.echo("note: --workers counts for LST alone, whose examples are drawn before the training", err=True)
-    if not pack.exists():
-        if data is None:
-            raise LacunarError(f"no file {pack} and no --data to write it from: give what it is trained from")
-        pack_data(recipe, data, clouds, pack)
-        typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
-    run = run or Path("runs") / recipe
+    if student_steps is not None and distill is None:
+        raise LacunarError(f"--student-steps {student_steps} without --distill: name its teacher, or leave it out")
+    _pack(recipe, data, clouds, pack)
+    student_steps = student_steps or STUDENT_STEPS
+    run = run or Path("runs") / (f"{recipe}-distilled-{student_steps}" if distill else recipe)
     try:
         with Bars() as bars:
             model, history = run_recipe(
@@ -91,9 +99,31 @@ def train_command(
     except KeyboardInterrupt:
         typer.echo(f"lacunar: the run is kept in {run}, the same command goes on from there", err=True)
         raise
+    if this_process().is_main_process:
+        _draw_losses(history, run / "loss.png")
+        typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
+
+
+def _pack(recipe: str, data: Path | None, clouds: Path | None, pack: Path) -> None:
+    """Write the packed data where there are none; of several processes the first does, and the others find them."""
+    from lacunar.recipes.registry import pack_data
+    from lacunar.training import this_process
+
+    if data is None:
+        if not pack.exists():
+            raise LacunarError(f"no file {pack} and no --data to write it from: give what it is trained from")
+        return
+    with this_process().main_process_first():
+        if not pack.exists():
+            pack_data(recipe, data, clouds, pack)
+            typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
+
+
+def _draw_losses(history: "History", file: Path) -> None:
+    """Draw the training loss and the held-out loss of a run."""
+    from lacunar.figures import save_figure, training_curve_figure
+
     trained, scored = dict(history.train), {step: scores["loss"] for step, scores in history.held_out}
     taken = sorted({*trained, *scored})
     losses = ([known.get(step, math.nan) for step in taken] for known in (trained, scored))
-    curve = training_curve_figure(taken, *losses)
-    save_figure(curve, run / "loss.png")
-    typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
+    save_figure(training_curve_figure(taken, *losses), file)

@@ -28,7 +28,15 @@ from lacunar.picture_datasets import (
     draw_gaps,
 )
 from lacunar.picture_packing import PicturePack, load_pictures
-from lacunar.recipes.gap_filling import gap_objective, new_network, start_note, start_options, starting_model
+from lacunar.recipes.gap_filling import (
+    STUDENT_STEPS,
+    gap_objective,
+    new_network,
+    run_origin,
+    start_note,
+    start_options,
+    starting_model,
+)
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import Ema, History, Progress, TrainingConfig, this_process, train
@@ -139,7 +147,7 @@ def run_picture_recipe(
     steps: int | None = None,
     init_from: str | None = None,
     distill: str | None = None,
-    student_steps: int = 4,
+    student_steps: int = STUDENT_STEPS,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, History]:
@@ -189,7 +197,14 @@ def run_picture_recipe(
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
     ema, history = train(
-        network, training, held_out, objective=objective, config=recipe.training, folder=folder, callback=callback
+        network,
+        training,
+        held_out,
+        objective=objective,
+        config=recipe.training,
+        folder=folder,
+        origin=run_origin(start, distill, student_steps),
+        callback=callback,
     )
     model = folder / "model"
     if this_process().is_main_process:
@@ -287,6 +302,10 @@ def _gaps(file: Path, count: int, side: int, seed: int, drawing: Callable[[int, 
 def _card(name: str, recipe: PictureRecipe, given: str, history: History) -> Card:
     """What the model was made from and how it scored."""
     scores = history.held_out[-1][1] if history.held_out else {}
+    ratio = (
+        "held_out / rmse_ratio: error of one network evaluation over that of the base that it starts from, on "
+        f"{recipe.held_out_examples} pictures that it was not trained on, 3 to 70 % hidden"
+    )
     textures = ("Sentinel-2 and tundra pictures of water bodies (RGB)",) if recipe.texture_share else ()
     return Card(
         summary=recipe.summary,
@@ -297,8 +316,7 @@ def _card(name: str, recipe: PictureRecipe, given: str, history: History) -> Car
         seeds=(recipe.training.seed,),
         scores={"held_out": {key: round(value, 4) for key, value in scores.items()}},
         notes=(
-            "held_out / rmse_ratio: error of one network evaluation over that of the base that it starts from, on "
-            f"{recipe.held_out_examples} pictures that it was not trained on, 3 to 70 % hidden",
+            *([ratio] if "rmse_ratio" in scores else []),
             f"the last {HELD_OUT_FACES} pictures of the pack are held out; a person may be on both sides of the split",
             "faces of CelebA are those of celebrities, most of them young and light-skinned: it restores others worse",
         ),

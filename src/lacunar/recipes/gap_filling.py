@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from lacunar.checkpoint import Model, load_model
+from lacunar.checkpoint import Model, SegmentationModel, load_model
 from lacunar.diffusion import Prediction
 from lacunar.distillation import DistillationObjective
 from lacunar.errors import TrainingError
@@ -19,6 +19,7 @@ from lacunar.transfer import transfer_weights
 logger = logging.getLogger(__name__)
 
 PRIOR_PREFIX = "prior_tensors."  # never taken from another model: it is fitted to the recipe's own faces
+STUDENT_STEPS = 4  # of a student, where nothing else is asked for
 
 
 class GapRecipe(Protocol):
@@ -113,7 +114,16 @@ def start_note(start: Model, distill: str | None, student_steps: int) -> str:
     )
 
 
-def start_options(start: Model | None, distill: str | None, student_steps: int) -> str:
+def run_origin(
+    start: Model | SegmentationModel | None, distill: str | None = None, student_steps: int = STUDENT_STEPS
+) -> str:
+    """What a run's checkpoint keeps of what it started from and learns from; empty for the recipe alone."""
+    if start is None:
+        return ""
+    return f"{start_options(start, distill, student_steps).strip()} (sha256 {start.card.sha256[:12]})"
+
+
+def start_options(start: Model | SegmentationModel | None, distill: str | None, student_steps: int) -> str:
     """The options of the command that name the model to start from."""
     if start is None:
         return ""

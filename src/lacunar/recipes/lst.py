@@ -22,7 +22,15 @@ from lacunar.filling import fill_from_base
 from lacunar.networks.unet import UNetConfig
 from lacunar.packing import LstPack, load_pack
 from lacunar.presets import PRESETS, PresetName
-from lacunar.recipes.gap_filling import gap_objective, new_network, start_note, start_options, starting_model
+from lacunar.recipes.gap_filling import (
+    STUDENT_STEPS,
+    gap_objective,
+    new_network,
+    run_origin,
+    start_note,
+    start_options,
+    starting_model,
+)
 from lacunar.samplers import Preset
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
@@ -41,6 +49,10 @@ CALIBRATION_EXAMPLES = 96  # held-out tiles on which sigma is calibrated
 CALIBRATION_SAMPLES = 8
 CALIBRATED_PRESETS: tuple[PresetName, ...] = ("fast", "balanced", "instant")  # RePaint takes 2410 evaluations
 QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.16, 0.25, 0.5, 0.75, 0.84, 0.9, 0.95, 0.975)
+RMSE_RATIO_NOTE = (
+    "held_out / rmse_ratio: error of one network evaluation over that of the kriging that it starts from, on tiles of "
+    "places that it was not trained on"
+)
 ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
 
 
@@ -131,7 +143,7 @@ def run_lst_recipe(
     steps: int | None = None,
     init_from: str | None = None,
     distill: str | None = None,
-    student_steps: int = 4,
+    student_steps: int = STUDENT_STEPS,
     workers: int = 1,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,
@@ -188,6 +200,7 @@ def run_lst_recipe(
         objective=objective,
         config=recipe.training,
         folder=folder,
+        origin=run_origin(start, distill, student_steps),
         callback=callback,
     )
     model = folder / "model"
@@ -233,8 +246,7 @@ def _card(name: str, recipe: LstRecipe, steps: int | None, scores: dict[str, flo
             | {"places": list(recipe.held_out_weights)}
         },
         notes=(
-            "held_out / rmse_ratio: error of one network evaluation over that of the kriging that it starts from, "
-            "on tiles of places that it was not trained on",
+            *([RMSE_RATIO_NOTE] if "rmse_ratio" in scores else []),
             f"sigma_factor and error_quantiles were fitted on {CALIBRATION_EXAMPLES} of these tiles, "
             f"with {CALIBRATION_SAMPLES} samples; those of instant, which gives the mean alone, are of kriging's sigma",
         ),

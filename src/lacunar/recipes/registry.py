@@ -9,6 +9,7 @@ from lacunar.errors import TrainingError
 from lacunar.packing import pack_lst
 from lacunar.picture_packing import pack_pictures
 from lacunar.recipes.faces import PICTURE_RECIPES, PictureRecipe, PictureRecipeName, run_picture_recipe
+from lacunar.recipes.gap_filling import STUDENT_STEPS
 from lacunar.recipes.lst import LST_RECIPES, LstRecipe, LstRecipeName, run_lst_recipe
 from lacunar.recipes.water import WATER_RECIPES, WaterRecipe, WaterRecipeName, run_water_recipe
 from lacunar.training import History, Progress
@@ -66,7 +67,7 @@ def run_recipe(
     steps: int | None = None,
     init_from: str | None = None,
     distill: str | None = None,
-    student_steps: int = 4,
+    student_steps: int = STUDENT_STEPS,
     workers: int = 1,
     callback: Callable[[Progress], None] | None = None,
     drawing: Callable[[int, int], None] | None = None,

@@ -13,6 +13,7 @@ from lacunar.checkpoint import SegmentationModel, load_segmenter, save_model
 from lacunar.errors import TrainingError
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.objectives import SegmentationObjective
+from lacunar.recipes.gap_filling import run_origin
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import History, Progress, TrainingConfig, this_process, train
 from lacunar.transfer import extend_weights
@@ -165,7 +166,14 @@ def run_water_recipe(
     )
     examples, validation = _examples(recipe, parts)
     ema, history = train(
-        network, examples, validation, objective=objective, config=recipe.training, folder=folder, callback=callback
+        network,
+        examples,
+        validation,
+        objective=objective,
+        config=recipe.training,
+        folder=folder,
+        origin=run_origin(start),
+        callback=callback,
     )
     model = folder / "model"
     if this_process().is_main_process:
