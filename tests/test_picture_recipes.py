@@ -11,7 +11,7 @@ from lacunar.networks.unet import UNetConfig
 from lacunar.recipes import faces
 from lacunar.recipes.faces import LICENCE, PICTURE_RECIPES, PictureRecipe, run_picture_recipe
 from lacunar.scaling import RangeScaling
-from lacunar.training import TrainingConfig
+from lacunar.training import History, TrainingConfig
 
 TINY = PictureRecipe(
     network=UNetConfig(
@@ -87,6 +87,12 @@ def test_a_recipe_runs_to_a_model_that_loads_and_the_next_starts_from_it(pack, t
     assert card.command.endswith("--steps 1 --init-from model")
     assert model.card.sha256[:12] in " ".join(card.notes)
     assert "Sentinel-2" not in " ".join(card.data)
+
+
+@pytest.mark.parametrize("score", ["rmse_ratio", "from_teacher"])
+def test_a_card_explains_the_ratio_that_it_has(score):
+    card = faces._card("tiny", TINY, "", History(held_out=[(4, {"loss": 1.0, score: 0.5})]))
+    assert ("rmse_ratio" in " ".join(card.notes)) == (score == "rmse_ratio")
 
 
 def test_a_run_that_is_found_goes_on_to_the_same_weights(pack, tmp_path):
