@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from commands import bands_of, contents
-from lacunar import cluster
+from lacunar import cluster, cluster_tasks, engines
 from lacunar.cli import BAD_INPUT
 from lacunar.cli.scenes import SOME_FAILED
 from lacunar.errors import LacunarError
@@ -178,6 +179,63 @@ def test_workers_of_other_versions_or_models_are_refused(archive, address, out, 
     with pytest.raises(LacunarError, match="no device 'cuda:77' here"):
         cluster.fill_on_cluster(scenes, address, options=options_of(tiny_folder, device="cuda:77"))
     assert contents(out) == {}
+
+
+@pytest.mark.parametrize("lacks", ["the extra", "an operator", "nothing"])
+def test_auto_is_one_engine_that_all_workers_have(
+    alone, archive, two_workers, address, out, tiny_folder, monkeypatch, lacks
+):
+    def bend(can_export):
+        import dataclasses
+
+        import pytest
+
+        from lacunar import cluster_tasks, engines, fingerprint
+
+        def export(model):
+            if not can_export:
+                raise RuntimeError("an operator is missing")
+            return dataclasses.replace(model, engine="onnx")
+
+        patch = pytest.unbend = pytest.MonkeyPatch()
+        patch.setattr(engines, "AUTO_PARAMETERS", 1)
+        patch.setattr(engines, "_by_onnx", export)
+        if lacks == "the extra" and not can_export:
+            patch.setattr(engines, "missing_packages", lambda: ["onnxruntime"])
+            found = {name: number for name, number in fingerprint.versions().items() if name != "onnxruntime"}
+            patch.setattr(cluster_tasks, "versions", lambda: found)
+        else:
+            patch.setattr(engines, "missing_packages", list)
+
+    def unbend():
+        import pytest
+
+        pytest.unbend.undo()
+
+    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
+    one, other = two_workers.nthreads()
+    two_workers.run(bend, True, workers=[one])
+    two_workers.run(bend, lacks == "nothing", workers=[other])
+    try:
+        options = replace(options_of(tiny_folder), engine="auto")
+        (outcome,) = cluster.fill_on_cluster(scenes_of(archive, "a", out), address, options=options)
+    finally:
+        two_workers.run(unbend)
+    assert (outcome.status, outcome.why) == ("filled", "")
+    assert outcome.record["engine"] == ("onnx" if lacks == "nothing" else "eager")
+    same_bands(out, alone[1], "a")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "sent"),
+    [("auto", "cuda:0", "cuda"), ("auto", "cpu", "cpu"), ("cuda", "cuda", "cuda"), ("cuda:1", "cuda:1", "cuda:1")],
+)
+def test_a_gpu_that_is_named_is_the_one_that_works(tiny_folder, monkeypatch, asked, found, sent):
+    monkeypatch.setattr(cluster_tasks, "resolve_device", lambda _: found)
+    device, engine, _ = cluster_tasks.describe(options_of(tiny_folder, device=asked), "", {})
+    assert (device, engine) == (sent, "eager")
+    if sent != "cuda":
+        assert cluster_tasks._own_device(device) == sent
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_the_files_tell_the_same(made):
     assert [float(row["rmse"]) for row in scores] == [row["rmse"] for row in stored["scores"]]
     assert [row["filler"] for row in cases] == [row["filler"] for row in stored["cases"]]
     assert stored["command"] == "lacunar <b>"
-    assert {"lacunar", "torch", "numpy", "scipy", "rasterio", "python"} == set(stored["versions"])
+    assert {"lacunar", "torch", "numpy", "scipy", "rasterio", "python"} <= set(stored["versions"])
     assert "cores" in stored["machine"]
     assert stored["options"]["samples"] == 4
     squares = [float(r["rmse"]) ** 2 for r in cases if (r["filler"], r["rate"]) == ("kriging", "0.5")]

@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
 
 from commands import bands_of, contents
-from lacunar import streaming
+from lacunar import fingerprint, streaming
+from lacunar.apps import lst
 from lacunar.apps.lst import FillOptions, fill_lst
 from lacunar.cli import BAD_INPUT, INTERRUPTED
 from lacunar.errors import LacunarError, RasterError
@@ -136,6 +138,59 @@ def test_what_is_whole_already_is_left_as_it_is(simulated_64, options, out, comp
         fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9))
     fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9, overwrite=True))
     assert len(computed) == BLOCKS
+
+
+def test_what_is_newly_asked_for_is_done(simulated_64, options, out):
+    def fill(name="out.tif", *, bands_folder=None, **more):
+        more = replace(options, overwrite=True, **more)
+        return fill_lst(simulated_64.folder, out / name, bands_folder=bands_folder, options=more)
+
+    fill()
+    assert fill()["whole_already"]
+    asked = {}
+    for more in (
+        {"truth": simulated_64.truth_path},
+        {"figure": out / "out.png"},
+        {"figure": out / "other.png"},
+        {"bands_folder": out / "bands"},
+    ):
+        if "figure" in more:
+            more["figure"].write_bytes(b"of another run")
+        asked |= more
+        record = fill(**asked)
+        assert "whole_already" not in record
+        assert record["truth"]["pixels"] > 0
+        assert fill(**asked) == record | {"whole_already": True}
+    assert (out / "other.png").stat().st_size > 1000
+    (out / "bands" / "ndvi.tif").unlink()
+    assert "whole_already" not in fill(**asked)
+    assert (out / "bands" / "ndvi.tif").is_file()
+    assert fill()["whole_already"]  # less than it has
+    with pytest.raises(RasterError, match=r"out\.tif exists, wanted a new name"):
+        fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, figure=out / "new.png"))
+
+
+def test_the_model_is_loaded_once(simulated_64, options, out, monkeypatch):
+    fill_lst(simulated_64.folder, out / "out.tif", options=options)
+    load, loaded = lst.load_model, []
+    monkeypatch.setattr(lst, "load_model", lambda *names, **more: loaded.append(names) or load(*names, **more))
+    fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9, overwrite=True))
+    assert len(loaded) == 1
+
+
+def test_versions_are_those_of_all_that_computes(monkeypatch):
+    found = fingerprint.versions()
+    assert found["diffusers"] == metadata.version("diffusers")
+    assert fingerprint.versions_used("onnx", found | {"onnxruntime": "1.0"})["onnxruntime"] == "1.0"
+    assert "onnxruntime" not in fingerprint.versions_used("eager", found | {"onnxruntime": "1.0"})
+
+    def lacking(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(fingerprint, "version", lambda name: lacking(name) if name == "onnxruntime" else "0.1")
+    assert fingerprint.versions() == {k: v for k, v in found.items() if k != "onnxruntime"} | {"diffusers": "0.1"}
+    monkeypatch.setattr(fingerprint, "version", lambda name: "0.1")
+    assert fingerprint.versions()["onnxruntime"] == "0.1"
 
 
 def test_a_full_disk_keeps_the_blocks_before_it(simulated_64, options, out, monkeypatch, whole):

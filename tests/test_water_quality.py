@@ -103,7 +103,7 @@ def test_the_files_tell_the_same(made):
     assert [float(row["iou"]) for row in scores] == [row["iou"] for row in stored["scores"]]
     assert [row["image"] for row in images] == [row["image"] for row in stored["images"]]
     assert (stored["command"], stored["options"]["steps"]) == ("lacunar <b>", [1, 2, 10])
-    assert {"lacunar", "torch", "numpy", "scipy", "rasterio", "python"} == set(stored["versions"])
+    assert {"lacunar", "torch", "numpy", "scipy", "rasterio", "python"} <= set(stored["versions"])
     own = [row for row in images if (row["set"], row["method"]) == ("lakes_rgb", NET)]
     both, only_estimate, only_truth = (
         sum(int(row[name]) for row in own) for name in ("both", "only_estimate", "only_truth")

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lacunar.checkpoint import Model, load_model
-from lacunar.cluster_tasks import Job, Refusal, block_there, check_versions, describe, survey_there
-from lacunar.engines import engine_for
+from lacunar.cluster_tasks import Job, Refusal, block_there, check_versions, describe, sent, survey_there
+from lacunar.engines import EngineName
 from lacunar.errors import LacunarError
 from lacunar.fill_inputs import open_inputs
 from lacunar.fill_options import FillOptions
-from lacunar.fill_outputs import FillOutputs, whole_record
+from lacunar.fill_outputs import FillOutputs
 from lacunar.fingerprint import fingerprint_of, versions
 from lacunar.scene_list import Outcome, Scene, failed
 from lacunar.streaming import FilledBlock, Survey, blocks_of
@@ -51,7 +51,8 @@ def fill_on_cluster(
     address
         ``local`` or ``local:N`` for N processes of this machine, or the address of a Dask scheduler.
     options
-        As for one scene. The device is that of the workers; ``auto`` gives each worker its GPU where there are any.
+        As for one scene. The device is that of the workers; ``auto`` and ``cuda`` give each worker its GPU where there
+        are any. The engine ``auto`` is ``onnx`` where every worker that is there at the start can, else ``eager``.
     callback
         Called with (hundredths of a scene done, all).
 
@@ -67,10 +68,9 @@ def fill_on_cluster(
         Dask is not installed, no scheduler or worker answers, or a worker has other versions or no such device.
     """
     with connected(address) as client:
-        options = replace(options, device=_device_there(client, options.device))
         model = load_model(options.model)
-        engine = engine_for(model, options.engine, options.device.split(":")[0])
-        options, model = replace(options, engine=engine), replace(model, engine=engine)  # as the workers will have it
+        device, engine = _device_and_engine(client, options, model)
+        options, model = replace(options, device=device, engine=engine), replace(model, engine=engine)
         with _Run(client, options, model, callback) as run:
             return run.fill(scenes)
 
@@ -125,14 +125,25 @@ def _workers_of(address: str) -> tuple[int, int]:
     return workers, max(1, min(cores, CPU_COUNT // workers))
 
 
-def _device_there(client: "Client", device: str) -> str:
-    """Ask a worker which kind of device it has, and hold its versions to those here."""
+def _device_and_engine(client: "Client", options: FillOptions, model: Model) -> tuple[str, EngineName]:
+    """Ask the workers which device and engine they have, one engine for all; hold their versions to those here."""
+    asked = [
+        client.submit(
+            describe, sent(options), model.card.sha256, versions(),
+            workers=[worker], allow_other_workers=True, pure=False,  # another answers for one that is lost meanwhile
+        )
+        for worker in client.nthreads()
+    ]  # fmt: skip
     try:
-        kind, found = client.submit(describe, device, pure=False).result()
+        answers: list[tuple[str, EngineName, dict[str, str]]] = client.gather(asked)
     except ImportError as error:
         raise LacunarError(f"a worker cannot run lacunar ({error}): install lacunar[cluster] there too") from error
-    check_versions(found, versions())
-    return str(kind)
+    device, engine, _ = answers[0]
+    if any(other != engine for _, other, _ in answers):
+        engine = "eager"
+    for _, _, found in answers:
+        check_versions(found, versions(), engine)
+    return device, engine
 
 
 class _OpenScene:
@@ -149,10 +160,11 @@ class _OpenScene:
         with ExitStack() as stack:
             source, beside = stack.enter_context(open_inputs(scene.inputs))
             fingerprint = fingerprint_of(scene.inputs, source, beside, options, model)
-            if options.resume and (record := whole_record(scene.output, options, fingerprint)):
+            self._outputs = FillOutputs(source, beside, scene.output, options, scene.bands_folder)
+            if options.resume and (record := self._outputs.whole(fingerprint)):
                 self.record = record
                 return
-            self._outputs = stack.enter_context(FillOutputs(source, beside, scene.output, options, scene.bands_folder))
+            stack.enter_context(self._outputs)
             self._outputs.start(model, fingerprint)
             self._blocks = blocks_of(source.shape)
             self._stack = stack.pop_all()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lacunar.checkpoint import Model, load_model, shipped_models
 from lacunar.devices import resolve_device
-from lacunar.engines import with_engine
+from lacunar.engines import EngineName, check_engine, with_engine
 from lacunar.errors import LacunarError
 from lacunar.fill_inputs import FillInputs, open_inputs
 from lacunar.fill_options import FillOptions
-from lacunar.fingerprint import versions
+from lacunar.fingerprint import versions, versions_used
 from lacunar.streaming import FilledBlock, Survey, fill_block, survey
 from lacunar.tiling import Block
 
@@ -29,10 +29,8 @@ class Job:
 
     @classmethod
     def of(cls, inputs: FillInputs, options: FillOptions, model: Model) -> "Job":
-        """What to send for a scene; what is written where it comes from stays out."""
-        shipped = options.model in shipped_models()
-        name = options.model if shipped else str(Path(options.model).resolve())
-        return cls(inputs.resolved(), replace(options, model=name, figure=None, truth=None), model.card.sha256)
+        """What to send for a scene."""
+        return cls(inputs.resolved(), sent(options), model.card.sha256)
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,13 @@ class Refusal:
     """Bad input that a task found: a value, so that it is not tried again as a fault of the machine would be."""
 
     error: LacunarError
+
+
+def sent(options: FillOptions) -> FillOptions:
+    """Options for a worker: the model by its absolute path; what is written where they come from stays out."""
+    shipped = options.model in shipped_models()
+    name = options.model if shipped else str(Path(options.model).resolve())
+    return replace(options, model=name, figure=None, truth=None)
 
 
 def survey_there(job: Job) -> Survey | Refusal:
@@ -55,7 +60,7 @@ def block_there(job: Job, found: Survey, block: Block) -> FilledBlock | Refusal:
     """One block of a scene."""
     options = job.options
     try:
-        check_versions(versions(), job.versions)
+        check_versions(versions(), job.versions, options.engine)
         with _ONE_AT_A_TIME, open_inputs(job.inputs) as (source, beside):
             return fill_block(
                 source.read,
@@ -84,9 +89,21 @@ def _model_there(name: str, device: str, engine: str, sha256: str) -> Model:
     return with_engine(model, engine)
 
 
-def describe(device: str) -> tuple[str, dict[str, str]]:
-    """The kind of device that a worker uses, and its versions."""
-    return resolve_device(device).split(":")[0], versions()
+def describe(options: FillOptions, sha256: str, wanted: dict[str, str]) -> tuple[str, EngineName, dict[str, str]]:
+    """The device and the engine that a worker has for `sent` options, and its versions.
+
+    Of the best device only the kind, for each worker takes its own. An ``auto`` engine is tried, and is the network
+    itself where ``wanted`` are other versions.
+    """
+    device, engine = resolve_device(options.device), options.engine
+    if options.device == "auto":
+        device = device.split(":")[0]
+    if engine == "auto":
+        engine = "eager"
+        if versions() == wanted:
+            with _ONE_AT_A_TIME:
+                engine = check_engine(_model_there(options.model, _own_device(device), "auto", sha256).engine)
+    return device, engine, versions()
 
 
 def _own_device(device: str) -> str:
@@ -100,15 +117,16 @@ def _own_device(device: str) -> str:
     return f"cuda:{name % torch.cuda.device_count() if isinstance(name, int) else 0}"
 
 
-def check_versions(found: dict[str, str], wanted: dict[str, str]) -> None:
-    """Refuse a worker with other versions, whose results may differ.
+def check_versions(found: dict[str, str], wanted: dict[str, str], engine: str) -> None:
+    """Refuse a worker with other versions of what an engine uses, whose results may differ.
 
     Raises
     ------
     LacunarError
         They differ.
     """
-    differ = [name for name in wanted if found.get(name) != wanted[name]]
+    found, wanted = versions_used(engine, found), versions_used(engine, wanted)
+    differ = [name for name in wanted | found if found.get(name) != wanted.get(name)]
     if differ:
         got, want = (", ".join(f"{name} {there.get(name)}" for name in differ) for there in (found, wanted))
         raise LacunarError(f"a worker has {got}, wanted {want} as here: install the same on all")

@@ -38,7 +38,8 @@ class FillOptions:
         Raster of true values to score the fill against, or None.
     resume
         Keep finished blocks in the hidden folder ``.NAME.blocks`` beside the output until it is whole, and go on from
-        those of a run that was interrupted; an output that such a run finished already is left as it is.
+        those of a run that was interrupted; an output that such a run finished already is left as it is, where
+        it wrote all that is asked for.
     command
         What the user typed, for the record.
 

@@ -73,6 +73,30 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             self._stack = stack.pop_all()
         return self
 
+    def whole(self, fingerprint: Fingerprint) -> dict[str, Any] | None:
+        """The record of an earlier run that finished all that is asked for; None where something is lacking.
+
+        To be asked before the ``with`` block. It says ``whole_already``; what such a run left of its blocks goes.
+
+        Parameters
+        ----------
+        fingerprint
+            All that the result depends on.
+        """
+        beside = [self._options.figure] if self._options.figure else []
+        if not all(path.is_file() for path in (self.output, *beside, *(self._bands.targets if self._bands else ()))):
+            return None
+        try:
+            record: dict[str, Any] = json.loads(self.output.with_suffix(".json").read_text(encoding="utf-8"))
+            same = record["fingerprint"] == digest_of(fingerprint)
+            same = same and all(record[name] == path for name, path in self._asked().items() if path)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not same:
+            return None
+        remove_blocks(self.output)
+        return record | {"whole_already": True}
+
     def start(self, model: Model, fingerprint: Fingerprint) -> None:
         """Write the intermediates, and find the blocks of an earlier run where ``options.resume`` says so.
 
@@ -158,6 +182,15 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             tags=told,
         )
 
+    def _asked(self) -> dict[str, str | None]:
+        """Absolute paths of what is asked for besides the raster, as the record names them."""
+        paths = {
+            "figure": self._options.figure,
+            "truth_raster": self._options.truth,
+            "bands_folder": self._bands.folder if self._bands else None,
+        }
+        return {name: str(path.resolve()) if path else None for name, path in paths.items()}
+
     def _record(self) -> dict[str, Any]:
         """What the sidecar says: input, counts, options, model, time, versions and command."""
         options, model, found = self._options, self._model, self._found
@@ -165,6 +198,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
         return {
             **self._source.record(),
             "output": str(self.output),
+            **self._asked(),
             "pixels": {"measured": found.measured, "filled": found.gap, "nodata": found.nodata},
             "gap_share": round(found.gap / (found.measured + found.gap), 6),
             **options.record(),
@@ -183,22 +217,3 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             **self._beside.record(found.references),
             **self._truth.scores(),
         }
-
-
-def whole_record(output: Path, options: FillOptions, fingerprint: Fingerprint) -> dict[str, Any] | None:
-    """The record of outputs that an earlier run with the same inputs and options finished; None where there are none.
-
-    It says ``whole_already``; what such a run left of its blocks goes.
-    """
-    wanted = (output, *([options.figure] if options.figure else []))
-    if not all(path.is_file() for path in wanted):
-        return None
-    try:
-        record: dict[str, Any] = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
-        same = record["fingerprint"] == digest_of(fingerprint)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not same:
-        return None
-    remove_blocks(output)
-    return record | {"whole_already": True}

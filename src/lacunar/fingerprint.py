@@ -4,7 +4,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lacunar.references import References
 
 # Options of a fill that no pixel depends on; model, device and engine stand under their own keys.
 _WITHOUT_EFFECT = ("overwrite", "figure", "truth", "command", "resume", "model", "device", "engine")
+_ONNX_RUNTIME = "onnxruntime"
 _METADATA = "*MTL*"  # files of a product's folder that tell what its numbers mean
 
 Fingerprint = Mapping[str, Any]
@@ -55,7 +58,7 @@ def fingerprint_of(
             "sigma_factor": model.card.sigma_factor,
             "error_quantiles": model.card.error_quantiles,
         },
-        "versions": versions(),
+        "versions": versions_used(model.engine, versions()),
     }
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain
@@ -87,7 +90,7 @@ def versions() -> dict[str, str]:
 
     import lacunar
 
-    return {
+    found = {
         "lacunar": lacunar.__version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -95,6 +98,15 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
     }
+    for package in ("diffusers", _ONNX_RUNTIME):  # not imported: that takes seconds; the second is optional
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def versions_used(engine: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Those of `versions` that pixels depend on with an engine: ONNX Runtime's where it computes."""
+    return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or engine == "onnx"}
 
 
 def _size_and_time(path: Path) -> list[int]:

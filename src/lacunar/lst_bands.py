@@ -7,6 +7,7 @@ from lacunar.gaps import LstOptions, compute_lst
 from lacunar.landsat import Product
 from lacunar.outputs import Staging
 from lacunar.raster import RasterWriter, uncompressed_bytes
+from lacunar.streaming import BLOCK
 from lacunar.tiling import Tile, blocks_over
 
 BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
@@ -17,12 +18,12 @@ class LstBands:
 
     Attributes
     ----------
-    targets
-        The files.
+    folder, targets
+        The folder, and the files.
     """
 
     def __init__(self, product: Product, options: LstOptions, folder: Path) -> None:
-        self.product, self.options = product, options
+        self.product, self.options, self.folder = product, options, folder
         names = compute_lst(product, options, window=Tile(0, 0, 1, 1))
         self.targets = [folder / f"{name}.tif" for name in names]
 
@@ -45,7 +46,7 @@ class LstBands:
         with ExitStack() as stack:
             for writer in self.writers:
                 stack.enter_context(writer)
-            for block in blocks_over(self.product.shape, block=1024, halo=0):
+            for block in blocks_over(self.product.shape, block=BLOCK, halo=0):
                 bands = compute_lst(self.product, self.options, window=block.core)
                 for writer, band in zip(self.writers, bands.values(), strict=True):
                     writer.write(band[None], block.core)

@@ -18,7 +18,7 @@ from scipy import ndimage
 from commands import bands_of, check_bands, cloud_at, contents, hole, make_pre_collection, mask_for
 from lacunar import __version__
 from lacunar.apps import lst as app
-from lacunar.apps.lst import FillOptions, demonstrate, fill_lst, save_bands
+from lacunar.apps.lst import FillOptions, demonstrate, fill_lst
 from lacunar.errors import LacunarError, ModelError, RasterError
 from lacunar.gaps import LstOptions, ProductGaps
 from lacunar.landsat import open_product
@@ -143,7 +143,8 @@ def test_a_tar_gives_what_its_folder_gives(simulated_64, options, tmp_path):
 
 def test_a_product_from_before_the_collections(product, options, tmp_path):
     cloud = hole((64, 64))
-    unfilled = bands_of(save_bands(open_product(product), tmp_path / "bands", LstOptions())[-1])[0]
+    fill_lst(product, tmp_path / "first.tif", bands_folder=tmp_path / "bands", options=options)
+    unfilled = bands_of(tmp_path / "bands" / "lst.tif")[0]
     make_pre_collection(product, cloud)
     record = fill_lst(product, tmp_path / "out.tif", options=options)
     grown = ndimage.maximum_filter(cloud, size=7)
@@ -299,15 +300,17 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
     assert contents(tmp_path) == before
 
 
-def test_bands_are_saved_with_units_and_never_over_others(simulated_64, tmp_path):
-    product = open_product(simulated_64.folder)
-    paths = save_bands(product, tmp_path / "bands", LstOptions())
-    for path in paths:
+def test_bands_are_saved_with_units_and_never_over_others(simulated_64, options, tmp_path):
+    product, bands_folder = open_product(simulated_64.folder), tmp_path / "bands"
+    fill_lst(simulated_64.folder, tmp_path / "out.tif", bands_folder=bands_folder, options=options)
+    for path in bands_folder.iterdir():
         same_grid(path, product)
     with open_raster(tmp_path / "bands" / "radiance.tif") as raster:
         assert (raster.units, raster.band_names) == (("W m-2 sr-1 um-1",), ("radiance",))
         dn = product.read("B10")
         np.testing.assert_allclose(raster.read().data[0], dn * 3.342e-4 + 0.1, rtol=1e-6)
+    before, other = contents(tmp_path), {"bands_folder": bands_folder, "lst_options": LstOptions(soil_l=0.1)}
     with pytest.raises(RasterError, match=r"radiance\.tif exists"):
-        save_bands(product, tmp_path / "bands", LstOptions())
-    save_bands(product, tmp_path / "bands", LstOptions(soil_l=0.1), overwrite=True)
+        fill_lst(simulated_64.folder, tmp_path / "other.tif", **other, options=options)
+    assert contents(tmp_path) == before
+    fill_lst(simulated_64.folder, tmp_path / "other.tif", **other, options=replace(options, overwrite=True))

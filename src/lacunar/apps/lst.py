@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,12 @@ from lacunar.engines import with_engine
 from lacunar.errors import RasterError
 from lacunar.fill_inputs import FillInputs, open_inputs
 from lacunar.fill_options import FillOptions as FillOptions
-from lacunar.fill_outputs import FillOutputs, whole_record
+from lacunar.fill_outputs import FillOutputs
 from lacunar.fingerprint import fingerprint_of
 from lacunar.gaps import LstOptions, ProductGaps
 from lacunar.interpolation import FillName, fill
-from lacunar.landsat import Product, open_product
-from lacunar.lst_bands import LstBands
+from lacunar.landsat import open_product
 from lacunar.metrics import rmse
-from lacunar.outputs import Staging
 from lacunar.raster import read_raster
 from lacunar.simulation import SimulatedProduct, remove_simulated, simulate_product
 from lacunar.streaming import fill_blocks, survey
@@ -121,13 +120,14 @@ def fill_inputs(
         As in `fill_lst`, which says what is returned too.
     """
     options = options or FillOptions()
+    load = cache(lambda: with_engine(load_model(options.model, device=options.device), options.engine))
     with open_inputs(inputs) as (source, beside):
+        outputs = FillOutputs(source, beside, output, options, bands_folder)
         if options.resume and output.exists():
-            model = with_engine(load_model(options.model, device=options.device), options.engine)
-            if record := whole_record(output, options, fingerprint_of(inputs, source, beside, options, model)):
+            if record := outputs.whole(fingerprint_of(inputs, source, beside, options, load())):
                 return record
-        with FillOutputs(source, beside, output, options, bands_folder) as outputs:
-            model = with_engine(load_model(options.model, device=options.device), options.engine)
+        with outputs:
+            model = load()
             outputs.start(model, fingerprint_of(inputs, source, beside, options, model))
             read_beside = beside.read if beside else None
             found = survey(source.read, source.shape, read_beside)
@@ -205,18 +205,3 @@ def _simulate_anew(folder: Path, *, size: int, seed: int) -> SimulatedProduct:
     except OSError as error:
         raise RasterError(f"{folder} cannot be written ({error.strerror}): choose another place") from error
     return replace(made, folder=folder, truth_path=folder / made.truth_path.name)
-
-
-def save_bands(product: Product, folder: Path, options: LstOptions, *, overwrite: bool = False) -> list[Path]:
-    """Write every intermediate of `compute_lst` as ``NAME.tif`` into a folder; returns the files.
-
-    Raises
-    ------
-    LacunarError
-        A file that exists and may not be replaced, or a folder that cannot be written; nothing is written then.
-    """
-    bands = LstBands(product, options, folder)
-    with Staging(overwrite=overwrite) as staging:
-        bands.stage(staging)
-        bands.write()
-    return bands.targets
