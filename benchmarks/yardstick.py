@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lacunar.checkpoint import load_model, load_segmenter
+from lacunar.engines import with_engine
 from lacunar.evaluation import describe_machine
 from lacunar.filling import fill_array
 from lacunar.guided_diffusion import GuidedOptions, GuidedShape, diffusers_settings
@@ -94,8 +95,8 @@ def ours(options: argparse.Namespace) -> list[tuple[str, int, int, float]]:
     values = 300.0 + 4.0 * power_law_field(SIDE, rng, exponent=3.0)
     gap = gap_pattern("blobs", values.shape, RATE, rng=rng)
     model, segmenter = (
-        load_model("lst-small", device=options.device),
-        load_segmenter("water-small", device=options.device),
+        with_engine(load_model("lst-small", device=options.device), options.engine),
+        with_engine(load_segmenter("water-small", device=options.device), options.engine),
     )
     bands = rng.random((6, SIDE, SIDE)).astype(np.float32)
     rows = []

@@ -115,6 +115,19 @@ def test_a_plain_segmenter_is_asked_once_and_for_every_view(monkeypatch):
     assert [prediction.evaluations for prediction in found.values()] == [1, 8]
 
 
+def test_fewer_views_of_a_plain_segmenter_are_the_first_and_never_more_than_there_are(monkeypatch):
+    def segment(bands, model, *, steps, samples, seed):
+        views = np.arange(samples, dtype=np.float32)[:, None, None] / samples
+        return SimpleNamespace(samples=np.broadcast_to(views, (samples, 2, 2)), evaluations=1)
+
+    monkeypatch.setattr("lacunar.water_evaluation.segment_array", segment)
+    plain = network(diffusion=False)
+    runs = model_runs(plain, steps=(2,), samples=(4, 16, 8))
+    assert [run.samples for run in runs] == [0, 4, 8]
+    found = model_method(plain, runs)(np.zeros((6, 2, 2)), None, 0)
+    assert found["net, 1 step, K = 4"].probability == pytest.approx(np.mean([0, 1, 2, 3]) / 8)
+
+
 def test_typical_scenes_are_chosen_by_their_water_alone(scenes):
     chosen = {name: [scene.name for scene in own] for name, own in typical_scenes(scenes).items()}
     assert chosen["lakes_rgb"] == ["lake_1", "lake_2", "lake_3"]

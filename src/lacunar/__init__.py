@@ -21,7 +21,7 @@ A map of the package, from the doors down to the numbers:
   pooled by ``lacunar.scores``, told by ``lacunar.tables`` and ``lacunar.quality_report`` (``lacunar.report``,
   ``lacunar.report_figures``). Maps of water and pictures have the same rooms, named ``water_*`` and ``picture_*``;
   ``lacunar.water_baselines`` are spectral indices, ``lacunar.bootstrap`` and ``lacunar.confusion`` serve all.
-- ``lacunar.figures``, ``lacunar.map_figures``: how a fill and a map look.
+- ``lacunar.figures``, ``lacunar.water_figures``: how a fill and a map look. ``lacunar.errors``: what is refused.
 - ``lacunar.gaps`` -> ``lacunar.streaming`` -> ``lacunar.filling``: what is a gap; a raster of any size in blocks;
   samples of what the gaps of one array may hold, counted from the kriging of ``lacunar.basefield``
   (``lacunar.kriging``, ``lacunar.drift``). ``lacunar.references``, ``lacunar.warping``: other dates on the same grid.

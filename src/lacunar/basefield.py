@@ -28,6 +28,7 @@ CELL_MARGINS = (4, 8, 16)  # cells of the coarser level around a tile: more woul
 WIDE_MARGINS = CELL_MARGINS[1:]  # where no reference tells anything: a window that sees past the gap, at no more cost
 GIVES_WAY = (16.0, 48.0)  # pixels from a known one over which a tile's kriging makes room for the coarser level
 LEAST_WITHIN = 0.1  # share of the variance inside cells that references are never believed to explain
+MOST_THREADS = 16  # tiles that are kriged at a time: each takes some 100 MiB
 MIN_KNOWN = 16  # fewer known pixels in a tile and its margin: its base comes from the coarser level
 
 BoolArray = NDArray[np.bool_]
@@ -183,7 +184,7 @@ def base_field(
     references, coarse_references
         (K, H, W) other dates and static rasters, NaN where unknown, and the coarser level of each: the drift.
     threads
-        How many tiles are kriged at a time; the result does not depend on it.
+        How many tiles are kriged at a time, up to `MOST_THREADS`; the result does not depend on it.
     """
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), gap)
@@ -210,7 +211,7 @@ def base_field(
         return np.stack([patch[0], patch[1] ** 2, patch[2]]), is_coarse
 
     # The systems are small: threads of BLAS cost more than they bring, and their number would change bits.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(min(threads, MOST_THREADS)) as pool:
         found = list(pool.map(patch_of, tiles))
     patches, coarse_tiles = [patch for patch, _ in found], sum(is_coarse for _, is_coarse in found)
     blended = stitch(np.stack(patches), tiles, shape=shape, weights=blend_weights(TILE, overlap=TILE_OVERLAP))

@@ -18,6 +18,7 @@ answers, whatever the engine.
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -264,7 +265,10 @@ def _autocast(network: nn.Module) -> Run:
 
 
 def _compile(network: nn.Module) -> Run:
-    """Compile a network in bfloat16 for batches of powers of two; others are filled up with their first item."""
+    """Compile a network in bfloat16 for batches of powers of four; others are filled up with their first item.
+
+    Each size is compiled anew, and torch gives up after eight of them.
+    """
     device = next(network.parameters()).device
     compiled = torch.compile(
         _autocast(network), dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default"
@@ -272,7 +276,7 @@ def _compile(network: nn.Module) -> Run:
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
         count = len(tensors[0])
-        more = (1 << (count - 1).bit_length()) - count
+        more = 4 ** math.ceil((count - 1).bit_length() / 2) - count
         answers = compiled(*(torch.cat([part, part[:1].expand(more, *part.shape[1:])]) for part in tensors))
         return tuple(part[:count].clone() for part in answers)  # CUDA graphs use their memory again
 

@@ -319,4 +319,4 @@ def _sample(
             generator=torch.Generator().manual_seed(seed),
             callback=callback,
         )
-    return np.asarray(z[:, 0].double().cpu().numpy())
+    return np.asarray(z[:, 0].cpu().double().numpy())

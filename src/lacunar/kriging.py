@@ -369,8 +369,9 @@ def _profile_likelihood(
 
 def _lags(a: IndexArray, b: IndexArray, width: int) -> IndexArray:
     """Places (n, m) in a flat table of so many columns of the lags between pixel lists a (n, 2) and b (m, 2)."""
-    apart = np.abs(a[:, None] - b[None, :])
-    return np.asarray(apart[..., 0] * width + apart[..., 1])
+    lags: IndexArray = np.abs(a[:, None, 0] - b[None, :, 0]) * width
+    lags += np.abs(a[:, None, 1] - b[None, :, 1])
+    return lags
 
 
 def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:

@@ -181,7 +181,7 @@ def fill_window(
     """
     if halvings is None:
         halvings = halvings_of(gap, model.network.config.sample_size)
-    at_once = max(1, PIXELS_AT_ONCE // gap.size // 2 * 2)  # pairs stay together
+    at_once = _samples_at_once(gap)
     parts = []
     for first in range(0, drawing.samples, at_once):
         drawn = range(first, min(first + at_once, drawing.samples))
@@ -265,7 +265,12 @@ class _Counted:
             self.callback(self.done, self.total)
 
 
+def _samples_at_once(gap: BoolArray) -> int:
+    """How many samples are drawn in one batch; pairs stay together."""
+    return max(1, PIXELS_AT_ONCE // gap.size // 2 * 2)
+
+
 def _evaluations(hole: Hole, drawing: Drawing) -> int:
     """Calls of the denoiser that a hole takes."""
-    preset, at_once = drawing.preset, max(1, PIXELS_AT_ONCE // hole.inside.size // 2 * 2)
+    preset, at_once = drawing.preset, _samples_at_once(hole.inside)
     return math.ceil(drawing.samples / at_once) * (preset.evaluations + hole.halvings * refiner(preset).evaluations)

@@ -146,7 +146,7 @@ class PictureSampler:
         What is coarse in a sample comes from the Gaussian distribution, whose colours and features belong together; the
         network adds what is fine. From noise alone it would draw both, and blotches of colour with them.
         """
-        nothing = torch.zeros_like(noise[:1])
+        nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each base
         schedule = self.model.schedule.respaced(1)
         z = ddim_sample(denoiser, nothing, schedule, prediction=self.model.prediction, callback=self._tell)
         expected = RESIDUAL_SPREAD * np.asarray(z.movedim(1, 3).cpu().numpy())

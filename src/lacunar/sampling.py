@@ -193,15 +193,20 @@ def ddim_sample(
     x, count = warm_start(x_T, schedule, start=start, strength=strength)
     for t in reversed(range(count)):
         x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
-        eps = eps_of(x, t, x_0, schedule)
-        alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
-        sigma = eta * float(schedule.posterior_variance[t]) ** 0.5  # Eq. 16; 0 at t = 0
-        x = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps
-        if sigma > 0:
-            x = x + sigma * noise_like(x, generator)
+        x = ddim_step(x, t, x_0, schedule, eta=eta, generator=generator)
         if callback is not None:
             callback(count - t, count)
     return x
+
+
+def ddim_step(
+    x: Tensor, t: int, x_0: Tensor, schedule: NoiseSchedule, *, eta: float, generator: torch.Generator | None
+) -> Tensor:
+    """One step from x_t to x_{t-1} towards a predicted x_0 (Song et al. 2021, Eq. 12 with the σ_t of Eq. 16)."""
+    alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
+    sigma = eta * float(schedule.posterior_variance[t]) ** 0.5  # 0 at t = 0
+    moved: Tensor = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps_of(x, t, x_0, schedule)
+    return moved + sigma * noise_like(x, generator) if sigma > 0 else moved
 
 
 def warm_start(

@@ -103,7 +103,7 @@ class TiledViews(TiledNetwork):
         return torch.cat([self._seen(image, view, t[:1]) for image in images for view in range(count)])
 
     def _seen(self, image: Tensor, view: int, t: Tensor) -> Tensor:
-        """The answer to one image turned, and mirrored in the second half of the views, turned back."""
+        """The answer to one image under one of `VIEWS`, turned back."""
         quarters, mirrored = VIEWS[view]
         turned = torch.rot90(image, quarters, (2, 3))
         turned = turned.flip(3) if mirrored else turned

@@ -16,7 +16,7 @@ import numpy as np
 from lacunar.checkpoint import SegmentationModel
 from lacunar.errors import LacunarError
 from lacunar.fusion import THRESHOLD
-from lacunar.segmentation import segment_array
+from lacunar.segmentation import VIEWS, segment_array
 from lacunar.water_baselines import INDEX_NAMES, IndexName, index_names, threshold_water
 from lacunar.water_data import WATER, WaterScene
 from lacunar.water_measures import BoolArray, Method, Planes, Prediction, WaterRow, measure_water, truth_of
@@ -29,7 +29,7 @@ DARKNESS = BASELINES[-1]  # what every set allows
 
 @dataclass(frozen=True)
 class Run:
-    """One way to use a network: its name, steps of the sampler and samples fused; a plain segmenter has neither."""
+    """One way to use a network: its name, steps of the sampler, samples fused; none for a plain one's first answer."""
 
     model: str
     steps: int = 0
@@ -82,12 +82,14 @@ def _index_method(name: IndexName) -> Method:
 def model_runs(model: SegmentationModel, *, steps: Sequence[int], samples: Sequence[int]) -> list[Run]:
     """Every way to use a network; a plain one answers once, and once to each of several views."""
     if not model.network.spec.diffusion:
-        return [Run(model.name), *(Run(model.name, 1, count) for count in samples if count > 1)]
+        views = dict.fromkeys(min(count, len(VIEWS)) for count in samples)
+        return [Run(model.name), *(Run(model.name, 1, count) for count in views if count > 1)]
     return [Run(model.name, step, count) for step in steps for count in samples]
 
 
 def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
     """A network used in several ways; of one number of steps the most samples are drawn once, fewer are the first."""
+    diffuses = model.network.spec.diffusion
 
     def method(bands: Planes, _: BoolArray, seed: int) -> dict[str, Prediction]:
         predictions: dict[str, Prediction] = {}
@@ -99,7 +101,8 @@ def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
             seconds = time.perf_counter() - started
             for run in own:
                 count = max(run.samples, 1)
-                probability = segmented.samples[_paired(len(segmented.samples), count)].mean(axis=0)
+                chosen = _paired(len(segmented.samples), count) if diffuses else list(range(count))
+                probability = segmented.samples[chosen].mean(axis=0)
                 predictions[run.name] = Prediction(
                     probability >= THRESHOLD,
                     probability,

@@ -14,7 +14,7 @@ from torch import Tensor
 from lacunar.diffusion import Prediction
 from lacunar.errors import ModelError
 from lacunar.repaint import checked_known
-from lacunar.sampling import Callback, Denoiser, eps_of, estimate_x_0, noise_like, warm_start
+from lacunar.sampling import Callback, Denoiser, ddim_step, eps_of, estimate_x_0, noise_like, warm_start
 from lacunar.schedule import NoiseSchedule
 
 DDNM_ETA = 0.85  # of the paper's own experiments
@@ -204,15 +204,11 @@ def pigdm_sample(
     ask = partial(estimate_x_0, _differentiable(denoiser), schedule=schedule, prediction=prediction)
     for t in reversed(range(count)):
         alpha_bar = float(schedule.alphas_cumprod[t])
-        alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
         pred_x_0, pull = _pulled(ask, x, t, measured, known)
         x_0 = pred_x_0 + _within_reach(pull / alpha_bar**0.5, measured - pred_x_0, known)
         if clip_x_0 is not None:
             x_0 = x_0.clamp(*clip_x_0)
-        sigma = eta * float(schedule.posterior_variance[t]) ** 0.5
-        x = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps_of(x, t, x_0, schedule)
-        if sigma > 0:
-            x = x + sigma * noise_like(x, generator)
+        x = ddim_step(x, t, x_0, schedule, eta=eta, generator=generator)
         if callback is not None:
             callback(count - t, count)
     return torch.where(known, x_0_known, x)
