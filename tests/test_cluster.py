@@ -197,6 +197,7 @@ def test_auto_is_one_engine_that_all_workers_have(
                 raise RuntimeError("an operator is missing")
             return dataclasses.replace(model, engine="onnx")
 
+        cluster_tasks._model_there.cache_clear()  # of what an earlier case has tried
         patch = pytest.unbend = pytest.MonkeyPatch()
         patch.setattr(engines, "AUTO_PARAMETERS", 1)
         patch.setattr(engines, "_by_onnx", export)
