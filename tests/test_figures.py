@@ -149,6 +149,7 @@ def test_odd_fields_can_be_drawn(shape, tmp_path):
     for gap in (nothing, everything):
         figure = lst_figure(constant, constant, gap, truth=constant, sigma=0 * constant, title="odd")
         save_figure(figure, tmp_path / "odd.png", dpi=40)
+        assert matplotlib.image.imread(tmp_path / "odd.png").std() > 0
 
 
 def test_what_does_not_fit_is_refused(field):

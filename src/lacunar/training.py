@@ -205,10 +205,9 @@ def train(
     if config.batch_size % processes:
         raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
-    ema, history, step = Ema(network, config.ema_decay), History(), 0
+    ema, history = Ema(network, config.ema_decay), History()
     file = folder / "checkpoint.pt"
-    if file.exists():
-        step = _restore(file, network, optimiser, ema, history, config, origin)
+    step = _restore(file, network, optimiser, ema, history, config, origin)
     network, optimiser = accelerator.prepare(network, optimiser)
     ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
     order = _Order(len(examples), config, start=step, process=process, processes=processes)
@@ -243,13 +242,17 @@ def train(
             if step % config.checkpoint_every == 0:
                 save()
             if callback:
-                seconds = (time.perf_counter() - begun) / (step - first)
-                rate = config.batch_size / seconds
-                callback(Progress(step, config.steps, history.running, rate, seconds * (config.steps - step)))
+                callback(_progress(step, step - first, time.perf_counter() - begun, history.running, config))
     finally:
         if whole:
             save()
     return ema, history
+
+
+def _progress(step: int, taken: int, seconds: float, loss: float, config: TrainingConfig) -> Progress:
+    """Where a run stands, after so many steps and seconds of its own."""
+    each = seconds / taken
+    return Progress(step, config.steps, loss, config.batch_size / each, each * (config.steps - step))
 
 
 def _gradients(
@@ -310,7 +313,12 @@ def _restore(
     config: TrainingConfig,
     origin: str,
 ) -> int:
-    """Read the state of a run and return its step; other total steps are allowed, another seed or origin is not."""
+    """Read the state of a run, if there is one, and return its step, else 0.
+
+    Other total steps are allowed, another seed or origin is not.
+    """
+    if not file.exists():
+        return 0
     try:
         state = torch.load(file, weights_only=True, map_location="cpu")
         if (state["seed"], state["batch_size"]) != (config.seed, config.batch_size):
