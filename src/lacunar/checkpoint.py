@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -95,6 +95,9 @@ class SegmentationModel:
     prediction: Prediction
     card: Card
     engine: str = "eager"
+
+
+AnyModel = TypeVar("AnyModel", Model, SegmentationModel)
 
 
 def shipped_models() -> dict[str, Path]:

@@ -22,12 +22,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lacunar.checkpoint import Model, SegmentationModel
+from lacunar.checkpoint import AnyModel, Model, SegmentationModel
 from lacunar.errors import LacunarError
 from lacunar.graphs import graph_of
 from lacunar.networks.blocks import BANDS_IN
@@ -42,7 +42,6 @@ AUTO_PARAMETERS = 1_000_000  # of a network that is worth an export; a smaller o
 AT_ONCE = 32  # tiles in one call of ONNX Runtime; more are no faster
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
-AnyModel = TypeVar("AnyModel", Model, SegmentationModel)
 Run = Callable[..., tuple[Tensor, ...]]
 
 _log = logging.getLogger(__name__)

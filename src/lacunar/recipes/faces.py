@@ -28,15 +28,7 @@ from lacunar.picture_datasets import (
     draw_gaps,
 )
 from lacunar.picture_packing import PicturePack, load_pictures
-from lacunar.recipes.gap_filling import (
-    STUDENT_STEPS,
-    gap_objective,
-    new_network,
-    run_origin,
-    start_note,
-    start_options,
-    starting_model,
-)
+from lacunar.recipes.gap_filling import STUDENT_STEPS, gap_objective, load_start, new_network
 from lacunar.scaling import RangeScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import Ema, History, Progress, TrainingConfig, this_process, train
@@ -192,10 +184,10 @@ def run_picture_recipe(
         )
     prior = _prior(recipe, pictures, folder) if recipe.network.prior_components else None
     training, held_out = _datasets(recipe, pictures, prior, folder, drawing)
-    start = starting_model(init_from, distill)
-    network = new_network(recipe, start, prior)
+    start = load_start(init_from, distill, student_steps)
+    network = new_network(recipe, start.model, prior)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
-    objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
+    objective = gap_objective(recipe, schedule, start)
     ema, history = train(
         network,
         training,
@@ -203,15 +195,14 @@ def run_picture_recipe(
         objective=objective,
         config=recipe.training,
         folder=folder,
-        origin=run_origin(start, distill, student_steps),
+        origin=start.origin,
         callback=callback,
     )
     model = folder / "model"
     if this_process().is_main_process:
-        given = (f" --steps {steps}" if steps else "") + start_options(start, distill, student_steps)
+        given = (f" --steps {steps}" if steps else "") + start.options
         card = _card(name, recipe, given, history)
-        if start is not None:
-            card = replace(card, notes=(*card.notes, start_note(start, distill, student_steps)))
+        card = replace(card, notes=(*card.notes, *start.notes))
         write_model(model, network, ema, recipe, schedule=schedule, card=card)
     return model, history
 

@@ -1,11 +1,12 @@
 """What the recipes of gap filling share: the model that a run starts from, and what it is trained towards."""
 
 import logging
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol
 
 import torch
 
-from lacunar.checkpoint import Model, SegmentationModel, load_model
+from lacunar.checkpoint import AnyModel, Model, load_model
 from lacunar.diffusion import Prediction
 from lacunar.distillation import DistillationObjective
 from lacunar.errors import TrainingError
@@ -42,8 +43,51 @@ class GapRecipe(Protocol):
         """Steps, rates, seed."""
 
 
-def starting_model(init_from: str | None, distill: str | None) -> Model | None:
-    """The model that a new run starts from, which in distillation is its teacher; None without either.
+@dataclass(frozen=True)
+class Start(Generic[AnyModel]):
+    """What a run starts from and learns from.
+
+    Parameters
+    ----------
+    model
+        The model whose weights are the first, in distillation the teacher; None starts from random weights.
+    student_steps
+        Steps of the student in distillation; None where the examples themselves are learnt.
+    """
+
+    model: AnyModel | None
+    student_steps: int | None = None
+
+    @property
+    def options(self) -> str:
+        """The options of the command that name it."""
+        if self.model is None:
+            return ""
+        if self.student_steps is None:
+            return f" --init-from {self.model.name}"
+        return f" --distill {self.model.name} --student-steps {self.student_steps}"
+
+    @property
+    def origin(self) -> str:
+        """What the run's checkpoint keeps of it; empty for the recipe alone."""
+        return "" if self.model is None else f"{self.options.strip()} (sha256 {self.model.card.sha256[:12]})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the card of the new model says of it."""
+        if self.model is None:
+            return ()
+        origin = f"{self.model.name} (sha256 {self.model.card.sha256[:12]}; {self.model.card.command})"
+        if self.student_steps is None:
+            return (f"started from {origin}",)
+        return (
+            f"distilled from {origin}: sample it by DDIM in {self.student_steps} steps, where the teacher takes "
+            f"{2 * self.student_steps}; its first answer is a sample, no longer the mean",
+        )
+
+
+def load_start(init_from: str | None, distill: str | None, student_steps: int) -> Start[Model]:
+    """Load the model that a new run starts from, which in distillation is its teacher; none without either.
 
     Raises
     ------
@@ -55,7 +99,7 @@ def starting_model(init_from: str | None, distill: str | None) -> Model | None:
             f"--init-from {init_from} and --distill {distill}: a student starts from its teacher; give one of the two"
         )
     name = distill or init_from
-    return load_model(name) if name else None
+    return Start(load_model(name) if name else None, student_steps if distill else None)
 
 
 def new_network(recipe: GapRecipe, start: Model | None, prior: GaussianPrior | None = None) -> UNet:
@@ -82,7 +126,7 @@ def new_network(recipe: GapRecipe, start: Model | None, prior: GaussianPrior | N
 
 
 def gap_objective(
-    recipe: GapRecipe, schedule: NoiseSchedule, teacher: Model | None, student_steps: int
+    recipe: GapRecipe, schedule: NoiseSchedule, start: Start[Model]
 ) -> GapObjective | DistillationObjective:
     """What a recipe is trained towards: the examples, or a teacher's answers in half its steps.
 
@@ -91,7 +135,8 @@ def gap_objective(
     TrainingError
         A teacher of other channels, schedule or prediction.
     """
-    if teacher is None:
+    teacher = start.model
+    if teacher is None or start.student_steps is None:
         return GapObjective(schedule=schedule, prediction=recipe.prediction, last_step_share=recipe.last_step_share)
     if teacher.network.in_channels != recipe.network.in_channels:
         raise TrainingError(
@@ -99,32 +144,5 @@ def gap_objective(
             "recipe's network: distil a model of this recipe"
         )
     return DistillationObjective.of_model(
-        teacher, schedule, recipe.prediction, steps=student_steps, precision=recipe.training.mixed_precision
+        teacher, schedule, recipe.prediction, steps=start.student_steps, precision=recipe.training.mixed_precision
     )
-
-
-def start_note(start: Model, distill: str | None, student_steps: int) -> str:
-    """What a card says of the model that the run started from."""
-    origin = f"{start.name} (sha256 {start.card.sha256[:12]}; {start.card.command})"
-    if distill is None:
-        return f"started from {origin}"
-    return (
-        f"distilled from {origin}: sample it by DDIM in {student_steps} steps, where the teacher takes "
-        f"{2 * student_steps}; its first answer is a sample, no longer the mean"
-    )
-
-
-def run_origin(
-    start: Model | SegmentationModel | None, distill: str | None = None, student_steps: int = STUDENT_STEPS
-) -> str:
-    """What a run's checkpoint keeps of what it started from and learns from; empty for the recipe alone."""
-    if start is None:
-        return ""
-    return f"{start_options(start, distill, student_steps).strip()} (sha256 {start.card.sha256[:12]})"
-
-
-def start_options(start: Model | SegmentationModel | None, distill: str | None, student_steps: int) -> str:
-    """The options of the command that name the model to start from."""
-    if start is None:
-        return ""
-    return f" --distill {start.name} --student-steps {student_steps}" if distill else f" --init-from {start.name}"

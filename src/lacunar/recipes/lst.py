@@ -22,15 +22,7 @@ from lacunar.filling import fill_from_base
 from lacunar.networks.unet import UNetConfig
 from lacunar.packing import LstPack, load_pack
 from lacunar.presets import PRESETS, PresetName
-from lacunar.recipes.gap_filling import (
-    STUDENT_STEPS,
-    gap_objective,
-    new_network,
-    run_origin,
-    start_note,
-    start_options,
-    starting_model,
-)
+from lacunar.recipes.gap_filling import STUDENT_STEPS, gap_objective, load_start, new_network
 from lacunar.samplers import Preset
 from lacunar.scaling import TileScaling
 from lacunar.schedule import NoiseSchedule, ScheduleName
@@ -187,11 +179,11 @@ def run_lst_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     with this_process().main_process_first():
         training, held_out = _examples(recipe, load_pack(pack), sha256_of(pack), folder, workers, drawing)
-    start = starting_model(init_from, distill)
-    network = new_network(recipe, start)
+    start = load_start(init_from, distill, student_steps)
+    network = new_network(recipe, start.model)
     schedule = NoiseSchedule.named(recipe.schedule, recipe.num_timesteps)
     share, seed = recipe.unconditional_share, recipe.training.seed
-    objective = gap_objective(recipe, schedule, start if distill else None, student_steps)
+    objective = gap_objective(recipe, schedule, start)
     held_out_items = LstDataset(held_out, unconditional_share=0.0, augment=False, seed=seed)
     ema, history = train(
         network,
@@ -200,16 +192,15 @@ def run_lst_recipe(
         objective=objective,
         config=recipe.training,
         folder=folder,
-        origin=run_origin(start, distill, student_steps),
+        origin=start.origin,
         callback=callback,
     )
     model = folder / "model"
     if this_process().is_main_process:
         network.load_state_dict(ema.weights)
         scores = objective.score(network.eval(), held_out_items, device=next(network.parameters()).device)
-        card = _card(name, recipe, steps, scores, start_options(start, distill, student_steps))
-        if start is not None:
-            card = replace(card, notes=(*card.notes, start_note(start, distill, student_steps)))
+        card = _card(name, recipe, steps, scores, start.options)
+        card = replace(card, notes=(*card.notes, *start.notes))
         save = partial(
             save_model,
             model,

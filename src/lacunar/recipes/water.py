@@ -13,7 +13,7 @@ from lacunar.checkpoint import SegmentationModel, load_segmenter, save_model
 from lacunar.errors import TrainingError
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.objectives import SegmentationObjective
-from lacunar.recipes.gap_filling import run_origin
+from lacunar.recipes.gap_filling import Start
 from lacunar.schedule import NoiseSchedule, ScheduleName
 from lacunar.training import History, Progress, TrainingConfig, this_process, train
 from lacunar.transfer import extend_weights
@@ -172,7 +172,7 @@ def run_water_recipe(
         objective=objective,
         config=recipe.training,
         folder=folder,
-        origin=run_origin(start),
+        origin=Start(start).origin,
         callback=callback,
     )
     model = folder / "model"
