@@ -20,11 +20,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from dask.system import CPU_COUNT
 
-from lacunar.evaluation import describe_machine
-from lacunar.presets import PRESET_NAMES
-from lacunar.raster import read_raster
-from lacunar.simulation import simulate_product
-from lacunar.tables import markdown_table
+from lacunar.diffusion.presets import PRESET_NAMES
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.tables import markdown_table
+from lacunar.geo.raster import read_raster
+from lacunar.sensors.simulated import simulate_product
 
 SECONDS_PER_HOUR = 3600
 

@@ -13,17 +13,17 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.checkpoint import Model, load_model
-from lacunar.evaluation import describe_machine
-from lacunar.face_filling import fill_face_holes
-from lacunar.face_roi import Face
-from lacunar.images import Picture
-from lacunar.occlusions import OcclusionName, occlusion
-from lacunar.picture_filling import Drawing, fill_window, to_model
-from lacunar.picture_sampling import frame_evaluations
-from lacunar.presets import PRESETS, preset_named
-from lacunar.samplers import Preset
-from lacunar.tables import markdown_table
+from lacunar.diffusion.presets import PRESETS, preset_named
+from lacunar.diffusion.samplers import Preset
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.tables import markdown_table
+from lacunar.geo.occlusions import OcclusionName, occlusion
+from lacunar.geo.picture import Picture
+from lacunar.models.checkpoint import Model, load_model
+from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_frame import Face
+from lacunar.pictures.fill import Drawing, fill_window, to_model
+from lacunar.pictures.sampler import frame_evaluations
 
 PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1, sampler="repaint")  # RePaint cut down to 30 evaluations
 REFINED_AS = "balanced"  # what RePaint began

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lacunar.basefield import CoarseField
-from lacunar.cases import read_scenes
-from lacunar.checkpoint import load_model
-from lacunar.evaluation import describe_machine
-from lacunar.filling import fill_array
-from lacunar.interpolation import fill
-from lacunar.samplers import Preset
-from lacunar.tables import markdown_table
+from lacunar.diffusion.samplers import Preset
+from lacunar.evaluate.cases import read_scenes
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.tables import markdown_table
+from lacunar.fill.array import fill_array
+from lacunar.interpolate.background import CoarseField
+from lacunar.interpolate.classical import fill
+from lacunar.models.checkpoint import load_model
 
 EDGES = (0, 4, 16, 32, 64, 96, 128, 192)  # bins of the distance, pixels
 

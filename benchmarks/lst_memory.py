@@ -27,12 +27,12 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy import ndimage
 
-from lacunar.evaluation import describe_machine
-from lacunar.landscape import power_law_field
-from lacunar.presets import PRESET_NAMES, preset_named
-from lacunar.raster import RasterWriter
-from lacunar.tables import markdown_table
-from lacunar.tiling import blocks_over
+from lacunar.diffusion.presets import PRESET_NAMES, preset_named
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.tables import markdown_table
+from lacunar.geo.raster import RasterWriter
+from lacunar.geo.windows import blocks_over
+from lacunar.sensors.landscape import power_law_field
 
 PATCH = 1024  # side of the field that is mirrored into a larger raster
 CLOUD_CELLS = 256  # side of the grid on which the clouds are drawn
@@ -41,7 +41,7 @@ FIGURE = Path(__file__).resolve().parents[1] / "docs" / "scale.png"
 CHILD = """
 import sys
 from pathlib import Path
-from lacunar.apps.lst import FillOptions, fill_raster
+from lacunar.fill.job import FillOptions, fill_raster
 source, output, model, preset, samples, steps = sys.argv[1:]
 options = FillOptions(model=model, preset=preset, samples=int(samples), evaluations=int(steps) or None)
 fill_raster(Path(source), Path(output), options=options)

@@ -13,15 +13,15 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar import streaming
-from lacunar.checkpoint import Model, load_model
-from lacunar.evaluation import describe_machine, seam_ratio
-from lacunar.gaps import Gappy
-from lacunar.landscape import power_law_field
-from lacunar.presets import PRESET_NAMES, PRESETS
-from lacunar.tables import markdown_table
-from lacunar.tiled import OVERLAP
-from lacunar.tiling import Tile, tiles_over
+from lacunar.diffusion.presets import PRESET_NAMES, PRESETS
+from lacunar.evaluate.methods import describe_machine, seam_ratio
+from lacunar.evaluate.tables import markdown_table
+from lacunar.fill import blocks as streaming
+from lacunar.geo.windows import Tile, tiles_over
+from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.tiled import OVERLAP
+from lacunar.sensors.gaps import Gappy
+from lacunar.sensors.landscape import power_law_field
 
 KELVIN = 4.0  # standard deviation of the field
 BESIDE = 8  # pixels from a border to its control

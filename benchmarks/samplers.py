@@ -28,24 +28,24 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lacunar.basefield import TILE, CoarseField, base_field
-from lacunar.cases import lst_cases, read_scenes
-from lacunar.checkpoint import load_model
-from lacunar.evaluation import describe_machine
-from lacunar.figures import save_figure
-from lacunar.filling import fill_from_base
+from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import SAMPLER_NAMES, SAMPLERS, Preset, plan
+from lacunar.evaluate.cases import lst_cases, read_scenes
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.picture_evaluation import PictureCase, picture_cases
+from lacunar.evaluate.tables import markdown_table
+from lacunar.fill.array import fill_from_base
+from lacunar.interpolate.background import TILE, CoarseField, base_field
+from lacunar.interpolate.membrane import classical_base
 from lacunar.metrics import psnr
-from lacunar.packing import place_of
-from lacunar.picture_base import classical_base
-from lacunar.picture_datasets import FACE_CENTRE, FACE_SIDE, cut_square
-from lacunar.picture_evaluation import PictureCase, picture_cases
-from lacunar.picture_filling import Drawing, fill_window, to_model
-from lacunar.picture_sampling import frame_evaluations
-from lacunar.presets import PRESETS
-from lacunar.recipes.faces import HELD_OUT_FACES
-from lacunar.recipes.lst import LST_HELD_OUT_WEIGHTS
-from lacunar.samplers import SAMPLER_NAMES, SAMPLERS, Preset, plan
-from lacunar.tables import markdown_table
+from lacunar.models.checkpoint import load_model
+from lacunar.pictures.fill import Drawing, fill_window, to_model
+from lacunar.pictures.sampler import frame_evaluations
+from lacunar.plotting import save_figure
+from lacunar.train.lst_packs import place_of
+from lacunar.train.lst_recipes import LST_HELD_OUT_WEIGHTS
+from lacunar.train.picture_data import FACE_CENTRE, FACE_SIDE, cut_square
+from lacunar.train.picture_recipes import HELD_OUT_FACES
 
 LST_RATE, FACE_RATE = 0.22, 0.20
 WARM = 0.5  # strength of a warm start: twice the steps, of which half are gone through

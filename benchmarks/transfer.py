@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from lacunar.figures import save_figure
-from lacunar.report_figures import plots_beside, style_of, with_legend
-from lacunar.tables import markdown_table, number
+from lacunar.evaluate.report_figures import plots_beside, style_of, with_legend
+from lacunar.evaluate.tables import markdown_table, number
+from lacunar.plotting import save_figure
 
 NAMES = ("from another model", "from random weights")
 

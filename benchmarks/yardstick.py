@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacunar.checkpoint import load_model, load_segmenter
-from lacunar.engines import with_engine
-from lacunar.evaluation import describe_machine
-from lacunar.filling import fill_array
-from lacunar.guided_diffusion import GuidedOptions, GuidedShape, diffusers_settings
-from lacunar.landscape import power_law_field
-from lacunar.masks import gap_pattern
+from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import Preset
+from lacunar.evaluate.methods import describe_machine
+from lacunar.evaluate.tables import markdown_table
+from lacunar.fill.array import fill_array
+from lacunar.geo.missing_shapes import gap_pattern
+from lacunar.models.backend import with_engine
+from lacunar.models.checkpoint import load_model, load_segmenter
+from lacunar.models.guided_diffusion import GuidedOptions, GuidedShape, diffusers_settings
 from lacunar.networks.unet import DiffusersConfig, UNet
-from lacunar.presets import PRESETS
-from lacunar.samplers import Preset
-from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
-from lacunar.tables import markdown_table
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
+from lacunar.sensors.landscape import power_law_field
 
 SIDE, RATE = 256, 0.22
 CUT = Preset(

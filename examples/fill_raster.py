@@ -5,8 +5,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from lacunar.apps.lst import FillOptions, fill_raster
-from lacunar.raster import Raster, read_raster, write_raster
+from lacunar.fill.job import FillOptions, fill_raster
+from lacunar.geo.raster import Raster, read_raster, write_raster
 
 rows, cols = np.indices((96, 96))
 truth = (300 + 4 * np.sin(rows / 9) * np.cos(cols / 13)).astype(np.float32)  # kelvin

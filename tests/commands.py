@@ -7,8 +7,8 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from lacunar.landsat import open_product
-from lacunar.simulation import PRODUCT_ID
+from lacunar.sensors.landsat import open_product
+from lacunar.sensors.simulated import PRODUCT_ID
 from products import edit_mtl, file_of, mtl_of, rewrite
 
 CLEAR, CLOUD = 21824, 22280  # QA_PIXEL of land under a clear sky and under a cloud

@@ -29,7 +29,7 @@ def _own_cache(tmp_path_factory):
 def tiny_folder(tmp_path_factory):
     """The folder of a gap-filling model with few, random weights."""
     from gap_models import tiny_model
-    from lacunar.checkpoint import save_model
+    from lacunar.models.checkpoint import save_model
 
     model = tiny_model()
     parts = {name: getattr(model, name) for name in ("schedule", "prediction", "scaling", "card")}
@@ -39,7 +39,7 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def simulated_64(tmp_path_factory):
     """A simulated product of 64 x 64 pixels, to be read only."""
-    from lacunar.simulation import simulate_product
+    from lacunar.sensors.simulated import simulate_product
 
     return simulate_product(tmp_path_factory.mktemp("simulated") / "product", size=64, seed=3)
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from lacunar.card import Card
-from lacunar.checkpoint import Model
+from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.interpolate.scaling import TileScaling
+from lacunar.models.card import Card
+from lacunar.models.checkpoint import Model
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.scaling import TileScaling
-from lacunar.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.cosine(1000)
 

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import spatial
 
-from lacunar.kriging import Covariance
-from lacunar.masks import gap_pattern
+from lacunar.geo.missing_shapes import gap_pattern
+from lacunar.interpolate.kriging import Covariance
 
 SIDE = 24
 PIXELS = np.argwhere(np.ones((SIDE, SIDE), bool))

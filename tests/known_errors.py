@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lacunar.cases import Case
-from lacunar.evaluation import evaluate
-from lacunar.measures import Fill
-from lacunar.scores import pool
+from lacunar.evaluate.cases import Case
+from lacunar.evaluate.measure import Fill
+from lacunar.evaluate.methods import evaluate
+from lacunar.evaluate.scores import pool
 
 SIDE = 32
 

@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lacunar.diffusion import Prediction
-from lacunar.schedule import NoiseSchedule
+from lacunar.diffusion.process import Prediction
+from lacunar.diffusion.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class GaussianDenoiser:
 
     With x_t = a x_0 + s eps (a = sqrt(abar_t), s^2 = 1 - abar_t), the joint Gaussian gives
     E[x_0 | x_t] = mean + a S (a^2 S + s^2 I)^-1 (x_t - a mean).
-    Written without lacunar.diffusion, so that it can judge it. ``training_schedule`` is what ``t`` indexes.
+    Written without lacunar.diffusion.process, so that it can judge it. ``training_schedule`` is what ``t`` indexes.
     """
 
     mean: Tensor

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from gap_models import SCHEDULE
-from lacunar.card import Card
-from lacunar.checkpoint import Model, save_model
+from lacunar.interpolate.scaling import RangeScaling
+from lacunar.models.card import Card
+from lacunar.models.checkpoint import Model, save_model
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.scaling import RangeScaling
 
 
 class GaussianPicture(nn.Module):

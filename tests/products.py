@@ -5,8 +5,8 @@ import rasterio
 from affine import Affine
 
 from lacunar.errors import ProductError
-from lacunar.landsat import open_product
-from lacunar.simulation import PRODUCT_ID
+from lacunar.sensors.landsat import open_product
+from lacunar.sensors.simulated import PRODUCT_ID
 
 
 def file_of(folder, band):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lacunar.spectra import BANDS
-from lacunar.tiling import blocks_over
+from lacunar.geo.windows import blocks_over
+from lacunar.sensors.spectra import BANDS
 
 SIDE = 48  # of a block, so that small images have several
 STEEPNESS = 40.0  # of the probability across the border
@@ -22,7 +22,7 @@ class Block:
 
 
 def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
-    """Stands in for `lacunar.segmentation.segment_blocks`."""
+    """Stands in for `lacunar.segment.array.segment_blocks`."""
     blocks = blocks_over(shape, block=SIDE, halo=0)
     for number, block in enumerate(blocks, start=1):
         planes = read(block.core)
@@ -39,7 +39,7 @@ def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
 
 
 def plain_model(name, device="cpu"):
-    """Stands in for `lacunar.checkpoint.load_segmenter`."""
+    """Stands in for `lacunar.models.checkpoint.load_segmenter`."""
     network = SimpleNamespace(spec=SimpleNamespace(diffusion=True))
     return SimpleNamespace(name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64), engine="eager")
 

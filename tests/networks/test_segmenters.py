@@ -8,7 +8,7 @@ import torch
 
 from lacunar.errors import ModelError
 from lacunar.networks.anchor import RADIUS, UncertainSpatialAttention
-from lacunar.networks.blocks import FEATURES, NORMALISED_DIFFERENCES, TimeEmbedding, band_features
+from lacunar.networks.layers import FEATURES, NORMALISED_DIFFERENCES, TimeEmbedding, band_features
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.networks.ssformer import HEADS, FourierCrossAttention, NeuralBandPass, SSFormer
 from lacunar.networks.watersegdiff import build_segmenter

@@ -17,11 +17,11 @@ from lacunar.cli.options import (
     samples_of,
     typed_command,
 )
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.engines import EngineName
+    from lacunar.models.backend import EngineName
 
 PartName = Literal["lst", "water", "face"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -81,7 +81,7 @@ def _lst(
     bars: Bars,
 ) -> list[str]:
     """Simulate a product and fill what its clouds hide."""
-    from lacunar.apps.lst import FillOptions, demonstrate
+    from lacunar.fill.job import FillOptions, demonstrate
 
     options = FillOptions(
         model=model,
@@ -108,7 +108,7 @@ def _lst(
 
 def _water(folder: Path, seed: int, device: str, engine: "EngineName", *, overwrite: bool, bars: Bars) -> list[str]:
     """Map the lakes of the simulated product."""
-    from lacunar.apps.water import WaterOptions, segment_water
+    from lacunar.segment.job import WaterOptions, segment_water
 
     options = WaterOptions(seed=seed, device=device, engine=engine, overwrite=overwrite, command=typed_command())
     options = replace(options, polygons=folder / "water.gpkg", figure=folder / "water.png")
@@ -123,7 +123,7 @@ def _water(folder: Path, seed: int, device: str, engine: "EngineName", *, overwr
 
 def _face(folder: Path, seed: int, device: str, engine: "EngineName", *, overwrite: bool, bars: Bars) -> list[str]:
     """Hide a part of the face in a photograph that scikit-image carries, and reconstruct it."""
-    from lacunar.apps.faces import FACE_MODEL, PictureOptions, demonstrate_face
+    from lacunar.pictures.job import FACE_MODEL, PictureOptions, demonstrate_face
 
     options = PictureOptions(
         model=FACE_MODEL,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lacunar.cli.options import Device, EngineOption, Overwrite, Seed, resolve_device, typed_command
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.engines import EngineName
-    from lacunar.masks import PatternName
-    from lacunar.occlusions import OcclusionName
+    from lacunar.geo.missing_shapes import PatternName
+    from lacunar.geo.occlusions import OcclusionName
+    from lacunar.models.backend import EngineName
 
 NO_MODEL = "none"
 SamplersOption = Annotated[
@@ -57,9 +57,9 @@ def evaluate_lst_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
-    from lacunar.apps.lst_quality import QualityOptions, evaluate_lst
-    from lacunar.evaluation import CLASSICAL
-    from lacunar.tables import to_table
+    from lacunar.evaluate.lst_job import QualityOptions, evaluate_lst
+    from lacunar.evaluate.methods import CLASSICAL
+    from lacunar.evaluate.tables import to_table
 
     options = QualityOptions(
         masks=cast("PatternName", masks),
@@ -111,11 +111,11 @@ def evaluate_water_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
-    from lacunar.apps.water_quality import WaterQualityOptions, evaluate_water
-    from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS
-    from lacunar.water_baselines import INDEX_NAMES
-    from lacunar.water_evaluation import DARKNESS
-    from lacunar.water_findings import scores_table
+    from lacunar.evaluate.water_evaluation import DARKNESS
+    from lacunar.evaluate.water_findings import scores_table
+    from lacunar.evaluate.water_job import WaterQualityOptions, evaluate_water
+    from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
+    from lacunar.segment.indices import INDEX_NAMES
 
     options = WaterQualityOptions(
         models=tuple(model or ()),
@@ -169,9 +169,9 @@ def evaluate_face_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
-    from lacunar.apps.face_quality import FaceQualityOptions, evaluate_faces
-    from lacunar.picture_evaluation import METHOD_NAMES, OCCLUSIONS
-    from lacunar.picture_quality_report import scores_table
+    from lacunar.evaluate.picture_evaluation import METHOD_NAMES, OCCLUSIONS
+    from lacunar.evaluate.picture_job import FaceQualityOptions, evaluate_faces
+    from lacunar.evaluate.picture_report import scores_table
 
     options = FaceQualityOptions(
         size=size,

@@ -19,13 +19,13 @@ from lacunar.cli.options import (
     resolve_device,
     typed_command,
 )
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.engines import EngineName
-    from lacunar.presets import PresetName
-    from lacunar.samplers import SamplerName
+    from lacunar.diffusion.presets import PresetName
+    from lacunar.diffusion.samplers import SamplerName
+    from lacunar.models.backend import EngineName
 
 PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
 MaskOption = Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
@@ -57,7 +57,7 @@ def inpaint_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill the masked part of any picture; outside the mask every pixel stays as it is."""
-    from lacunar.apps.faces import PictureOptions, inpaint_picture
+    from lacunar.pictures.job import PictureOptions, inpaint_picture
 
     options = PictureOptions(
         model=model,
@@ -102,7 +102,7 @@ def face_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
-    from lacunar.apps.faces import FaceChoice, PictureOptions, fill_face
+    from lacunar.pictures.job import FaceChoice, PictureOptions, fill_face
 
     choice = FaceChoice(index=face, box=_box(box), whole=whole, detail=detail)
     options = PictureOptions(

@@ -34,12 +34,12 @@ from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.engines import EngineName
-    from lacunar.gaps import LstOptions
-    from lacunar.presets import PresetName
-    from lacunar.quality import QaClass
-    from lacunar.radiometry import Atmosphere, ReflectanceForm
-    from lacunar.samplers import SamplerName
+    from lacunar.diffusion.presets import PresetName
+    from lacunar.diffusion.samplers import SamplerName
+    from lacunar.models.backend import EngineName
+    from lacunar.sensors.gaps import LstOptions
+    from lacunar.sensors.landsat_qa import QaClass
+    from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
 DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
@@ -79,8 +79,8 @@ def lst_command(
     Bands of the output: lst (K), source (0 nodata, 1 measured, 2 filled), sigma (K), quantiles. Of several products one
     that fails does not stop the rest; the exit code is 1 then.
     """
-    from lacunar.fill_inputs import FillInputs
-    from lacunar.fill_options import FillOptions
+    from lacunar.fill.inputs import FillInputs
+    from lacunar.fill.options import FillOptions
 
     atmosphere = _atmosphere(path_radiance, transmissivity, sky_radiance)
     lst_options = _physics(gap_classes, savi_l, reflectance, atmosphere)
@@ -138,8 +138,8 @@ def fill_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
-    from lacunar.fill_inputs import FillInputs
-    from lacunar.fill_options import FillOptions
+    from lacunar.fill.inputs import FillInputs
+    from lacunar.fill.options import FillOptions
 
     options = FillOptions(
         model=model,
@@ -176,20 +176,20 @@ def simulate_command(
     seed: Seed = 0,
 ) -> None:
     """Write a simulated Landsat-8 Collection-2 product folder, and the temperature that its clouds hide."""
-    from lacunar.simulation import simulate_product
+    from lacunar.sensors.simulated import simulate_product
 
     made = simulate_product(folder, size=size, seed=seed, cloud_fraction=cloud)
     typer.echo(f"product: {made.folder} ({made.gap_fraction:.1%} gap)\ntruth:   {made.truth_path}")
 
 
 def _beside(gap_mask: Path | None, references: list[Path] | None, covariates: list[Path] | None) -> dict[str, Any]:
-    """Files beside the input, as `lacunar.fill_inputs.FillInputs` takes them."""
+    """Files beside the input, as `lacunar.fill.inputs.FillInputs` takes them."""
     return {"gap_mask": gap_mask, "references": tuple(references or ()), "covariates": tuple(covariates or ())}
 
 
 def _physics(gap_classes: str, soil_l: float, reflectance: str, atmosphere: "Atmosphere | None") -> "LstOptions":
     """How LST is computed and what of it is a gap."""
-    from lacunar.gaps import LstOptions
+    from lacunar.sensors.gaps import LstOptions
 
     return LstOptions(
         gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),
@@ -203,7 +203,7 @@ def _atmosphere(
     path_radiance: float | None, transmissivity: float | None, sky_radiance: float | None
 ) -> "Atmosphere | None":
     """The atmosphere, where all three are given; some of the three is a mistake."""
-    from lacunar.radiometry import Atmosphere
+    from lacunar.sensors.sebal import Atmosphere
 
     given = [value for value in (path_radiance, transmissivity, sky_radiance) if value is not None]
     if not given:

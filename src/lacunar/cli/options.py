@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lacunar.devices import resolve_device as resolve_device
 from lacunar.errors import LacunarError
+from lacunar.models.devices import resolve_device as resolve_device
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[
@@ -65,7 +65,7 @@ PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSO
 
 def samples_of(preset: str, samples: int | None) -> int:
     """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
-    from lacunar.presets import preset_named
+    from lacunar.diffusion.presets import preset_named
 
     return preset_named(preset).usual_samples if samples is None else samples
 

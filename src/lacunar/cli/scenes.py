@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.fill_inputs import FillInputs
-    from lacunar.fill_options import FillOptions
-    from lacunar.scene_list import Outcome, Scene
+    from lacunar.fill.inputs import FillInputs
+    from lacunar.fill.options import FillOptions
+    from lacunar.fill.scene_list import Outcome, Scene
 
 SOME_FAILED = 1  # exit code where some scenes of several failed
 _TIFF = (".tif", ".tiff")
@@ -54,7 +54,7 @@ def fill_named(
     LacunarError
         Bad input, or one scene that failed.
     """
-    from lacunar.scene_list import Scene, listed_paths, names_several, outputs_in
+    from lacunar.fill.scene_list import Scene, listed_paths, names_several, outputs_in
 
     paths = listed_paths(named)
     several = len(paths) > 1 or any(map(names_several, named))
@@ -74,14 +74,14 @@ def _fill_one(scene: "Scene", options: "FillOptions", cluster: str | None, *, pr
     """Fill one scene and tell all about it."""
     with Bars() as bars:
         if cluster is None:
-            from lacunar.apps.lst import fill_inputs
+            from lacunar.fill.job import fill_inputs
 
             folder = scene.bands_folder
             record = fill_inputs(
                 scene.inputs, scene.output, bands_folder=folder, options=options, callback=bars.filling
             )
         else:
-            from lacunar.batch import fill_scenes
+            from lacunar.fill.batch import fill_scenes
 
             (outcome,) = fill_scenes([scene], options=options, cluster=cluster, callback=bars.filling)
             if outcome.record is None:
@@ -96,7 +96,7 @@ def _fill_several(
     scenes: Sequence["Scene"], folder: Path, options: "FillOptions", cluster: str | None, *, print_json: bool
 ) -> None:
     """Fill several scenes into a folder and tell what came of each."""
-    from lacunar.batch import SUMMARY, fill_scenes, write_summary
+    from lacunar.fill.batch import SUMMARY, fill_scenes, write_summary
 
     if folder.suffix.lower() in _TIFF or folder.is_file():
         raise LacunarError(f"-o {folder} with {len(scenes)} scenes: wanted a folder, which gets NAME_*.tif for each")
@@ -135,7 +135,7 @@ def _made(folder: Path) -> Iterator[None]:
 @contextmanager
 def _telling_what_is_kept(scenes: Sequence["Scene"], options: "FillOptions") -> Iterator[None]:
     """After Ctrl-C, say which finished blocks the same command would go on from."""
-    from lacunar.block_store import folder_of_blocks
+    from lacunar.fill.block_store import folder_of_blocks
 
     try:
         yield
@@ -178,7 +178,7 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
 
 def _present_several(outcomes: Sequence["Outcome"], summary: dict[str, Any], path: Path) -> None:
     """A table of the scenes, and where it is written in full."""
-    from lacunar.tables import markdown_table
+    from lacunar.evaluate.tables import markdown_table
 
     rows = [
         (

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lacunar.cli.options import Overwrite
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.training import History
+    from lacunar.train.loop import History
 
 
 def models_command() -> None:
     """List the models that come with the package."""
-    from lacunar.card import Card
-    from lacunar.checkpoint import CARD_FILE, read_json, shipped_models
+    from lacunar.models.card import Card
+    from lacunar.models.checkpoint import CARD_FILE, read_json, shipped_models
 
     shipped = shipped_models()
     for name, folder in shipped.items():
@@ -35,8 +35,8 @@ def convert_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a published DDPM checkpoint into a model folder; nothing in it is executed."""
-    from lacunar.checkpoint import read_json
-    from lacunar.conversion import convert_checkpoint
+    from lacunar.models.checkpoint import read_json
+    from lacunar.models.convert import convert_checkpoint
 
     settings = read_json(architecture) if architecture else None
     made = convert_checkpoint(source, destination, architecture=settings, overwrite=overwrite)
@@ -67,10 +67,10 @@ def train_command(
     ] = None,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
-    from lacunar.recipes.gap_filling import STUDENT_STEPS
-    from lacunar.recipes.lst import LstRecipe
-    from lacunar.recipes.registry import recipe_named, run_recipe
-    from lacunar.training import this_process
+    from lacunar.train.gap_filling import STUDENT_STEPS
+    from lacunar.train.loop import this_process
+    from lacunar.train.lst_recipes import LstRecipe
+    from lacunar.train.recipe import recipe_named, run_recipe
 
     is_lst = isinstance(recipe_named(recipe), LstRecipe)
     if clouds is not None and not is_lst:
@@ -106,8 +106,8 @@ def train_command(
 
 def _pack(recipe: str, data: Path | None, clouds: Path | None, pack: Path) -> None:
     """Write the packed data where there are none; of several processes the first does, and the others find them."""
-    from lacunar.recipes.registry import pack_data
-    from lacunar.training import this_process
+    from lacunar.train.loop import this_process
+    from lacunar.train.recipe import pack_data
 
     if data is None:
         if not pack.exists():
@@ -121,7 +121,8 @@ def _pack(recipe: str, data: Path | None, clouds: Path | None, pack: Path) -> No
 
 def _draw_losses(history: "History", file: Path) -> None:
     """Draw the training loss and the held-out loss of a run."""
-    from lacunar.figures import save_figure, training_curve_figure
+    from lacunar.fill.plot import training_curve_figure
+    from lacunar.plotting import save_figure
 
     trained, scored = dict(history.train), {step: scores["loss"] for step, scores in history.held_out}
     taken = sorted({*trained, *scored})

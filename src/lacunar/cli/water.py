@@ -17,12 +17,12 @@ from lacunar.cli.options import (
     resolve_device,
     typed_command,
 )
+from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
-from lacunar.progress import Bars
 
 if TYPE_CHECKING:
-    from lacunar.engines import EngineName
-    from lacunar.fusion import FusionName
+    from lacunar.models.backend import EngineName
+    from lacunar.segment.fusion import FusionName
 
 SQUARE_KM = 1e6  # square metres
 
@@ -68,9 +68,9 @@ def water_command(
 
     Bands of the output: water (1 water, 0 land), probability, disagreement; 255 is nodata.
     """
-    from lacunar.apps.water import WaterOptions, segment_water, water_change
-    from lacunar.segmentation import SEGMENTER_SAMPLES, SEGMENTER_STEPS
-    from lacunar.spectra import parse_bands
+    from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
+    from lacunar.segment.job import WaterOptions, segment_water, water_change
+    from lacunar.sensors.spectra import parse_bands
 
     options = WaterOptions(
         model=model,

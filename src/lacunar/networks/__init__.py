@@ -1,1 +1,1 @@
-"""Network architectures."""
+"""Networks in plain torch; they know no schedule."""

@@ -18,7 +18,7 @@ def network_input(x_t: Tensor, condition: Tensor, gap: Tensor) -> Tensor:
     -------
     torch.Tensor
         (B, C + D + 1, H, W): state, base, spread, gap, and what else there is. What is new comes last, so that a
-        network can be widened (`lacunar.transfer`).
+        network can be widened (`lacunar.models.transfer`).
     """
     first = x_t.shape[1] + 1
     return torch.cat([x_t * gap, condition[:, :first], gap, condition[:, first:]], dim=1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lacunar.gaussian_prior import GaussianPrior
+from lacunar.interpolate.pca_prior import GaussianPrior
 
 
 class PriorTensors(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 from torch import Tensor
 
 from lacunar.errors import ModelError
-from lacunar.networks.blocks import GROUPS
+from lacunar.networks.layers import GROUPS
 from lacunar.networks.ssformer import HEADS
 
 SegmenterKind = Literal["watersegdiff", "segdiff"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from lacunar.errors import ModelError
-from lacunar.gaussian_prior import GaussianPrior
+from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.networks.prior import PriorTensors
 
 Patch = Literal[1, 2, 4]
@@ -49,7 +49,8 @@ class UNetConfig:
         The network returns (B, 2 * out_channels, H, W): prediction, then variance interpolation (Nichol & Dhariwal
         2021, Eq. 15).
     prior_components : int
-        Components of the Gaussian prior of pictures that travels with the weights (`lacunar.gaussian_prior`); 0 = none.
+        Components of the Gaussian prior of pictures that travels with the weights (`lacunar.interpolate.pca_prior`); 0
+        = none.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from lacunar.networks.anchor import UncertainSpatialAttention
-from lacunar.networks.blocks import (
+from lacunar.networks.layers import (
     BANDS_IN,
     FEATURES,
     Body,

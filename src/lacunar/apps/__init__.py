@@ -1,1 +1,0 @@
-"""The stories: one module for each application."""

@@ -1,0 +1,83 @@
+"""Progress of the commands on the error stream."""
+
+import math
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from lacunar.train.loop import Progress
+
+LOG_EVERY = 30.0  # seconds between two lines about a training whose error stream is no terminal
+
+
+class Bars:
+    """Progress on the error stream: bars on a terminal; in a log, of a training alone, a plain line now and then."""
+
+    def __enter__(self) -> Self:
+        """Start the bars."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = RichProgress(*columns, console=console, refresh_per_second=1, disable=not console.is_terminal)
+        self._bars.start()
+        self._tasks: dict[str, Any] = {}
+        self._logged = -math.inf
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Stop the bars."""
+        self._bars.stop()
+
+    def update(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(label, total=total)
+        self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")
+
+    def filling(self, done: int, total: int) -> None:
+        """Show the filling, in hundredths of a block."""
+        self.update("filling", done, total)
+
+    def filling_scenes(self, done: int, total: int) -> None:
+        """Show how far several scenes are, in hundredths of a scene."""
+        self.update("filling scenes", done, total)
+        self._log(f"filling scenes: {done / 100:.2f} of {total // 100}", last=done == total)
+
+    def segmenting(self, done: int, total: int) -> None:
+        """Show the segmentation, in the parts that it counts."""
+        self.update("finding water", done, total)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how many fills of an evaluation are done."""
+        self.update("filling cases", done, total)
+        self._log(f"filling cases: {done} of {total}", last=done == total)
+
+    def mapping(self, done: int, total: int) -> None:
+        """Show how many scenes of an evaluation are mapped."""
+        self.update("mapping scenes", done, total)
+        self._log(f"mapping scenes: {done} of {total}", last=done == total)
+
+    def drawing(self, done: int, total: int) -> None:
+        """Show the drawing of examples."""
+        self.update("drawing examples", done, total)
+        self._log(f"drawing examples: {done} of {total}", last=done == total)
+
+    def training(self, progress: "Progress") -> None:
+        """Show the training, with its loss and rate."""
+        note = f"loss {progress.loss:.4f}, {progress.examples_per_second:.1f} examples/s"
+        self.update("training", progress.step, progress.steps, f"  {note}")
+        step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
+        self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
+
+    def _log(self, line: str, *, last: bool) -> None:
+        """Write a line where no bar can be seen: the first, the last, and one every half minute."""
+        now = time.monotonic()
+        if self._bars.disable and (last or now - self._logged >= LOG_EVERY):
+            self._logged = now
+            typer.echo(line, err=True)

@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: schedule, process, losses, samplers."""

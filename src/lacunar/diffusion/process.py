@@ -1,0 +1,379 @@
+"""The forward process, its posterior, and what a network's output says about them; functions over tensors.
+
+Throughout, ``t`` is a LongTensor of shape (B,) with indices into the given (possibly respaced) schedule, 0 = least
+noisy. Keep it on the CPU: coefficients are gathered there in float64 and only then cast to the image's dtype and
+device, so a ``t`` on an accelerator costs a synchronisation.
+
+References
+----------
+Ho, Jain & Abbeel 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672; Salimans & Ho 2022,
+arXiv 2202.00512.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lacunar.diffusion.schedule import FloatArray, NoiseSchedule
+from lacunar.errors import ModelError
+
+Prediction = Literal["epsilon", "v", "x_0"]
+FixedVariance = Literal["small", "large"]
+
+
+class ReverseStep(NamedTuple):
+    """What p(x_{t-1} | x_t) = N(mean, variance) is at one step, each of the shape of x_t, and the x_0 behind it."""
+
+    mean: Tensor
+    variance: Tensor
+    log_variance: Tensor
+    pred_x_0: Tensor
+
+
+def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Draw x_t ~ q(x_t | x_0): x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε (Ho et al. 2020, Eq. 4).
+
+    Parameters
+    ----------
+    x_0 : torch.Tensor
+        Clean image, (B, C, H, W).
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    eps : torch.Tensor
+        Standard normal noise ε of the shape of ``x_0``.
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+
+    Returns
+    -------
+    torch.Tensor
+        x_t, of the shape and dtype of ``x_0``.
+
+    Raises
+    ------
+    ModelError
+        When shapes differ or ``t`` leaves the schedule.
+
+    Examples
+    --------
+    >>> x_0, t = torch.ones(1, 1, 1, 1), torch.tensor([999])
+    >>> round(q_sample(x_0, t, torch.zeros_like(x_0), NoiseSchedule.linear(1000)).item(), 5)
+    0.00635
+    """
+    _check_same_shape("eps", eps, "x_0", x_0)
+    alphas_cumprod = schedule.alphas_cumprod
+    return _at(np.sqrt(alphas_cumprod), t, x_0) * x_0 + _at(np.sqrt(1 - alphas_cumprod), t, x_0) * eps
+
+
+def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance and log variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, Eq. 6 and 7).
+
+    μ̃ = √ᾱ_{t-1} β_t / (1-ᾱ_t) x_0 + √α_t (1-ᾱ_{t-1}) / (1-ᾱ_t) x_t and β̃ = β_t (1-ᾱ_{t-1}) / (1-ᾱ_t).
+
+    Parameters
+    ----------
+    x_0, x_t : torch.Tensor
+        Clean and noisy image, (B, C, H, W).
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        (mean, variance, log_variance), each of the shape of ``x_t``; the variance at t = 0 is 0, its logarithm is
+        clipped to that of t = 1.
+
+    Raises
+    ------
+    ModelError
+        When shapes differ or ``t`` leaves the schedule.
+    """
+    _check_same_shape("x_t", x_t, "x_0", x_0)
+    one_minus = 1 - schedule.alphas_cumprod
+    weight_x_0 = np.sqrt(schedule.alphas_cumprod_prev) * schedule.betas / one_minus
+    weight_x_t = np.sqrt(schedule.alphas) * (1 - schedule.alphas_cumprod_prev) / one_minus
+    mean = _at(weight_x_0, t, x_t) * x_0 + _at(weight_x_t, t, x_t) * x_t
+    variance = _at(schedule.posterior_variance, t, x_t).expand_as(x_t)
+    return mean, variance, _at(schedule.posterior_log_variance_clipped, t, x_t).expand_as(x_t)
+
+
+def pred_x_0_from_eps(x_t: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Estimate x_0 from predicted noise: x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t (Ho et al. 2020, Eq. 4 solved for x_0).
+
+    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
+    so is the ModelError on other shapes or a ``t`` outside the schedule.
+    """
+    _check_same_shape("eps", eps, "x_t", x_t)
+    alphas_cumprod = schedule.alphas_cumprod
+    return _at(1 / np.sqrt(alphas_cumprod), t, x_t) * x_t - _at(np.sqrt(1 / alphas_cumprod - 1), t, x_t) * eps
+
+
+def pred_x_0_from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Estimate x_0 from a velocity: x_0 = √ᾱ_t x_t - √(1-ᾱ_t) v (Salimans & Ho 2022, appendix D).
+
+    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
+    so is the ModelError on other shapes or a ``t`` outside the schedule.
+    """
+    _check_same_shape("v", v, "x_t", x_t)
+    alphas_cumprod = schedule.alphas_cumprod
+    return _at(np.sqrt(alphas_cumprod), t, x_t) * x_t - _at(np.sqrt(1 - alphas_cumprod), t, x_t) * v
+
+
+def eps_from_x_0(x_t: Tensor, t: Tensor, x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Give the noise ε that x_t holds over x_0: ε = (x_t - √ᾱ_t x_0) / √(1-ᾱ_t) (Ho et al. 2020, Eq. 4 solved for ε).
+
+    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
+    so is the ModelError on other shapes or a ``t`` outside the schedule.
+    """
+    _check_same_shape("x_0", x_0, "x_t", x_t)
+    alphas_cumprod = schedule.alphas_cumprod
+    return (x_t - _at(np.sqrt(alphas_cumprod), t, x_t) * x_0) / _at(np.sqrt(1 - alphas_cumprod), t, x_t)
+
+
+def eps_from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Give the noise ε that a velocity implies: ε = √(1-ᾱ_t) x_t + √ᾱ_t v (Salimans & Ho 2022, appendix D).
+
+    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
+    so is the ModelError on other shapes or a ``t`` outside the schedule.
+    """
+    _check_same_shape("v", v, "x_t", x_t)
+    alphas_cumprod = schedule.alphas_cumprod
+    return _at(np.sqrt(1 - alphas_cumprod), t, x_t) * x_t + _at(np.sqrt(alphas_cumprod), t, x_t) * v
+
+
+def v_from_x_0_eps(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Give the velocity v of an image and its noise: v = √ᾱ_t ε - √(1-ᾱ_t) x_0 (Salimans & Ho 2022, appendix D).
+
+    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
+    so is the ModelError on other shapes or a ``t`` outside the schedule.
+    """
+    _check_same_shape("eps", eps, "x_0", x_0)
+    alphas_cumprod = schedule.alphas_cumprod
+    return _at(np.sqrt(alphas_cumprod), t, x_0) * eps - _at(np.sqrt(1 - alphas_cumprod), t, x_0) * x_0
+
+
+def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split a denoiser's output into its prediction and, when the variance is learned, the range parameter o.
+
+    Parameters
+    ----------
+    output : torch.Tensor
+        (B, C, H, W), or (B, 2C, H, W) with learned variance.
+    x_t : torch.Tensor
+        The noisy image that the denoiser was given, (B, C, H, W).
+
+    Returns
+    -------
+    tuple
+        The prediction of the shape and dtype of ``x_t`` (a network may run in half precision, the mathematics does
+        not), and o likewise or None.
+
+    Raises
+    ------
+    ModelError
+        When the output is neither C nor 2C channels of the size of ``x_t``.
+
+    Examples
+    --------
+    >>> prediction, o = split_output(torch.zeros(1, 6, 2, 2), torch.zeros(1, 3, 2, 2))
+    >>> tuple(prediction.shape), o is None
+    ((1, 3, 2, 2), False)
+    """
+    batch, channels, *size = x_t.shape
+    output = output.to(x_t.dtype)
+    if output.shape == x_t.shape:
+        return output, None
+    if output.shape == (batch, 2 * channels, *size):
+        return output[:, :channels], output[:, channels:]
+    raise ModelError(
+        f"got denoiser output of shape {tuple(output.shape)}, wanted {channels} or {2 * channels} channels for x_t of "
+        f"shape {tuple(x_t.shape)}; use a network whose channels fit the image"
+    )
+
+
+def predict_x_0(
+    output: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule, *, prediction: Prediction = "epsilon"
+) -> Tensor:
+    """Turn a denoiser's output into its estimate of x_0, whatever the network was trained to predict.
+
+    Parameters
+    ----------
+    output : torch.Tensor
+        The denoiser's output, (B, C, H, W) or (B, 2C, H, W); a learned variance is not looked at.
+    x_t : torch.Tensor
+        Noisy image, (B, C, H, W).
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+    prediction : {"epsilon", "v", "x_0"}
+        What the output stands for.
+
+    Returns
+    -------
+    torch.Tensor
+        The estimate of x_0, of the shape of ``x_t``.
+
+    Raises
+    ------
+    ModelError
+        When the prediction is unknown, the channels do not fit or ``t`` leaves the schedule.
+    """
+    _check_prediction(prediction)
+    predicted, _ = split_output(output, x_t)
+    if prediction == "epsilon":
+        return pred_x_0_from_eps(x_t, t, predicted, schedule)
+    if prediction == "v":
+        return pred_x_0_from_v(x_t, t, predicted, schedule)
+    return predicted
+
+
+def training_target(
+    x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule, *, prediction: Prediction = "epsilon"
+) -> Tensor:
+    """Give what a network of this ``prediction`` should put out for x_t made of ``x_0`` and ``eps``.
+
+    Parameters
+    ----------
+    x_0, eps : torch.Tensor
+        Clean image and the noise that made x_t from it, (B, C, H, W).
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+    prediction : {"epsilon", "v", "x_0"}
+        What the network predicts.
+
+    Returns
+    -------
+    torch.Tensor
+        ε, v or x_0.
+
+    Raises
+    ------
+    ModelError
+        When the prediction is unknown or, for v, shapes differ or ``t`` leaves the schedule.
+    """
+    _check_prediction(prediction)
+    if prediction == "epsilon":
+        return eps
+    return v_from_x_0_eps(x_0, t, eps, schedule) if prediction == "v" else x_0
+
+
+def learned_range_log_variance(o: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Log Σ = v log β_t + (1-v) log β̃_t with v = (o + 1)/2 (Nichol & Dhariwal 2021, Eq. 15).
+
+    Parameters
+    ----------
+    o : torch.Tensor
+        Second half of the denoiser's channels: -1 means β̃_t, 1 means β_t; values beyond are not clipped.
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+
+    Returns
+    -------
+    torch.Tensor
+        Log variance of the shape of ``o``.
+
+    Raises
+    ------
+    ModelError
+        When ``t`` leaves the schedule.
+    """
+    v = (o + 1) / 2
+    return v * _at(np.log(schedule.betas), t, o) + (1 - v) * _at(schedule.posterior_log_variance_clipped, t, o)
+
+
+def p_mean_variance(
+    output: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    prediction: Prediction = "epsilon",
+    fixed_variance: FixedVariance = "small",
+    clip_x_0: tuple[float, float] | None = None,
+) -> ReverseStep:
+    """Read p(x_{t-1} | x_t) = N(μ, Σ) off a denoiser's output, with μ = μ̃(x_t, predicted x_0) (Ho et al. 2020, Eq. 7).
+
+    Parameters
+    ----------
+    output : torch.Tensor
+        The denoiser's output, (B, C, H, W), or (B, 2C, H, W) with learned variance.
+    x_t : torch.Tensor
+        Noisy image, (B, C, H, W).
+    t : torch.Tensor
+        Step of each image, LongTensor (B,).
+    schedule : NoiseSchedule
+        The schedule that ``t`` indexes.
+    prediction : {"epsilon", "v", "x_0"}
+        What the output stands for.
+    fixed_variance : {"small", "large"}
+        β̃_t or β_t (Ho et al. 2020, section 3.2), for an output without learned variance; "large" takes β̃_1 at t = 0.
+    clip_x_0 : tuple of float, optional
+        Range that the predicted x_0 is clipped to before μ is formed.
+
+    Returns
+    -------
+    ReverseStep
+        (mean, variance, log_variance, pred_x_0), each of the shape of ``x_t``.
+
+    Raises
+    ------
+    ModelError
+        When a name is unknown, the channels do not fit or ``t`` leaves the schedule.
+    """
+    if fixed_variance not in get_args(FixedVariance):
+        raise ModelError(f"got variance {fixed_variance!r}, wanted one of {', '.join(get_args(FixedVariance))}")
+    pred_x_0 = predict_x_0(output, x_t, t, schedule, prediction=prediction)
+    if clip_x_0 is not None:
+        pred_x_0 = pred_x_0.clamp(*clip_x_0)
+    mean, _, log_variance = q_posterior(pred_x_0, x_t, t, schedule)
+    _, o = split_output(output, x_t)
+    if o is not None:
+        log_variance = learned_range_log_variance(o, t, schedule)
+    elif fixed_variance == "large":
+        first = schedule.posterior_log_variance_clipped[:1]
+        log_variance = _at(np.append(first, np.log(schedule.betas[1:])), t, x_t).expand_as(x_t)
+    return ReverseStep(mean, log_variance.exp(), log_variance, pred_x_0)
+
+
+def _at(values: FloatArray, t: Tensor, like: Tensor) -> Tensor:
+    """Gather ``values[t]`` in float64 and shape it (B, 1, 1, 1), of the dtype and device of ``like``."""
+    steps = t.detach().cpu()
+    if steps.dtype != torch.int64 or steps.shape != like.shape[:1]:
+        raise ModelError(
+            f"got t of dtype {steps.dtype} and shape {tuple(steps.shape)}, wanted torch.int64 and "
+            f"{tuple(like.shape[:1])}; give one step for each image of the batch"
+        )
+    if steps.numel() and not 0 <= int(steps.min()) <= int(steps.max()) < len(values):
+        # A negative index would not fail but silently take the noisiest step.
+        raise ModelError(
+            f"got t spanning {int(steps.min())}..{int(steps.max())}, wanted 0..{len(values) - 1}; "
+            "index the schedule that is given, not the one it was respaced from"
+        )
+    gathered = torch.tensor(values, dtype=torch.float64)[steps].to(like.dtype)
+    return gathered.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Refuse to broadcast one image over another."""
+    if tensor.shape != like.shape:
+        raise ModelError(
+            f"got {name} of shape {tuple(tensor.shape)}, wanted {tuple(like.shape)}, the shape of {like_name}; "
+            "pass tensors of one shape"
+        )
+
+
+def _check_prediction(prediction: str) -> None:
+    """Refuse a prediction that the registry does not name."""
+    if prediction not in get_args(Prediction):
+        raise ModelError(f"got prediction {prediction!r}, wanted one of {', '.join(get_args(Prediction))}")

@@ -1,0 +1,1 @@
+"""Temperature and other single-band rasters: arrays and files without gaps."""

@@ -1,0 +1,81 @@
+"""What a fill reads, as a value that another process can open: the input, its gap mask, other dates, covariates."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from lacunar.fill.guides import References, open_references
+from lacunar.geo.raster import open_raster
+from lacunar.sensors.gaps import GapSource, LstOptions, ProductGaps, RasterGaps
+from lacunar.sensors.landsat import open_product
+
+InputKind = Literal["product", "raster"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillInputs:
+    """The files of one fill, and how LST is computed from them.
+
+    Parameters
+    ----------
+    path
+        A Landsat product (folder or .tar), or a single-band raster.
+    kind
+        Which of the two.
+    lst_options
+        The physics and the gap classes of products.
+    gap_mask
+        Raster on the same grid whose non-zero pixels are to be filled, or None.
+    references, covariates
+        Other dates of the same place, and static rasters; `lacunar.fill.guides.open_references` says more.
+    """
+
+    path: Path
+    kind: InputKind
+    lst_options: LstOptions = field(default_factory=LstOptions)
+    gap_mask: Path | None = None
+    references: tuple[Path, ...] = ()
+    covariates: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every path that was named."""
+        mask = (self.gap_mask,) if self.gap_mask else ()
+        return (self.path, *mask, *self.references, *self.covariates)
+
+    def resolved(self) -> "FillInputs":
+        """The same with absolute paths, for a process that works in another folder."""
+        return replace(
+            self,
+            path=self.path.resolve(),
+            gap_mask=self.gap_mask.resolve() if self.gap_mask else None,
+            references=tuple(path.resolve() for path in self.references),
+            covariates=tuple(path.resolve() for path in self.covariates),
+        )
+
+
+@contextmanager
+def open_inputs(inputs: FillInputs) -> Iterator[tuple[GapSource, References]]:
+    """Open the files of a fill, and check what can be checked without reading them whole.
+
+    Yields
+    ------
+    tuple
+        What is filled, and what stands beside it on its grid; open while the ``with`` block runs.
+
+    Raises
+    ------
+    LacunarError
+        A file that cannot be read or does not fit.
+    """
+    with ExitStack() as stack:
+        mask = stack.enter_context(open_raster(inputs.gap_mask)) if inputs.gap_mask else None
+        source: GapSource
+        if inputs.kind == "product":
+            source = ProductGaps(open_product(inputs.path), inputs.lst_options, mask)
+        else:
+            source = RasterGaps(stack.enter_context(open_raster(inputs.path)), mask)
+        options = inputs.lst_options if inputs.kind == "product" else None
+        yield source, stack.enter_context(open_references(inputs.references, inputs.covariates, source, options))

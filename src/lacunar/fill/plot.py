@@ -1,0 +1,314 @@
+"""Arrays in, matplotlib figures out: filled rasters, reliability, training curves.
+
+Temperatures come in kelvin and are drawn in degrees Celsius; other units are drawn as they come. Figures are built
+without pyplot, so drawing leaves no global state behind and works in any thread. This module imports nothing of the
+package: misfits raise plain ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import ArrayLike, NDArray
+
+_ZERO_CELSIUS = 273.15
+_KELVIN = ("k", "kelvin", "kelvins")
+_CELSIUS_LABELS = ("temperature (°C)", "°C")  # of the bar that several panels share, and of a bar of differences
+# More pixels than a screen shows only cost time.
+_MAX_PIXELS_PER_SIDE = 1400
+# Share of pixels left beyond each end of a colour scale, so that a few odd ones do not flatten the rest.
+_CLIP_PERCENT = 0.5
+_VALUE_MAP = "inferno"
+# White at zero, so that pixels without error or doubt recede.
+_ERROR_MAP = "Reds"
+_SIGMA_MAP = "Blues"
+_GAP_GREY = "#b4b4b4"
+_INK = "#2b2b2b"
+_FAINT = "#d0d0d0"
+_SERIES = ("#c8553d", "#2a6f97", "#588157", "#7b5ea7", "#b08900")
+
+
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """What colours mean; panels that hold the same object share a colour bar."""
+
+    low: float
+    high: float
+    colours: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    """One picture: its values, where a cloud hides them, its title and its scale."""
+
+    values: NDArray[np.float64]
+    gap: NDArray[np.bool_] | None
+    title: str
+    scale: _Scale
+
+
+def lst_figure(
+    lst: ArrayLike,
+    reconstructed: ArrayLike,
+    gap: NDArray[np.bool_],
+    *,
+    truth: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    units: str = "K",
+    title: str | None = None,
+) -> Figure:
+    """Draw LST, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
+
+    The values share one colour scale; gap pixels are grey in the masked panel, pixels outside the footprint (NaN) white
+    everywhere.
+
+    Parameters
+    ----------
+    lst
+        Temperature before masking (height, width), K; may hold the clouds' own temperatures.
+    reconstructed
+        The filled field, K.
+    gap
+        Boolean, True = was to be filled.
+    truth
+        The true field, K: adds the absolute error.
+    sigma
+        Standard deviation of the filled field, K.
+    units
+        Of all of these. Kelvin is drawn in degrees Celsius, anything else as it is, with this name on the colour bar.
+    title
+        A line over the figure.
+
+    Raises
+    ------
+    ValueError
+        When shapes differ or no pixel is finite.
+
+    References
+    ----------
+    Bezerra et al. (2024), Fig. 4.
+    """
+    shape, kelvin = np.shape(reconstructed), units.lower() in _KELVIN
+    zero, labels = (_ZERO_CELSIUS, _CELSIUS_LABELS) if kelvin else (0.0, (units or "value",) * 2)
+    before, after, hole = _as_image(lst, shape) - zero, _as_image(reconstructed, shape) - zero, _as_gap(gap, shape)
+    true = None if truth is None else _as_image(truth, shape) - zero
+    scale = _value_scale(after if true is None else np.stack([after, true]))
+    missing = f"Masked ({100 * _share(hole, after):.0f} % missing)"
+    panels = [
+        _Panel(before, None, "LST" if kelvin else "Input", scale),
+        _Panel(np.where(hole, np.nan, after), hole, missing, scale),
+        _Panel(after, None, "Reconstructed", scale),
+    ]
+    if true is not None:
+        error = np.abs(after - true)
+        panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[hole], _ERROR_MAP)))
+    if sigma is not None:
+        panels.append(_sigma_panel(_as_image(sigma, shape), hole))
+    return _draw_row(panels, title=title, height=3.0, labels=labels)
+
+
+def reliability_figure(nominal: ArrayLike, observed: Mapping[str, ArrayLike], *, title: str | None = None) -> Figure:
+    """Draw how often the truth fell inside intervals of each nominal coverage; an honest sigma lies on the diagonal.
+
+    Parameters
+    ----------
+    nominal
+        Nominal coverages, 0 .. 1.
+    observed
+        For each name, the observed coverage at each nominal one.
+    title
+        A line over the figure.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ.
+    """
+    x = np.asarray(nominal, dtype=np.float64)
+    figure, axes = _plot(title, size=(4.4, 4.4))
+    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1.5, zorder=1)
+    axes.annotate("too wide", (0.04, 0.93), color="#8a8a8a", fontsize=9)
+    axes.annotate("too narrow", (0.96, 0.04), color="#8a8a8a", fontsize=9, ha="right")
+    for index, (name, values) in enumerate(observed.items()):
+        y = np.asarray(values, dtype=np.float64)
+        _check_lengths(x, y, names=("nominal", name))
+        axes.plot(x, y, color=_SERIES[index % len(_SERIES)], marker="o", markersize=4, linewidth=1.6, label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal coverage", ylabel="observed coverage")
+    if observed:
+        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.08))
+    return figure
+
+
+def training_curve_figure(
+    steps: ArrayLike, train_loss: ArrayLike, val_loss: ArrayLike, *, title: str | None = None
+) -> Figure:
+    """Draw the training loss (faint, with its running mean) and the held-out loss over the steps.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps, increasing.
+    train_loss, val_loss
+        One value per step; NaN where none was taken. The loss axis is logarithmic.
+    title
+        A line over the figure.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ.
+    """
+    x = np.asarray(steps, dtype=np.float64)
+    train, held_out = np.asarray(train_loss, dtype=np.float64), np.asarray(val_loss, dtype=np.float64)
+    _check_lengths(x, train, names=("steps", "train_loss"))
+    _check_lengths(x, held_out, names=("steps", "val_loss"))
+    figure, axes = _plot(title, size=(6.0, 3.6))
+    taken = np.isfinite(train)
+    axes.plot(x[taken], train[taken], color=_SERIES[1], alpha=0.25, linewidth=0.8)
+    axes.plot(x[taken], _running_mean(train[taken]), color=_SERIES[1], linewidth=1.8, label="training, running mean")
+    taken = np.isfinite(held_out)
+    axes.plot(x[taken], held_out[taken], color=_SERIES[0], marker="o", markersize=3.5, linewidth=1.4, label="held out")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.set_yscale("log")
+    axes.grid(which="both", color=_FAINT, linewidth=0.4)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_row(
+    panels: Sequence[_Panel], *, title: str | None, height: float, labels: tuple[str, str] = _CELSIUS_LABELS
+) -> Figure:
+    """Panels side by side; those that share a scale share a colour bar below them, labelled by the first label."""
+    rows, cols = panels[0].values.shape
+    # A panel is `height` inches high; very wide or very tall rasters are held in bounds.
+    width = height * min(max(cols / rows, 0.5), 2.0)
+    top = 0.42 if title else 0.0
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.06, wspace=0.015, hspace=0.02)
+    figure = Figure(figsize=(len(panels) * (width + 0.12), height + 0.95 + top), layout=layout)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    if title:
+        figure.suptitle(title, fontsize=13, color=_INK)
+    pictures = [_draw_panel(ax, panel) for ax, panel in zip(axes, panels, strict=True)]
+    for scale in dict.fromkeys(panel.scale for panel in panels):
+        members = [index for index, panel in enumerate(panels) if panel.scale is scale]
+        bar = figure.colorbar(
+            pictures[members[0]],
+            ax=[axes[index] for index in members],
+            location="bottom",
+            label=labels[0] if len(members) > 1 else labels[1],
+            extend=_extend([panels[index] for index in members]),
+            shrink=0.6 if len(members) > 1 else 0.9,
+            aspect=15 * len(members),
+            pad=0.03,
+        )
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=9, colors=_INK, length=2.5)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
+    """One picture without ticks; its gap in grey, what is not there white."""
+    if panel.gap is not None:
+        axes.imshow(np.where(panel.gap, 1.0, np.nan), cmap=ListedColormap([_GAP_GREY]), interpolation="nearest")
+    scale, colours = panel.scale, colormaps[panel.scale.colours].with_extremes(bad=(1, 1, 1, 0))
+    picture = axes.imshow(panel.values, cmap=colours, vmin=scale.low, vmax=scale.high)
+    axes.set_title(panel.title, fontsize=11, color=_INK, pad=5)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=_FAINT, linewidth=0.6)
+    return picture
+
+
+def _plot(title: str | None, *, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """An empty plot in the house's look."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#8a8a8a")
+    axes.tick_params(colors=_INK, labelsize=9)
+    if title:
+        axes.set_title(title, fontsize=11, color=_INK)
+    return figure, axes
+
+
+def _sigma_panel(sigma: NDArray[np.float64], gap: NDArray[np.bool_]) -> _Panel:
+    """The panel of one standard deviation."""
+    return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[gap], _SIGMA_MAP))
+
+
+def _value_scale(values: NDArray[np.float64]) -> _Scale:
+    """One scale for all values, its rarest ones clipped."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise ValueError("got a raster without any finite pixel; wanted at least one to draw")
+    low, high = np.percentile(finite, [_CLIP_PERCENT, 100 - _CLIP_PERCENT])
+    spare = 0.0 if high > low else 0.5
+    return _Scale(float(low - spare), float(high + spare), _VALUE_MAP)
+
+
+def _positive_scale(values: NDArray[np.float64], colours: str) -> _Scale:
+    """A scale from zero."""
+    finite = values[np.isfinite(values)]
+    high = np.percentile(finite, 100 - _CLIP_PERCENT) if finite.size else 0.0
+    return _Scale(0.0, float(high) if high > 0 else 1.0, colours)
+
+
+def _extend(panels: Sequence[_Panel]) -> str:
+    """Which ends of the colour bar have values beyond them."""
+    low = any(np.nanmin(panel.values, initial=np.inf) < panel.scale.low for panel in panels)
+    high = any(np.nanmax(panel.values, initial=-np.inf) > panel.scale.high for panel in panels)
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[low, high]
+
+
+def _as_image(array: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Thinned for drawing, float64, infinities as NaN."""
+    whole = np.asarray(array)
+    if whole.ndim != 2:
+        raise ValueError(f"got an array of {whole.shape}; wanted (height, width): pass one band")
+    if whole.shape != shape:
+        raise ValueError(f"got arrays of {whole.shape} and {shape}; wanted one shape: cut both to one grid")
+    image = np.array(whole[_thinning(shape)], dtype=np.float64)
+    image[~np.isfinite(image)] = np.nan
+    return image
+
+
+def _as_gap(gap: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Thinned for drawing, boolean."""
+    hole = np.asarray(gap)
+    if hole.dtype != np.bool_ or hole.shape != shape:
+        raise ValueError(f"got a gap {hole.dtype} {hole.shape} for an image of {shape}; wanted bool of its shape")
+    return hole[_thinning(shape)]
+
+
+def _thinning(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Every n-th pixel, so that no side has more than a screen shows."""
+    step = -(-max(shape) // _MAX_PIXELS_PER_SIDE)
+    return slice(None, None, step), slice(None, None, step)
+
+
+def _share(gap: NDArray[np.bool_], image: NDArray[np.float64]) -> float:
+    """Gap pixels among those of the footprint."""
+    inside = np.isfinite(image) | gap
+    return float(gap.sum() / inside.sum())
+
+
+def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over a fiftieth of the curve, fewer values at its ends."""
+    half = len(values) // 100
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return np.asarray((sums[last] - sums[first]) / (last - first))
+
+
+def _check_lengths(first: NDArray[np.float64], second: NDArray[np.float64], *, names: tuple[str, str]) -> None:
+    """Refuse curves of different length."""
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"got {names[0]} of {first.shape} and {names[1]} of {second.shape}; wanted two equal lengths")

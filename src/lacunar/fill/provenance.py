@@ -1,0 +1,84 @@
+"""All that a filled raster depends on, as one value that two runs can compare."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lacunar.fill.guides import References
+from lacunar.fill.inputs import FillInputs
+from lacunar.fill.options import FillOptions
+from lacunar.models.checkpoint import Model
+from lacunar.sensors.gaps import GapSource
+from lacunar.versions import versions, versions_used
+
+# Options of a fill that no pixel depends on; model, device and engine stand under their own keys.
+_WITHOUT_EFFECT = ("overwrite", "figure", "truth", "command", "resume", "model", "device", "engine")
+_METADATA = "*MTL*"  # files of a product's folder that tell what its numbers mean
+
+Fingerprint = Mapping[str, Any]
+
+
+def fingerprint_of(
+    inputs: FillInputs, source: GapSource, beside: References, options: FillOptions, model: Model
+) -> Fingerprint:
+    """Describe inputs, options, model and versions, ready for JSON.
+
+    Files are told apart by path, size and time of change, so that a scene of gigabytes need not be read for it. A GPU
+    is told from a CPU, whose last bits differ; one GPU is not told from another of its kind.
+
+    Parameters
+    ----------
+    inputs, source, beside
+        What is read, and the same opened.
+    options, model
+        How gaps are filled; the model is the one that ``options`` names.
+    """
+    named = inputs.resolved().files
+    metadata = [file for path in named if path.is_dir() for file in path.glob(_METADATA)]
+    files = {path.resolve() for path in (*named, *metadata, *source.inputs, *beside.inputs) if path.is_file()}
+    found = {
+        "inputs": asdict(inputs.resolved()),
+        "files": {str(path): _size_and_time(path) for path in sorted(files)},
+        "product": source.record().get("product"),
+        "options": {name: value for name, value in asdict(options).items() if name not in _WITHOUT_EFFECT},
+        "preset": repr(options.chosen),
+        "device": options.device.split(":")[0],
+        "engine": model.engine,
+        "model": {
+            "sha256": model.card.sha256,
+            "network": repr(model.network.config),
+            "schedule": hashlib.sha256(model.schedule.betas.tobytes()).hexdigest(),
+            "prediction": model.prediction,
+            "sigma_factor": model.card.sigma_factor,
+            "error_quantiles": model.card.error_quantiles,
+        },
+        "versions": versions_used(model.engine, versions()),
+    }
+    plain: Fingerprint = json.loads(json.dumps(found, default=str))
+    return plain
+
+
+def digest_of(fingerprint: Fingerprint) -> str:
+    """sha256 of a fingerprint, in hexadecimal."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+
+
+def differing(one: Fingerprint, other: Fingerprint, prefix: str = "") -> list[str]:
+    """Names of the values in which two fingerprints differ, such as ``options.seed``."""
+    names: list[str] = []
+    for key in sorted({*one, *other}):
+        mine, theirs = one.get(key), other.get(key)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            names += differing(mine, theirs, f"{prefix}{key}.")
+        elif mine != theirs:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _size_and_time(path: Path) -> list[int]:
+    """Bytes, and nanoseconds of the last change."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]

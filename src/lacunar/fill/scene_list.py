@@ -1,0 +1,140 @@
+"""Which scenes a command names (paths, patterns, lists of them), what their outputs are called, how each came out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lacunar.errors import LacunarError
+from lacunar.fill.inputs import FillInputs
+
+Status = Literal["filled", "kept", "failed"]
+
+_LIST_MARK = "@"  # before the name of a text file that lists paths or patterns, one a line
+_COMMENT = "#"
+_MAGIC = frozenset("*?[")  # what makes a path a pattern
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One fill among others: what is read, the raster to write, a folder for the intermediates of LST or None."""
+
+    inputs: FillInputs
+    output: Path
+    bands_folder: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a scene came out.
+
+    Parameters
+    ----------
+    scene
+        Which.
+    status
+        ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``.
+    seconds
+        From its first step to its last, those of other scenes that ran meanwhile included.
+    why
+        What went wrong, in one line.
+    record
+        What its sidecar says; None where it failed.
+    """
+
+    scene: Scene
+    status: Status
+    seconds: float
+    why: str = ""
+    record: dict[str, Any] | None = None
+
+    @property
+    def filled(self) -> int:
+        """Pixels filled."""
+        return int(self.record["pixels"]["filled"]) if self.record else 0
+
+
+def failed(scene: Scene, seconds: float, error: BaseException) -> Outcome:
+    """The outcome of a scene that ended with an error."""
+    said = str(error) if isinstance(error, LacunarError) else f"{type(error).__name__}: {error}"
+    return Outcome(scene=scene, status="failed", seconds=seconds, why=" ".join(said.split()))
+
+
+def listed_paths(arguments: Iterable[str]) -> list[Path]:
+    """Paths that arguments name, each once, in their order.
+
+    Parameters
+    ----------
+    arguments
+        Paths; patterns with ``*``, ``?`` or ``[...]``, whose matches come sorted; ``@FILE``, a text file with a path or
+        a pattern on each line (relative to the working folder; blank lines and those with ``#`` in front do not count).
+
+    Raises
+    ------
+    LacunarError
+        A pattern or a list that names nothing, or a list that cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        for path in _listed(argument) if argument.startswith(_LIST_MARK) else _matching(argument):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def names_several(argument: str) -> bool:
+    """Whether an argument may name several scenes: a list, or a pattern that is no path itself."""
+    return argument.startswith(_LIST_MARK) or (not _MAGIC.isdisjoint(argument) and not Path(argument).exists())
+
+
+def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
+    """Outputs ``NAME_SUFFIX.tif`` in a folder; NAME is that of the input without its ending.
+
+    Raises
+    ------
+    LacunarError
+        Two inputs of one name.
+    """
+    made: dict[Path, Path] = {}
+    for path in paths:
+        output = folder / f"{_name_of(path)}_{suffix}.tif"
+        if output in made:
+            raise LacunarError(
+                f"{made[output]} and {path} would both become {output}: wanted inputs of different names; "
+                "leave one out, or fill it by itself"
+            )
+        made[output] = path
+    return list(made)
+
+
+def _listed(argument: str) -> list[Path]:
+    """What the lines of a list name."""
+    path = Path(argument.removeprefix(_LIST_MARK))
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LacunarError(f"list {path} cannot be read ({error}): wanted a text file, one path a line") from error
+    named = [line for line in lines if line and not line.startswith(_COMMENT)]
+    if not named:
+        raise LacunarError(f"list {path} names nothing: wanted one path a line")
+    return [found for line in named for found in _matching(line)]
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The path itself, or what matches a pattern."""
+    if not names_several(pattern):
+        return [Path(pattern)]
+    anchor = Path(pattern).anchor
+    found = sorted(path for path in Path(anchor).glob(pattern.removeprefix(anchor)) if not path.name.startswith("."))
+    if not found:
+        raise LacunarError(f"nothing matches {pattern!r}: wanted a pattern of files or folders that exist")
+    return found
+
+
+def _name_of(path: Path) -> str:
+    """Name of a folder, or of a file without its ending."""
+    name = path.resolve().name
+    ending = next((ending for ending in _ARCHIVES if name.lower().endswith(ending)), None)
+    if ending:
+        return name[: -len(ending)]
+    return name if path.is_dir() else Path(name).stem

@@ -1,0 +1,140 @@
+"""What is gathered from a raster while it is filled block by block: scores, a picture."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.errors import LacunarError, RasterError
+from lacunar.fill.blocks import FILLED, FilledBlock
+from lacunar.fill.plot import lst_figure
+from lacunar.geo.grid import check_same_grid
+from lacunar.geo.raster import open_raster
+from lacunar.metrics import bias, mae, rmse
+from lacunar.plotting import save_figure
+from lacunar.sensors.gaps import GapSource
+
+THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
+
+
+class Truth:
+    """Scores of the filled pixels against a raster of true values; nothing where there is none.
+
+    Parameters
+    ----------
+    source
+        What is filled.
+    path
+        The raster, its first band; None scores nothing.
+
+    Raises
+    ------
+    RasterError
+        It cannot be read, or lies on another grid.
+    """
+
+    def __init__(self, source: GapSource, path: Path | None) -> None:
+        self._raster = open_raster(path) if path else None
+        self._errors: list[NDArray[np.float32]] = []
+        self._within = 0
+        if self._raster is not None:
+            check_same_grid(source, self._raster, names=("the input", f"the truth {path}"))
+
+    def __enter__(self) -> Self:
+        """Keep the raster open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the raster."""
+        if self._raster is not None:
+            self._raster.close()
+
+    def add(self, block: FilledBlock) -> NDArray[np.float32] | None:
+        """Take the errors of a block; returns its true values."""
+        if self._raster is None:
+            return None
+        part = self._raster.read(block.window, bands=[1])
+        scored = (block.source == FILLED) & part.known[0]
+        error = block.value[scored] - part.data[0][scored]
+        self._errors.append(error)
+        self._within += int((np.abs(error) <= block.sigma[scored]).sum())
+        values: NDArray[np.float32] = part.data[0]
+        return values
+
+    def scores(self) -> dict[str, Any]:
+        """RMSE, MAE and bias over the filled pixels with a true value, and how many lie within one sigma of it.
+
+        Under the key ``truth``, ready for a record; empty where no pixel could be scored.
+        """
+        error = np.concatenate(self._errors) if self._errors else np.empty(0, dtype=np.float32)
+        if error.size == 0:
+            return {}
+        zero = np.zeros_like(error)
+        return {
+            "truth": {
+                "pixels": int(error.size),
+                "rmse": round(rmse(error, zero), 4),
+                "mae": round(mae(error, zero), 4),
+                "bias": round(bias(error, zero), 4),
+                "within_one_sigma": round(self._within / error.size, 4),
+            }
+        }
+
+
+class Picture:
+    """The figure of a raster of any size: every n-th pixel of the result is gathered block by block, then drawn.
+
+    Parameters
+    ----------
+    source
+        What is filled.
+    path
+        The picture to write.
+    has_truth
+        Whether `add` is given true values: then their absolute error is drawn.
+    """
+
+    def __init__(self, source: GapSource, path: Path, *, has_truth: bool) -> None:
+        self._input, self._path, self._has_truth = source, path, has_truth
+        self._step = -(-max(source.shape) // THUMBNAIL_SIDE)
+        small = tuple(-(-length // self._step) for length in source.shape)
+        self._before, self._value, self._sigma = (np.full(small, np.nan, dtype=np.float32) for _ in range(3))
+        self._gap = np.zeros(small, dtype=np.bool_)
+
+    def add(self, block: FilledBlock, true_values: NDArray[np.floating] | None) -> None:
+        """Take the pixels of a block, and its true or else its unfilled values, that lie on the grid of every n-th."""
+        before = self._input.read(block.window).values if true_values is None else true_values
+        start = (block.window.row, block.window.col)
+        grid = tuple(slice(-first % self._step, None, self._step) for first in start)
+        place = tuple(
+            slice(-(-first // self._step), -(-(first + length) // self._step))
+            for first, length in zip(start, block.window.shape, strict=True)
+        )
+        self._before[place], self._value[place] = before[grid], block.value[grid]
+        self._sigma[place], self._gap[place] = block.sigma[grid], block.source[grid] == FILLED
+
+    def draw(self) -> None:
+        """Write the paper's Figure 4 from what was gathered.
+
+        Raises
+        ------
+        LacunarError
+            Nothing to draw, or a disk that refuses.
+        """
+        try:
+            figure = lst_figure(
+                self._before,
+                self._value,
+                self._gap,
+                truth=self._before if self._has_truth else None,
+                sigma=self._sigma,
+                units=self._input.units,
+                title=self._input.name,
+            )
+            save_figure(figure, self._path)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror}); wanted a folder with free space"
+            raise RasterError(f"{self._path}: {reason}") from error
+        except ValueError as error:
+            raise LacunarError(f"the figure cannot be drawn: {error}; leave it out") from error

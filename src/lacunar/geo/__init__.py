@@ -1,0 +1,1 @@
+"""Rasters, grids, windows, warping, polygons and pictures on disk."""

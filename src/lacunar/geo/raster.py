@@ -1,0 +1,369 @@
+"""Rasters in and out: one frozen :class:`Raster` value, read through GDAL, written as a Cloud-Optimized GeoTIFF.
+
+Small rasters travel whole (:func:`read_raster`, :func:`write_raster`); those larger than memory go window by window
+(:func:`open_raster`, :class:`RasterWriter`). Nothing appears under the final name before it is complete and read back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from lacunar.errors import RasterError
+from lacunar.geo.windows import Tile, blocks_over
+
+FilePath = str | os.PathLike[str]
+
+# GDAL would take 5 % of the machine's memory; 64 MiB hold a row of float32 tiles of a 32,000-pixel raster.
+_CACHE_BYTES = 64 * 2**20
+# Side of a tile in the file: the COG driver's default.
+_TILE_SIDE = 512
+_UNWRITABLE = "cannot be written; wanted a writable folder with free space"
+_TILED = {"driver": "GTiff", "tiled": True, "blockxsize": _TILE_SIDE, "blockysize": _TILE_SIDE, "BIGTIFF": "IF_SAFER"}
+_COG = {"driver": "COG", "COMPRESS": "DEFLATE", "PREDICTOR": "FLOATING_POINT", "BLOCKSIZE": _TILE_SIDE}
+_COG |= {"OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}  # nearest: it keeps classes and measurements
+
+# GDAL's messages come back in our exceptions; without a handler Python would print them to the screen as well.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """The value that travels from reader to writer; treat its arrays as read-only.
+
+    Parameters
+    ----------
+    data
+        float32 (bands, height, width), in physical units; NaN where not known.
+    known
+        Boolean, the shape of `data`: bands may be known at different places. True = measured; ``gap = ~known``.
+    transform
+        Pixel (column, row) to coordinates, of a pixel's upper left corner.
+    crs
+        Coordinate reference system, or None where the file carries none.
+    band_names, units
+        One per band; ``band_1`` ... and ``""`` where not given.
+    tags
+        The data set's free metadata.
+
+    Raises
+    ------
+    RasterError
+        When types, shapes or counts do not fit, or a known pixel is not finite.
+    """
+
+    data: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    transform: Affine = field(default_factory=Affine.identity)
+    crs: CRS | None = None
+    band_names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if self.data.ndim != 3 or self.data.dtype != np.float32:
+            raise RasterError(f"got data {self.data.dtype} {self.data.shape}; wanted float32 (bands, height, width)")
+        if self.known.shape != self.data.shape or self.known.dtype != np.bool_:
+            raise RasterError(f"got known {self.known.dtype} {self.known.shape}; wanted bool {self.data.shape}")
+        object.__setattr__(self, "band_names", self.band_names or tuple(f"band_{i + 1}" for i in range(self.count)))
+        object.__setattr__(self, "units", self.units or ("",) * self.count)
+        if not len(self.band_names) == len(self.units) == self.count:
+            raise RasterError(f"got names {self.band_names}, units {self.units}; wanted {self.count} of each")
+        if not np.all(np.isfinite(self.data), where=self.known):
+            raise RasterError("got known pixels that are NaN or infinite; wanted known = False there: mark them as gap")
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return int(self.data.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return int(self.data.shape[1]), int(self.data.shape[2])
+
+    @property
+    def gap(self) -> NDArray[np.bool_]:
+        """Where nothing was measured: ``~known``."""
+        return ~self.known
+
+
+class RasterSource(AbstractContextManager["RasterSource"]):
+    """An open raster, read window by window in a ``with`` block.
+
+    Its attributes are those of :class:`Raster`, and how the file holds its values: ``driver`` (GDAL's name of the
+    format), and for each band ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none),
+    ``nodatavals`` and ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
+    """
+
+    def __init__(self, path: FilePath) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            got = "a folder" if self.path.is_dir() else "no such file"
+            raise RasterError(f"{self.path}: {got}; wanted a raster file: check the path")
+        with _gdal(f"{self.path}: not a raster that can be opened; wanted a whole GeoTIFF or the like"):
+            self._dataset = rasterio.open(self.path)
+        self.shape: tuple[int, int] = self._dataset.shape
+        self.count: int = self._dataset.count
+        self.transform: Affine = self._dataset.transform
+        self.crs: CRS | None = self._dataset.crs
+        self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
+        self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
+        self.tags: dict[str, str] = self._dataset.tags()
+        self.driver: str = self._dataset.driver
+        self.dtypes: tuple[str, ...] = self._dataset.dtypes
+        self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)
+        self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
+        self.colours = tuple(colour.name for colour in self._dataset.colorinterp)
+        kinds = sorted(set(self.dtypes))
+        if not kinds or any(kind.startswith("complex") for kind in kinds):
+            self.close()
+            raise RasterError(f"{self.path}: got {self.count} bands of {kinds}; wanted one or more of real numbers")
+
+    def read(self, window: Tile | None = None, *, bands: Sequence[int] | None = None) -> Raster:
+        """Read a window as float32 in physical units: scale and offset applied.
+
+        A pixel is known when it differs from nodata, GDAL's mask (internal or alpha) is not zero, and its value is
+        finite. Whole numbers above 2**24 lose digits in float32.
+
+        Parameters
+        ----------
+        window
+            Pixels to read, all of them by default.
+        bands
+            1-based band numbers in the order wanted, all by default.
+
+        Raises
+        ------
+        RasterError
+            When the window reaches outside, a band does not exist, or the file is cut off or damaged.
+        """
+        tile = window or Tile(0, 0, *self.shape)
+        if not tile.inside(self.shape):
+            raise RasterError(f"{self.path}: got {tile}; wanted a window inside {_size(self.shape)}")
+        chosen = list(range(1, self.count + 1)) if bands is None else list(bands)
+        if not chosen or not all(1 <= band <= self.count for band in chosen):
+            raise RasterError(f"{self.path}: got bands {chosen}; wanted one or more of 1 .. {self.count}")
+        area = Window.from_slices(*tile.slices)
+        with _gdal(f"{self.path}: pixels cannot be read, the file is cut off or damaged: fetch it again"):
+            raw = self._dataset.read(chosen, window=area)
+            known = self._dataset.read_masks(chosen, window=area) != 0
+        data = np.empty(raw.shape, dtype=np.float32)
+        meanings = list(zip(self.nodatavals, self.scales, self.offsets, strict=True))
+        for index, band in enumerate(chosen):
+            nodata, scale, offset = meanings[band - 1]
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite: not known
+                if nodata is not None:
+                    known[index] &= raw[index] != nodata
+                data[index] = raw[index] if (scale, offset) == (1.0, 0.0) else raw[index] * np.float64(scale) + offset
+        known &= np.isfinite(data)
+        data[~known] = np.nan
+        names, units = ([values[band - 1] for band in chosen] for values in (self.band_names, self.units))
+        t, row, col = self.transform, tile.row, tile.col
+        transform = Affine(t.a, t.b, t.c + t.a * col + t.b * row, t.d, t.e, t.f + t.d * col + t.e * row)
+        return Raster(data, known, transform, self.crs, tuple(names), tuple(units), self.tags)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+
+def open_raster(path: FilePath) -> RasterSource:
+    """Open any raster that GDAL reads.
+
+    Raises
+    ------
+    RasterError
+        When the file is missing, no raster, cut off in its header, or holds complex numbers.
+    """
+    return RasterSource(path)
+
+
+def read_raster(path: FilePath, *, window: Tile | None = None, bands: Sequence[int] | None = None) -> Raster:
+    """Read a raster, or a window of it; :meth:`RasterSource.read` says what counts as known.
+
+    Raises
+    ------
+    RasterError
+        As :func:`open_raster` and :meth:`RasterSource.read`.
+    """
+    with open_raster(path) as source:
+        return source.read(window, bands=bands)
+
+
+def write_raster(path: FilePath, raster: Raster, *, overwrite: bool = False) -> None:
+    """Write a raster as a Cloud-Optimized GeoTIFF; gaps become NaN, which is also the nodata value.
+
+    Raises
+    ------
+    RasterError
+        As :class:`RasterWriter`.
+    """
+    profile = {name: getattr(raster, name) for name in ("shape", "transform", "crs", "band_names", "units", "tags")}
+    with RasterWriter(Path(path), **profile, overwrite=overwrite) as writer:
+        for block in blocks_over(raster.shape, block=4 * _TILE_SIDE, halo=0):
+            cut = (slice(None), *block.core.slices)
+            writer.write(np.where(raster.known[cut], raster.data[cut], np.float32(np.nan)), block.core)
+
+
+@dataclass(eq=False)
+class RasterWriter:
+    """Write a Cloud-Optimized GeoTIFF window by window; memory does not grow with the raster.
+
+    Windows go into an uncompressed GeoTIFF in a hidden folder beside `path` (4 bytes of disk per pixel and band). When
+    the ``with`` block ends well, GDAL's COG driver makes the final file from it (float32, deflate, predictor 3, tiles
+    of 512, overviews), it is read back and compared, and only then takes its name. After an exception, Ctrl-C or on a
+    full disk the folder goes and `path` stays as it was. Pixels never written are nodata.
+
+    Parameters
+    ----------
+    path
+        Output, ending in ``.tif`` or ``.tiff``.
+    shape, transform, crs, band_names, units, tags
+        As in :class:`Raster`; the number of names is the number of bands.
+    nodata
+        What stands in the file where there is no value, in all bands.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    RasterError
+        When the file exists, its folder does not, a window does not fit, or the disk is full.
+    """
+
+    path: Path
+    _: KW_ONLY
+    shape: tuple[int, int]
+    transform: Affine
+    crs: CRS | None
+    band_names: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    nodata: float = np.nan
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before any pixel is computed."""
+        self.path = Path(self.path)
+        self.units = self.units or ("",) * len(self.band_names)
+        if self.path.suffix.lower() not in (".tif", ".tiff"):
+            raise RasterError(f"{self.path}: got the ending '{self.path.suffix}'; wanted .tif: rename the output")
+        if not self.path.parent.is_dir():
+            raise RasterError(f"{self.path}: no folder {self.path.parent}; wanted an existing one: make it first")
+        if min(self.shape) < 1 or not self.band_names or len(self.units) != len(self.band_names):
+            got = f"{_size(self.shape)}, bands {self.band_names}, units {self.units}"
+            raise RasterError(f"{self.path}: got {got}; wanted a pixel and a band or more, one unit per band")
+        self._refuse_existing()
+
+    def __enter__(self) -> Self:
+        """Open the staging file."""
+        profile = {"height": self.shape[0], "width": self.shape[1], "transform": self.transform, "crs": self.crs}
+        profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": self.nodata}
+        with _gdal(f"{self.path}: {_UNWRITABLE}"):
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent))
+            self._staged = self._folder / "staging.tif"
+            try:
+                self._staging = rasterio.open(self._staged, "w", **profile, **_TILED)
+                self._staging.descriptions, self._staging.units = self.band_names, self.units
+                self._staging.update_tags(**self.tags)
+            except BaseException:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise
+        return self
+
+    def write(self, array: NDArray[np.floating[Any]], window: Tile | None = None) -> None:
+        """Write one window, all bands: (bands, height, width), NaN where there is no value.
+
+        Raises
+        ------
+        RasterError
+            When the window reaches outside, the array does not fit it, or the disk is full.
+        """
+        tile = window or Tile(0, 0, *self.shape)
+        wanted = (len(self.band_names), *tile.shape)
+        if not tile.inside(self.shape) or array.shape != wanted:
+            raise RasterError(f"{self.path}: got {array.shape} for {tile}; wanted {wanted} inside {_size(self.shape)}")
+        values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
+        with _gdal(f"{self.path}: {_UNWRITABLE}"):
+            self._staging.write(values, window=Window.from_slices(*tile.slices))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish the file and give it its name, or leave nothing behind."""
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            with suppress(Exception):  # what already goes wrong must stay the error that is seen
+                self._staging.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _finish(self) -> None:
+        """Staging file -> COG -> compared -> renamed."""
+        final = self._folder / "final.tif"
+        tiles = -(-self.shape[0] // _TILE_SIDE) * -(-self.shape[1] // _TILE_SIDE)
+        with _gdal(f"{self.path}: {_UNWRITABLE}"):
+            self._staging.close()
+            rasterio.shutil.copy(self._staged, final, **_COG)
+            # On a full disk GDAL may report success for a file that lacks its end: only reading it back tells.
+            if self._staged.stat().st_size < tiles * _TILE_SIDE**2 * 4 * len(self.band_names):
+                raise RasterError(f"{self.path}: the uncompressed copy is cut off, the disk is full: free some space")
+            with rasterio.open(self._staged) as wrote, rasterio.open(final) as got:
+                for _, window in got.block_windows():
+                    if not np.array_equal(wrote.read(window=window), got.read(window=window), equal_nan=True):
+                        raise RasterError(f"{self.path}: read back other values than were written: check the disk")
+            self._refuse_existing()
+            final.replace(self.path)
+
+    def _refuse_existing(self) -> None:
+        """Keep what is already there, unless told otherwise."""
+        if self.path.is_dir() or (self.path.exists() and not self.overwrite):
+            raise RasterError(f"{self.path}: exists already; wanted a new name: choose another or allow overwriting")
+
+
+def uncompressed_bytes(shape: tuple[int, int]) -> int:
+    """Bytes of one float32 band of so many rows and columns, as `RasterWriter` writes it first."""
+    return np.dtype(np.float32).itemsize * math.prod(shape)
+
+
+def _size(shape: tuple[int, int]) -> str:
+    """Width x height, as GDAL's tools print it."""
+    return f"{shape[1]}x{shape[0]} pixels"
+
+
+@contextmanager
+def _gdal(message: str) -> Iterator[None]:
+    """Call GDAL with a small cache; its exceptions become one line, its warnings about missing coordinates are ours."""
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        try:
+            yield
+        except RasterError:
+            raise
+        except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise RasterError(f"{message} ({reason})") from error

@@ -1,0 +1,139 @@
+"""Classical fills of a gap: mean, nearest, linear, inverse distance, Laplace, biharmonic, kriging; numpy and scipy.
+
+They are the baselines that a diffusion model must beat, and kriging is also where it starts: the network diffuses the
+residual over the kriged value, in units of its standard deviation. All take ``values`` (H, W) and ``known`` (H, W),
+True = measured, and return ``values`` in float64 with the gap filled; what stands in the gap is never read.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import interpolate, ndimage, sparse, spatial
+from scipy.sparse import linalg as sparse_linalg
+
+from lacunar.errors import LacunarError
+from lacunar.interpolate.kriging import fit_covariance, krige, require_known
+
+FillName = Literal["mean", "nearest", "linear", "idw", "laplace", "biharmonic", "kriging"]
+FILL_NAMES: tuple[FillName, ...] = get_args(FillName)
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IndexArray = NDArray[np.intp]
+
+IDW_POWER = 2.0
+IDW_NEIGHBOURS = 24
+
+
+def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> FloatArray:
+    """Fill the gap by one of the classical methods.
+
+    Parameters
+    ----------
+    name
+        ``mean`` of the known pixels; ``nearest`` known pixel; ``linear`` on a Delaunay triangulation (nearest outside
+        its hull); ``idw``, inverse squared distance over 24 neighbours; ``laplace``, the harmonic fill; ``biharmonic``
+        (Damelin & Hoang 2018, by scikit-image); ``kriging`` with the classical exponential covariance.
+    values, known
+        (H, W); True = measured. At least one pixel must be known.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) float64; known pixels unchanged.
+
+    Raises
+    ------
+    LacunarError
+        Unknown method, no known pixel, or shapes that differ.
+
+    Examples
+    --------
+    >>> known = np.array([[True, False, True]])
+    >>> fill("laplace", np.array([[1.0, 0.0, 3.0]]), known)
+    array([[1., 2., 3.]])
+    """
+    if name not in FILL_NAMES:
+        raise LacunarError(f"unknown fill {name!r}: choose one of {', '.join(FILL_NAMES)}")
+    require_known(values, known)
+    clean = np.where(known, values, 0.0).astype(np.float64)
+    if known.all():
+        return clean
+    if name == "kriging":
+        return krige(clean, known, covariance=fit_covariance(clean, known, smoothings=(0.0,)))[0]
+    fillers = {
+        "mean": _mean,
+        "nearest": _nearest,
+        "linear": _linear,
+        "idw": _idw,
+        "laplace": _laplace,
+        "biharmonic": _biharmonic,
+    }
+    clean[~known] = fillers[name](clean, known)
+    return clean
+
+
+def _mean(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Mean of the known pixels."""
+    return np.full(int((~known).sum()), values[known].mean())
+
+
+def _nearest(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Value of the nearest known pixel."""
+    rows, cols = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: FloatArray = values[rows, cols][~known]
+    return filled
+
+
+def _linear(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Linear on the triangulation of the known pixels that border the gap; nearest outside its hull."""
+    border = known & ndimage.binary_dilation(~known, iterations=2)
+    sources, targets = np.argwhere(border), np.argwhere(~known)
+    filled = _nearest(values, known)
+    spans_a_plane = np.linalg.matrix_rank(sources - sources.mean(axis=0)) == 2
+    if not spans_a_plane:
+        return filled
+    flat = interpolate.LinearNDInterpolator(sources, values[border])(targets)
+    return np.where(np.isnan(flat), filled, flat)
+
+
+def _idw(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Shepard's inverse-distance weighting over the nearest known pixels."""
+    tree = spatial.cKDTree(np.argwhere(known))
+    neighbours = min(IDW_NEIGHBOURS, int(known.sum()))
+    distance, index = tree.query(np.argwhere(~known), k=neighbours)
+    distance, index = distance.reshape(-1, neighbours), index.reshape(-1, neighbours)
+    weight = distance**-IDW_POWER
+    filled: FloatArray = (weight * values[known][index]).sum(axis=1) / weight.sum(axis=1)
+    return filled
+
+
+def _laplace(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Harmonic fill: every gap pixel is the mean of its neighbours, by a sparse direct solve."""
+    gap = ~known
+    number = np.full(known.shape, -1)
+    number[gap] = np.arange(gap.sum())
+    rows, cols = np.nonzero(gap)
+    diagonal, constant = np.zeros(rows.size), np.zeros(rows.size)
+    entries: list[tuple[IndexArray, IndexArray]] = []
+    for row_step, col_step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        r, c = rows + row_step, cols + col_step
+        inside = (r >= 0) & (r < known.shape[0]) & (c >= 0) & (c < known.shape[1])
+        here, r, c = np.flatnonzero(inside), r[inside], c[inside]
+        diagonal[here] += 1
+        measured = known[r, c]
+        constant[here[measured]] += values[r[measured], c[measured]]
+        entries.append((here[~measured], number[r[~measured], c[~measured]]))
+    own, other = (np.concatenate(part) for part in zip(*entries, strict=True))
+    matrix = sparse.diags(diagonal) - sparse.csr_matrix((np.ones(own.size), (own, other)), shape=(rows.size,) * 2)
+    solution: FloatArray = sparse_linalg.spsolve(matrix.tocsc(), constant)
+    return np.atleast_1d(solution)
+
+
+def _biharmonic(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Biharmonic fill by scikit-image."""
+    from skimage.restoration import inpaint_biharmonic
+
+    filled: FloatArray = inpaint_biharmonic(values, ~known)[~known]
+    return filled

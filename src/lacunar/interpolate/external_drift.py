@@ -1,0 +1,198 @@
+"""Other dates and static rasters as drift: fields that are known in the gap, and the classical fills that use them.
+
+Another date tells the pattern, not the values; and its fine detail is less trustworthy than its coarse pattern, because
+the dates are never perfectly registered and the sensor's noise is its own. So every reference gives one drift term for
+each of its scales, and kriging with external drift finds a coefficient for each. What a reference does not show (its
+own cloud) counts as no detail, its coarser scales are carried in from around, and the standard deviation grows there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lacunar.errors import LacunarError
+from lacunar.interpolate.kriging import fit_covariance, krige, krige_with_drift, require_known
+
+ReferenceFillName = Literal["reference copy", "regression", "regression + kriging", "kriging with drift"]
+REFERENCE_FILL_NAMES: tuple[ReferenceFillName, ...] = get_args(ReferenceFillName)
+
+SCALES = (2.0, 8.0)  # pixels: widths of the Gaussians between which a reference is split
+MIN_COMMON = 64  # pixels that a reference and the known pixels must share; fewer do not fix a coefficient
+RIDGE = 1e-3  # weight of "nothing known" in a smoothed reference: far from what it shows it falls to its mean
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+
+def drift_terms(references: NDArray[np.floating], known: BoolArray) -> FloatArray:
+    """Split references into scales, in units of each one's standard deviation.
+
+    Parameters
+    ----------
+    references
+        (K, H, W) in any units, NaN where unknown.
+    known
+        (H, W), where the field to be filled is measured. A reference that shares fewer than `MIN_COMMON` of these
+        pixels, or is constant, is left out.
+
+    Returns
+    -------
+    numpy.ndarray
+        (P, H, W) float64, finite everywhere; P = 3 for each reference that is used.
+    """
+    terms = []
+    for reference in _usable(references, known):
+        shown = np.isfinite(reference)
+        std = float(reference[shown].std(dtype=np.float64))
+        anomaly = np.where(shown, (reference - reference[shown].mean(dtype=np.float64)) / std, 0.0)
+        levels = [_smoothed(anomaly, shown, width) for width in SCALES]
+        terms.append(np.where(shown, anomaly - levels[0], 0.0))
+        terms += [fine - coarse for fine, coarse in pairwise(levels)]
+        terms.append(levels[-1])
+    return np.stack(terms) if terms else np.zeros((0, *known.shape))
+
+
+def _usable(references: NDArray[np.floating], known: BoolArray) -> list[NDArray[np.floating]]:
+    """References that vary and share enough pixels with the known ones."""
+    shown = [np.isfinite(reference) for reference in references]
+    return [
+        reference
+        for reference, there in zip(references, shown, strict=True)
+        if (there & known).sum() >= MIN_COMMON and np.ptp(reference[there]) > 0
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """Kriging with references as drift: mean, standard deviation and what the references say of it, each (H, W)."""
+
+    mean: FloatArray
+    std: FloatArray
+    guide: FloatArray
+
+
+def krige_with_references(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    references: NDArray[np.floating],
+    *,
+    targets: BoolArray | None = None,
+) -> Guided:
+    """Kriging of the gap with other dates or static rasters as external drift.
+
+    Where a reference is hidden, the field varies as it would without it. If the known pixels there show it, that is
+    part of the covariance; if not, the sill there is greater by what the reference's terms explain elsewhere, and the
+    standard deviation in proportion.
+
+    Parameters
+    ----------
+    values, known, targets
+        As in `lacunar.interpolate.kriging.krige`.
+    references
+        (K, H, W) in any units, NaN where unknown; none, or none of use, is ordinary kriging.
+
+    Raises
+    ------
+    LacunarError
+        No known pixel.
+    """
+    terms, usable = drift_terms(references, known), _usable(references, known)
+    hidden = ~np.isfinite(np.stack(usable)) if usable else None
+    kriged = krige_with_drift(values, known, terms, hidden=hidden, targets=targets)
+    lost = np.zeros(known.shape)
+    scales = len(SCALES) + 1
+    for number, reference in enumerate(usable if not kriged.veiled else []):
+        own = slice(scales * number, scales * (number + 1))
+        shown = np.isfinite(reference)
+        lost += np.where(shown, 0.0, np.tensordot(kriged.coefficients[own], terms[own], axes=1)[shown].var())
+    std = kriged.std * np.sqrt(1 + lost / max(kriged.sill, np.finfo(np.float64).tiny))
+    return Guided(kriged.mean, std, np.tensordot(kriged.coefficients, terms, axes=1))
+
+
+def _smoothed(anomaly: FloatArray, shown: BoolArray, width: float) -> FloatArray:
+    """Gaussian mean of what is shown; it falls to 0, the mean, where nothing is near."""
+    total = ndimage.gaussian_filter(anomaly, width, mode="constant")
+    weight = ndimage.gaussian_filter(shown.astype(np.float64), width, mode="constant")
+    smoothed: FloatArray = total / (weight + RIDGE)
+    return smoothed
+
+
+def fill_from_reference(
+    name: ReferenceFillName, values: NDArray[np.floating], known: BoolArray, references: Sequence[NDArray[np.floating]]
+) -> tuple[FloatArray, FloatArray | None]:
+    """Fill the gap by one of the classical methods that use other dates.
+
+    Parameters
+    ----------
+    name
+        ``reference copy``: the first reference after matching mean and standard deviation on the pixels that both know;
+        ``regression``: ordinary least squares on all references; ``regression + kriging``: and the residual kriged with
+        the exponential covariance; ``kriging with drift``: `krige_with_references`. Where a
+        reference is unknown the first two take its mean.
+    values, known
+        (H, W); True = measured.
+    references
+        (H, W) each, NaN where unknown; at least one.
+
+    Returns
+    -------
+    mean : numpy.ndarray
+        (H, W) float64; known pixels unchanged.
+    std : numpy.ndarray or None
+        Standard deviation, 0 at known pixels; None for the first two.
+
+    Raises
+    ------
+    LacunarError
+        Unknown method, no known pixel, no reference, shapes that differ, or a reference without a pixel in common
+        (which kriging with drift leaves out).
+    """
+    if name not in REFERENCE_FILL_NAMES:
+        raise LacunarError(f"unknown fill {name!r}: choose one of {', '.join(REFERENCE_FILL_NAMES)}")
+    require_known(values, known)
+    if not references or any(reference.shape != known.shape for reference in references):
+        raise LacunarError(f"got {len(references)} references; wanted one or more of the values' shape {known.shape}")
+    clean = np.where(known, values, 0.0).astype(np.float64)
+    if name == "kriging with drift":
+        guided = krige_with_references(clean, known, np.stack(list(references)))
+        return guided.mean, guided.std
+    if name == "reference copy":
+        return np.where(known, clean, _matched(clean, known, references[0])), None
+    predicted = _regressed(clean, known, references)
+    if name == "regression":
+        return np.where(known, clean, predicted), None
+    residual = clean - predicted
+    mean, std = krige(residual, known, covariance=fit_covariance(residual, known, smoothings=(0.0,)))
+    return np.where(known, clean, predicted + mean), std
+
+
+def _common(known: BoolArray, reference: NDArray[np.floating]) -> BoolArray:
+    """Pixels that both know; there must be some."""
+    common: BoolArray = known & np.isfinite(reference)
+    if not common.any():
+        raise LacunarError("a reference shares no measured pixel with the values: choose another date")
+    return common
+
+
+def _matched(values: FloatArray, known: BoolArray, reference: NDArray[np.floating]) -> FloatArray:
+    """The reference with the mean and the standard deviation that the values have on the pixels both know."""
+    common = _common(known, reference)
+    scale = values[common].std() / max(float(reference[common].std()), np.finfo(np.float32).tiny)
+    matched: FloatArray = values[common].mean() + scale * (reference - reference[common].mean())
+    return np.where(np.isfinite(reference), matched, values[common].mean())
+
+
+def _regressed(values: FloatArray, known: BoolArray, references: Sequence[NDArray[np.floating]]) -> FloatArray:
+    """Least squares on all references over the known pixels; an unknown reference pixel counts as its mean."""
+    columns = [np.ones(known.shape)]
+    for reference in references:
+        centre = float(reference[_common(known, reference)].mean())
+        columns.append(np.where(np.isfinite(reference), reference - centre, 0.0))
+    design = np.stack(columns)
+    coefficients = np.linalg.lstsq(design[:, known].T, values[known], rcond=None)[0]
+    return np.asarray(np.tensordot(coefficients, design, axes=1))

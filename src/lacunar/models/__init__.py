@@ -1,0 +1,1 @@
+"""Model folders, weights, cards and backends; denoising of whole arrays in tiles."""

@@ -1,0 +1,294 @@
+"""Engines: how the answers of a loaded network are computed, by PyTorch as it is or by something faster.
+
+``eager``
+    The network itself, in float32.
+``onnx``
+    ONNX Runtime on the CPU, in float32: the same answers to 1e-4. The graph is exported once and kept in a cache.
+``bf16``
+    PyTorch with bfloat16 where that is safe (autocast), channels last: answers with 8 significant bits. For GPUs, and
+    CPUs that compute in bfloat16 (AVX-512 BF16, AMX).
+``compiled``
+    As ``bf16``, through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes minutes.
+``auto``
+    ``onnx`` where it is installed, the network lies on the CPU and is worth an export; else ``eager``.
+
+An engine takes over inference on tiles of the network's own size. With gradients, or on other sizes, the network itself
+answers, whatever the engine.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lacunar.errors import LacunarError
+from lacunar.models.checkpoint import AnyModel, Model, SegmentationModel
+from lacunar.models.graphs import graph_of
+from lacunar.networks.layers import BANDS_IN
+from lacunar.networks.segmenter import Condition, Segmenter
+from lacunar.networks.ssformer import FourierCrossAttention
+from lacunar.networks.unet import UNet
+
+EngineName = Literal["auto", "eager", "onnx", "bf16", "compiled"]
+ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
+
+AUTO_PARAMETERS = 1_000_000  # of a network that is worth an export; a smaller one has answered before it is done
+AT_ONCE = 32  # tiles in one call of ONNX Runtime; more are no faster
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+Run = Callable[..., tuple[Tensor, ...]]
+
+_log = logging.getLogger(__name__)
+
+
+class EngineUNet(UNet):
+    """A U-Net whose inference on tiles is another's work; its weights are those of the network that it is made from."""
+
+    def __init__(self, network: UNet, run: Run) -> None:
+        nn.Module.__init__(self)  # the parts are there already
+        self.config, self.unet, self.prior_tensors = network.config, network.unet, network.prior_tensors
+        self.train(network.training)
+        self._run = run
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predict as `UNet.forward` does."""
+        tile = (self.in_channels, self.config.sample_size, self.config.sample_size)
+        if torch.is_grad_enabled() or x.shape[1:] != tile or t.shape != x.shape[:1]:
+            return super().forward(x, t)
+        return self._run(x, t)[0]
+
+
+class EngineSegmenter(nn.Module):
+    """A segmenter whose inference on tiles is another's work."""
+
+    def __init__(self, network: Segmenter, condition: Run, restore: Run | None) -> None:
+        super().__init__()
+        self.network, self.spec = network, network.spec
+        self._condition, self._restore = condition, restore
+
+    def condition(self, image: Tensor) -> Condition:
+        """Read images, as `Segmenter.condition` does."""
+        if self._elsewhere(image):
+            return self.network.condition(image)
+        return Condition(*self._condition(image))
+
+    def restore(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Predict, as `Segmenter.restore` does."""
+        if self._restore is None or self._elsewhere(x_t):
+            return self.network.restore(x_t, t, condition)
+        return self._restore(x_t, t, *condition)[0]
+
+    def _elsewhere(self, planes: Tensor) -> bool:
+        """Tell what is left to the network itself."""
+        return torch.is_grad_enabled() or planes.shape[2:] != (self.spec.sample_size, self.spec.sample_size)
+
+
+def check_engine(name: str) -> EngineName:
+    """Return the name; an unknown one is a ``LacunarError`` that lists the known ones."""
+    if name not in ENGINE_NAMES:
+        raise LacunarError(f"unknown engine {name!r}: choose one of {', '.join(ENGINE_NAMES)}")
+    return name
+
+
+def with_engine(model: AnyModel, name: str = "auto") -> AnyModel:
+    """Return a model whose network computes its answers by an engine; the one given stays as it is.
+
+    Parameters
+    ----------
+    model : Model or SegmentationModel
+        From `lacunar.models.checkpoint.load_model` or `load_segmenter`; its device is where the work is done.
+    name : {"auto", "eager", "onnx", "bf16", "compiled"}
+        See the head of this module. ``auto`` never fails: where an export does, one warning is logged and the network
+        answers itself.
+
+    Returns
+    -------
+    Model or SegmentationModel
+        Its ``engine`` tells which engine it is, never ``auto``.
+
+    Raises
+    ------
+    LacunarError
+        An unknown engine, or a model that has one already; ONNX Runtime that is not installed, not on the CPU or that
+        cannot run the network; a network that cannot be compiled here.
+    """
+    check_engine(name)
+    if model.engine != "eager":
+        raise LacunarError(f"{model.name} has the engine {model.engine} already: load it anew for another")
+    if name == "eager":
+        return model
+    device = next(model.network.parameters()).device
+    chosen = engine_for(model, name, device.type)
+    if chosen == "onnx":
+        _require_onnx(device)
+        try:
+            return _by_onnx(model)
+        except Exception as error:  # the exporter and the runtime have no common error
+            reason = f"ONNX Runtime cannot run {model.name} ({_reason(error)})"
+            if name != "auto":
+                raise LacunarError(f"{reason}: choose --engine eager") from error
+            _log.warning("%s: PyTorch does", reason)  # an optional gain never costs a job
+            return model
+    if chosen == "bf16":
+        return _by_pytorch(model, "bf16", _autocast)
+    return _compiled(model) if chosen == "compiled" else model
+
+
+def engine_for(model: Model | SegmentationModel, name: str, device: str) -> EngineName:
+    """Return the engine that ``name`` means for a model on a device of this type; ``auto`` is decided here."""
+    engine = check_engine(name)
+    if engine != "auto":
+        return engine
+    worth = sum(weight.numel() for weight in model.network.parameters()) >= AUTO_PARAMETERS
+    return "onnx" if worth and device == "cpu" and not missing_packages() else "eager"
+
+
+def missing_packages() -> list[str]:
+    """Packages of the extra ``onnx`` that are not installed."""
+    return [package for package in ONNX_PACKAGES if find_spec(package) is None]
+
+
+def _require_onnx(device: torch.device) -> None:
+    """Refuse ONNX Runtime where it is not there."""
+    if missing := missing_packages():
+        raise LacunarError(
+            f"engine onnx wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --engine eager"
+        )
+    if device.type != "cpu":
+        raise LacunarError(
+            f"engine onnx runs on the cpu, the network is on {device}: give --device cpu, or --engine compiled"
+        )
+
+
+def _by_onnx(model: AnyModel) -> AnyModel:
+    """The model on ONNX Runtime."""
+    parts = {
+        part: graph_of(network, part, example, at_once=AT_ONCE) for part, (network, example) in _parts(model).items()
+    }
+    return _joined(model, "onnx", parts)
+
+
+def _by_pytorch(model: AnyModel, name: EngineName, faster: Callable[[nn.Module], Run]) -> AnyModel:
+    """The model on PyTorch, each part of a copy of its network made faster."""
+    return _joined(model, name, {part: faster(network) for part, (network, _) in _parts(model).items()})
+
+
+def _compiled(model: AnyModel) -> AnyModel:
+    """The model through ``torch.compile``; each part answers once, so that what fails does so now."""
+    try:
+        made = {part: (_compile(network), example) for part, (network, example) in _parts(model).items()}
+        with torch.inference_mode():
+            for run, example in made.values():
+                run(*example)
+    except Exception as error:  # the compiler's errors have no common type
+        reason = f"engine compiled: {model.name} cannot be compiled here ({_reason(error)})"
+        raise LacunarError(f"{reason}: wanted a C++ compiler or a GPU; choose --engine bf16 or eager") from error
+    return _joined(model, "compiled", {part: run for part, (run, _) in made.items()})
+
+
+def _parts(model: Model | SegmentationModel) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    """What an engine takes over: part -> a copy of it, and an example of two tiles."""
+    device, t = next(model.network.parameters()).device, torch.tensor([0, 500])
+    examples: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {}
+    if isinstance(model, Model):
+        size = model.network.config.sample_size
+        examples["unet"] = copy.deepcopy(model.network), (_noise(model.network.in_channels, size), t)
+    else:
+        size, network = model.network.spec.sample_size, copy.deepcopy(model.network)
+        for module in network.modules():
+            if isinstance(module, FourierCrossAttention):
+                module.as_matrices = True  # neither ONNX nor the compiler takes complex numbers
+        image = _noise(BANDS_IN, size).abs().to(device)
+        examples["condition"] = _Condition(network), (image,)
+        if network.spec.diffusion:
+            with torch.no_grad():
+                read = network.condition(image)
+            examples["restore"] = _Restore(network), (_noise(1, size), t, *read)
+    return {
+        part: (network, tuple(tensor.to(device) for tensor in example)) for part, (network, example) in examples.items()
+    }
+
+
+def _joined(model: AnyModel, name: EngineName, parts: dict[str, Run]) -> AnyModel:
+    """The model with its parts run by an engine."""
+    network: Any  # of a segmenter it offers all that inference asks for
+    if isinstance(model, Model):
+        network = EngineUNet(model.network, parts["unet"])
+    else:
+        network = EngineSegmenter(model.network, parts["condition"], parts.get("restore"))
+    return replace(model, network=network, engine=name)
+
+
+class _Condition(nn.Module):
+    """Reading an image, as a module of its own."""
+
+    def __init__(self, network: Segmenter) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Read images."""
+        return tuple(self.network.condition(image))
+
+
+class _Restore(nn.Module):
+    """Restoring a mask, as a module of its own."""
+
+    def __init__(self, network: Segmenter) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, features: Tensor, embedding: Tensor, logits: Tensor, shown: Tensor
+    ) -> Tensor:
+        """Predict x_0."""
+        return self.network.restore(x_t, t, Condition(features, embedding, logits, shown))
+
+
+def _autocast(network: nn.Module) -> Run:
+    """Run a network in bfloat16 where autocast holds that safe, channels last; answers are float32."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(tensors[0].device.type, dtype=torch.bfloat16):
+            answer = network(*tensors)
+        return tuple(part.float() for part in ((answer,) if isinstance(answer, Tensor) else answer))
+
+    return run
+
+
+def _compile(network: nn.Module) -> Run:
+    """Compile a network in bfloat16 for batches of powers of four; others are filled up with their first item.
+
+    Each size is compiled anew, and torch gives up after eight of them.
+    """
+    device = next(network.parameters()).device
+    compiled = torch.compile(
+        _autocast(network), dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default"
+    )
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        count = len(tensors[0])
+        more = 4 ** math.ceil((count - 1).bit_length() / 2) - count
+        answers = compiled(*(torch.cat([part, part[:1].expand(more, *part.shape[1:])]) for part in tensors))
+        return tuple(part[:count].clone() for part in answers)  # CUDA graphs use their memory again
+
+    return run
+
+
+def _noise(channels: int, size: int) -> Tensor:
+    """Two tiles of normal noise, always the same."""
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the first of a chain of errors says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,161 @@
+"""Parts of segmenters: residual blocks, a U-Net body at reduced resolution, features of spectral bands."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
+
+from lacunar.sensors.spectra import BANDS
+
+BANDS_IN = len(BANDS)
+NORMALISED_DIFFERENCES = ((1, 3), (1, 4), (3, 2), (0, 2), (1, 2))  # NDWI, MNDWI, NDVI, blue - red, green - red
+FEATURES = 2 * BANDS_IN + len(NORMALISED_DIFFERENCES)
+GROUPS = 8  # of each group normalisation
+MAX_PERIOD = 10_000.0  # longest wavelength of the time embedding (Vaswani et al. 2017, section 3.5)
+_LARGEST = 4.0  # bands are clipped to this many times the common scale: glint and cloud tops
+_SMALLEST = 0.02  # added to the denominator of a normalised difference, in units of the common scale
+
+
+def band_features(image: Tensor) -> Tensor:
+    """What a network sees of six bands, some of which may be absent.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, 6, H, W) blue, green, red, nir, swir1, swir2, divided by the image's common scale; NaN where a band is
+        absent or a pixel is not valid.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, FEATURES, H, W): the bands with 0 for NaN, where each is present, and normalised differences (a - b) /
+        (a + b), such as NDWI (McFeeters 1996) and MNDWI (Xu 2006), 0 where one of the two is absent.
+    """
+    present = image.isfinite()
+    values = torch.where(present, image, 0.0).clamp(-_LARGEST, _LARGEST)
+    differences = []
+    for a, b in NORMALISED_DIFFERENCES:
+        first, second = values[:, a].clamp(min=0), values[:, b].clamp(min=0)
+        both = present[:, a] & present[:, b]
+        differences.append(torch.where(both, (first - second) / (first + second + _SMALLEST), 0.0))
+    return torch.cat([values, present.to(values.dtype), torch.stack(differences, dim=1)], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of the timestep, then two layers: t (B,) -> (B, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.waves = channels // 2
+        self.layers = nn.Sequential(nn.Linear(2 * self.waves, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed the timesteps."""
+        steps = torch.arange(self.waves, device=t.device, dtype=torch.float32)
+        angles = t.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * steps / self.waves)
+        embedded: Tensor = self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return embedded
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut; the time scales and shifts between them (Dhariwal & Nichol 2021, Eq. 3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_channels: int = 0) -> None:
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(GROUPS, in_channels)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm_2 = nn.GroupNorm(GROUPS, out_channels)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.modulation = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
+        nn.init.zeros_(self.conv_2.weight)
+        nn.init.zeros_(self.conv_2.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H, W)."""
+        inner = self.norm_2(self.conv_1(silu(self.norm_1(h))))
+        if self.modulation is not None and embedding is not None:
+            scale, shift = self.modulation(silu(embedding))[:, :, None, None].chunk(2, dim=1)
+            inner = inner * (1 + scale) + shift
+        out: Tensor = self.shortcut(h) + self.conv_2(silu(inner))
+        return out
+
+
+class Body(nn.Module):
+    """A U-Net between two feature maps: one residual block a level down, one a level up, skips concatenated.
+
+    Parameters
+    ----------
+    widths
+        Channels of each level, finest first; each halves the resolution of the one before.
+    time_channels
+        Channels of the time embedding; 0 without time.
+    """
+
+    def __init__(self, widths: Sequence[int], time_channels: int = 0) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.down = nn.ModuleList(ResidualBlock(width, width, time_channels) for width in widths[:-1])
+        self.reduce = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairs)
+        self.middle = ResidualBlock(widths[-1], widths[-1], time_channels)
+        self.enlarge = nn.ModuleList(nn.Conv2d(coarse, fine, 3, padding=1) for fine, coarse in reversed(pairs))
+        self.up = nn.ModuleList(ResidualBlock(2 * fine, fine, time_channels) for fine, _ in reversed(pairs))
+
+    def encode(self, h: Tensor, embedding: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Skips, finest first, and the feature at the bottleneck."""
+        skips = []
+        for block, reduce in zip(self.down, self.reduce, strict=True):
+            h = block(h, embedding)
+            skips.append(h)
+            h = reduce(h)
+        return skips, self.middle(h, embedding)
+
+    def decode(self, h: Tensor, skips: Sequence[Tensor], embedding: Tensor | None = None) -> Tensor:
+        """From the bottleneck back to the finest level."""
+        for enlarge, block, skip in zip(self.enlarge, self.up, reversed(skips), strict=True):
+            larger = interpolate(enlarge(h), scale_factor=2.0, mode="nearest")
+            h = block(torch.cat([larger, skip], dim=1), embedding)
+        return h
+
+
+class Reduce(nn.Module):
+    """From full resolution to the body's: space to depth by 2, then a convolution."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4 * in_channels, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, width, H / 2, W / 2)."""
+        h: Tensor = self.conv(pixel_unshuffle(x, 2))
+        return h
+
+
+class Head(nn.Module):
+    """From the body's resolution to one full-resolution plane, sharpened by what full resolution shows; starts at zero.
+
+    Parameters
+    ----------
+    width, shown
+        Channels of the feature and of the full-resolution image that is looked at again.
+    """
+
+    INNER = 16  # channels at full resolution
+
+    def __init__(self, width: int, shown: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.expand = nn.Conv2d(width, 4 * self.INNER, 1)
+        self.look = nn.Conv2d(shown, self.INNER, 3, padding=1)
+        self.out = nn.Conv2d(self.INNER, 1, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, shown: Tensor) -> Tensor:
+        """Map (B, width, H / 2, W / 2) beside (B, shown, H, W) to (B, 1, H, W)."""
+        plane = pixel_shuffle(self.expand(silu(self.norm(h))), 2) + self.look(shown)
+        out: Tensor = self.out(silu(plane))
+        return out

@@ -1,0 +1,1 @@
+"""Pictures and faces: missing regions filled."""

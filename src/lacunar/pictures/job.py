@@ -1,0 +1,374 @@
+"""The story of a face: a picture and a mask become a filled picture, or several; and of any other picture."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from lacunar.diffusion.presets import PresetName, chosen_preset
+from lacunar.diffusion.samplers import Preset, SamplerName
+from lacunar.errors import LacunarError, PictureError
+from lacunar.geo.occlusions import occlusion
+from lacunar.geo.picture import (
+    LOSSY_FORMATS,
+    Picture,
+    check_format,
+    format_notes,
+    format_of,
+    read_mask,
+    read_picture,
+    write_picture,
+)
+from lacunar.geo.staging import Staging
+from lacunar.geo.windows import Tile
+from lacunar.interpolate.membrane import classical_base
+from lacunar.models.backend import EngineName, check_engine, with_engine
+from lacunar.models.checkpoint import Model, load_model
+from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_frame import Face, choose_face, find_faces
+from lacunar.pictures.fill import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.pictures.sampler import frame_evaluations
+from lacunar.versions import versions
+
+PICTURE_MODEL = "picture-small"
+FACE_MODEL = "face-small"
+NO_DETAIL = "none"
+SHEET_ENDINGS = (".png", ".pdf", ".svg")
+SHEET_SIDE = 512  # pixels: a larger part of a picture is thinned out on the sheet
+SHEET_DPI = 150
+MAX_SAMPLES = 64
+ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph
+ASTRONAUT_HIDDEN = 0.3  # share of it that strokes of a brush hide
+
+BoolArray = NDArray[np.bool_]
+Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """How a picture is filled and what is written.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name or a model folder.
+    preset, samples, seed, device
+        How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
+    engine
+        What computes the network's answers (`lacunar.models.backend`).
+    sampler, evaluations
+        Sampler and evaluations for each sample in place of the preset's.
+    mean
+        Write the mean of the samples as the one result, instead of every sample.
+    overwrite
+        Replace outputs that exist.
+    sheet
+        Contact sheet to draw (.png, .pdf or .svg), or None.
+    command
+        What the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        An unknown preset or sampler, a number of samples or a seed out of range, or a sheet of another ending.
+    """
+
+    model: str = PICTURE_MODEL
+    preset: PresetName = "fast"
+    sampler: SamplerName | None = None
+    evaluations: int | None = None
+    samples: int = 1
+    mean: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    engine: EngineName = "eager"
+    overwrite: bool = False
+    sheet: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        check_engine(self.engine)
+        self.chosen.check_samples(self.samples)
+        if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
+            raise LacunarError(
+                f"{self.samples} samples and seed {self.seed}: wanted 1 to {MAX_SAMPLES} samples and a seed from 0"
+            )
+        if self.mean and self.samples == 1:
+            raise LacunarError(
+                "the mean of 1 sample is that sample: wanted --samples 2 or more with --mean; 8 are usual"
+            )
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_ENDINGS:
+            raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(SHEET_ENDINGS)}: rename it")
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset, or what is asked for in place of it."""
+        return chosen_preset(self.preset, self.sampler, self.evaluations)
+
+    @property
+    def drawing(self) -> Drawing:
+        """How samples are drawn."""
+        return Drawing(self.chosen, self.samples, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceChoice:
+    """Which face is meant, where the detector shall not say it alone.
+
+    Parameters
+    ----------
+    index
+        Number of a face, from 1, from left to right.
+    box
+        (x, y, width, height) in pixels from brow to chin: no detector is asked.
+    whole
+        The picture is the aligned face: its largest middle square is the frame.
+    detail
+        The picture model that refines a face larger than the face model's field, or ``none``.
+
+    Raises
+    ------
+    LacunarError
+        More than one of index, box and whole, or a box without area.
+    """
+
+    index: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    whole: bool = False
+    detail: str = PICTURE_MODEL
+
+    def __post_init__(self) -> None:
+        """Check that one thing is said at most."""
+        said = [self.index is not None, self.box is not None, self.whole]
+        if sum(said) > 1:
+            raise LacunarError("got more than one of --face, --box and --whole: wanted one at most, they contradict")
+        if self.box is not None and not (min(self.box[2:]) >= 1 and all(np.isfinite(self.box))):
+            raise LacunarError(f"box {self.box}: wanted X,Y,WIDTH,HEIGHT in pixels, width and height of 1 or more")
+
+
+def inpaint_picture(
+    path: Path, output: Path, *, mask: Path, options: PictureOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Fill the masked part of any picture.
+
+    Parameters
+    ----------
+    path, mask
+        The picture (PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, with or without alpha), and a mask of its size
+        whose white is to be filled.
+    output
+        The filled picture; with several samples and no mean, ``NAME_1.png``, ``NAME_2.png``, ... in its place. Outside
+        the mask the pixels are those of the picture, bit by bit (JPEG excepted, which keeps no picture exactly).
+    options
+        How it is filled.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        A record of what was done.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    options = options or PictureOptions()
+    picture, gap = _read(path, mask, output)
+
+    def fill(model: Model) -> tuple[FilledHole, ...]:
+        return fill_holes(picture, gap, model, options.drawing, callback=callback)
+
+    return _write_filled(picture, gap, fill, (path, mask), output, options)
+
+
+def fill_face(
+    path: Path,
+    output: Path,
+    *,
+    mask: Path,
+    choice: FaceChoice | None = None,
+    options: PictureOptions | None = None,
+    callback: Callback | None = None,
+) -> dict[str, Any]:
+    """Find a face, fill what hides it in the model's frame, and put that back into the photograph.
+
+    Parameters
+    ----------
+    path, mask, output, options, callback
+        As in `inpaint_picture`.
+    choice
+        Which face; by default the one that the mask touches.
+
+    Returns
+    -------
+    dict
+        A record of what was done, with the frame of the face.
+
+    Raises
+    ------
+    LacunarError
+        Bad input, no face or several; nothing is written then.
+    """
+    options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
+    picture, gap = _read(path, mask, output)
+    face = _locate(picture, gap, choice)
+
+    def fill(model: Model) -> tuple[FilledHole, ...]:
+        detail = None if choice.detail == NO_DETAIL else _load(choice.detail, options)
+        return fill_face_holes(picture, gap, face, model, detail, options.drawing, callback=callback)
+
+    record = _write_filled(picture, gap, fill, (path, mask), output, options)
+    frame = {
+        "x": round(float(face.x), 1),
+        "y": round(float(face.y), 1),
+        "side": round(float(face.side), 1),
+        "tilt_degrees": round(float(face.tilt), 1),
+    }
+    return record | {"face": frame | {"votes": face.votes}, "detail_model": choice.detail}
+
+
+def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
+    """The picture and what is to be filled of it; the output must be able to keep it."""
+    picture = read_picture(path)
+    gap = read_mask(mask, picture.shape, of=path)
+    check_format(output, picture)
+    return picture, gap
+
+
+def _locate(picture: Picture, gap: BoolArray, choice: FaceChoice) -> Face:
+    """The face that is meant; where the mask hides what shows a face, it is looked for in the picture as it is too."""
+    if choice.whole:
+        return Face.whole(picture.shape)
+    if choice.box is not None:
+        return Face.in_box(choice.box)
+    given = to_model(picture.colours, picture.white)
+    faces = find_faces(classical_base(given, gap), gap) or find_faces(given, gap)
+    return choose_face(faces, gap, index=choice.index)
+
+
+def _write_filled(
+    picture: Picture,
+    gap: BoolArray,
+    fill: Callable[[Model], tuple[FilledHole, ...]],
+    inputs: Sequence[Path],
+    output: Path,
+    options: PictureOptions,
+) -> dict[str, Any]:
+    """Check the outputs, fill, write; no output takes its name before all of them are whole."""
+    begun = time.perf_counter()
+    with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
+        targets = _targets(output, options)
+        hidden = [staging.stage(target) for target in targets]
+        sheet = staging.stage(options.sheet) if options.sheet is not None else None
+        model = _load(options.model, options)
+        holes = fill(model)
+        for number, path in enumerate(hidden):
+            write_picture(path, paste(picture, holes, sample=None if options.mean else number))
+        if sheet is not None:
+            _draw_sheet(sheet, picture, gap, holes, samples=options.samples, title=inputs[0].name)
+    return {
+        "input": str(inputs[0]),
+        "mask": str(inputs[1]),
+        "outputs": [str(target) for target in targets],
+        "sheet": None if options.sheet is None else str(options.sheet),
+        "picture": {"width": picture.shape[1], "height": picture.shape[0], "kind": picture.kind},
+        "pixels_filled": int(gap.sum()),
+        "share_filled": round(float(gap.mean()), 6),
+        "exact_outside_mask": format_of(output) not in LOSSY_FORMATS,
+        "notes": format_notes(output, picture),
+        "holes": len(holes),
+        "preset": options.preset,
+        "sampler": options.chosen.sampler,
+        "evaluations_per_sample": frame_evaluations(model, options.chosen),
+        "samples": options.samples,
+        "mean": options.mean,
+        "seed": options.seed,
+        "device": options.device,
+        "engine": model.engine,
+        "model": {"name": model.name, "sha256": model.card.sha256},
+        "seconds": round(time.perf_counter() - begun, 2),
+        "versions": versions() | {"pillow": PIL.__version__},
+        "command": options.command,
+    }
+
+
+def _load(name: str, options: PictureOptions) -> Model:
+    """A model where it is to run, and how."""
+    return with_engine(load_model(name, device=options.device), options.engine)
+
+
+def _targets(output: Path, options: PictureOptions) -> list[Path]:
+    """The files that are written."""
+    if options.samples == 1 or options.mean:
+        return [output]
+    return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(1, options.samples + 1)]
+
+
+def _draw_sheet(
+    path: Path, picture: Picture, gap: BoolArray, holes: Sequence[FilledHole], *, samples: int, title: str
+) -> None:
+    """Draw the part of the picture around its holes, before and after."""
+    from lacunar.pictures.plot import contact_sheet
+
+    part = _around(holes)
+    step = max(1, -(-max(part.shape) // SHEET_SIDE))
+    cut = (slice(part.row, part.row + part.height, step), slice(part.col, part.col + part.width, step))
+    shown = [
+        (to_model(one.colours[cut], one.white) + 1) / 2
+        for one in (picture, *(paste(picture, holes, sample=number) for number in range(samples)))
+    ]
+    figure = contact_sheet(shown[0], gap[cut], shown[1:], title=title)
+    try:
+        figure.savefig(path, dpi=SHEET_DPI)
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+
+
+def _around(holes: Sequence[FilledHole]) -> Tile:
+    """The smallest window that holds the windows of all holes."""
+    top, left = (min(getattr(hole.window, side) for hole in holes) for side in ("row", "col"))
+    bottom = max(hole.window.row + hole.window.height for hole in holes)
+    right = max(hole.window.col + hole.window.width for hole in holes)
+    return Tile(top, left, bottom - top, right - left)
+
+
+def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callback | None = None) -> dict[str, Any]:
+    """Hide a part of the face of the astronaut that scikit-image carries, and reconstruct it.
+
+    Parameters
+    ----------
+    folder
+        Where the photograph, the mask and the results are written.
+    options, callback
+        As in `fill_face`.
+
+    Returns
+    -------
+    dict
+        The record of `fill_face`.
+
+    Raises
+    ------
+    LacunarError
+        As `fill_face`.
+    """
+    from skimage.data import astronaut
+
+    photograph = astronaut()  # type: ignore[no-untyped-call]
+    mask = np.zeros(photograph.shape[:2], dtype=np.uint8)
+    hidden = occlusion("strokes", ASTRONAUT.shape, ASTRONAUT_HIDDEN, rng=np.random.default_rng(options.seed))
+    mask[ASTRONAUT.slices] = np.where(hidden, 255, 0)
+    inputs = {folder / "astronaut.png": photograph, folder / "astronaut_mask.png": mask}
+    with Staging(overwrite=options.overwrite) as staging:
+        for path, values in inputs.items():
+            write_picture(staging.stage(path, make_folder=True), Picture(np.atleast_3d(values)))
+    picture, gap = inputs
+    return fill_face(picture, folder / "astronaut_face.png", mask=gap, options=options, callback=callback)

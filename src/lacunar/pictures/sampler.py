@@ -1,0 +1,214 @@
+"""Draw samples of the gap of a picture on one grid: from noise, from a start that is refined, or held by the prior.
+
+The state of the diffusion is the residual over a base, ``picture = base + spread * z`` in [-1, 1]. Where a model has a
+Gaussian prior of its own size (aligned faces), a sample starts from that: see `PictureSampler`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lacunar.diffusion.refinement import refiner, refining_schedule
+from lacunar.diffusion.samplers import Preset, draw
+from lacunar.diffusion.sampling import ddim_sample
+from lacunar.geo.windows import Tile, tiles_over, tiles_touching
+from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
+from lacunar.interpolate.pca_prior import GaussianPrior, base_over
+from lacunar.models.checkpoint import Model
+from lacunar.models.tiled import TiledGapNetwork, overlap_of
+
+COLOURS = 3  # a grey picture is filled as red, green and blue alike
+MOST_HIDDEN = 0.7  # share of a tile that is refined: the networks are trained on no more
+GUESS_STREAM = 1  # of random numbers, apart from those of the noise
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+
+
+def is_guessed(model: Model, preset: Preset) -> bool:
+    """Whether samples in the frame of a model's prior start from a guess and are refined, rather than from noise.
+
+    That takes two evaluations or more, and never more than the preset's own.
+    """
+    return getattr(model.network, "prior", None) is not None and preset.conditional and preset.steps > 1
+
+
+def frame_evaluations(model: Model, preset: Preset) -> int:
+    """Network evaluations of one sample on the grid of the model's own size."""
+    return 1 + refiner(preset).evaluations if is_guessed(model, preset) else preset.evaluations
+
+
+class PictureDenoiser(TiledGapNetwork):
+    """The network on the tiles of a picture, one base for all samples or one for each."""
+
+    def __init__(
+        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, gap: BoolArray, *, conditional: bool
+    ) -> None:
+        super().__init__(model, tiles, (gap.shape[0], gap.shape[1]))
+        device = self.norm.device
+        base = torch.from_numpy(bases).movedim(3, 1).to(device)
+        spread = torch.full_like(base[:, :1], RESIDUAL_SPREAD if conditional else 1.0)
+        self.condition = torch.cat([base if conditional else torch.zeros_like(base), spread], dim=1)
+        hidden = gap if conditional else np.ones_like(gap)
+        self.gap = torch.from_numpy(hidden).float().to(device)[None, None]
+
+    def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
+        """Condition and gap of some tiles, for each sample."""
+        tiles = self.tiles[first:last]
+        condition = torch.cat([self.condition[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
+        return condition, torch.cat([self.gap[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
+
+
+@dataclass(frozen=True)
+class PictureSampler:
+    """Draws some of the samples of a gap on one grid.
+
+    Parameters
+    ----------
+    model, preset
+        The network, and how its samples are drawn.
+    drawn
+        Which samples: their numbers decide on their noise.
+    seed
+        Whole numbers; each place and grid of a picture has its own.
+    callback
+        Called after each evaluation.
+    """
+
+    model: Model
+    preset: Preset
+    drawn: range
+    seed: tuple[int, ...]
+    callback: Callable[[], None] | None
+
+    def sample(self, pictures: FloatArray, gap: BoolArray, started: FloatArray | None) -> FloatArray:
+        """Fill the gap (H, W) of pictures (1 or K, H, W, 3) in [-1, 1]; a start (K, H, W, 3) is refined."""
+        shape, side = gap.shape, self.model.network.config.sample_size
+        pads = [(0, max(0, side - length)) for length in shape]
+        pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
+        gap = np.pad(gap, pads, mode="symmetric")
+        with torch.inference_mode(mode=not self.preset.needs_gradient):
+            if started is None:
+                x = self._begun(pictures, gap)
+            else:
+                x = self._refined(pictures, gap, np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric"))
+        filled = np.where(gap[..., None], x.clip(-1, 1), pictures)
+        return filled[:, : shape[0], : shape[1]].astype(np.float32)
+
+    def _begun(self, pictures: FloatArray, gap: BoolArray) -> FloatArray:
+        """Samples (K, H, W, 3) where nothing is filled yet."""
+        held = not self.preset.conditional  # the prior, held to what is known
+        prior: GaussianPrior | None = getattr(self.model.network, "prior", None)
+        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, self._tiles(gap), bases, gap, conditional=not held)
+        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
+        if held:
+            return self._held(denoiser, pictures, gap, noise, bases)
+        begun = None
+        if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
+            begun = self._guessed(denoiser, prior, gap, noise)
+        return np.asarray(bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun))
+
+    def _refined(self, pictures: FloatArray, gap: BoolArray, started: FloatArray) -> FloatArray:
+        """A fill of a coarser grid (K, H, W, 3) with what this grid can show, where a tile sees enough around the gap.
+
+        The network takes the enlarged fill for a noisy one. No noise is added: what it does not take away again would
+        stay as grain.
+        """
+        tiles = self._tiles(gap)
+        seeing = [tile for tile in tiles if gap[tile.slices].mean() <= MOST_HIDDEN]
+        if not seeing:
+            for done in range(refiner(self.preset).evaluations):
+                self._tell(done, done)
+            return started
+        bases = np.stack([classical_base(picture, gap) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, seeing, bases, gap, conditional=True)
+        total = torch.zeros_like(denoiser.norm)
+        for tile in tiles:
+            total[tile.slices] += denoiser.weight
+        share = (denoiser.norm / total.clamp(min=torch.finfo(torch.float32).tiny)).cpu().numpy()[..., None]
+        quiet = torch.zeros(len(self.drawn), COLOURS, *gap.shape, device=denoiser.norm.device)
+        x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, quiet, started - bases)
+        return np.asarray(started + share * (x - started))
+
+    def _tiles(self, gap: BoolArray) -> Sequence[Tile]:
+        """Tiles of the network that touch the gap."""
+        side = self.model.network.config.sample_size
+        return tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
+
+    def _guessed(self, denoiser: PictureDenoiser, prior: GaussianPrior, gap: BoolArray, noise: Tensor) -> FloatArray:
+        """Residuals (K, H, W, 3) to refine: what the network expects, in one evaluation, and how faces may deviate.
+
+        What is coarse in a sample comes from the Gaussian distribution, whose colours and features belong together; the
+        network adds what is fine. From noise alone it would draw both, and blotches of colour with them.
+        """
+        nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each base
+        schedule = self.model.schedule.respaced(1)
+        z = ddim_sample(denoiser, nothing, schedule, prediction=self.model.prediction, callback=self._tell)
+        expected = RESIDUAL_SPREAD * np.asarray(z.movedim(1, 3).cpu().numpy())
+        rows = []
+        for number in self.drawn:
+            rng = np.random.default_rng((*self.seed, number // 2, GUESS_STREAM))
+            rows.append((1 - 2 * (number % 2)) * rng.standard_normal(len(prior.components)))
+        return np.asarray(expected + prior.deviations(gap, np.stack(rows).astype(np.float32)), dtype=np.float32)
+
+    def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
+        """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with that noise."""
+        preset, schedule = self.preset, self.model.schedule
+        if begun is not None:
+            schedule, preset = refining_schedule(schedule, preset), refiner(preset)
+            kept = float(schedule.alphas_cumprod[-1])
+            z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
+            x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
+        else:
+            schedule = preset.thinned(schedule)
+            x = torch.zeros_like(noise) if preset.mean_only else noise
+        z = draw(
+            preset,
+            denoiser,
+            x,
+            schedule,
+            start=torch.zeros_like(noise),
+            prediction=self.model.prediction,
+            callback=self._tell,
+        )
+        return np.asarray(z.movedim(1, 3).cpu().numpy())
+
+    def _held(
+        self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor, bases: FloatArray
+    ) -> FloatArray:
+        """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
+        words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
+        x = draw(
+            self.preset,
+            denoiser,
+            noise,
+            self.preset.thinned(self.model.schedule),
+            image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
+            known=torch.from_numpy(~gap).to(noise.device)[None, None],
+            start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),
+            prediction=self.model.prediction,
+            clip_x_0=(-1.0, 1.0),
+            generator=torch.Generator().manual_seed(int(words[0])),
+            callback=self._tell,
+        )
+        return np.asarray(x.movedim(1, 3).cpu().numpy())
+
+    def _noise(self, shape: tuple[int, int]) -> Tensor:
+        """Standard normal noise (K, 3, H, W); samples 2 j and 2 j + 1 have opposite noise (antithetic variates)."""
+        drawn = []
+        for number in self.drawn:
+            words = np.random.SeedSequence((*self.seed, number // 2)).generate_state(2, dtype=np.uint32)
+            generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+            drawn.append((1 - 2 * (number % 2)) * torch.randn(COLOURS, *shape, generator=generator))
+        return torch.stack(drawn)
+
+    def _tell(self, done: int, total: int) -> None:
+        """Pass one evaluation on."""
+        del done, total
+        if self.callback is not None:
+            self.callback()

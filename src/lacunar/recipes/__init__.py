@@ -1,1 +1,0 @@
-"""Frozen recipes: exactly how each shipped model was trained."""

@@ -1,0 +1,1 @@
+"""Maps of water: arrays, rasters, change between dates."""

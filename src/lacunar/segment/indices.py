@@ -1,0 +1,143 @@
+"""Water without a network: one index, and one threshold for each image, by Otsu's method.
+
+An index sees the planes of `lacunar.sensors.spectra.BANDS` (6, H, W), NaN where a band is absent or a pixel is
+unknown. It is
+honest and modest: one threshold for a whole image, no clean-up after it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
+
+from lacunar.errors import LacunarError
+from lacunar.sensors.spectra import BANDS, BandName
+
+IndexName = Literal["NDWI", "MNDWI", "darkness"]
+INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
+
+HISTOGRAM_BINS = 256  # of Otsu's histogram
+
+Planes = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.float64]
+
+_VISIBLE: tuple[BandName, ...] = ("blue", "green", "red")
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholded:
+    """Water by an index: mask (H, W), the index (H, W; NaN where it cannot be known; large = water), its threshold.
+
+    The threshold is NaN, and nothing is water, where the index is the same everywhere.
+    """
+
+    water: NDArray[np.bool_]
+    index: FloatArray
+    threshold: float
+
+
+def index_names(bands: Planes) -> tuple[IndexName, ...]:
+    """The indices that these planes allow: NDWI wants green and nir, MNDWI green and swir1, darkness a visible band.
+
+    Examples
+    --------
+    >>> picture = np.ones((6, 2, 2))
+    >>> picture[3:] = np.nan
+    >>> index_names(picture)
+    ('darkness',)
+    """
+    there = _present(bands)
+    return tuple(name for name in INDEX_NAMES if _serves(name, there))
+
+
+def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
+    """Map water by an index and Otsu's threshold of this one image.
+
+    - NDWI = (green - nir) / (green + nir), McFeeters (1996), Eq. 1: water is above the threshold.
+    - MNDWI = (green - swir1) / (green + swir1), Xu (2006), Eq. 2: the same.
+    - darkness = -(mean of the visible bands): all that a picture without infrared allows; water is the darker class.
+
+    Parameters
+    ----------
+    name
+        One of `INDEX_NAMES`.
+    bands
+        (6, H, W); all bands in one unit whose zero is no light. Negative values count as 0.
+
+    Returns
+    -------
+    Thresholded
+        Unknown pixels are not water.
+
+    Raises
+    ------
+    LacunarError
+        An unknown index, other planes than six, or bands that are absent.
+
+    References
+    ----------
+    McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int. J. Remote Sensing 27; Otsu (1979), IEEE Trans. SMC 9.
+
+    Examples
+    --------
+    >>> bands = np.full((6, 1, 2), np.nan)
+    >>> bands[1], bands[3] = [0.4, 0.2], [0.1, 0.6]
+    >>> threshold_water("NDWI", bands).water.tolist()
+    [[True, False]]
+    """
+    if name not in INDEX_NAMES:
+        raise LacunarError(f"unknown index {name!r}: choose out of {', '.join(INDEX_NAMES)}")
+    there = _present(bands)
+    if not _serves(name, there):
+        got = ", ".join(band for band in BANDS if band in there) or "none"
+        raise LacunarError(f"{name} wants {_WANTED[name]}; the image has {got}: choose another index")
+    index = _INDICES[name](np.maximum(bands, 0).astype(np.float64))
+    known = index[np.isfinite(index)]
+    if known.size == 0 or known.min() == known.max():
+        return Thresholded(np.zeros(index.shape, dtype=np.bool_), index, float("nan"))
+    otsu: Callable[..., float] = threshold_otsu
+    half_a_bin = float(np.ptp(known)) / (2 * HISTOGRAM_BINS)
+    threshold = float(otsu(known, nbins=HISTOGRAM_BINS)) + half_a_bin  # from the centre of land's last bin to its end
+    return Thresholded(index > threshold, index, threshold)
+
+
+def _present(bands: Planes) -> set[str]:
+    """Bands with a known pixel."""
+    if bands.ndim != 3 or len(bands) != len(BANDS):
+        raise LacunarError(f"got bands {bands.shape}; wanted ({len(BANDS)}, H, W) in the order {', '.join(BANDS)}")
+    return {band for band, plane in zip(BANDS, bands, strict=True) if np.isfinite(plane).any()}
+
+
+def _serves(name: IndexName, there: set[str]) -> bool:
+    """Whether an index can be computed of these bands."""
+    if name == "darkness":
+        return bool(there & set(_VISIBLE))
+    return {"green", "nir" if name == "NDWI" else "swir1"} <= there
+
+
+def _difference(first: BandName, second: BandName) -> Callable[[FloatArray], FloatArray]:
+    """A normalised difference of two bands; 0 where both are 0."""
+
+    def index(bands: FloatArray) -> FloatArray:
+        x, y = bands[BANDS.index(first)], bands[BANDS.index(second)]
+        return np.asarray(np.divide(x - y, x + y, out=np.zeros(x.shape), where=x + y != 0))
+
+    return index
+
+
+def _darkness(bands: FloatArray) -> FloatArray:
+    """Mean of the visible bands that the image has, negative; NaN where one of them is unknown."""
+    visible = [bands[BANDS.index(band)] for band in _VISIBLE if band in _present(bands)]
+    return np.asarray(-np.mean(visible, axis=0))
+
+
+_INDICES: Mapping[IndexName, Callable[[FloatArray], FloatArray]] = MappingProxyType(
+    {"NDWI": _difference("green", "nir"), "MNDWI": _difference("green", "swir1"), "darkness": _darkness}
+)
+_WANTED: Mapping[IndexName, str] = MappingProxyType(
+    {"NDWI": "green and nir", "MNDWI": "green and swir1", "darkness": "blue, green or red"}
+)

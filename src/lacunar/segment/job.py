@@ -1,0 +1,397 @@
+"""The story of water: an image becomes a map of water with its probability, and polygons of every water body."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lacunar.errors import LacunarError, RasterError
+from lacunar.geo.grid import same_grid
+from lacunar.geo.picture import Picture, write_picture
+from lacunar.geo.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
+from lacunar.geo.staging import Staging, write_text
+from lacunar.geo.windows import Tile
+from lacunar.models.backend import EngineName, check_engine, with_engine
+from lacunar.models.checkpoint import SegmentationModel, load_segmenter
+from lacunar.plotting import FIGURE_ENDINGS, save_figure
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, drawn, segment_blocks
+from lacunar.segment.change import Change, DatedWater, area_name, draw_changes, rows_of
+from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.segment.plot import colour_image, overlay, water_figure
+from lacunar.segment.raster_map import BAND_NAMES, FIGURE_SIDE, WaterMap, blocks_on, planes_on, thinned, write_map
+from lacunar.sensors.scene import Scene, open_scene
+from lacunar.versions import versions
+
+DEFAULT_MODEL = "water-small"
+RASTER_ENDINGS = (".tif", ".tiff")
+PICTURE_ENDING = ".png"
+FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
+MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
+WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
+
+Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaterOptions:
+    """How water is found and what is written besides the map.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name or a model folder.
+    bands
+        What the channels of a file are, in their order; see `lacunar.sensors.scene.open_scene`.
+    scale, offset
+        Reflectance = value x scale + offset, in place of what the file declares; None asks the file.
+    nodata
+        Pixels whose channels all hold this value are not valid, besides what the file declares.
+    keep_clouds
+        Of a Landsat product: map what its quality band calls cloud or cloud shadow, too.
+    steps, samples
+        Evaluations of the network for a sample, and samples that are fused.
+    fusion, threshold
+        How samples become one probability, and from which probability a pixel is water.
+    seed, device, engine
+        The same seed gives the same map; where the network runs; what computes its answers (`lacunar.models.backend`).
+    min_area
+        Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
+    polygons
+        GeoPackage (.gpkg) or GeoJSON (.geojson) to write, or None.
+    figure
+        Picture to draw (.png, .pdf or .svg), or None.
+    overwrite, command
+        Replace outputs that exist; what the user typed, for the record.
+
+    Raises
+    ------
+    LacunarError
+        A value out of its range, or an ending that names no format.
+    """
+
+    model: str = DEFAULT_MODEL
+    bands: Sequence[str] = ()
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    keep_clouds: bool = False
+    steps: int = SEGMENTER_STEPS
+    samples: int = SEGMENTER_SAMPLES
+    fusion: FusionName = "mean"
+    threshold: float = THRESHOLD
+    seed: int = 0
+    device: str = "cpu"
+    engine: EngineName = "eager"
+    min_area: float = 0.0
+    polygons: Path | None = None
+    figure: Path | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value before any work is done."""
+        if self.samples < 1 or self.steps < 1 or self.seed < 0 or not self.min_area >= 0:
+            raise LacunarError(
+                f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
+                "sample and 1 step or more, a seed and an area of 0 or more"
+            )
+        check_engine(self.engine)
+        check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
+        if self.polygons is not None:
+            check_polygon_file(self.polygons)
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
+
+
+def segment_water(
+    image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Find the water in an image of any size.
+
+    Parameters
+    ----------
+    image
+        A picture, a raster of several bands, or a Landsat product.
+    output
+        ``.tif``: a Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and
+        ``disagreement`` (standard deviation of the samples), float32, nodata 255. ``.png``, for an image without a CRS:
+        a mask, white where water is, and beside it ``NAME_overlay.png``.
+    options
+        How, and what else.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        The record that is also written beside the output as JSON.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    options, begun = options or WaterOptions(), time.perf_counter()
+    if options.min_area and not options.polygons:
+        raise LacunarError(
+            f"a least area of {options.min_area:g} without polygons, of which it leaves out the small ones (the map "
+            "keeps all water): wanted --polygons FILE beside --min-area"
+        )
+    with ExitStack() as stack:
+        scene = stack.enter_context(_open(image, options))
+        if options.keep_clouds and scene.kind != "product":
+            raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
+        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
+        check_measurable(scene)
+        files = _Files(staging, scene, output, options)
+        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
+        pixels = _map_scene(scene, files.raster, model, options, callback)
+        with WaterMap(files.raster) as found:
+            bodies = find_bodies(found.water, found.probability, scene)
+            written = bodies.from_area(options.min_area)
+            if files.polygons:
+                write_bodies(files.polygons, [({}, written)], transform=scene.transform, crs=scene.crs)
+            if files.mask and files.overlay:
+                _write_pictures(scene, found, files.mask, files.overlay)
+            if files.figure:
+                _draw_map(scene, found, files.figure)
+        record = scene.record() | {
+            "output": str(output),
+            "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
+            "pixels": pixels,
+            "water": {
+                **_area(bodies, scene),
+                "bodies": len(bodies),
+                "bodies_in_polygons": len(written) if files.polygons else None,
+                "min_area": options.min_area,
+            },
+            **_how(options, model, time.perf_counter() - begun),
+        }
+        record["notes"] += [] if scene.crs else [WITHOUT_CRS]
+        if files.mask and pixels["nodata"]:
+            share = pixels["nodata"] / math.prod(scene.shape)
+            record["notes"].append(f"{share:.1%} of the image is not valid (transparent or nodata): black in the mask")
+        write_text(files.record, json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def water_change(
+    images: Sequence[Path], folder: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
+) -> dict[str, Any]:
+    """Find the water on several dates, and what was gained and lost from each to the next.
+
+    Each image is segmented as it is; then its map is brought to the grid of the first one.
+
+    Parameters
+    ----------
+    images
+        Two or more, in their order in time; as in `segment_water`.
+    folder
+        Receives a map of each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost
+        between neighbouring dates, where both see), ``change.png`` and ``change.json``.
+    options
+        How; `min_area` holds for the polygons of change.
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        The record, also written as ``change.json``.
+
+    Raises
+    ------
+    LacunarError
+        Bad input, or images that do not overlap; nothing is written then.
+    """
+    options, begun = options or WaterOptions(), time.perf_counter()
+    if len(images) < 2:
+        raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
+    if options.polygons or options.figure:
+        raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
+    if folder.suffix.lower() in FILE_ENDINGS:
+        raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
+    with ExitStack() as stack:
+        scenes = [stack.enter_context(_open(image, options)) for image in images]
+        first = scenes[0]
+        check_measurable(first)
+        _check_order(scenes)
+        planes = [planes_on(scene, first) for scene in scenes]
+        inputs = [path for scene in scenes for path in scene.inputs]
+        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
+        targets = [folder / f"{number:02d}_{scene.path.stem}.tif" for number, scene in enumerate(scenes, start=1)]
+        rasters = [staging.stage(target, size=_bytes_of(first), make_folder=True) for target in targets]
+        table, polygons, figure, sidecar = (
+            staging.stage(folder / name, make_folder=True)
+            for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
+        )
+        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
+        for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
+            _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
+        maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
+        dates = [DatedWater.of(scene, one) for scene, one in zip(scenes, maps, strict=True)]
+        changes = [Change.between(*pair) for pair in pairwise(dates)]
+        parts = [part for change in changes for part in change.parts(options.min_area)]
+        write_bodies(polygons, parts, transform=first.transform, crs=first.crs)
+        rows = rows_of(dates, changes)
+        write_text(table, pd.DataFrame(rows).to_csv(index=False))
+        _save(draw_changes(dates, planes), figure)
+        record = {
+            "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
+            "grid_of": str(first.path),
+            "outputs": [str(target) for target in targets],
+            "min_area": options.min_area,
+            "notes": [] if first.crs else [WITHOUT_CRS],
+            **_how(options, model, time.perf_counter() - begun),
+        }
+        write_text(sidecar, json.dumps(record, indent=2) + "\n")
+    return record
+
+
+# --- the steps ---
+
+
+def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
+    """The scene of an image."""
+    said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds")}
+    return open_scene(image, **said)
+
+
+def _check_order(scenes: Sequence[Scene]) -> None:
+    """Refuse images whose dates run back: what was gained would be told as lost."""
+    dated = [scene for scene in scenes if scene.date is not None]
+    for before, after in pairwise(dated):
+        if before.date and after.date and after.date < before.date:
+            raise LacunarError(
+                f"{after.name} of {after.date} comes after {before.name} of {before.date}: wanted the images in their "
+                "order in time"
+            )
+
+
+def _map_scene(
+    scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
+) -> dict[str, int]:
+    """Segment, fuse and write; returns how many pixels are water, land and nodata."""
+    blocks = segment_blocks(
+        scene.read,
+        scene.shape,
+        model,
+        steps=options.steps,
+        samples=options.samples,
+        seed=options.seed,
+        callback=callback,
+    )
+    fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, room=path.parent)
+    return write_map(path, fused, scene)
+
+
+def _map_on(
+    first: Scene, scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
+) -> None:
+    """The map of a scene on the grid of the first one."""
+    if same_grid(scene, first):
+        _map_scene(scene, path, model, options, callback)
+        return
+    own = path.with_name(f"own_grid_{path.name}")  # in the hidden folder, with which it goes
+    _map_scene(scene, own, model, options, callback)
+    with WaterMap(own) as one:
+        write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first)
+    own.unlink()
+
+
+class _Files:
+    """Where every output is written first; checked before any work is done."""
+
+    def __init__(self, staging: Staging, scene: Scene, output: Path, options: WaterOptions) -> None:
+        self.mask = self.overlay = None
+        if output.suffix.lower() in RASTER_ENDINGS:
+            self.raster = staging.stage(output, size=_bytes_of(scene))
+        elif output.suffix.lower() != PICTURE_ENDING:
+            raise RasterError(
+                f"{output}: got the ending '{output.suffix}'; wanted .tif, or .png for an image without CRS: rename it"
+            )
+        elif scene.crs is not None:
+            raise RasterError(
+                f"{output}: a PNG would lose the position of {scene.name}; wanted .tif: rename the output"
+            )
+        elif math.prod(scene.shape) > MAX_MASK_PIXELS:
+            raise RasterError(
+                f"{scene.name} has {math.prod(scene.shape):,} pixels, a PNG is written from memory and may have "
+                f"{MAX_MASK_PIXELS:,}; wanted .tif, which is written block by block: rename the output"
+            )
+        else:
+            self.mask = staging.stage(output)
+            self.overlay = staging.stage(output.with_name(f"{output.stem}_overlay.png"))
+            self.raster = self.mask.with_name("map.tif")  # in the hidden folder, with which it goes
+        self.record = staging.stage(output.with_suffix(".json"))
+        self.polygons = staging.stage(options.polygons) if options.polygons else None
+        self.figure = staging.stage(options.figure) if options.figure else None
+
+
+def _bytes_of(scene: Scene) -> int:
+    """Bytes of a map, uncompressed as it is written first."""
+    return len(BAND_NAMES) * np.dtype(np.float32).itemsize * math.prod(scene.shape)
+
+
+def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> None:
+    """A mask, white where water is and black elsewhere, and the water over the image."""
+    whole = Tile(0, 0, *scene.shape)
+    water = found.water(whole)
+    write_picture(mask, Picture(np.where(water, np.uint8(255), np.uint8(0))[..., None]))
+    write_picture(over, Picture(overlay(colour_image(scene.read(whole)), water)))
+
+
+def _draw_map(scene: Scene, found: WaterMap, path: Path) -> None:
+    """Image, water, probability and disagreement, thinned to what a screen shows."""
+    image, water, probability, disagreement = (
+        thinned(read, scene.shape, most=FIGURE_SIDE)
+        for read in (scene.read, found.water, found.probability, found.disagreement)
+    )
+    _save(water_figure(colour_image(image), water, probability, disagreement, title=scene.name), path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure."""
+    try:
+        save_figure(figure, path)
+    except OSError as error:
+        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+
+
+def _part(callback: Callback | None, index: int, count: int) -> Callback | None:
+    """Progress of one image of several, each counted alike."""
+    if callback is None:
+        return None
+    return lambda done, total: callback(index * total + done, count * total)
+
+
+def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
+    """Area of all bodies together."""
+    return {area_name(scene): round(float(bodies.area.sum()), 1)}
+
+
+def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
+    """Options, model, time and versions."""
+    samples, steps = drawn(model, options.steps, options.samples)
+    return {
+        "model": {"name": model.name, "sha256": model.card.sha256},
+        "steps": steps,
+        "samples": samples,
+        "fusion": options.fusion,
+        "threshold": options.threshold,
+        "seed": options.seed,
+        "device": options.device,
+        "engine": model.engine,
+        "seconds": round(seconds, 2),
+        "versions": versions(),
+        "command": options.command,
+    }

@@ -1,0 +1,161 @@
+"""Maps of water on disk: three bands in a Cloud-Optimized GeoTIFF, written block by block, read window by window.
+
+The bands are ``water`` (1 water, 0 land), ``probability`` of water, and ``disagreement``, the standard deviation of the
+samples. All are float32, as a GeoTIFF has one type for all its bands, and 255 in all of them is nodata.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.geo.grid import Gridded
+from lacunar.geo.raster import RasterWriter, open_raster
+from lacunar.geo.warp import Warped
+from lacunar.geo.windows import Tile, blocks_over
+from lacunar.segment.fusion import NOT_VALID, FusedBlock, decided_block
+from lacunar.sensors.scene import Scene
+from lacunar.sensors.spectra import BANDS
+
+BAND_NAMES = ("water", "probability", "disagreement")
+TAGS = {"water_values": "0 land, 1 water", "disagreement": "standard deviation of the samples of a pixel"}
+FIGURE_SIDE = 1200  # pixels on the longer side of what a figure shows of an image
+BLOCK = 1024  # side of the parts in which a map is read or warped
+
+Bools = NDArray[np.bool_]
+Values = NDArray[np.float32]
+
+
+class WaterMap(AbstractContextManager["WaterMap"]):
+    """A map that `write_map` wrote, open for reading in a ``with`` block; it lies on a grid as rasters do."""
+
+    def __init__(self, path: Path) -> None:
+        self._source = open_raster(path)
+        self.shape, self.transform, self.crs = self._source.shape, self._source.transform, self._source.crs
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def water(self, window: Tile) -> Bools:
+        """Where a window is water."""
+        return np.asarray(self._band(1, window) == 1)
+
+    def valid(self, window: Tile) -> Bools:
+        """Where it is known whether a window is water."""
+        return np.isfinite(self._band(1, window))
+
+    def probability(self, window: Tile) -> Values:
+        """Probability of water; NaN where not valid."""
+        return self._band(2, window)
+
+    def disagreement(self, window: Tile) -> Values:
+        """Standard deviation of the samples; NaN where not valid."""
+        return self._band(3, window)
+
+    def _band(self, number: int, window: Tile) -> Values:
+        """One band of a window."""
+        values: Values = self._source.read(window, bands=[number]).data[0]
+        return values
+
+
+def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[str, int]:
+    """Write a map as its blocks come.
+
+    Parameters
+    ----------
+    path
+        Ends in .tif.
+    blocks
+        They part the grid.
+    grid
+        Size, position and CRS.
+
+    Returns
+    -------
+    dict
+        How many pixels are ``water``, ``land`` and ``nodata``.
+
+    Raises
+    ------
+    RasterError
+        As `lacunar.geo.raster.RasterWriter`.
+    """
+    counts = np.zeros(NOT_VALID + 1, dtype=np.int64)
+    writer = RasterWriter(
+        path,
+        shape=grid.shape,
+        transform=grid.transform,
+        crs=grid.crs,
+        band_names=BAND_NAMES,
+        tags=TAGS,
+        nodata=float(NOT_VALID),
+    )
+    with writer:
+        for block in blocks:
+            counts += np.bincount(block.water.ravel(), minlength=counts.size)
+            bands = (block.water.astype(np.float32), block.probability, block.disagreement)
+            writer.write(np.stack(bands), block.window)
+    return {"water": int(counts[1]), "land": int(counts[0]), "nodata": int(counts[NOT_VALID])}
+
+
+def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) -> Iterator[FusedBlock]:
+    """A map on the grid of another: probability and disagreement are warped, and what is water is decided anew.
+
+    Raises
+    ------
+    RasterError
+        As `lacunar.geo.warp.Warped`.
+    """
+    probability = Warped(one, target, one.probability, name=name)
+    disagreement = Warped(one, target, one.disagreement, name=name)
+    for block in blocks_over(target.shape, block=BLOCK, halo=0):
+        yield decided_block(block.core, probability.read(block.core), disagreement.read(block.core), threshold)
+
+
+def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
+    """The six planes of a scene on the grid of another, window by window.
+
+    Raises
+    ------
+    RasterError
+        As `lacunar.geo.warp.Warped`: no common CRS, or no common place.
+    """
+
+    def plane(number: int) -> Callable[[Tile], Values]:
+        return lambda window: scene.read(window)[number]
+
+    warped = {band: Warped(scene, target, plane(BANDS.index(band)), name=scene.name) for band in scene.bands}
+    if all(one.same_grid for one in warped.values()):
+        return scene.read
+
+    def read(window: Tile) -> Values:
+        planes = np.full((len(BANDS), *window.shape), np.nan, dtype=np.float32)
+        for band, one in warped.items():
+            planes[BANDS.index(band)] = one.read(window)
+        return planes
+
+    return read
+
+
+def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int) -> NDArray[Any]:
+    """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``.
+
+    Examples
+    --------
+    >>> rows = np.arange(6)[:, None].repeat(6, axis=1)
+    >>> thinned(lambda window: rows[window.slices], (6, 6), most=3)[:, 0]
+    array([0, 2, 4])
+    """
+    step = -(-max(shape) // most)
+    side = step * max(1, BLOCK // step)
+    strips = []
+    for row in range(0, shape[0], side):
+        windows = [
+            Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col)) for col in range(0, shape[1], side)
+        ]
+        strips.append(np.concatenate([read(window)[..., ::step, ::step] for window in windows], axis=-1))
+    return np.concatenate(strips, axis=-2)

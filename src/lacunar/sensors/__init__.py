@@ -1,0 +1,1 @@
+"""Files to physical bands: Landsat products, SEBAL, spectral bands, simulated scenes."""

@@ -1,0 +1,346 @@
+"""Train a diffusion network towards an objective: configuration, moving average, and a run that resumes exactly.
+
+Nothing random is kept between steps: the order of the examples comes from (seed, epoch), the noise of a step from
+(seed, step, process). So weights, optimiser, moving average and step number are the whole state of a run.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
+from torch import nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader, Sampler
+
+from lacunar.errors import TrainingError
+from lacunar.train.objectives import Batch, Examples, Objective, seeded
+
+RECIPE_ALONE = "the recipe alone"  # what a run of no origin is called
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    steps, batch_size
+        Optimiser steps, and examples in each over all processes.
+    learning_rate, warmup_steps, decay_share
+        Peak rate of AdamW; linear warm-up; share of the steps, at the end, over which it falls linearly to zero.
+    ema_decay
+        Decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step).
+    gradient_clip
+        Largest norm of the gradient.
+    checkpoint_every, validate_every
+        Steps.
+    mixed_precision
+        ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it.
+    seed
+        Seed of everything random.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 4e-4
+    warmup_steps: int = 200
+    decay_share: float = 0.3
+    ema_decay: float = 0.999
+    gradient_clip: float = 1.0
+    checkpoint_every: int = 250
+    validate_every: int = 500
+    mixed_precision: Literal["no", "bf16"] = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("steps", "batch_size", "checkpoint_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a whole number from 1")
+        for name in ("decay_share", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a share in [0, 1]")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise TrainingError(f"training: mixed_precision is {self.mixed_precision!r}, wanted no or bf16")
+        if self.learning_rate <= 0 or self.gradient_clip <= 0:
+            raise TrainingError("training: learning_rate and gradient_clip must be above 0")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: warm-up, plateau, linear decay."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = (self.steps - step) / max(1.0, self.decay_share * self.steps)
+        return self.learning_rate * min(rise, 1.0, max(0.0, left))
+
+
+@dataclass
+class History:
+    """What a run went through: running training loss by step, held-out scores by step, and the running loss now."""
+
+    train: list[tuple[int, float]] = field(default_factory=list)
+    held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    running: float = math.nan
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: step, steps, running loss, examples per second, seconds left."""
+
+    step: int
+    steps: int
+    loss: float
+    examples_per_second: float
+    seconds_left: float
+
+
+class Ema:
+    """Exponential moving average of a network's weights, kept beside it in float32."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone().float() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards the network's weights."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.weights[name].lerp_(value.detach().float(), 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+    def smoothed(self, network: nn.Module) -> Callable[..., Any]:
+        """The network with these weights; it keeps its own: no interruption can put the average in their place."""
+        return lambda *given: functional_call(network, self.weights, given)
+
+
+class _Order(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) keys of one process from a given step on, each epoch in its own order."""
+
+    def __init__(self, length: int, config: TrainingConfig, *, start: int, process: int, processes: int) -> None:
+        self.length, self.config = length, config
+        self.start, self.process, self.processes = start, process, processes
+
+    def __len__(self) -> int:
+        return self.config.steps - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = -1, torch.empty(0, dtype=torch.long)
+        for step in range(self.start, self.config.steps):
+            keys = []
+            for position in range(step * self.config.batch_size, (step + 1) * self.config.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch))
+                keys.append((epoch, int(order[position % self.length])))
+            yield keys[self.process :: self.processes]
+
+
+def this_process() -> PartialState:
+    """Find this process among those that train together, on CPUs too where ``accelerate launch --cpu`` started them.
+
+    Asked for before the ``Accelerator`` is made, accelerate would otherwise take each for the only one.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def train(
+    network: nn.Module,
+    examples: Examples,
+    held_out: Examples | None,
+    *,
+    objective: Objective,
+    config: TrainingConfig,
+    folder: Path,
+    origin: str = "",
+    workers: int = 0,
+    callback: Callable[[Progress], None] | None = None,
+) -> tuple[Ema, History]:
+    """Train, or go on training, a network; the run's checkpoint lives in ``folder``.
+
+    Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch.
+
+    Parameters
+    ----------
+    network
+        What the objective takes.
+    examples, held_out
+        Items chosen by (epoch, index); the held-out ones are scored every ``config.validate_every`` steps.
+    objective
+        The loss of a batch, and the scores of held-out examples.
+    config
+        Steps, rates, seed.
+    folder
+        Holds ``checkpoint.pt``; a run that finds one goes on from it exactly.
+    origin
+        What the run started from and learns from, in words, kept in the checkpoint; empty where the recipe says it all.
+    workers
+        Processes that load examples.
+    callback
+        Called after every step.
+
+    Returns
+    -------
+    Ema, History
+        The moving average of the weights, and the losses.
+
+    Raises
+    ------
+    TrainingError
+        A checkpoint of another configuration or origin, a loss that is not finite, a batch that the processes cannot
+        share.
+    KeyboardInterrupt
+        Passed on after the state has been saved.
+    """
+    AcceleratorState._reset_state()  # accelerate would hold a second run of this process to the precision of the first
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    process, processes = accelerator.process_index, accelerator.num_processes
+    if config.batch_size % processes:
+        raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
+    ema, history = Ema(network, config.ema_decay), History()
+    file = folder / "checkpoint.pt"
+    step = _restore(file, network, optimiser, ema, history, config, origin)
+    network, optimiser = accelerator.prepare(network, optimiser)
+    ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
+    order = _Order(len(examples), config, start=step, process=process, processes=processes)
+    loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order, num_workers=workers)  # type: ignore[arg-type]
+    begun, first, bare = time.perf_counter(), step, accelerator.unwrap_model(network)
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            _save(file, bare, optimiser, ema, history, config, origin, step)
+
+    def score_if_due() -> None:
+        last = history.held_out[-1][0] if history.held_out else 0
+        if held_out is not None and step > last and (step % config.validate_every == 0 or step == config.steps):
+            history.held_out.append((step, objective.score(ema.smoothed(bare), held_out, device=accelerator.device)))
+
+    whole = True  # False while weights, optimiser, average and step number do not belong to one another
+    try:
+        score_if_due()  # what an interrupted run still owes
+        for batch in loader:
+            loss = _gradients(accelerator, network, optimiser, batch, objective, config, step)
+            whole = False
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is {loss} at step {step}: lower learning_rate and start again")
+            optimiser.step()
+            ema.update(bare, step)
+            step += 1
+            history.running = loss if math.isnan(history.running) else 0.98 * history.running + 0.02 * loss
+            if step % 50 == 0:
+                history.train.append((step, history.running))
+            whole = True
+            score_if_due()
+            if step % config.checkpoint_every == 0:
+                save()
+            if callback:
+                callback(_progress(step, step - first, time.perf_counter() - begun, history.running, config))
+    finally:
+        if whole:
+            save()
+    return ema, history
+
+
+def _progress(step: int, taken: int, seconds: float, loss: float, config: TrainingConfig) -> Progress:
+    """Where a run stands, after so many steps and seconds of its own."""
+    each = seconds / taken
+    return Progress(step, config.steps, loss, config.batch_size / each, each * (config.steps - step))
+
+
+def _gradients(
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    objective: Objective,
+    config: TrainingConfig,
+    step: int,
+) -> float:
+    """Gradients from this process's share of the batch; returns the loss averaged over the processes."""
+    batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+    for group in optimiser.param_groups:
+        group["lr"] = config.rate_at(step)
+    optimiser.zero_grad(set_to_none=True)
+    loss = objective.loss(network, batch, step=step, generator=seeded(config.seed, step, accelerator.process_index))
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    return float(accelerator.reduce(loss.detach(), reduction="mean"))
+
+
+def _save(
+    file: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    ema: Ema,
+    history: History,
+    config: TrainingConfig,
+    origin: str,
+    step: int,
+) -> None:
+    """Write the state of a run, through a temporary name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state: dict[str, Any] = {
+        "step": step,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "origin": origin,
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": ema.weights,
+        "train": history.train,
+        "held_out": history.held_out,
+        "running": history.running,
+    }
+    temporary = file.with_suffix(".partial")
+    torch.save(state, temporary)
+    temporary.replace(file)
+
+
+def _restore(
+    file: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    ema: Ema,
+    history: History,
+    config: TrainingConfig,
+    origin: str,
+) -> int:
+    """Read the state of a run, if there is one, and return its step, else 0.
+
+    Other total steps are allowed, another seed or origin is not.
+    """
+    if not file.exists():
+        return 0
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        if (state["seed"], state["batch_size"]) != (config.seed, config.batch_size):
+            raise TrainingError(
+                f"{file} is a run of seed {state['seed']} and batch size {state['batch_size']}, wanted "
+                f"{config.seed} and {config.batch_size}: give another --run folder"
+            )
+        kept = state.get("origin", "")  # an older checkpoint does not say
+        if kept != origin:
+            raise TrainingError(
+                f"{file} is a run of {kept or RECIPE_ALONE}, wanted {origin or RECIPE_ALONE}: give another --run folder"
+            )
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        ema.weights = state["ema"]
+        history.train[:], history.held_out[:] = state["train"], state["held_out"]
+        history.running = state.get("running", math.nan)
+        return int(state["step"])
+    except TrainingError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(
+            f"{file} is not a checkpoint of this network ({reason}): give another --run folder"
+        ) from error

@@ -1,0 +1,95 @@
+"""From any single-band raster to filled bands, in its own units."""
+
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pytest
+import rasterio
+from scipy import ndimage
+
+from commands import bands_of, check_bands, contents, hole, write
+from lacunar.diffusion.samplers import Preset
+from lacunar.errors import LacunarError, RasterError
+from lacunar.fill.job import FillOptions, fill_raster
+
+
+@pytest.fixture
+def options(tiny_folder):
+    return FillOptions(model=str(tiny_folder), samples=2)
+
+
+def field(shape=(64, 64), seed=0):
+    rough = np.random.default_rng(seed).standard_normal(shape)
+    return 10.0 + ndimage.gaussian_filter(rough, 4.0) * 20.0
+
+
+def test_nodata_and_nan_are_filled_in_the_rasters_own_units(options, tmp_path):
+    values, gap = field().astype(np.float32), hole((64, 64))
+    shown = np.where(gap, -9999.0, values).astype(np.float32)
+    shown[50:53, 50:53], gap[50:53, 50:53] = np.nan, True
+    raster = write(tmp_path / "in.tif", shown, nodata=-9999.0, units="mm")
+    record = fill_raster(raster, tmp_path / "out.tif", options=replace(options, figure=tmp_path / "out.png"))
+    filled = check_bands(tmp_path / "out.tif", values, gap, np.ones((64, 64), bool))
+    assert np.abs(filled - values[gap]).max() < np.ptp(values)
+    with rasterio.open(tmp_path / "out.tif") as dataset, rasterio.open(raster) as given:
+        assert dataset.descriptions == ("value", "source", "sigma")
+        assert dataset.units == ("mm", None, "mm")
+        assert (dataset.crs, dataset.transform) == (given.crs, given.transform)
+    assert record["raster"] == str(raster)
+    assert "product" not in record
+    assert matplotlib.image.imread(tmp_path / "out.png").std() > 0.1
+
+
+def test_whole_numbers_with_scale_and_offset_and_a_mask(options, tmp_path):
+    counts, gap = np.rint(field() * 100).astype(np.int16), hole((64, 64))
+    counts[:3] = -32768
+    raster = write(tmp_path / "in.tif", counts, nodata=-32768, scale=0.01, offset=273.15)
+    mask = write(tmp_path / "mask.tif", 255 * gap.astype(np.uint8))
+    fill_raster(raster, tmp_path / "out.tif", gap_mask=mask, options=options)
+    physical = (counts * 0.01 + 273.15).astype(np.float32)
+    check_bands(tmp_path / "out.tif", physical, gap, counts > -32768)
+
+
+@pytest.mark.parametrize("has_truth", [False, True])
+def test_the_figure_gets_the_units_and_the_truth_of_the_raster(options, tmp_path, monkeypatch, has_truth):
+    seen = []
+
+    def draw(*_, units, truth, **__):
+        seen.extend([units, truth is not None])
+        raise ValueError("drawn")
+
+    monkeypatch.setattr("lacunar.fill.tally.lst_figure", draw)
+    raster = write(tmp_path / "in.tif", np.ones((64, 64), np.float32), units="mm")
+    asked = replace(options, figure=tmp_path / "out.png", truth=raster if has_truth else None)
+    with pytest.raises(LacunarError, match="cannot be drawn: drawn"):
+        fill_raster(raster, tmp_path / "out.tif", options=asked)
+    assert seen == ["mm", has_truth]
+    assert list(contents(tmp_path)) == ["in.tif"]  # without its figure nothing is finished
+
+
+def test_a_tile_far_from_any_measured_pixel_is_filled_and_flagged(options, tmp_path):
+    values = field((64, 256)).astype(np.float32)
+    values[:, 40:] = np.nan
+    record = fill_raster(write(tmp_path / "in.tif", values), tmp_path / "out.tif", options=options)
+    assert record["kriging_tiles_from_coarser_level"] > 0
+    assert np.isfinite(bands_of(tmp_path / "out.tif")).all()
+
+
+def test_the_preset_is_the_one_that_is_used(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("lacunar.diffusion.presets.PRESETS", {"paper": Preset(4, 2, 2, sampler="repaint")})
+    raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, field()).astype(np.float32))
+    record = fill_raster(raster, tmp_path / "out.tif", options=replace(options, preset="paper"))
+    each = Preset(4, 2, 2, sampler="repaint").evaluations
+    assert each > 4
+    assert record["network_evaluations"] == {"per_sample_and_tile": each, "all": 2 * each}
+
+
+def test_an_input_is_never_an_output(options, tmp_path):
+    raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, field()).astype(np.float32))
+    truth = write(tmp_path / "truth.tif", field().astype(np.float32))
+    before = contents(tmp_path)
+    for output in (raster, truth):
+        with pytest.raises(RasterError, match="is an input of this very run"):
+            fill_raster(raster, output, options=replace(options, overwrite=True, truth=truth))
+    assert contents(tmp_path) == before

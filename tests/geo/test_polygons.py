@@ -1,0 +1,216 @@
+"""Water bodies: traced exactly, joined at corners, measured on the ellipsoid, written and read back."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from affine import Affine
+from pyproj import Transformer
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from scipy import ndimage
+
+from lacunar.errors import RasterError
+from lacunar.geo.polygons import check_polygon_file, find_bodies, write_bodies
+
+UTM = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
+
+
+def grid(shape, *, crs="EPSG:32632", transform=UTM):
+    return SimpleNamespace(shape=shape, transform=transform, crs=CRS.from_user_input(crs) if crs else None)
+
+
+def bodies_of(mask, probability=None, **where):
+    chance = np.ones(mask.shape) if probability is None else probability
+    return find_bodies(lambda w: mask[w.slices], lambda w: chance[w.slices], grid(mask.shape, **where))
+
+
+def random_mask(seed, shape=(600, 700), share=0.5):
+    return ndimage.uniform_filter(np.random.default_rng(seed).random(shape), 3) < share
+
+
+def mask_from(text):
+    return np.array([[letter == "#" for letter in line] for line in text.split()])
+
+
+@pytest.mark.parametrize(
+    ("drawing", "areas", "lengths", "islands"),
+    [
+        ("#.. .#. ..#", [3], [12], 0),  # a river that runs aslant is one body
+        ("##.. ##.. ...#", [4, 1], [8, 4], 0),
+        ("### #.# ###", [8], [16], 1),  # an island stays a hole, its shore counts
+        ("##### #...# #.#.# #...# #####", [16, 1], [32, 4], 1),  # a pond on the island
+        ("#### #..# #.## ####", [13], [24], 1),
+        ("#### #.## ##.# ####", [14], [24], 2),  # two islands that touch at a corner
+        (".... .##. ....", [2], [6], 0),
+        ("## ##", [4], [8], 0),  # all water
+        ("... ...", [], [], 0),  # all land
+    ],
+)
+def test_small_maps(drawing, areas, lengths, islands):
+    found = bodies_of(mask_from(drawing), crs=None)
+    assert found.area.tolist() == areas
+    assert found.perimeter.tolist() == lengths
+    assert sum(len(part.interiors) for outline in found.outlines for part in outline.geoms) == islands
+    assert found.mean_probability.tolist() == [1.0] * len(areas)
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.65])
+def test_a_rough_map_is_that_of_a_labelling(share):
+    mask = random_mask(1, share=share)
+    probability = np.random.default_rng(2).random(mask.shape)
+    found = bodies_of(mask, probability, crs=None)
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    assert len(found) == count
+    assert shapely.is_valid(found.outlines).all()
+    burnt = rasterize([(outline, i + 1) for i, outline in enumerate(found.outlines)], out_shape=mask.shape)
+    np.testing.assert_array_equal(burnt > 0, mask)
+    assert len(np.unique(labels[mask] * (count + 1) + burnt[mask])) == count  # the same pixels belong together
+    means = ndimage.mean(probability, burnt, np.arange(1, count + 1))
+    np.testing.assert_allclose(found.mean_probability, means, atol=1e-9)
+    np.testing.assert_array_equal(found.area, ndimage.sum(mask, burnt, np.arange(1, count + 1)))
+    assert (np.diff(found.area) <= 0).all()
+
+
+def test_where_probability_is_not_known_it_counts_as_0():
+    probability = np.array([[np.nan, 0.8]])
+    assert bodies_of(np.ones((1, 2), bool), probability).mean_probability.tolist() == pytest.approx([0.4])
+
+
+def meridian_strip(south, north, degrees):
+    """Area between two parallels of WGS 84 in closed form (Snyder 1987, Eq. 3-12), degrees of longitude wide."""
+    a, f = 6378137.0, 1 / 298.257223563
+    e = math.sqrt(f * (2 - f))
+
+    def q(latitude):
+        s = math.sin(math.radians(latitude))
+        return (1 - e**2) * (s / (1 - (e * s) ** 2) - math.log((1 - e * s) / (1 + e * s)) / (2 * e))
+
+    return a**2 / 2 * math.radians(degrees) * (q(north) - q(south))
+
+
+@pytest.mark.parametrize(("south", "side"), [(0.0, 0.01), (46.0, 0.001), (70.0, 0.002)])
+def test_area_in_a_geographic_crs_is_that_on_the_ellipsoid(south, side):
+    rows, cols = 100, 200
+    transform = Affine(side, 0, 10.0, 0, -side, south + rows * side)
+    found = bodies_of(np.ones((rows, cols), bool), crs="EPSG:4326", transform=transform)
+    assert found.area.item() == pytest.approx(meridian_strip(south, south + rows * side, cols * side), rel=1e-6)
+
+
+def test_area_in_utm_is_that_of_an_equal_area_projection():
+    """A pixel of UTM is not quite as large as it says."""
+    found = bodies_of(random_mask(3, (80, 90)))
+    way = Transformer.from_crs(32632, 6933, always_xy=True)
+    for outline, area in zip(found.outlines[:20], found.area[:20], strict=True):
+        fine = shapely.transform(shapely.segmentize(outline, 1.0), lambda xy: np.column_stack(UTM @ xy.T))
+        flat = shapely.transform(fine, lambda xy: np.column_stack(way.transform(*xy.T)))
+        assert area == pytest.approx(flat.area, rel=1e-6)
+        assert area != pytest.approx(900.0 * outline.area, rel=1e-4)
+        assert area == pytest.approx(900.0 * outline.area, rel=2e-3)
+
+
+def test_the_shore_in_metres():
+    found = bodies_of(mask_from("### #.# ###"))
+    assert found.perimeter.item() == pytest.approx(16 * 30.0, rel=1e-3)
+
+
+def test_only_those_of_an_area():
+    found = bodies_of(mask_from("##.. ##.. ...#"), crs=None).from_area(2)
+    assert (found.area.tolist(), len(found.outlines)) == ([4.0], 1)
+
+
+def test_a_crs_that_is_nowhere_on_earth():
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    with pytest.raises(RasterError, match="no way from the CRS 'site' to longitude and latitude"):
+        bodies_of(np.ones((2, 2), bool), crs=local)
+
+
+def test_pixels_beyond_a_projection():
+    with pytest.raises(RasterError, match=r"pixels lie outside where the CRS 'WGS 84 / UTM zone 32N' holds"):
+        bodies_of(np.ones((2, 2), bool), transform=Affine(30, 0, 1e12, 0, -30, 1e12))
+
+
+# --- files ---
+
+
+def written(path, *parts, crs="EPSG:32632"):
+    parts = parts or (({}, bodies_of(mask_from("##### #...# #.#.# #...# #####"), crs=crs)),)
+    write_bodies(path, parts, transform=UTM, crs=CRS.from_user_input(crs) if crs else None)
+    meta, _, geometry, columns = pyogrio.raw.read(path)
+    return meta, shapely.from_wkb(geometry), dict(zip(meta["fields"], columns, strict=True))
+
+
+def test_a_geopackage_in_the_crs_of_the_raster(tmp_path):
+    meta, outlines, columns = written(tmp_path / "lakes.gpkg")
+    assert (meta["crs"], meta["geometry_type"]) == ("EPSG:32632", "MultiPolygon")
+    assert list(columns) == ["id", "area_m2", "perimeter_m", "mean_probability"]
+    assert columns["id"].tolist() == [1, 2]
+    assert shapely.bounds(outlines).tolist() == [
+        [400000.0, 5699850.0, 400150.0, 5700000.0],
+        [400060.0, 5699910.0, 400090.0, 5699940.0],
+    ]
+    assert shapely.area(outlines).tolist() == [16 * 900.0, 900.0]
+    np.testing.assert_allclose(columns["area_m2"], [16 * 900.0, 900.0], rtol=2e-3)
+
+
+def test_geojson_is_that_of_the_rfc(tmp_path):
+    path = tmp_path / "lakes.geojson"
+    meta, outlines, columns = written(path)
+    assert meta["crs"] == "EPSG:4326"
+    assert "crs" not in json.loads(path.read_text())
+    way = Transformer.from_crs(32632, 4326, always_xy=True)
+    x, y = way.transform([400000.0, 400150.0] * 2, [5700000.0] * 2 + [5699850.0] * 2)
+    np.testing.assert_allclose(outlines[0].bounds, [min(x), min(y), max(x), max(y)], atol=1e-7)
+    assert all(part.exterior.is_ccw for part in shapely.get_parts(outlines))
+    np.testing.assert_allclose(columns["area_m2"], [16 * 900.0, 900.0], rtol=2e-3)
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "geojson"])
+def test_without_a_crs_both_hold_pixels(tmp_path, ending):
+    _, outlines, columns = written(tmp_path / f"lakes.{ending}", crs=None)
+    assert shapely.bounds(outlines).tolist() == [[0.0, 0.0, 5.0, 5.0], [2.0, 2.0, 3.0, 3.0]]
+    assert list(columns) == ["id", "area_pixels", "perimeter_pixels", "mean_probability"]
+    assert columns["area_pixels"].tolist() == [16.0, 1.0]
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "geojson"])
+@pytest.mark.parametrize("crs", ["EPSG:32632", None])
+def test_no_water_is_a_layer_without_features(tmp_path, ending, crs):
+    none = bodies_of(np.zeros((3, 3), bool), crs=crs)
+    meta, outlines, _ = written(tmp_path / f"lakes.{ending}", ({}, none), crs=crs)
+    assert (len(outlines), meta["geometry_type"]) == (0, "MultiPolygon" if ending == "gpkg" else "Unknown")
+
+
+def test_columns_that_hold_one_text(tmp_path):
+    small, none = bodies_of(mask_from("#.# ...")), bodies_of(mask_from("... ..."))
+    parts = [({"change": "gained"}, small), ({"change": "lost"}, none), ({"change": "lost"}, small)]
+    _, _, columns = written(tmp_path / "change.gpkg", *parts)
+    assert columns["change"].tolist() == ["gained"] * 2 + ["lost"] * 2
+    assert columns["id"].tolist() == [1, 2, 1, 2]
+
+
+def test_a_date_line_is_where_geojson_is_cut(tmp_path):
+    transform = Affine(0.01, 0, 179.95, 0, -0.01, 10.0)
+    mask = np.ones((3, 10), bool)
+    path = tmp_path / "lakes.geojson"
+    found = bodies_of(mask, crs="EPSG:4326", transform=transform)
+    write_bodies(path, [({}, found)], transform=transform, crs=CRS.from_epsg(4326))
+    west, _, east, _ = shapely.from_wkb(pyogrio.raw.read(path)[2])[0].bounds
+    assert (west, east) == (-180.0, 180.0)
+    assert found.area.item() == pytest.approx(meridian_strip(9.97, 10.0, 0.1), rel=1e-6)
+
+
+def test_endings_that_say_nothing():
+    for name in ("lakes.shp", "lakes.json", "lakes"):
+        with pytest.raises(RasterError, match=r"wanted polygons as \.gpkg or \.geojson: rename"):
+            check_polygon_file(Path(name))
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(RasterError, match=r"lakes\.gpkg: cannot be written .*; wanted a writable folder"):
+        written(tmp_path / "none" / "lakes.gpkg")

@@ -1,0 +1,291 @@
+"""Engines: the same answers as the network's own, a cache that mends itself, and errors that teach."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from commands import bands_of, write
+from gap_models import gap_model, tiny_model
+from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.errors import LacunarError
+from lacunar.models import backend as engines
+from lacunar.models import graphs
+from lacunar.models.backend import ENGINE_NAMES, AnyModel, engine_for, with_engine
+from lacunar.models.card import Card
+from lacunar.models.checkpoint import SegmentationModel
+from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.ssformer import FourierCrossAttention
+from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.networks.watersegdiff import build_segmenter
+
+SIDE = 16
+needs_onnx = pytest.mark.skipif(bool(engines.missing_packages()), reason="lacunar[onnx] is not installed")
+
+
+@pytest.fixture(scope="module")
+def unet():
+    """A small U-Net with attention and random weights."""
+    config = UNetConfig(
+        sample_size=SIDE, in_channels=5, block_out_channels=(8, 16), layers_per_block=1, norm_groups=4, patch=2,
+        attention_levels=(1,), attention_head_dim=8,
+    )  # fmt: skip
+    return gap_model(shaken(UNet(config)), "small")
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """A small WaterSegDiff with random weights."""
+    config = SegmenterConfig(sample_size=SIDE, condition_widths=(8, 16), widths=(8, 16))
+    return SegmentationModel(
+        name="wet",
+        network=shaken(build_segmenter(config)),
+        schedule=NoiseSchedule.cosine(1000),
+        prediction="x_0",
+        card=Card(summary="for tests", licence="none"),
+    )
+
+
+def shaken(network):
+    """Random weights everywhere, also where a network starts at zero."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return network.eval()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setenv("LACUNAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def noise(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def answers(model: AnyModel, batch):
+    """What a model's network says, all parts in a row."""
+    t = torch.arange(batch) * 37 % 1000
+    with torch.inference_mode():
+        if isinstance(model, SegmentationModel):
+            image = noise(batch, 6, SIDE, SIDE).abs()
+            image[:, 4:] = torch.nan  # bands that it lacks
+            read = model.network.condition(image)
+            return [*read, model.network.restore(noise(batch, 1, SIDE, SIDE), t, read)]
+        return [model.network(noise(batch, 5, SIDE, SIDE), t)]
+
+
+def check_same(one, other, tolerance):
+    """Both answer alike, to a share of the largest answer."""
+    for batch in (1, 3, 40, 70):  # one, several, more than go into one call
+        for part, expected in zip(answers(one, batch), answers(other, batch), strict=True):
+            assert part.shape == expected.shape
+            assert part.dtype == torch.float32
+            scale = max(1.0, float(expected.abs().max()))
+            torch.testing.assert_close(part, expected, rtol=0, atol=tolerance * scale)
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unet", "segmenter"])
+def test_onnx_answers_as_the_network_does(kind, request, cache):
+    model = request.getfixturevalue(kind)
+    fast = with_engine(model, "onnx")
+    assert (fast.engine, model.engine) == ("onnx", "eager")
+    check_same(fast, model, 1e-4)
+    assert not answers(model, 2)[-1].allclose(torch.zeros(()), atol=1e-2)  # the answer is not trivially alike
+    assert {path.name.split("-")[0] for path in cache.iterdir()} == (
+        {"unet"} if kind == "unet" else {"condition", "restore"}
+    )
+
+
+@pytest.mark.parametrize("kind", ["unet", "segmenter"])
+def test_bf16_answers_nearly_as_the_network_does(kind, request):
+    model = request.getfixturevalue(kind)
+    before = {name: weight.clone() for name, weight in model.network.state_dict().items()}
+    fast = with_engine(model, "bf16")
+    assert fast.engine == "bf16"
+    check_same(fast, model, 0.05)
+    assert not torch.equal(answers(fast, 2)[-1], answers(model, 2)[-1])
+    assert all(torch.equal(weight, before[name]) for name, weight in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["unet", "segmenter"])
+def test_compiled_fills_batches_up_and_cuts_what_it_added(kind, request, monkeypatch):
+    model, seen = request.getfixturevalue(kind), []
+
+    def compiler(run, **_):
+        def compiled(*tensors):
+            seen.append(len(tensors[0]))
+            return run(*tensors)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    fast = with_engine(model, "compiled")
+    check_same(fast, model, 0.05)
+    assert set(seen) == {1, 4, 64, 256}  # powers of four
+
+
+def test_a_compiler_that_fails_is_told(unet, monkeypatch):
+    def failing(*_, **__):
+        raise RuntimeError("no g++ here\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(LacunarError, match=r"cannot be compiled here \(no g\+\+ here\): wanted a C\+\+ compiler"):
+        with_engine(unet, "compiled")
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_a_graph_is_made_once_and_again_when_it_is_damaged_or_another_networks(unet, cache, monkeypatch):
+    made, export = [], graphs._export
+    monkeypatch.setattr(graphs, "_export", lambda *given: made.append(given) or export(*given))
+    with_engine(unet, "onnx")
+    with_engine(unet, "onnx")
+    assert len(made) == 1
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    assert len(made) == 2
+    other = gap_model(shaken(UNet(unet.network.config)), "other")
+    with torch.no_grad():
+        other.network.unet.conv_out.bias.add_(1.0)
+    check_same(with_engine(other, "onnx"), other, 1e-4)
+    assert len(made) == 3
+    assert len(list(cache.iterdir())) == 2
+    other_kept = next(path for path in cache.iterdir() if path != kept)
+    kept.write_bytes(other_kept.read_bytes())  # a whole graph that answers otherwise
+    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    assert len(made) == 4
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(unet, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LACUNAR_CACHE", str(tmp_path / "file"))
+    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_cache_is_where_the_system_keeps_what_can_be_made_again(monkeypatch, tmp_path):
+    monkeypatch.delenv("LACUNAR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert graphs.cache_folder() == tmp_path / "lacunar"
+
+
+def test_auto_exports_what_is_worth_it_on_the_cpu_alone(unet, monkeypatch):
+    monkeypatch.setattr(engines, "missing_packages", list)
+    assert engine_for(unet, "auto", "cpu") == "eager"
+    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
+    assert engine_for(unet, "auto", "cpu") == "onnx"
+    assert engine_for(unet, "auto", "cuda") == "eager"
+    monkeypatch.setattr(engines, "missing_packages", lambda: ["onnxruntime"])
+    assert engine_for(unet, "auto", "cpu") == "eager"
+
+
+def test_auto_falls_back_with_one_warning(unet, monkeypatch, caplog):
+    def failing(*_, **__):
+        raise RuntimeError("an operator is missing")
+
+    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
+    monkeypatch.setattr(engines, "missing_packages", list)
+    monkeypatch.setattr(engines, "graph_of", failing)
+    with caplog.at_level(logging.WARNING):
+        assert with_engine(unet, "auto") is unet
+    assert [record.message for record in caplog.records] == [
+        "ONNX Runtime cannot run small (an operator is missing): PyTorch does"
+    ]
+    with pytest.raises(LacunarError, match=r"cannot run small \(an operator is missing\): choose --engine eager"):
+        with_engine(unet, "onnx")
+
+
+def test_what_is_not_there_is_told(unet, monkeypatch):
+    with pytest.raises(LacunarError, match="unknown engine 'fast': choose one of auto, eager, onnx, bf16, compiled"):
+        with_engine(unet, "fast")
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(LacunarError, match=r"wants onnxruntime, not installed: pip install 'lacunar\[onnx\]'"):
+        with_engine(unet, "onnx")
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    elsewhere = gap_model(UNet(unet.network.config).to("meta"))
+    with pytest.raises(LacunarError, match="runs on the cpu, the network is on meta: give --device cpu"):
+        with_engine(elsewhere, "onnx")
+    with pytest.raises(LacunarError, match="small has the engine bf16 already"):
+        with_engine(with_engine(unet, "bf16"), "eager")
+
+
+@pytest.mark.parametrize("kind", ["unet", "segmenter"])
+def test_gradients_and_other_sizes_are_the_networks_own_work(kind, request):
+    model = request.getfixturevalue(kind)
+    fast, t = with_engine(model, "bf16"), torch.zeros(1, dtype=torch.long)
+    if kind == "unet":
+        x = noise(1, 5, SIDE, SIDE).requires_grad_()
+        (found,) = torch.autograd.grad(fast.network(x, t).square().sum(), x)
+        (wanted,) = torch.autograd.grad(model.network(x, t).square().sum(), x)
+        torch.testing.assert_close(found, wanted)
+        large = noise(1, 5, 2 * SIDE, SIDE)
+        with torch.inference_mode():
+            torch.testing.assert_close(fast.network(large, t), model.network(large, t))
+        return
+    large = noise(1, 6, 2 * SIDE, SIDE)
+    with torch.inference_mode():
+        for part, expected in zip(fast.network.condition(large), model.network.condition(large), strict=True):
+            torch.testing.assert_close(part, expected)
+
+
+def test_an_engine_keeps_the_weights_the_shape_and_the_hooks(unet):
+    fast, calls = with_engine(unet, "bf16"), []
+    assert set(fast.network.state_dict()) == set(unet.network.state_dict())
+    assert fast.network.config is unet.network.config
+    with fast.network.register_forward_pre_hook(lambda _, given: calls.append(len(given[0]))):
+        answers(fast, 3)
+    assert calls == [3]
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (1, 6)])
+def test_the_transform_as_matrices_is_the_transform(shape):
+    torch.manual_seed(0)
+    attention = FourierCrossAttention(16, 8, 12)
+    torch.nn.init.normal_(attention.filter.out.weight)
+    own, asked, embedding = noise(2, 16, *shape), noise(2, 8, *shape, seed=2), noise(2, 12, seed=3)
+    with torch.no_grad():
+        expected = attention(own, asked, embedding)
+        attention.as_matrices = True
+        torch.testing.assert_close(attention(own, asked, embedding), expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_the_command_fills_alike_with_every_engine(lacunar, tiny_folder, tmp_path, cache):
+    rng = np.random.default_rng(0)
+    values = (290 + rng.standard_normal((70, 64)).cumsum(axis=0) / 4).astype(np.float32)
+    values[20:40, 10:50] = np.nan
+    raster = write(tmp_path / "in.tif", values, nodata=np.nan)
+    filled = {}
+    for engine in ("auto", "eager", "onnx", "bf16"):
+        out = tmp_path / f"{engine}.tif"
+        ran = lacunar("fill", raster, "-o", out, "--model", tiny_folder, "--samples", 2, "--engine", engine, "--json")
+        assert ran.code == 0, ran.err
+        assert f'"engine": "{"eager" if engine == "auto" else engine}"' in ran.out
+        filled[engine] = bands_of(out)
+    np.testing.assert_array_equal(filled["auto"], filled["eager"])
+    np.testing.assert_allclose(filled["onnx"], filled["eager"], rtol=0, atol=1e-3)  # of 290 K: float32 holds 3e-5
+    np.testing.assert_allclose(filled["bf16"], filled["eager"], rtol=0, atol=0.1)
+    assert cache.is_dir()
+
+
+def test_an_unknown_engine_is_one_line(lacunar, tiny_folder, tmp_path):
+    raster = write(tmp_path / "in.tif", np.full((64, 64), 290, np.float32))
+    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--engine", "warp")
+    assert ran.code == 2
+    assert f"unknown engine 'warp': choose one of {', '.join(ENGINE_NAMES)}" in ran.err
+
+
+def test_tiny_models_of_other_tests_stay_eager():
+    assert with_engine(tiny_model(), "auto").engine == "eager"

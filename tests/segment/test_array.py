@@ -1,0 +1,227 @@
+"""Segmenting arrays: a network whose answer is known, seams, sizes, blocks, seeds, absent bands and invalid pixels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.errors import LacunarError, ModelError
+from lacunar.geo.windows import Tile
+from lacunar.interpolate.scaling import TileScaling
+from lacunar.models.card import Card
+from lacunar.models.checkpoint import load_model, load_segmenter, save_model
+from lacunar.networks.segmenter import Condition, SegmenterConfig
+from lacunar.networks.watersegdiff import build_segmenter
+from lacunar.segment.array import segment_array, segment_blocks
+
+SIDE = 64
+
+
+class Bright(torch.nn.Module):
+    """Water is where the red band is dark: a prediction that looks at its own pixel alone, whatever the noise."""
+
+    spec = SegmenterConfig(sample_size=SIDE, condition_widths=(8, 8), widths=(8, 8))
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(1.0))
+        self.read = 0
+
+    def condition(self, image):
+        self.read += len(image)
+        empty = image.new_zeros(len(image), 0)
+        return Condition(empty, empty, image[:, 2:3].nan_to_num(), empty)
+
+    def restore(self, x_t, t, condition):
+        assert len(x_t) == len(t) == len(condition.logits)
+        return self.gain * (0.5 - condition.logits)
+
+
+class Doubting(Bright):
+    """Half of what it says is the noisy mask itself."""
+
+    def restore(self, x_t, t, condition):
+        return 0.5 * super().restore(x_t, t, condition) + 0.1 * x_t
+
+
+class Relative(Bright):
+    """Water is where the red band is darker than in the tile as a whole: another tile gives another answer."""
+
+    def restore(self, x_t, t, condition):
+        return self.gain * (condition.logits.mean(dim=(2, 3), keepdim=True) - condition.logits)
+
+
+def model(network):
+    return SimpleNamespace(network=network, schedule=NoiseSchedule.cosine(100), prediction="x_0")
+
+
+def picture(height, width, seed=0):
+    bands = np.full((6, height, width), np.nan, np.float32)
+    bands[:3] = np.random.default_rng(seed).random((3, height, width))
+    return bands
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (20, 33), (100, 150), (64, 65)])
+def test_any_size_gets_the_answer_of_the_network(shape):
+    bands = picture(*shape)
+    found = segment_array(bands, model(Bright()), steps=3, samples=2)
+    assert found.samples.shape == (2, *shape)
+    np.testing.assert_allclose(found.probability, 1 - bands[2], atol=1e-5)
+    np.testing.assert_allclose(found.disagreement, 0, atol=1e-6)
+    assert found.evaluations == 3
+
+
+def test_each_tile_is_read_once_whatever_the_steps_and_samples():
+    network = Bright()
+    segment_array(picture(64, 112), model(network), steps=7, samples=4)
+    assert network.read == 2
+
+
+def test_samples_differ_where_the_network_doubts_and_a_seed_repeats_them():
+    bands = picture(70, 90)
+    first, again, other = (segment_array(bands, model(Doubting()), steps=3, samples=4, seed=s) for s in (1, 1, 2))
+    assert first.disagreement.min() > 0
+    np.testing.assert_array_equal(first.samples, again.samples)
+    assert not np.array_equal(first.samples, other.samples)
+    np.testing.assert_allclose(first.probability, first.samples.mean(axis=0), rtol=1e-6)
+
+
+def test_what_is_not_valid_stays_nan_and_empty_tiles_are_not_read():
+    bands, network = picture(64, 300), Bright()
+    bands[:, :, 120:] = np.nan
+    found = segment_array(bands, model(network), steps=1, samples=1)
+    np.testing.assert_array_equal(np.isnan(found.samples[0]), np.isnan(bands[2]))
+    assert network.read == 3  # of five
+    nothing = segment_array(np.full((6, 10, 10), np.nan, np.float32), model(network), steps=1, samples=2)
+    assert np.isnan(nothing.samples).all()
+    assert network.read == 3
+
+
+def test_blocks_are_the_whole_image(monkeypatch):
+    bands = picture(300, 260)
+    network = model(Bright())
+    out = np.full((2, 300, 260), -1.0, np.float32)
+    done = []
+    for block in segment_blocks(
+        lambda window: bands[:, *window.slices],
+        (300, 260),
+        network,
+        steps=2,
+        samples=2,
+        callback=lambda *at: done.append(at),
+    ):
+        assert (out[:, *block.window.slices] == -1).all()
+        out[:, *block.window.slices] = block.samples
+    np.testing.assert_allclose(out, segment_array(bands, network, steps=2, samples=2).samples, atol=1e-6)
+    assert done[-1] == (400, 400)
+
+
+def test_a_block_shares_noise_and_tiles_with_the_whole():
+    """With a network that hears its noise: each block equals the whole up to what comes from beyond its halo."""
+    bands, network = picture(340, 100), model(Doubting())
+    whole = segment_array(bands, network, steps=2, samples=2, seed=3).samples
+    blocks = list(
+        segment_blocks(lambda window: bands[:, *window.slices], (340, 100), network, steps=2, samples=2, seed=3)
+    )
+    assert [block.window for block in blocks] == [Tile(0, 0, 240, 100), Tile(240, 0, 100, 100)]
+    parts = np.concatenate([block.samples for block in blocks], axis=1)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_blocks_inside_an_image_share_their_tiles_with_the_whole():
+    """The last tiles of what a block reads are moved back to its end; none of them may touch its core."""
+    bands, network = picture(760, 64), model(Relative())
+    bands *= np.linspace(0.2, 1, 760, dtype=np.float32)[:, None]
+    whole = segment_array(bands, network, steps=2, samples=1).samples
+    blocks = list(segment_blocks(lambda window: bands[:, *window.slices], (760, 64), network, steps=2, samples=1))
+    assert len(blocks) > 3
+    parts = np.concatenate([block.samples for block in blocks], axis=1)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"samples": 0}])
+def test_what_cannot_be_segmented_is_refused(options):
+    with pytest.raises(LacunarError, match=r"wanted \(6, height, width\)"):
+        segment_array(picture(20, 20), model(Bright()), **options)
+    with pytest.raises(LacunarError, match=r"got bands \(3, 20, 20\)"):
+        segment_array(picture(20, 20)[:3], model(Bright()))
+
+
+# --- a real network, through its folder ---
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_segmenter(SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 8)))
+        for parameter in network.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    card = Card(summary="random", licence="none")
+    where, schedule = tmp_path_factory.mktemp("models") / "random", NoiseSchedule.cosine(100)
+    save_model(where, network, schedule=schedule, prediction="x_0", scaling=None, card=card, dtype="float16")
+    return where
+
+
+def test_a_segmenter_goes_through_its_folder(folder, tiny_folder):
+    loaded = load_segmenter(folder)
+    assert loaded.name == "random"
+    assert loaded.network.spec == SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 8))
+    assert not loaded.network.training
+    assert all(value.dtype == torch.float32 for value in loaded.network.state_dict().values())
+    found = segment_array(picture(40, 50), loaded, steps=2, samples=2)
+    assert np.isfinite(found.samples).all()
+    assert ((found.samples >= 0) & (found.samples <= 1)).all()
+    with pytest.raises(ModelError, match="random segments water, wanted one that fills gaps"):
+        load_model(folder)
+    with pytest.raises(ModelError, match="tiny fills gaps, wanted one that segments water"):
+        load_segmenter(tiny_folder)
+
+
+def test_a_plain_segmenter_answers_to_views(tmp_path):
+    network = build_segmenter(SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 8), diffusion=False))
+    save_model(
+        tmp_path / "plain",
+        network,
+        schedule=NoiseSchedule.cosine(100),
+        prediction="x_0",
+        scaling=TileScaling(),
+        card=Card(summary="random", licence="none"),
+    )
+    found = segment_array(picture(40, 50), load_segmenter(tmp_path / "plain"), steps=5, samples=4)
+    assert (len(found.samples), found.evaluations) == (4, 1)
+    np.testing.assert_allclose(found.probability, 0.5, atol=1e-6)  # its head starts at zero
+
+
+class Leftward(Bright):
+    """A plain segmenter that is not the same from all sides: water is where it is darker than one pixel to the left."""
+
+    spec = SegmenterConfig(sample_size=SIDE, condition_widths=(8, 8), widths=(8, 8), diffusion=False)
+
+    def restore(self, x_t, t, condition):
+        return self.gain * (condition.logits.roll(1, dims=3) - condition.logits)
+
+
+def test_a_plain_segmenter_sees_the_square_from_all_sides():
+    bands = picture(SIDE, SIDE)
+    found = segment_array(bands, model(Leftward()), steps=5, samples=12)
+    assert (len(found.samples), found.evaluations) == (8, 1)
+    red = bands[2].astype(np.float64)
+    # Darker than the pixel to the left, to the right, above or below: each by two of the eight views.
+    neighbours = [np.roll(red, shift, axis) for axis in (1, 0) for shift in (1, -1)]
+    wanted = [np.clip((neighbour - red) / 0.5 / 2 + 0.5, 0, 1) for neighbour in neighbours]
+    matches = [sum(np.allclose(sample, want, atol=1e-5) for sample in found.samples) for want in wanted]
+    assert matches == [2, 2, 2, 2]
+    one = segment_array(bands, model(Leftward()), samples=1)
+    np.testing.assert_allclose(one.samples[0], wanted[0], atol=1e-5)  # the first view is the image itself
+    assert not one.disagreement.any()
+    assert found.disagreement.max() > 0.01
+
+
+def test_views_of_what_looks_the_same_from_all_sides_agree():
+    network = Bright()
+    network.spec = Leftward.spec
+    found = segment_array(picture(150, 130), model(network), samples=8)
+    np.testing.assert_allclose(found.samples, np.repeat(found.samples[:1], 8, axis=0), atol=1e-6)
