@@ -46,7 +46,7 @@ def plain_model(name, device="cpu"):
 
 def stand_in(monkeypatch):
     """Let `lacunar water` use the two."""
-    from lacunar.apps import water
+    from lacunar.segment import job as water
 
     monkeypatch.setattr(water, "segment_blocks", plain_segmenter)
     monkeypatch.setattr(water, "load_segmenter", plain_model)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
-from test_images import png_of_zeros
 
 from commands import contents
+from geo.test_picture import png_of_zeros
 from lacunar.cli import BAD_INPUT
 from picture_models import save_tiny
 

@@ -12,13 +12,13 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from lacunar.apps import lst as app
 from rasterio.windows import Window
 from scipy import ndimage
 
 from commands import bands_of, check_bands, cloud_at, contents, hole, make_pre_collection, mask_for
 from lacunar import __version__
 from lacunar.errors import LacunarError, ModelError, RasterError
+from lacunar.fill import job as app
 from lacunar.fill.job import FillOptions, demonstrate, fill_lst
 from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile

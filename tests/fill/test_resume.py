@@ -9,12 +9,12 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from lacunar.apps import lst
 
 from commands import bands_of, contents
 from lacunar.cli import BAD_INPUT, INTERRUPTED
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill import blocks as streaming
+from lacunar.fill import job as lst
 from lacunar.fill import provenance as fingerprint
 from lacunar.fill.array import Filled
 from lacunar.fill.blocks import fill_block

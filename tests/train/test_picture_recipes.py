@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lacunar.recipes import faces
 
 from lacunar.errors import ModelError, TrainingError
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.checkpoint import load_model
 from lacunar.networks.unet import UNetConfig
+from lacunar.train import picture_recipes as faces
 from lacunar.train.loop import History, TrainingConfig
 from lacunar.train.picture_recipes import LICENCE, PICTURE_RECIPES, PictureRecipe, run_picture_recipe
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lacunar.recipes import lst as recipes
-from lacunar.recipes import registry
 
 from lacunar.diffusion.presets import PRESETS
 from lacunar.diffusion.schedule import NoiseSchedule
@@ -18,6 +16,8 @@ from lacunar.interpolate.scaling import TileScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import load_model, save_model
 from lacunar.networks.unet import UNet, UNetConfig
+from lacunar.train import lst_recipes as recipes
+from lacunar.train import recipe as registry
 from lacunar.train.loop import TrainingConfig
 from lacunar.train.lst_data import LstExamples
 from lacunar.train.lst_recipes import LST_RECIPES, LstRecipe

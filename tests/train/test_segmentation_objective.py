@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from lacunar.recipes import registry
-from lacunar.recipes import water as recipes
-from test_water_data import write_scene
 
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError, TrainingError
 from lacunar.models.checkpoint import load_segmenter
 from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.train import recipe as registry
+from lacunar.train import water_recipes as recipes
 from lacunar.train.loop import TrainingConfig
 from lacunar.train.objectives import SegmentationObjective, anchor_loss, seeded
 from lacunar.train.water_data import pack_water, water_scenes
 from lacunar.train.water_recipes import WATER_RECIPES, WaterRecipe, split_scenes
+from train.test_water_data import write_scene
 
 OBJECTIVE = SegmentationObjective(schedule=NoiseSchedule.cosine(100), mask_scale=0.5)
 

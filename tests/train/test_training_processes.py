@@ -15,7 +15,7 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import OBJECTIVE, SHORT, Copies, tiny
+from train.test_loop import OBJECTIVE, SHORT, Copies, tiny
 from lacunar.train.loop import this_process, train
 assert this_process().num_processes == int(sys.argv[2])
 losses = []
