@@ -1,6 +1,7 @@
 """What the tests of the command line share: how a run ended, what a folder holds, products that are bent to a case."""
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,3 +109,15 @@ def check_bands(path, unfilled, gap, footprint):
     assert np.isnan(value[~footprint]).all()
     assert np.isnan(sigma[~footprint]).all()
     return value[gap]
+
+
+def png_of_zeros(path, width, height):
+    """A PNG that says it has so many pixels; its data are few."""
+
+    def chunk(name, data):
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )

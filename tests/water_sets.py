@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from commands import write
+from lacunar.train.water_data import IGNORE, WATER
 
 SIDE = 48
 GRASS, LAKE = (60, 90, 40), (20, 30, 60)  # red, green, blue
@@ -45,3 +46,16 @@ def make_sets(folder):
     write(folder / "six" / "a.tif", bands.astype(np.int16))
     Image.fromarray(water.astype(np.uint8)).save(folder / "six" / "a_mask.png")
     return folder
+
+
+def write_scene(folder, name, *, shape=(60, 80), seed=0, ending=".png"):
+    """A dark lake in bright land, with a column to be ignored."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape, np.uint8)
+    mask[20:50, 10:60] = WATER
+    picture = np.where(mask[..., None] == WATER, [30, 60, 40], [120, 110, 100]) + rng.integers(0, 10, (*shape, 3))
+    mask[:, -4:] = IGNORE
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}{ending}")
+    Image.fromarray(mask).save(folder / f"{name}_mask.png")
+    return picture.astype(np.uint8), mask

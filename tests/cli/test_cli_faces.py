@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from commands import contents
-from geo.test_picture import png_of_zeros
+from commands import contents, png_of_zeros
 from lacunar.cli import BAD_INPUT
 from picture_models import save_tiny
 

@@ -1,12 +1,11 @@
 """Pictures: every pixel, bit, alpha value and colour profile comes back; what cannot be kept is refused."""
 
-import zlib
-
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from commands import png_of_zeros
 from lacunar.errors import PictureError
 from lacunar.geo.picture import (
     MAX_PIXELS,
@@ -202,18 +201,6 @@ def test_16_bits_cut_off(tmp_path):
     write_picture(path, picture(np.uint16, shape=(200, 200)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(path, "cut off or damaged")
-
-
-def png_of_zeros(path, width, height):
-    """A PNG that says it has so many pixels; its data are few."""
-
-    def chunk(name, data):
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
-
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("side", [13400, 20_000, 30_000])

@@ -15,7 +15,7 @@ from lacunar.train.distillation import DistillationObjective, distillation_targe
 from lacunar.train.loop import train
 from lacunar.train.objectives import GapObjective
 from oracles import GaussianDenoiser
-from train.test_loop import SCHEDULE, SHORT, Copies, tiny
+from trainings import SCHEDULE, SHORT, Copies, tiny
 
 MEAN = torch.tensor([0.3, -1.0, 2.0, 0.0])
 COVARIANCE = torch.tensor([[1.0, 0.4, 0.1, 0.0], [0.4, 0.8, 0.2, 0.1], [0.1, 0.2, 1.5, 0.3], [0.0, 0.1, 0.3, 0.6]])

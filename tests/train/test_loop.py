@@ -13,57 +13,16 @@ from torch import Tensor, nn
 
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import TrainingError
-from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train import loop as training
 from lacunar.train.loop import Ema, History, Progress, TrainingConfig, train
 from lacunar.train.objectives import GapObjective
-
-SIZE, EDGE = 8, 5  # side of an item; the columns from EDGE on are known
-SCHEDULE = NoiseSchedule.cosine(100)
-OBJECTIVE = GapObjective(schedule=SCHEDULE, prediction="v")
-SHORT = TrainingConfig(steps=52, batch_size=4, warmup_steps=5, validate_every=20, checkpoint_every=1000)
+from trainings import EDGE, OBJECTIVE, SCHEDULE, SHORT, SIZE, Copies, tiny
 
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch):
     """Bit for bit holds on a CPU; on an accelerator sums may come in any order."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-
-
-class Copies:
-    """Items whose x_0 is half the base, a plane given in the condition: trivial to learn; the gap is the left side."""
-
-    def __init__(self, count: int = 10, seed: int = 0):
-        self.count, self.seed, self.asked = count, seed, []
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        self.asked.append(key)
-        epoch, index = key
-        level, slope = torch.randn(2, generator=torch.Generator().manual_seed(1000 * self.seed + index))
-        base = (level + slope * torch.linspace(-1, 1, SIZE)).expand(1, SIZE, SIZE)
-        gap = torch.zeros(1, SIZE, SIZE)
-        gap[..., :EDGE] = 1
-        spread = gap * (1 + 0.5 * (epoch % 2))
-        weight = gap / gap.mean()
-        return {"x_0": 0.5 * base * gap, "condition": torch.cat([base, spread]), "gap": gap, "weight": weight}
-
-
-def tiny(seed: int = 0) -> UNet:
-    config = UNetConfig(
-        sample_size=SIZE,
-        in_channels=4,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        middle_attention=False,
-        norm_groups=4,
-        patch=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return UNet(config)
 
 
 def run(folder: Path, config: TrainingConfig = SHORT, *, network=None, examples=None, held_out=None, **options):

@@ -16,7 +16,7 @@ from lacunar.train.loop import TrainingConfig
 from lacunar.train.objectives import SegmentationObjective, anchor_loss, seeded
 from lacunar.train.water_data import pack_water, water_scenes
 from lacunar.train.water_recipes import WATER_RECIPES, WaterRecipe, split_scenes
-from train.test_water_data import write_scene
+from water_sets import write_scene
 
 OBJECTIVE = SegmentationObjective(schedule=NoiseSchedule.cosine(100), mask_scale=0.5)
 

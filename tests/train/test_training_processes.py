@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from train.test_loop import OBJECTIVE, SHORT, Copies, tiny
+from trainings import OBJECTIVE, SHORT, Copies, tiny
 from lacunar.train.loop import this_process, train
 assert this_process().num_processes == int(sys.argv[2])
 losses = []

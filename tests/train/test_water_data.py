@@ -1,7 +1,5 @@
 """Scenes of water and training examples: reading, packing, splitting by name, and what an example holds."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,21 +9,9 @@ from PIL import Image
 from lacunar.errors import TrainingError
 from lacunar.geo.raster import Raster, write_raster
 from lacunar.sensors.spectra import BANDS
-from lacunar.train.water_data import IGNORE, WATER, chosen_by_name, decoded_all, load_water, pack_water, water_scenes
+from lacunar.train.water_data import IGNORE, chosen_by_name, decoded_all, load_water, pack_water, water_scenes
 from lacunar.train.water_examples import WaterDataset
-
-
-def write_scene(folder: Path, name: str, *, shape=(60, 80), seed=0, ending=".png"):
-    """A dark lake in bright land, with a column to be ignored."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(shape, np.uint8)
-    mask[20:50, 10:60] = WATER
-    picture = np.where(mask[..., None] == WATER, [30, 60, 40], [120, 110, 100]) + rng.integers(0, 10, (*shape, 3))
-    mask[:, -4:] = IGNORE
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}{ending}")
-    Image.fromarray(mask).save(folder / f"{name}_mask.png")
-    return picture.astype(np.uint8), mask
+from water_sets import write_scene
 
 
 @pytest.fixture
