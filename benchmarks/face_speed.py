@@ -17,7 +17,7 @@ from lacunar.diffusion.presets import PRESETS, preset_named
 from lacunar.diffusion.samplers import Preset
 from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
-from lacunar.geo.occlusions import OcclusionName, occlusion
+from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.pictures.face_fill import fill_face_holes

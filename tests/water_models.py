@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from lacunar.geo.windows import blocks_over
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 
 SIDE = 48  # of a block, so that small images have several
 STEEPNESS = 40.0  # of the probability across the border

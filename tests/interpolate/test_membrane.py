@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lacunar.errors import LacunarError
-from lacunar.geo.occlusions import occlusion
+from lacunar.geo.missing_shapes import occlusion
 from lacunar.interpolate.classical import fill
 from lacunar.interpolate.membrane import classical_base
 

@@ -5,7 +5,7 @@ import pytest
 
 from lacunar.errors import LacunarError
 from lacunar.segment.indices import INDEX_NAMES, index_names, threshold_water
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 
 WATER = dict(zip(BANDS, (0.06, 0.05, 0.03, 0.01, 0.005, 0.003), strict=True))
 GRASS = dict(zip(BANDS, (0.03, 0.07, 0.05, 0.40, 0.20, 0.10), strict=True))

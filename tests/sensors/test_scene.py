@@ -11,9 +11,9 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.picture import read_picture
 from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
+from lacunar.sensors.bands import BANDS, common_scale
 from lacunar.sensors.scene import SAMPLE_BLOCKS, open_scene, sample_planes
 from lacunar.sensors.simulated import PRODUCT_ID
-from lacunar.sensors.spectra import BANDS, common_scale
 from products import file_of, mtl_of, rewrite
 
 SHADOW, FILL = 23888, 1  # QA_PIXEL of a cloud shadow on land (LSDS-1822, table 6-3), and of fill

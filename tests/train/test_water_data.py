@@ -8,7 +8,7 @@ from PIL import Image
 
 from lacunar.errors import TrainingError
 from lacunar.geo.raster import Raster, write_raster
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 from lacunar.train.water_data import IGNORE, chosen_by_name, decoded_all, load_water, pack_water, water_scenes
 from lacunar.train.water_examples import WaterDataset
 from water_sets import write_scene

@@ -10,8 +10,7 @@ from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.geo.missing_shapes import PatternName
-    from lacunar.geo.occlusions import OcclusionName
+    from lacunar.geo.missing_shapes import OcclusionName, PatternName
     from lacunar.models.backend import EngineName
 
 NO_MODEL = "none"

@@ -70,7 +70,7 @@ def water_command(
     """
     from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
     from lacunar.segment.job import WaterOptions, segment_water, water_change
-    from lacunar.sensors.spectra import parse_bands
+    from lacunar.sensors.bands import parse_bands
 
     options = WaterOptions(
         model=model,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lacunar.diffusion.samplers import Preset
 from lacunar.errors import LacunarError
-from lacunar.geo.occlusions import OcclusionName, occlusion
+from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture, read_picture
 from lacunar.interpolate.classical import FillName, fill
 from lacunar.interpolate.membrane import classical_base

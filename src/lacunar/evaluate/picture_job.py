@@ -31,7 +31,7 @@ from lacunar.evaluate.picture_report import PictureFindings, draw_evaluations, h
 from lacunar.evaluate.picture_report_figures import PictureExample, faces_figure
 from lacunar.evaluate.picture_scores import pool_pictures
 from lacunar.evaluate.tables import csv_text, plain_values
-from lacunar.geo.occlusions import OcclusionName
+from lacunar.geo.missing_shapes import OcclusionName
 from lacunar.geo.staging import Staging
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import Model, load_model

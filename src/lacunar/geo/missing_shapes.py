@@ -1,9 +1,12 @@
-"""Gap patterns at an exact missing rate; seeded; numpy and scipy only.
+"""Shapes of missing pixels at an exact missing rate: gap patterns of rasters, occlusions of pictures; seeded.
 
-A gap is a boolean array, True = missing. Every pattern starts from a score for each pixel and takes the highest ones,
-so the missing rate is exact to one pixel.
+All are boolean arrays, True = missing. Every shape starts from a score for each pixel and takes the highest ones, so
+the missing rate is exact to one pixel. The shapes that belong to a face stand where `FACE_FRAME` says that the face is
+in an aligned picture; each grows from its own outline, or a brush paints on, until the rate is met. Numpy and scipy
+only.
 """
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +24,34 @@ FloatArray = NDArray[np.float64]
 _BLOB_SPECTRUM = (1.6, 3.0)  # range of the spectral slope; about 5/3 to 3 for cloud fields (Davis et al. 1996)
 _STRIPE_PERIOD = (6, 24)  # pixels from one stripe to the next, as in Landsat-7 SLC-off scenes
 _EDGE_JITTER = 1.5  # pixels: roughness given to the grown or shrunk border of a transplanted cloud
+
+OcclusionName = Literal[
+    "rectangle", "strokes", "blobs", "face-mask", "sunglasses", "scarf", "hand", "half", "thin", "thick"
+]
+OCCLUSION_NAMES: tuple[OcclusionName, ...] = get_args(OcclusionName)
+
+Score = Callable[[tuple[int, int], np.random.Generator], FloatArray]
+
+# Where an aligned picture in CelebA-HQ's framing has its features, as shares (x, y) of width and height: the points of
+# CelebA's alignment, eyes (69, 111) and (108, 111), nose (89, 135), mouth (89, 152) of 178 x 218, after the crop.
+FACE_FRAME = {"left_eye": (0.38, 0.47), "right_eye": (0.62, 0.47), "nose": (0.5, 0.62), "mouth": (0.5, 0.73)}
+
+_PATTERNS: dict[OcclusionName, PatternName] = {"rectangle": "box", "blobs": "blobs", "half": "half"}
+# Width of the brush as a share of the shorter side: narrow and wide as in RePaint's masks, which are those of LaMa.
+_BRUSHES: dict[OcclusionName, tuple[float, float]] = {
+    "strokes": (0.06, 0.18),
+    "thin": (0.03, 0.06),
+    "thick": (0.2, 0.4),
+}
+_BRUSH_STEPS = 600  # segments before what is still missing is taken around the strokes
+_STROKE_SEGMENTS = (4, 12)  # of one stroke
+_SEGMENT_LENGTH = (0.05, 0.25)  # share of the shorter side
+_STROKE_BEND = 0.8  # radians: standard deviation of the turn from one segment to the next
+_HAND_SHARE = 0.075  # of the picture, that the hand as drawn covers
+_FACE_SHIFT, _FACE_TURN, _FACE_SIZE = 0.025, 0.1, 0.12  # standard deviations: shares, radians, log of the size
+
+
+# --- gap patterns ---
 
 
 def gap_pattern(
@@ -138,3 +169,167 @@ def _half_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     angle = rng.uniform(0, 2 * np.pi)
     score: FloatArray = rows * np.sin(angle) + cols * np.cos(angle) + 1e-6 * rng.random(shape)
     return score
+
+
+# --- occlusions ---
+
+
+def occlusion(name: OcclusionName, shape: tuple[int, int], rate: float, *, rng: np.random.Generator) -> BoolArray:
+    """Draw an occlusion of an exact missing rate.
+
+    Parameters
+    ----------
+    name
+        ``rectangle``, ``blobs`` and ``half`` (one side of the picture) are the gap patterns of
+        `lacunar.geo.missing_shapes`;
+        ``strokes``, ``thin`` and ``thick`` are painted by a brush of that width; ``face-mask`` hides nose to chin,
+        ``sunglasses`` the eyes, ``scarf`` the picture from below, of a face that is aligned as `FACE_FRAME` says;
+        ``hand`` is a palm with five fingers, anywhere.
+    shape
+        (H, W) in pixels.
+    rate
+        Share of hidden pixels, 0 < rate < 1.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean (H, W), True = hidden, with exactly ``round(rate * H * W)`` hidden pixels.
+
+    Raises
+    ------
+    LacunarError
+        Unknown occlusion, or a rate outside (0, 1).
+
+    References
+    ----------
+    Lugmayr et al. 2022, arXiv 2201.09865 (thin, thick, half); Suvorov et al. 2022, arXiv 2109.07161 (strokes).
+
+    Examples
+    --------
+    >>> hidden = occlusion("sunglasses", (64, 64), 0.15, rng=np.random.default_rng(0))
+    >>> int(hidden.sum()) == round(0.15 * 64 * 64)
+    True
+    """
+    if name not in OCCLUSION_NAMES:
+        raise LacunarError(f"unknown occlusion {name!r}: choose one of {', '.join(OCCLUSION_NAMES)}")
+    if not 0 < rate < 1:
+        raise LacunarError(f"missing rate {rate} is outside (0, 1): give a share such as 0.2")
+    if name in _PATTERNS:
+        return gap_pattern(_PATTERNS[name], shape, rate, rng=rng)
+    if name in _BRUSHES:
+        return highest(_painted_score(shape, rate, _BRUSHES[name], rng), rate)
+    score = _hand_score(shape, rate, rng) if name == "hand" else _SHAPES[name](shape, rng)
+    return highest(score, rate)
+
+
+def _painted_score(
+    shape: tuple[int, int], rate: float, brush: tuple[float, float], rng: np.random.Generator
+) -> FloatArray:
+    """Minus the time at which a brush first reaches each pixel; where it never comes, further behind with distance."""
+    side, wanted = min(shape), round(rate * shape[0] * shape[1])
+    rows, cols = np.indices(shape)
+    when, left = np.full(shape, np.inf), 0
+    for step in range(_BRUSH_STEPS):
+        if left == 0:  # a new stroke
+            left = int(rng.integers(*_STROKE_SEGMENTS))
+            at, heading = rng.uniform(0, shape), rng.uniform(0, 2 * np.pi)
+            radius = max(0.5, rng.uniform(*brush) * side / 2)
+        left, heading = left - 1, heading + _STROKE_BEND * rng.standard_normal()
+        along, length = np.array([np.sin(heading), np.cos(heading)]), max(1.0, rng.uniform(*_SEGMENT_LENGTH) * side)
+        reach = np.clip((rows - at[0]) * along[0] + (cols - at[1]) * along[1], 0, length)
+        distance = np.hypot(rows - at[0] - reach * along[0], cols - at[1] - reach * along[1])
+        np.minimum(when, np.where(distance <= radius, step + reach / (length + 1), np.inf), out=when)
+        at = np.clip(at + length * along, 0, shape)
+        if np.isfinite(when).sum() >= wanted:
+            break
+    if not np.isfinite(when).any():
+        when[tuple(at.astype(int) - 1)] = _BRUSH_STEPS
+    painted = np.isfinite(when)
+    beyond: FloatArray = ndimage.distance_transform_edt(~painted)
+    return -np.where(painted, when, _BRUSH_STEPS + beyond)
+
+
+def _face_grid(shape: tuple[int, int], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Places (x, y) of the pixels in a face's frame, as shares of the picture, a little shifted, turned and sized."""
+    rows, cols = np.indices(shape)
+    x, y = (cols + 0.5) / shape[1] - 0.5, (rows + 0.5) / shape[0] - 0.5
+    shift, turn = _FACE_SHIFT * rng.standard_normal(2), _FACE_TURN * rng.standard_normal()
+    size = np.exp(_FACE_SIZE * rng.standard_normal())
+    x, y = (x - shift[0]) / size, (y - shift[1]) / size
+    return x * np.cos(turn) + y * np.sin(turn) + 0.5, y * np.cos(turn) - x * np.sin(turn) + 0.5
+
+
+def _ellipse(
+    x: FloatArray, y: FloatArray, at: tuple[float, float], half: tuple[float, float], power: float = 2.0
+) -> FloatArray:
+    """About the depth (share) inside a superellipse, negative outside: 0 on its outline."""
+    gauge = (np.abs((x - at[0]) / half[0]) ** power + np.abs((y - at[1]) / half[1]) ** power) ** (1 / power)
+    depth: FloatArray = (1 - gauge) * min(half)
+    return depth
+
+
+def _capsule(
+    x: FloatArray, y: FloatArray, start: tuple[float, float], end: tuple[float, float], radius: float
+) -> FloatArray:
+    """Depth (share) inside a line of round ends, negative outside."""
+    across = (end[0] - start[0], end[1] - start[1])
+    reach = np.clip(((x - start[0]) * across[0] + (y - start[1]) * across[1]) / (across[0] ** 2 + across[1] ** 2), 0, 1)
+    depth: FloatArray = radius - np.hypot(x - start[0] - reach * across[0], y - start[1] - reach * across[1])
+    return depth
+
+
+def _sunglasses_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Two lenses over the eyes, a bridge and the arms."""
+    x, y = _face_grid(shape, rng)
+    (left, eyes), (right, _) = FACE_FRAME["left_eye"], FACE_FRAME["right_eye"]
+    half = (rng.uniform(0.1, 0.13), rng.uniform(0.07, 0.11))
+    power = rng.uniform(2, 4)  # from round to almost square lenses
+    lenses = [_ellipse(x, y, (centre, eyes + 0.01), half, power) for centre in (left - 0.01, right + 0.01)]
+    arms = _capsule(x, y, (0.16, eyes - 0.03), (0.84, eyes - 0.03), 0.012)
+    score: FloatArray = np.maximum.reduce([*lenses, arms])
+    return score
+
+
+def _face_mask_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """A medical mask: from the bridge of the nose to below the chin, narrower at the top."""
+    x, y = _face_grid(shape, rng)
+    top, bottom = FACE_FRAME["nose"][1] - rng.uniform(0.02, 0.08), rng.uniform(0.92, 0.98)
+    half_width = rng.uniform(0.22, 0.27) * np.clip(0.75 + 0.5 * (y - top) / (bottom - top), 0.6, 1.0)
+    middle, half_height = (top + bottom) / 2, (bottom - top) / 2
+    gauge = (np.abs((x - 0.5) / half_width) ** 3 + np.abs((y - middle) / half_height) ** 3) ** (1 / 3)
+    score: FloatArray = 1 - gauge
+    return score
+
+
+def _scarf_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Everything below a border that is highest before the mouth and has folds."""
+    x, y = _face_grid(shape, rng)
+    bow, folds, phase = rng.uniform(0.2, 1.5), rng.uniform(8, 20), rng.uniform(0, 2 * np.pi)
+    score: FloatArray = y - bow * (x - 0.5) ** 2 + 0.012 * np.sin(folds * x + phase)
+    return score
+
+
+def _hand_score(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> FloatArray:
+    """A palm, four fingers and a thumb of about the wanted size, in any place and direction, left or right."""
+    rows, cols = np.indices(shape)
+    x, y = (cols + 0.5) / shape[1] - rng.uniform(0.3, 0.7), (rows + 0.5) / shape[0] - rng.uniform(0.35, 0.8)
+    turn, side = rng.uniform(0, 2 * np.pi), rng.choice([-1.0, 1.0])
+    x, y = side * (x * np.cos(turn) + y * np.sin(turn)), y * np.cos(turn) - x * np.sin(turn)
+    x, y = x * np.sqrt(_HAND_SHARE / rate), y * np.sqrt(_HAND_SHARE / rate)
+    spread, finger = rng.uniform(0.1, 0.3), rng.uniform(0.024, 0.032)  # radians between fingers; half their width
+    parts = [_ellipse(x, y, (0.0, 0.0), (0.11, 0.13), 2.5)]
+    for index, length in enumerate((0.17, 0.21, 0.2, 0.15)):
+        lean, root = spread * (index - 1.5), (0.06 * (index - 1.5), -0.1)
+        parts.append(_capsule(x, y, root, (root[0] + length * np.sin(lean), root[1] - length * np.cos(lean)), finger))
+    parts.append(_capsule(x, y, (-0.07, 0.04), (-0.2, -0.08), 1.15 * finger))
+    score: FloatArray = np.maximum.reduce(parts)
+    return score
+
+
+_SHAPES: dict[OcclusionName, Score] = {
+    "face-mask": _face_mask_score,
+    "sunglasses": _sunglasses_score,
+    "scarf": _scarf_score,
+}

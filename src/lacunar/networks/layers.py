@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 
 BANDS_IN = len(BANDS)
 NORMALISED_DIFFERENCES = ((1, 3), (1, 4), (3, 2), (0, 2), (1, 2))  # NDWI, MNDWI, NDVI, blue - red, green - red

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lacunar.diffusion.presets import PresetName, chosen_preset
 from lacunar.diffusion.samplers import Preset, SamplerName
 from lacunar.errors import LacunarError, PictureError
-from lacunar.geo.occlusions import occlusion
+from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import (
     LOSSY_FORMATS,
     Picture,

@@ -21,7 +21,7 @@ from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
 from lacunar.networks.segmenter import Condition
 from lacunar.segment.fusion import mean_and_spread
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 
 SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1 and 2 give the same map
 SEGMENTER_SAMPLES = 4
@@ -126,7 +126,7 @@ def segment_array(
     Parameters
     ----------
     bands
-        (6, H, W) in the order of `lacunar.sensors.spectra.BANDS`, divided by the image's common scale; NaN planes for
+        (6, H, W) in the order of `lacunar.sensors.bands.BANDS`, divided by the image's common scale; NaN planes for
         bands
         that it lacks, NaN pixels where it is not valid.
     model

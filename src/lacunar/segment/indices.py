@@ -1,6 +1,6 @@
 """Water without a network: one index, and one threshold for each image, by Otsu's method.
 
-An index sees the planes of `lacunar.sensors.spectra.BANDS` (6, H, W), NaN where a band is absent or a pixel is
+An index sees the planes of `lacunar.sensors.bands.BANDS` (6, H, W), NaN where a band is absent or a pixel is
 unknown. It is
 honest and modest: one threshold for a whole image, no clean-up after it.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
 from lacunar.errors import LacunarError
-from lacunar.sensors.spectra import BANDS, BandName
+from lacunar.sensors.bands import BANDS, BandName
 
 IndexName = Literal["NDWI", "MNDWI", "darkness"]
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)

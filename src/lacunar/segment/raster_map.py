@@ -17,8 +17,8 @@ from lacunar.geo.raster import RasterWriter, open_raster
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.segment.fusion import NOT_VALID, FusedBlock, decided_block
+from lacunar.sensors.bands import BANDS
 from lacunar.sensors.scene import Scene
-from lacunar.sensors.spectra import BANDS
 
 BAND_NAMES = ("water", "probability", "disagreement")
 TAGS = {"water_values": "0 land, 1 water", "disagreement": "standard deviation of the samples of a pixel"}

@@ -1,6 +1,6 @@
 """Images in which water is looked for: a picture, a raster of several bands, or a Landsat product.
 
-All become a `Scene`: any window of it as six planes in the order of `lacunar.sensors.spectra.BANDS`, divided by the
+All become a `Scene`: any window of it as six planes in the order of `lacunar.sensors.bands.BANDS`, divided by the
 image's one
 common scale, NaN where a band is lacking or a pixel is not valid. Nothing is read whole, so that size does not matter.
 """
@@ -21,11 +21,10 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
 from lacunar.geo.raster import RasterSource, open_raster
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.sensors.channels import channel_names, encoding_of
+from lacunar.sensors.bands import BANDS, BandName, channel_names, common_scale, encoding_of, place_bands, present_bands
 from lacunar.sensors.dates import date_in
 from lacunar.sensors.landsat import Product, QaClass, open_product
 from lacunar.sensors.sebal import surface_reflectance_from_level2, toa_reflectance
-from lacunar.sensors.spectra import BANDS, BandName, common_scale, place_bands, present_bands
 
 SceneKind = Literal["picture", "raster", "product"]
 
@@ -56,7 +55,7 @@ class Scene:
     shape, transform, crs
         Size and position.
     bands
-        Those that it has, in the order of `lacunar.sensors.spectra.BANDS`.
+        Those that it has, in the order of `lacunar.sensors.bands.BANDS`.
     units
         How stored values became reflectance, in words.
     scale
@@ -121,7 +120,7 @@ def open_scene(
     path
         A picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar).
     bands
-        What the file's channels are, in their order (`lacunar.sensors.spectra.parse_bands`); an alpha channel does not
+        What the file's channels are, in their order (`lacunar.sensors.bands.parse_bands`); an alpha channel does not
         count.
         Where it is not given, the file's own descriptions count, and three channels are red, green, blue.
     scale, offset

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
-from lacunar.geo.occlusions import OcclusionName, occlusion
+from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.train.lst_packs import UNREADABLE

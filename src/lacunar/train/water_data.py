@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lacunar.errors import LacunarError, TrainingError
-from lacunar.sensors.spectra import BANDS, RGB, common_scale, place_bands
+from lacunar.sensors.bands import BANDS, RGB, common_scale, place_bands
 from lacunar.train.lst_packs import UNREADABLE, write_pack
 
 LAND, WATER, IGNORE = 0, 1, 255  # values of a mask

@@ -10,7 +10,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
-from lacunar.sensors.spectra import BANDS
+from lacunar.sensors.bands import BANDS
 from lacunar.train.water_data import IGNORE, WATER, WaterScene
 
 SCALES = (0.5, 1.6)  # pixels of the scene in a pixel of the example, log-uniform

@@ -1,0 +1,300 @@
+"""What the bands of an image are called, in which order, and what their values mean.
+
+A network for water sees six planes in the order of `BANDS`, whatever the file holds; a plane that the file lacks is
+NaN. The whole image is divided by one number, so that zero stays zero and ratios between bands stay: reflectance of
+0 to 1 or times 10,000 look the same. An unknown factor therefore does no harm. An unknown offset does: raw digital
+numbers of Landsat start at 5,000 or 7,273, those of Sentinel-2 since 2022 at 1,000, and zero must mean no light. So
+the offset is declared by the file or asked for, never guessed. Numpy only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.errors import LacunarError, RasterError
+
+if TYPE_CHECKING:
+    from lacunar.geo.raster import RasterSource
+
+BandName = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
+DroppedName = Literal["coastal", "other"]
+ChannelName = BandName | DroppedName
+
+BANDS: tuple[BandName, ...] = get_args(BandName)  # the order of planes, by wavelength
+DROPPED: tuple[DroppedName, ...] = get_args(DroppedName)  # channels that a file may hold and no network sees
+RGB: tuple[BandName, ...] = ("red", "green", "blue")  # the channels of a picture
+
+SCALE_PERCENTILE = 98.0  # of all valid values of all bands: bright land and thin cloud, below snow and thick cloud
+HIGH_PERCENTILE, DARK_PERCENTILE = 98.0, 2.0  # of all values; of each channel
+# Thick cloud, snow and sun glint reach 1.5 at the top of the atmosphere; a 98th percentile hardly does.
+HIGHEST_REFLECTANCE = 1.6
+DIMMEST_REFLECTANCE = 0.01  # of a 98th percentile: below it, whole numbers are classes rather than reflectance x 10,000
+# In some channel something is darker than this (water, shadow, or woods in the red), unless all is snow or desert. The
+# smallest offset in use, of Sentinel-2, is 0.1; water may fall a little below it.
+DARK_REFLECTANCE = 0.08
+TEN_THOUSAND = 10_000.0
+
+_ASK = (
+    "say what they are with --scale and --offset (reflectance = value x scale + offset): 1 and 0 for reflectance of "
+    "0 to 1, 0.0001 and 0 for reflectance x 10,000, 0.0001 and -0.1 for Sentinel-2 since 2022, 0.0000275 and -0.2 for "
+    "Landsat Level 2; a Landsat Level-1 product is read as its folder"
+)
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+# --- names and order ---
+
+
+def parse_bands(text: str) -> tuple[ChannelName, ...]:
+    """Names of a file's channels in their order, separated by commas: `BANDS`, or ``coastal`` and ``other`` to skip.
+
+    Raises
+    ------
+    LacunarError
+        An unknown name, a band named twice, or no band that a network sees.
+
+    Examples
+    --------
+    >>> parse_bands("nir, red, green")
+    ('nir', 'red', 'green')
+    """
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    check_channels(names)
+    return names  # type: ignore[return-value]  # just checked
+
+
+def check_channels(names: Sequence[str]) -> None:
+    """Refuse unknown names, bands named twice, and channels none of which a network sees, with a `LacunarError`."""
+    known = (*DROPPED, *BANDS)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LacunarError(f"unknown band {unknown[0]!r}: wanted the file's channels in order, from {', '.join(known)}")
+    twice = [name for name in names if name != "other" and names.count(name) > 1]
+    if twice:
+        raise LacunarError(f"band {twice[0]!r} is named twice in {','.join(names)}: wanted every band once")
+    if not any(name in BANDS for name in names):
+        got = ",".join(names) or "none"
+        raise LacunarError(f"bands {got}: wanted at least one of {', '.join(BANDS)}")
+
+
+def present_bands(names: Sequence[str]) -> tuple[BandName, ...]:
+    """The bands among a file's channels, in the order of `BANDS`.
+
+    Examples
+    --------
+    >>> present_bands(("coastal", "nir", "red", "green"))
+    ('green', 'red', 'nir')
+    """
+    return tuple(band for band in BANDS if band in names)
+
+
+def place_bands(channels: FloatArray, names: Sequence[str]) -> NDArray[np.float32]:
+    """Put channels (C, H, W), one name for each, into the order of `BANDS`: (6, H, W), float32; NaN where lacking.
+
+    Raises
+    ------
+    LacunarError
+        Another number of names than channels, or names that `check_channels` refuses.
+
+    Examples
+    --------
+    >>> place_bands(np.array([[[4.0]], [[3.0]], [[2.0]]]), ("nir", "red", "green"))[:, 0, 0]
+    array([nan,  2.,  3.,  4., nan, nan], dtype=float32)
+    """
+    check_channels(names)
+    if channels.ndim != 3 or len(channels) != len(names):
+        raise LacunarError(
+            f"got channels of shape {channels.shape} and {len(names)} names: wanted (channels, height, width) and one "
+            "name for each channel"
+        )
+    planes = np.full((len(BANDS), *channels.shape[1:]), np.nan, dtype=np.float32)
+    for channel, name in zip(channels, names, strict=True):
+        if name in BANDS:
+            planes[BANDS.index(name)] = channel
+    return planes
+
+
+def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
+    """The one number by which a whole image is divided: the 98th percentile of all bands together, above 0.
+
+    One number for all bands keeps every ratio between them, and so every spectral index. It removes the unit
+    (reflectance of 0 to 1, times 10,000, or 8 bits) and the brightness of the day.
+
+    Parameters
+    ----------
+    bands
+        (C, H, W), any unit whose zero is no light; NaN planes are bands that the image lacks.
+    valid
+        (H, W), True = measured.
+
+    Raises
+    ------
+    LacunarError
+        Shapes that do not fit, no valid pixel, or an image without light.
+
+    Examples
+    --------
+    >>> common_scale(np.full((3, 2, 2), 0.25), np.ones((2, 2), bool))
+    0.25
+    """
+    if bands.ndim != 3 or valid.shape != bands.shape[1:] or valid.dtype != np.bool_:
+        raise LacunarError(
+            f"got bands {bands.shape} and valid {valid.dtype} {valid.shape}: wanted (C, H, W) and bool (H, W)"
+        )
+    values = bands[:, valid]
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        raise LacunarError("no valid pixel in any band: wanted an image that is not all nodata; check it and its mask")
+    scale = float(np.percentile(values, SCALE_PERCENTILE))
+    if scale <= 0:
+        raise LacunarError(
+            f"the image is dark: {SCALE_PERCENTILE:g} % of its values are {scale:g} or less; wanted reflectance or a "
+            "picture; check the scale and offset"
+        )
+    return scale
+
+
+def channel_names(
+    source: "RasterSource", chosen: Sequence[int], bands: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What each channel of a file is, and notes about it.
+
+    Parameters
+    ----------
+    source, chosen
+        The open file and the channels to name, counted from 1, without alpha.
+    bands
+        Names given by the user; where empty, the file's descriptions count, and three channels are red, green, blue.
+
+    Raises
+    ------
+    LacunarError
+        Channels that nobody named, another number of names, or names that `check_channels` refuses.
+    """
+    name, count = source.path.name, len(chosen)
+    described = tuple(source.band_names[index - 1].strip().lower() for index in chosen)
+    known = all(text in (*BANDS, *DROPPED) for text in described)
+    choice = f"from {', '.join((*DROPPED, *BANDS))} ('other' is left out)"
+    if bands:
+        check_channels(bands)
+        if len(bands) != count:
+            raise RasterError(
+                f"{name} has {count} channel{'' if count == 1 else 's'}, --bands names {len(bands)} "
+                f"({','.join(bands)}): wanted one name for each channel in the file's order, {choice}; bands that the "
+                "file lacks are not named"
+            )
+        differ = known and described != tuple(bands)
+        return tuple(bands), (f"the file calls its channels {','.join(described)}",) if differ else ()
+    if known:
+        check_channels(described)
+        return described, ()
+    if count == len(RGB):
+        return RGB, () if set(source.colours) >= set(RGB) else ("three channels, taken as red, green, blue",)
+    example = {1: "nir", 4: "blue,green,red,nir", 6: ",".join(BANDS)}.get(count, "coastal,blue,green,red,nir,...")
+    what = "1 channel (grey)" if count == 1 else f"{count} channels"
+    raise RasterError(
+        f"{name} has {what} and nothing says which: name each in the file's order with --bands, such as {example}, "
+        f"{choice}"
+    )
+
+
+# --- from stored values to reflectance ---
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Reflectance = value x scale + offset, and in words how that is known.
+
+    Raises
+    ------
+    RasterError
+        A scale that is not above 0, or a number that is not finite.
+    """
+
+    scale: float
+    offset: float
+    meaning: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would turn an image upside down."""
+        if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
+            raise RasterError(f"scale {self.scale} and offset {self.offset}: wanted a scale above 0 and finite numbers")
+
+
+def recognise(values: FloatArray, *, dtype: str, picture: bool, name: str) -> Encoding:
+    """Tell what undeclared values (C, N) are, from their type and a sample of valid ones.
+
+    ``picture`` says that the file is one: one or three channels of 8 or 16 bits without a position on earth.
+
+    Raises
+    ------
+    RasterError
+        Values that are neither a picture nor plausible reflectance of 0 to 1 or times 10,000.
+
+    Examples
+    --------
+    >>> recognise(np.array([[300.0, 2500.0]]), dtype="uint16", picture=False, name="a.tif").meaning
+    'reflectance x 10,000, from the range of the values'
+    """
+    if dtype == "uint8":
+        return Encoding(1 / 255, 0.0, "8-bit picture")
+    if picture and dtype == "uint16":
+        return Encoding(1 / 65535, 0.0, "16-bit picture")
+    high = float(np.percentile(values, HIGH_PERCENTILE))
+    dark = float(np.percentile(values, DARK_PERCENTILE, axis=1).min())
+    if np.issubdtype(np.dtype(dtype), np.floating) and high <= HIGHEST_REFLECTANCE and dark <= DARK_REFLECTANCE:
+        return Encoding(1.0, 0.0, "reflectance of 0 to 1, from the range of the values")
+    plausible = DIMMEST_REFLECTANCE <= high / TEN_THOUSAND <= HIGHEST_REFLECTANCE
+    if plausible and dark / TEN_THOUSAND <= DARK_REFLECTANCE:
+        return Encoding(1 / TEN_THOUSAND, 0.0, "reflectance x 10,000, from the range of the values")
+    raise RasterError(
+        f"{name}: {dtype} values, {HIGH_PERCENTILE:g} % of them up to {high:g}, the darkest channel from {dark:g}, may "
+        f"be raw digital numbers: {_ASK}"
+    )
+
+
+def encoding_of(
+    source: "RasterSource",
+    chosen: Sequence[int],
+    sample: FloatArray,
+    scale: float | None,
+    offset: float | None,
+    *,
+    picture: bool,
+) -> Encoding:
+    """How the values that `RasterSource.read` gives, declared scale and offset applied, become reflectance.
+
+    Parameters
+    ----------
+    source, chosen
+        As in `channel_names`.
+    sample
+        (6, N) valid pixels as they are read.
+    scale, offset
+        Reflectance = stored value x scale + offset as the user says, in place of what the file declares; or None.
+    picture
+        As in `recognise`.
+
+    Raises
+    ------
+    RasterError
+        Values that nobody explained and that may be anything, or channels whose declared scales differ.
+    """
+    declared = {(source.scales[index - 1], source.offsets[index - 1]) for index in chosen}
+    if scale is None and offset is None:
+        if declared != {(1.0, 0.0)}:
+            return Encoding(1.0, 0.0, "reflectance by the scale and offset that the file declares")
+        values = sample[~np.isnan(sample).all(axis=1)]
+        return recognise(values, dtype=source.dtypes[chosen[0] - 1], picture=picture, name=source.path.name)
+    given = Encoding(1.0 if scale is None else scale, 0.0 if offset is None else offset, "")
+    if len(declared) > 1:
+        raise RasterError(
+            f"{source.path.name} declares different scales or offsets for its channels: leave out --scale and --offset"
+        )
+    factor, addend = declared.pop()
+    meaning = f"value x {given.scale:g} + {given.offset:g}, as --scale and --offset say"
+    return Encoding(given.scale / factor, given.offset - given.scale * addend / factor, meaning)
