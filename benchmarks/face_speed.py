@@ -20,7 +20,7 @@ from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture
 from lacunar.models.checkpoint import Model, load_model
-from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_window, to_model
 from lacunar.pictures.sampler import frame_evaluations
@@ -82,7 +82,7 @@ def in_photograph(model: Model, detail: Model, size: int, preset: Preset, sample
     """Seconds in a photograph that is all face, as `lacunar face --whole` fills it."""
     pixels, gap = example(size)
     begun = time.perf_counter()
-    fill_face_holes(Picture(pixels), gap, Face.whole((size, size)), model, detail, Drawing(preset, samples))
+    fill_face(Picture(pixels), gap, Face.whole((size, size)), model, detail, Drawing(preset, samples))
     return time.perf_counter() - begun
 
 

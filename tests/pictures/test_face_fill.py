@@ -9,7 +9,7 @@ from lacunar.errors import ModelError, PictureError
 from lacunar.geo.picture import Picture
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
 from lacunar.interpolate.pca_prior import GaussianPrior
-from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, to_model
 from lacunar.pictures.missing_regions import MAX_WINDOW
@@ -27,77 +27,75 @@ def photograph(shape=(180, 200)):
 
 
 def hidden(rows=slice(80, 110), cols=slice(85, 115), shape=(180, 200)):
-    gap = np.zeros(shape, bool)
-    gap[rows, cols] = True
-    return gap
+    missing = np.zeros(shape, bool)
+    missing[rows, cols] = True
+    return missing
 
 
-def laid(picture, holes):
-    """The mean of the filled holes in a picture of NaN."""
+def laid(picture, regions):
+    """The mean of the filled regions in a picture of NaN."""
     whole = np.full((*picture.shape, 3), np.nan)
-    for hole in holes:
-        whole[hole.window.slices][hole.inside] = hole.samples.mean(axis=0)
+    for region in regions:
+        whole[region.window.slices][region.inside] = region.samples.mean(axis=0)
     return whole
 
 
 def test_a_model_that_adds_nothing_leaves_the_membrane_of_the_photograph():
     """At full resolution, not the frame's 64 pixels enlarged: this is why there is no seam."""
-    given, gap = photograph(), hidden()
-    holes = fill_face_holes(given, gap, FACE, picture_model(GaussianPicture(variance=1e-8)), None, TWO)
-    base = classical_base(to_model(given.colours, 255), gap)
-    found = laid(given, holes)
-    np.testing.assert_array_equal(np.isfinite(found[..., 0]), gap)
-    np.testing.assert_allclose(found[gap], base[gap], atol=0.02)
+    given, missing = photograph(), hidden()
+    regions = fill_face(given, missing, FACE, picture_model(GaussianPicture(variance=1e-8)), None, TWO)
+    base = classical_base(to_model(given.colours, 255), missing)
+    found = laid(given, regions)
+    np.testing.assert_array_equal(np.isfinite(found[..., 0]), missing)
+    np.testing.assert_allclose(found[missing], base[missing], atol=0.02)
 
 
 def test_what_the_model_adds_comes_to_its_place():
     mean = np.array([0.5, -0.5, 0.2])
-    given, gap = photograph(), hidden()
-    holes = fill_face_holes(given, gap, FACE, picture_model(GaussianPicture(mean=mean, variance=1e-6)), None, TWO)
-    added = laid(given, holes) - classical_base(to_model(given.colours, 255), gap)
+    given, missing = photograph(), hidden()
+    regions = fill_face(given, missing, FACE, picture_model(GaussianPicture(mean=mean, variance=1e-6)), None, TWO)
+    added = laid(given, regions) - classical_base(to_model(given.colours, 255), missing)
     np.testing.assert_allclose(added[90:100, 95:105].mean(axis=(0, 1)), RESIDUAL_SPREAD * mean, atol=0.02)
 
 
 def test_outside_the_frame_the_picture_model_goes_on():
-    given, gap = photograph(), hidden() | hidden(slice(2, 12), slice(2, 20))
+    given, missing = photograph(), hidden() | hidden(slice(2, 12), slice(2, 20))
     steps = []
-    holes = fill_face_holes(given, gap, FACE, EXACT, EXACT, TWO, callback=lambda *told: steps.append(told))
-    assert len(holes) == 2
-    np.testing.assert_array_equal(np.isfinite(laid(given, holes)[..., 0]), gap)
+    regions = fill_face(given, missing, FACE, EXACT, EXACT, TWO, callback=lambda *told: steps.append(told))
+    assert len(regions) == 2
+    np.testing.assert_array_equal(np.isfinite(laid(given, regions)[..., 0]), missing)
     assert steps[-1][0] == steps[-1][1]
     with pytest.raises(PictureError, match="180 pixels of the mask lie outside the face's frame"):
-        fill_face_holes(given, gap, FACE, EXACT, None, TWO)
+        fill_face(given, missing, FACE, EXACT, None, TWO)
 
 
 @pytest.mark.parametrize(
-    ("face", "gap", "message"),
+    ("face", "missing", "message"),
     [
         (Face(30.0, 30.0, 20.0), hidden(), "the mask does not touch the face"),
         (Face(100.0, 95.0, 20.0), hidden(), "the mask hides all of the face"),
     ],
 )
-def test_refusals(face, gap, message):
+def test_refusals(face, missing, message):
     with pytest.raises(PictureError, match=message):
-        fill_face_holes(
-            photograph(), gap, face, picture_model(GaussianPicture()), picture_model(GaussianPicture()), TWO
-        )
+        fill_face(photograph(), missing, face, picture_model(GaussianPicture()), picture_model(GaussianPicture()), TWO)
 
 
 def test_a_model_of_temperatures():
     with pytest.raises(ModelError, match="choose a model of faces or pictures"):
-        fill_face_holes(photograph(), hidden(), FACE, gap_model(GaussianResidual()), None, TWO)
+        fill_face(photograph(), hidden(), FACE, gap_model(GaussianResidual()), None, TWO)
 
 
 def test_a_face_too_large_for_the_memory():
     side = int(MAX_WINDOW**0.5) + 1
-    picture, gap = Picture(np.zeros((side, side, 1), np.uint8)), hidden(shape=(side, side))
+    picture, missing = Picture(np.zeros((side, side, 1), np.uint8)), hidden(shape=(side, side))
     for face in (Face(100.0, 95.0, 2.0 * side), Face.whole((side, side))):
         with pytest.raises(PictureError, match=f"the face spans {side} x {side} pixels .* at most {MAX_WINDOW:,}"):
-            fill_face_holes(picture, gap, face, EXACT, None, TWO)
+            fill_face(picture, missing, face, EXACT, None, TWO)
 
 
 def test_a_face_model_refines_no_picture():
     faces = picture_model(GaussianPicture(), name="faces")
     faces.network.prior = GaussianPrior(np.zeros((64, 64, 3), np.float32), np.eye(1, 64 * 64 * 3), np.ones(1), 1.0)
     with pytest.raises(ModelError, match="model faces knows aligned faces alone, wanted a model of any picture"):
-        fill_face_holes(photograph(), hidden(), FACE, EXACT, faces, TWO)
+        fill_face(photograph(), hidden(), FACE, EXACT, faces, TWO)

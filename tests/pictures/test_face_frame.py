@@ -18,9 +18,9 @@ def astronaut():
 
 
 def boxed(shape, rows, cols):
-    gap = np.zeros(shape, bool)
-    gap[rows, cols] = True
-    return gap
+    missing = np.zeros(shape, bool)
+    missing[rows, cols] = True
+    return missing
 
 
 def relative(face, place):
@@ -30,13 +30,13 @@ def relative(face, place):
 
 
 @pytest.mark.parametrize(
-    "gap",
+    "missing",
     [None, boxed((260, 280), slice(130, 165), slice(105, 150)), boxed((260, 280), slice(95, 118), slice(100, 160))],
     ids=["clear", "mouth hidden", "eyes hidden"],
 )
-def test_the_astronaut_is_found_in_celeba_framing(astronaut, gap):
-    shown = astronaut if gap is None else classical_base(astronaut, gap)
-    faces = find_faces(shown, gap)
+def test_the_astronaut_is_found_in_celeba_framing(astronaut, missing):
+    shown = astronaut if missing is None else classical_base(astronaut, missing)
+    faces = find_faces(shown, missing)
     assert len(faces) == 1
     # CelebA's alignment puts the eyes at (0.38, 0.47) and (0.62, 0.47), the mouth at (0.5, 0.73) of the frame
     for place, wanted in zip((*EYES, MOUTH), ((0.38, 0.47), (0.62, 0.47), (0.5, 0.73)), strict=True):
@@ -87,9 +87,9 @@ def test_clockwise_is_clockwise():
 
 def test_nothing_of_the_gap_leaks_into_the_frame():
     picture = np.zeros((200, 200, 3), np.float32)
-    gap = boxed((200, 200), slice(80, 120), slice(80, 120))
-    picture[gap] = 1.0
-    frame, hidden = to_frame(picture, gap, Face(100.0, 100.0, 160.0, 10.0), 32)
+    missing = boxed((200, 200), slice(80, 120), slice(80, 120))
+    picture[missing] = 1.0
+    frame, hidden = to_frame(picture, missing, Face(100.0, 100.0, 160.0, 10.0), 32)
     assert (frame == 0).all()
     assert hidden.mean() == pytest.approx((40 / 160) ** 2, rel=0.2)
 
@@ -128,11 +128,11 @@ FACES = (Face(20.0, 30.0, 20.0, votes=9), Face(70.0, 30.0, 20.0, votes=9))
 
 
 def test_the_face_that_the_mask_touches_or_the_one_of_a_number():
-    gap = boxed((60, 100), slice(28, 32), slice(66, 74))
-    assert choose_face(FACES, gap) == FACES[1]
-    assert choose_face(FACES, gap, index=1) == FACES[0]
-    assert covered(FACES[0], gap) == 0
-    assert covered(FACES[1], gap) == pytest.approx(32 / 400, abs=0.04)
+    missing = boxed((60, 100), slice(28, 32), slice(66, 74))
+    assert choose_face(FACES, missing) == FACES[1]
+    assert choose_face(FACES, missing, index=1) == FACES[0]
+    assert covered(FACES[0], missing) == 0
+    assert covered(FACES[1], missing) == pytest.approx(32 / 400, abs=0.04)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def inpaint_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill the masked part of any picture; outside the mask every pixel stays as it is."""
-    from lacunar.pictures.job import PictureOptions, inpaint_picture
+    from lacunar.pictures.job import PictureOptions, inpaint_file
 
     options = PictureOptions(
         model=model,
@@ -74,7 +74,7 @@ def inpaint_command(
         command=typed_command(),
     )
     with Bars() as bars:
-        record = inpaint_picture(picture, output, mask=mask, options=options, callback=bars.filling)
+        record = inpaint_file(picture, output, mask=mask, options=options, callback=bars.filling)
     _present(record, print_json=print_json)
 
 
@@ -102,7 +102,7 @@ def face_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
-    from lacunar.pictures.job import FaceChoice, PictureOptions, fill_face
+    from lacunar.pictures.job import FaceChoice, PictureOptions, fill_face_file
 
     choice = FaceChoice(index=face, box=_box(box), whole=whole, detail=detail)
     options = PictureOptions(
@@ -120,7 +120,7 @@ def face_command(
         command=typed_command(),
     )
     with Bars() as bars:
-        record = fill_face(picture, output, mask=mask, choice=choice, options=options, callback=bars.filling)
+        record = fill_face_file(picture, output, mask=mask, choice=choice, options=options, callback=bars.filling)
     _present(record, print_json=print_json)
 
 

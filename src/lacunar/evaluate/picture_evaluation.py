@@ -21,7 +21,7 @@ from lacunar.interpolate.membrane import classical_base
 from lacunar.interpolate.pca_prior import base_over
 from lacunar.metrics import mse, psnr, ssim
 from lacunar.models.checkpoint import Model
-from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_window, paste, to_model
 from lacunar.pictures.sampler import frame_evaluations
@@ -216,7 +216,7 @@ def model_painter(model: Model, detail: Model | None, *, preset: Preset, samples
             drawn = fill_window(seen, gap, model, drawing, halvings=0)
             return Painted(_to_pixels(drawn), evaluations)
         picture, face = Picture(pixels), Face.whole((len(pixels), len(pixels)))
-        holes = fill_face_holes(picture, gap, face, model, detail, drawing)
+        holes = fill_face(picture, gap, face, model, detail, drawing)
         pasted = [paste(picture, holes, sample=number).colours for number in range(samples)]
         return Painted(np.stack(pasted).astype(np.float64), evaluations)
 

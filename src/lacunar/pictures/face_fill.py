@@ -12,8 +12,8 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import classical_base
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_frame import Face, from_frame, in_frame, to_frame
-from lacunar.pictures.fill import Drawing, FilledHole, check_model, check_picture_model, fill_window, to_model
-from lacunar.pictures.missing_regions import Hole, check_window, find_holes
+from lacunar.pictures.fill import Drawing, FilledRegion, check_model, check_picture_model, fill_window, to_model
+from lacunar.pictures.missing_regions import MissingRegion, check_window, find_regions
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
@@ -25,7 +25,7 @@ class _Job:
     """What stays the same from step to step."""
 
     picture: Picture
-    gap: BoolArray
+    missing: BoolArray
     drawing: Drawing
 
     def seen(self, window: Tile) -> FloatArray:
@@ -33,21 +33,21 @@ class _Job:
         return to_model(self.picture.colours[window.slices], self.picture.white)[None]
 
 
-def fill_face_holes(
+def fill_face(
     picture: Picture,
-    gap: BoolArray,
+    missing: BoolArray,
     face: Face,
     model: Model,
     detail: Model | None,
     drawing: Drawing,
     *,
     callback: Callback | None = None,
-) -> tuple[FilledHole, ...]:
+) -> tuple[FilledRegion, ...]:
     """Draw samples of what hides a face.
 
     Parameters
     ----------
-    picture, gap
+    picture, missing
         The photograph, and (H, W) of it, True = to be filled.
     face
         The frame of the face.
@@ -59,42 +59,42 @@ def fill_face_holes(
     drawing
         How samples are drawn.
     callback
-        Called with (steps done, all): the face in its frame, then each hole in the photograph.
+        Called with (steps done, all): the face in its frame, then each region in the photograph.
 
     Raises
     ------
     PictureError
-        A gap that does not touch the frame, that is all of it, or that reaches outside where there is no `detail`.
+        A missing that does not touch the frame, that is all of it, or that reaches outside where there is no `detail`.
     ModelError
         A model of other channels, or a face model as `detail`.
     """
     check_model(model)
     if detail is not None:
         check_picture_model(detail)
-    job = _Job(picture, gap, drawing)
-    rows, cols = np.nonzero(gap)
-    framed = np.zeros_like(gap)
+    job = _Job(picture, missing, drawing)
+    rows, cols = np.nonzero(missing)
+    framed = np.zeros_like(missing)
     framed[rows, cols] = in_frame(face, rows, cols)
     if not framed.any():
         raise PictureError(
             "the mask does not touch the face: choose another with --face INDEX, or use `lacunar inpaint`"
         )
-    if detail is None and framed.sum() < gap.sum():
+    if detail is None and framed.sum() < missing.sum():
         raise PictureError(
-            f"{int(gap.sum() - framed.sum())} pixels of the mask lie outside the face's frame, where only a picture "
-            "model fills: give --detail a picture model, or keep the mask to the face"
+            f"{int(missing.sum() - framed.sum())} pixels of the mask lie outside the face's frame, where only a "
+            "picture model fills: give --detail a picture model, or keep the mask to the face"
         )
     residual = _residual(job, face, model)
-    outside = () if detail is None else find_holes(gap & ~framed, detail.network.config.sample_size)
+    outside = () if detail is None else find_regions(missing & ~framed, detail.network.config.sample_size)
     steps = 2 + len(outside)
     if callback is not None:
         callback(1, steps)
     filled = [_in_photograph(job, face, framed, residual, detail)]
     if detail is not None:
-        for done, hole in enumerate(outside, start=2):
+        for done, region in enumerate(outside, start=2):
             if callback is not None:
                 callback(done, steps)
-            filled.append(_beyond(job, hole, filled, detail))
+            filled.append(_beyond(job, region, filled, detail))
     if callback is not None:
         callback(steps, steps)
     return tuple(filled)
@@ -103,9 +103,9 @@ def fill_face_holes(
 def _residual(job: _Job, face: Face, model: Model) -> FloatArray:
     """What the face model adds to the membrane in its frame, (K, size, size, 3)."""
     size = model.network.config.sample_size
-    window = _window_of(face, job.gap.shape)
+    window = _window_of(face, job.missing.shape)
     shifted = replace(face, x=face.x - window.col, y=face.y - window.row)
-    frame, hidden = to_frame(job.seen(window)[0], job.gap[window.slices], shifted, size)
+    frame, hidden = to_frame(job.seen(window)[0], job.missing[window.slices], shifted, size)
     if hidden.all():
         raise PictureError(
             "the mask hides all of the face: at least a part is wanted to start from: draw a smaller mask"
@@ -115,13 +115,15 @@ def _residual(job: _Job, face: Face, model: Model) -> FloatArray:
     return residual
 
 
-def _in_photograph(job: _Job, face: Face, framed: BoolArray, residual: FloatArray, detail: Model | None) -> FilledHole:
+def _in_photograph(
+    job: _Job, face: Face, framed: BoolArray, residual: FloatArray, detail: Model | None
+) -> FilledRegion:
     """The fill of the frame over the membrane of the photograph, refined where there is a model for that."""
     size = residual.shape[1]
     halvings = max(0, round(float(np.log2(face.side / size)))) if detail is not None else 0
     field = size if detail is None else detail.network.config.sample_size
     window = _window_around(framed, margin=(field // 2) << halvings, side=field << halvings)
-    seen, hidden, inside = job.seen(window), job.gap[window.slices], framed[window.slices]
+    seen, hidden, inside = job.seen(window), job.missing[window.slices], framed[window.slices]
     rows, cols = np.nonzero(inside)
     enlarged = np.repeat(classical_base(seen[0], hidden)[None], job.drawing.samples, axis=0)
     enlarged[:, rows, cols] += from_frame(residual, face, rows + window.row, cols + window.col)
@@ -135,33 +137,33 @@ def _in_photograph(job: _Job, face: Face, framed: BoolArray, residual: FloatArra
             halvings=halvings,
             started=enlarged,
         )
-    return FilledHole(window, inside, enlarged[:, inside].clip(-1, 1))
+    return FilledRegion(window, inside, enlarged[:, inside].clip(-1, 1))
 
 
-def _beyond(job: _Job, hole: Hole, filled: list[FilledHole], detail: Model) -> FilledHole:
-    """Fill a hole that lies outside the frame, beside what was filled before."""
-    pictures = np.repeat(job.seen(hole.window), job.drawing.samples, axis=0)
-    unknown = job.gap[hole.window.slices].copy()
+def _beyond(job: _Job, region: MissingRegion, filled: list[FilledRegion], detail: Model) -> FilledRegion:
+    """Fill a region that lies outside the frame, beside what was filled before."""
+    pictures = np.repeat(job.seen(region.window), job.drawing.samples, axis=0)
+    missing = job.missing[region.window.slices].copy()
     for part in filled:
-        _lay(part, hole.window, pictures, unknown)
+        _lay(part, region.window, pictures, missing)
     whole = fill_window(
         pictures,
-        unknown,
+        missing,
         detail,
         job.drawing,
-        place=(hole.window.row, hole.window.col),
-        halvings=hole.halvings,
+        place=(region.window.row, region.window.col),
+        halvings=region.halvings,
     )
-    return FilledHole(hole.window, hole.inside, whole[:, hole.inside])
+    return FilledRegion(region.window, region.inside, whole[:, region.inside])
 
 
-def _lay(part: FilledHole, window: Tile, pictures: FloatArray, unknown: BoolArray) -> None:
-    """Lay a filled hole into a window's pictures (K, h, w, 3), where it is known from then on."""
+def _lay(part: FilledRegion, window: Tile, pictures: FloatArray, missing: BoolArray) -> None:
+    """Lay a filled region into a window's pictures (K, h, w, 3), where it is known from then on."""
     rows, cols = np.nonzero(part.inside)
     rows, cols = rows + part.window.row - window.row, cols + part.window.col - window.col
     here = (rows >= 0) & (rows < window.height) & (cols >= 0) & (cols < window.width)
     pictures[:, rows[here], cols[here]] = part.samples[:, here]
-    unknown[rows[here], cols[here]] = False
+    missing[rows[here], cols[here]] = False
 
 
 def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:
@@ -174,11 +176,11 @@ def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:
     return check_window(Tile(top, left, bottom - top, right - left), of="the face spans")
 
 
-def _window_around(gap: BoolArray, *, margin: int, side: int) -> Tile:
-    """The bounding box of a gap with a margin, at least so wide as far as the picture goes."""
+def _window_around(missing: BoolArray, *, margin: int, side: int) -> Tile:
+    """The bounding box of what is missing, with a margin, at least so wide as far as the picture goes."""
     spans = []
-    for axis, length in ((1, gap.shape[0]), (0, gap.shape[1])):
-        found = np.flatnonzero(gap.any(axis=axis))
+    for axis, length in ((1, missing.shape[0]), (0, missing.shape[1])):
+        found = np.flatnonzero(missing.any(axis=axis))
         wanted = min(length, max(side, int(np.ptp(found)) + 1 + 2 * margin))
         middle = (int(found[0]) + int(found[-1]) + 1) // 2
         spans.append((min(max(0, middle - wanted // 2), length - wanted), wanted))

@@ -94,14 +94,14 @@ class Face:
         return in_rows, (right * cosine + down * sine) * scale + size / 2 - 0.5
 
 
-def find_faces(picture: FloatArray, gap: BoolArray | None = None) -> tuple[Face, ...]:
+def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[Face, ...]:
     """Find the faces of a photograph, from left to right.
 
     Parameters
     ----------
     picture
-        (H, W, 3) in [-1, 1]; fill its gap smoothly first.
-    gap
+        (H, W, 3) in [-1, 1]; fill its missing smoothly first.
+    missing
         (H, W), True = hidden: a find of few votes is believed where it is covered in part.
 
     Returns
@@ -123,20 +123,20 @@ def find_faces(picture: FloatArray, gap: BoolArray | None = None) -> tuple[Face,
         turned = ndimage.rotate(small, turn, reshape=False, order=1, mode="nearest") if turn else small
         finds = [_turned_back(votes, middle, turn) for votes in _finds(turned)]
         rough = {find: _scaled(_frame(*find[:3], turn, find[3]), shrink) for find in finds}
-        kept = [find for find in finds if rough[find] in _believed(list(rough.values()), gap)]
+        kept = [find for find in finds if rough[find] in _believed(list(rough.values()), missing)]
         if kept:
             return tuple(sorted(_scaled(_upright(small, find, turn), shrink) for find in kept))
     return ()
 
 
-def choose_face(faces: Sequence[Face], gap: BoolArray, *, index: int | None = None) -> Face:
-    """Choose the face that is to be filled: the one of that number, or the only one that the gap touches.
+def choose_face(faces: Sequence[Face], missing: BoolArray, *, index: int | None = None) -> Face:
+    """Choose the face that is to be filled: the one of that number, or the only one that the missing touches.
 
     Parameters
     ----------
     faces
         As `find_faces` gives them.
-    gap
+    missing
         (H, W), True = to be filled.
     index
         Number of a face, from 1, or None.
@@ -144,7 +144,7 @@ def choose_face(faces: Sequence[Face], gap: BoolArray, *, index: int | None = No
     Raises
     ------
     PictureError
-        No face, none that the gap touches, several, or no face of that number.
+        No face, none that the missing touches, several, or no face of that number.
     """
     listed = "; ".join(f"{number} at ({face.x:.0f}, {face.y:.0f})" for number, face in enumerate(faces, start=1))
     by_hand = "say where it is with --box X,Y,WIDTH,HEIGHT (brow to chin), or --whole if the picture is the face"
@@ -154,7 +154,7 @@ def choose_face(faces: Sequence[Face], gap: BoolArray, *, index: int | None = No
         if not 1 <= index <= len(faces):
             raise PictureError(f"no face {index}: wanted 1 to {len(faces)} ({listed})")
         return faces[index - 1]
-    touched = [face for face in faces if covered(face, gap) > 0]
+    touched = [face for face in faces if covered(face, missing) > 0]
     if not touched:
         raise PictureError(f"the mask touches none of the faces found ({listed}): {by_hand}")
     if len(touched) > 1:
@@ -164,40 +164,40 @@ def choose_face(faces: Sequence[Face], gap: BoolArray, *, index: int | None = No
     return touched[0]
 
 
-def covered(face: Face, gap: BoolArray, size: int = 32) -> float:
-    """Share of the frame that the gap covers."""
+def covered(face: Face, missing: BoolArray, size: int = 32) -> float:
+    """Share of the frame that the missing covers."""
     rows, cols = face.places(size)
-    return float(ndimage.map_coordinates(gap.astype(np.uint8), [rows, cols], order=0, cval=0).mean())
+    return float(ndimage.map_coordinates(missing.astype(np.uint8), [rows, cols], order=0, cval=0).mean())
 
 
-def to_frame(picture: FloatArray, gap: BoolArray, face: Face, size: int) -> tuple[FloatArray, BoolArray]:
+def to_frame(picture: FloatArray, missing: BoolArray, face: Face, size: int) -> tuple[FloatArray, BoolArray]:
     """Bring a face into the model's frame.
 
     Parameters
     ----------
     picture
-        (H, W, 3) in [-1, 1]; what stands in the gap is not looked at.
-    gap
+        (H, W, 3) in [-1, 1]; what stands in the missing is not looked at.
+    missing
         (H, W), True = to be filled.
     face, size
         The frame, and its pixels on a side.
 
     Returns
     -------
-    frame, gap_in_frame : numpy.ndarray
-        (size, size, 3) float32 and boolean (size, size); what lies outside the photograph is a gap too.
+    frame, missing_in_frame : numpy.ndarray
+        (size, size, 3) float32 and boolean (size, size); what lies outside the photograph is missing too.
     """
     rows, cols = face.places(size)
     blur = PIXEL_SPREAD * max(0.0, face.side / size - 1)
-    box, inner = _around(rows, cols, gap.shape, margin=int(4 * blur) + 2)
-    known = np.where(gap[box], 0.0, 1.0)
+    box, inner = _around(rows, cols, missing.shape, margin=int(4 * blur) + 2)
+    known = np.where(missing[box], 0.0, 1.0)
     weight = ndimage.gaussian_filter(known, blur, mode="nearest") if blur else known
     places = [rows - inner[0], cols - inner[1]]
     share = ndimage.map_coordinates(weight, places, order=1, mode="constant", cval=0.0)
     hidden = share < 0.5
     frame = np.zeros((size, size, picture.shape[2]), dtype=np.float32)
     for colour in range(picture.shape[2]):
-        values = np.where(gap[box], 0.0, picture[box][..., colour])
+        values = np.where(missing[box], 0.0, picture[box][..., colour])
         blurred = ndimage.gaussian_filter(values, blur, mode="nearest") if blur else values
         total = ndimage.map_coordinates(blurred, places, order=1, mode="constant", cval=0.0)
         frame[..., colour] = np.divide(total, share, out=np.zeros_like(total), where=~hidden)
@@ -326,13 +326,13 @@ def _frame(x: float, y: float, box: float, tilt: float, votes: int) -> Face:
     return Face(x + right * cosine - down * sine, y + right * sine + down * cosine, side, tilt, votes)
 
 
-def _believed(faces: Sequence[Face], gap: BoolArray | None) -> list[Face]:
-    """Finds that are sure; where the gap touches none of these, also the likeliest that it touches."""
+def _believed(faces: Sequence[Face], missing: BoolArray | None) -> list[Face]:
+    """Finds that are sure; where the missing touches none of these, also the likeliest that it touches."""
     sure = [face for face in faces if face.votes >= SURE_VOTES]
-    if gap is None or any(covered(face, gap) > 0 for face in sure):
+    if missing is None or any(covered(face, missing) > 0 for face in sure):
         return sure
-    likely = max(faces, key=lambda face: face.votes * covered(face, gap), default=None)
-    return [*sure, likely] if likely is not None and covered(likely, gap) > 0 else sure
+    likely = max(faces, key=lambda face: face.votes * covered(face, missing), default=None)
+    return [*sure, likely] if likely is not None and covered(likely, missing) > 0 else sure
 
 
 def _scaled(face: Face, factor: float) -> Face:

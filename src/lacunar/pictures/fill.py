@@ -1,13 +1,13 @@
-"""Fill the holes of a picture: a membrane says where to start, the diffusion network samples the rest.
+"""Fill the regions of a picture: a membrane says where to start, the diffusion network samples the rest.
 
 The state of the diffusion is the residual over the membrane, ``picture = base + spread * z`` in [-1, 1], as in
 `lacunar.fill.array`: DDIM or another solver on the conditional network (presets ``fast``, ``balanced``), one evaluation
 of it for the mean alone (``instant``), or RePaint or another zero-shot sampler on the same network as an unconditional
-prior (``paper``), which is told that everything is gap over a base of 0.
+prior (``paper``), which is told that everything is missing over a base of 0.
 
-A hole that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough, then
-refined on each finer grid. A refinement starts late in the schedule from the enlarged coarser fill (Meng et al. 2022,
-SDEdit), so it keeps what is there and adds what the finer grid can show.
+A region that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough,
+then refined on each finer grid. A refinement starts late in the schedule from the enlarged coarser fill (Meng et al.
+2022, SDEdit), so it keeps what is there and adds what the finer grid can show.
 """
 
 import math
@@ -25,10 +25,10 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import enlarged_pictures, halved_pictures
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.checkpoint import Model
-from lacunar.pictures.missing_regions import Hole, find_holes, halvings_of
+from lacunar.pictures.missing_regions import MissingRegion, find_regions, halvings_of
 from lacunar.pictures.sampler import COLOURS, PictureSampler
 
-CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, gap
+CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, missing
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
 BoolArray = NDArray[np.bool_]
@@ -70,8 +70,8 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
-class FilledHole:
-    """Samples of one hole.
+class FilledRegion:
+    """Samples of one region.
 
     Parameters
     ----------
@@ -86,21 +86,21 @@ class FilledHole:
     samples: FloatArray
 
 
-def fill_holes(
+def fill_regions(
     picture: Picture,
-    gap: BoolArray,
+    missing: BoolArray,
     model: Model,
     drawing: Drawing,
     *,
     callback: Callback | None = None,
-) -> tuple[FilledHole, ...]:
-    """Draw samples of every hole of a picture.
+) -> tuple[FilledRegion, ...]:
+    """Draw samples of every region of a picture.
 
     Parameters
     ----------
     picture
-        8 or 16 bit, grey or RGB; only what surrounds the holes is looked at.
-    gap
+        8 or 16 bit, grey or RGB; only what surrounds the regions is looked at.
+    missing
         (H, W), True = to be filled.
     model
         A picture model (eight input channels, three of prediction); its device is where the work is done.
@@ -112,37 +112,37 @@ def fill_holes(
     Raises
     ------
     LacunarError
-        A gap of another shape, or that is everything or nothing.
+        A missing of another shape, or that is everything or nothing.
     ModelError
         A model of other channels, or one of aligned faces.
     """
     check_picture_model(model)
-    if gap.shape != picture.shape or not gap.any():
+    if missing.shape != picture.shape or not missing.any():
         raise LacunarError(
-            f"got a gap of shape {gap.shape} and {int(gap.sum())} pixels for a picture of {picture.shape}; wanted one "
-            "shape and a pixel to fill"
+            f"got {int(missing.sum())} missing pixels of shape {missing.shape} for a picture of {picture.shape}; "
+            "wanted one shape and a pixel to fill"
         )
-    holes = find_holes(gap, model.network.config.sample_size)
-    counted = _Counted(sum(_evaluations(hole, drawing) for hole in holes), callback)
+    regions = find_regions(missing, model.network.config.sample_size)
+    counted = _Counted(sum(_evaluations(region, drawing) for region in regions), callback)
     filled = []
-    for hole in holes:
-        surroundings = to_model(picture.colours[hole.window.slices], picture.white)[None]
+    for region in regions:
+        surroundings = to_model(picture.colours[region.window.slices], picture.white)[None]
         whole = fill_window(
             surroundings,
-            gap[hole.window.slices],
+            missing[region.window.slices],
             model,
             drawing,
-            place=(hole.window.row, hole.window.col),
-            halvings=hole.halvings,
+            place=(region.window.row, region.window.col),
+            halvings=region.halvings,
             callback=counted,
         )
-        filled.append(FilledHole(hole.window, hole.inside, whole[:, hole.inside]))
+        filled.append(FilledRegion(region.window, region.inside, whole[:, region.inside]))
     return tuple(filled)
 
 
 def fill_window(
     pictures: FloatArray,
-    gap: BoolArray,
+    missing: BoolArray,
     model: Model,
     drawing: Drawing,
     *,
@@ -151,20 +151,20 @@ def fill_window(
     started: FloatArray | None = None,
     callback: Callable[[], None] | None = None,
 ) -> FloatArray:
-    """Draw samples of the gap of a picture that fits in memory, coarse to fine.
+    """Draw samples of what is missing in a picture that fits in memory, coarse to fine.
 
     Parameters
     ----------
     pictures
-        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the gap is not looked at.
-    gap
+        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the missing is not looked at.
+    missing
         (H, W), True = to be filled.
     model, drawing
-        As in `fill_holes`.
+        As in `fill_regions`.
     place
         Whole numbers from 0: each place of a picture has noise of its own.
     halvings
-        How often the picture is halved before the first fill; by default until the gap is narrow enough.
+        How often the picture is halved before the first fill; by default until the missing is narrow enough.
     started
         (K, H, W, 3): a smooth fill that is there already, as if enlarged so often; it is refined only.
     callback
@@ -173,20 +173,20 @@ def fill_window(
     Returns
     -------
     numpy.ndarray
-        (K, H, W, 3) float32 in [-1, 1]; the pictures outside the gap.
+        (K, H, W, 3) float32 in [-1, 1]; the pictures outside the missing.
 
     References
     ----------
     Meng et al. 2022, "SDEdit", arXiv 2108.01073.
     """
     if halvings is None:
-        halvings = halvings_of(gap, model.network.config.sample_size)
-    at_once = _samples_at_once(gap)
+        halvings = halvings_of(missing, model.network.config.sample_size)
+    at_once = _samples_at_once(missing)
     parts = []
     for first in range(0, drawing.samples, at_once):
         drawn = range(first, min(first + at_once, drawing.samples))
         own = pictures if len(pictures) == 1 else pictures[drawn.start : drawn.stop]
-        pyramid = [(own, gap)]
+        pyramid = [(own, missing)]
         for _ in range(halvings):
             pyramid.append(halved_pictures(*pyramid[-1]))
         samplers = [
@@ -206,12 +206,12 @@ def fill_window(
     return np.concatenate(parts)
 
 
-def paste(picture: Picture, holes: Sequence[FilledHole], *, sample: int | None = None) -> Picture:
+def paste(picture: Picture, regions: Sequence[FilledRegion], *, sample: int | None = None) -> Picture:
     """Put one sample (or the mean of all, where it is None) into the picture; all else stays bit by bit as it is."""
     colours = picture.colours.copy()
-    for hole in holes:
-        values = hole.samples.mean(axis=0) if sample is None else hole.samples[sample]
-        colours[hole.window.slices][hole.inside] = to_pixels(values, colours)
+    for region in regions:
+        values = region.samples.mean(axis=0) if sample is None else region.samples[sample]
+        colours[region.window.slices][region.inside] = to_pixels(values, colours)
     return Picture(colours, picture.alpha, picture.icc_profile)
 
 
@@ -236,7 +236,7 @@ def check_model(model: Model) -> None:
     if model.network.in_channels != CHANNELS_IN or model.network.out_channels != COLOURS:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
-            f"wanted {CHANNELS_IN} (state, base, spread, gap) and {COLOURS}: choose a model of faces or pictures"
+            f"wanted {CHANNELS_IN} (state, base, spread, missing) and {COLOURS}: choose a model of faces or pictures"
         )
 
 
@@ -265,12 +265,12 @@ class _Counted:
             self.callback(self.done, self.total)
 
 
-def _samples_at_once(gap: BoolArray) -> int:
+def _samples_at_once(missing: BoolArray) -> int:
     """How many samples are drawn in one batch; pairs stay together."""
-    return max(1, PIXELS_AT_ONCE // gap.size // 2 * 2)
+    return max(1, PIXELS_AT_ONCE // missing.size // 2 * 2)
 
 
-def _evaluations(hole: Hole, drawing: Drawing) -> int:
-    """Calls of the denoiser that a hole takes."""
-    preset, at_once = drawing.preset, _samples_at_once(hole.inside)
-    return math.ceil(drawing.samples / at_once) * (preset.evaluations + hole.halvings * refiner(preset).evaluations)
+def _evaluations(region: MissingRegion, drawing: Drawing) -> int:
+    """Calls of the denoiser that a region takes."""
+    preset, at_once = drawing.preset, _samples_at_once(region.inside)
+    return math.ceil(drawing.samples / at_once) * (preset.evaluations + region.halvings * refiner(preset).evaluations)

@@ -29,9 +29,9 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import classical_base
 from lacunar.models.backend import EngineName, check_engine, with_engine
 from lacunar.models.checkpoint import Model, load_model
-from lacunar.pictures.face_fill import fill_face_holes
+from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face, choose_face, find_faces
-from lacunar.pictures.fill import Drawing, FilledHole, fill_holes, paste, to_model
+from lacunar.pictures.fill import Drawing, FilledRegion, fill_regions, paste, to_model
 from lacunar.pictures.sampler import frame_evaluations
 from lacunar.versions import versions
 
@@ -152,7 +152,7 @@ class FaceChoice:
             raise LacunarError(f"box {self.box}: wanted X,Y,WIDTH,HEIGHT in pixels, width and height of 1 or more")
 
 
-def inpaint_picture(
+def inpaint_file(
     path: Path, output: Path, *, mask: Path, options: PictureOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
     """Fill the masked part of any picture.
@@ -181,15 +181,15 @@ def inpaint_picture(
         Bad input; nothing is written then.
     """
     options = options or PictureOptions()
-    picture, gap = _read(path, mask, output)
+    picture, missing = _read(path, mask, output)
 
-    def fill(model: Model) -> tuple[FilledHole, ...]:
-        return fill_holes(picture, gap, model, options.drawing, callback=callback)
+    def fill(model: Model) -> tuple[FilledRegion, ...]:
+        return fill_regions(picture, missing, model, options.drawing, callback=callback)
 
-    return _write_filled(picture, gap, fill, (path, mask), output, options)
+    return _write_filled(picture, missing, fill, (path, mask), output, options)
 
 
-def fill_face(
+def fill_face_file(
     path: Path,
     output: Path,
     *,
@@ -203,7 +203,7 @@ def fill_face(
     Parameters
     ----------
     path, mask, output, options, callback
-        As in `inpaint_picture`.
+        As in `inpaint_file`.
     choice
         Which face; by default the one that the mask touches.
 
@@ -218,14 +218,14 @@ def fill_face(
         Bad input, no face or several; nothing is written then.
     """
     options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
-    picture, gap = _read(path, mask, output)
-    face = _locate(picture, gap, choice)
+    picture, missing = _read(path, mask, output)
+    face = _locate(picture, missing, choice)
 
-    def fill(model: Model) -> tuple[FilledHole, ...]:
+    def fill(model: Model) -> tuple[FilledRegion, ...]:
         detail = None if choice.detail == NO_DETAIL else _load(choice.detail, options)
-        return fill_face_holes(picture, gap, face, model, detail, options.drawing, callback=callback)
+        return fill_face(picture, missing, face, model, detail, options.drawing, callback=callback)
 
-    record = _write_filled(picture, gap, fill, (path, mask), output, options)
+    record = _write_filled(picture, missing, fill, (path, mask), output, options)
     frame = {
         "x": round(float(face.x), 1),
         "y": round(float(face.y), 1),
@@ -238,26 +238,26 @@ def fill_face(
 def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
     """The picture and what is to be filled of it; the output must be able to keep it."""
     picture = read_picture(path)
-    gap = read_mask(mask, picture.shape, of=path)
+    missing = read_mask(mask, picture.shape, of=path)
     check_format(output, picture)
-    return picture, gap
+    return picture, missing
 
 
-def _locate(picture: Picture, gap: BoolArray, choice: FaceChoice) -> Face:
+def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
     """The face that is meant; where the mask hides what shows a face, it is looked for in the picture as it is too."""
     if choice.whole:
         return Face.whole(picture.shape)
     if choice.box is not None:
         return Face.in_box(choice.box)
     given = to_model(picture.colours, picture.white)
-    faces = find_faces(classical_base(given, gap), gap) or find_faces(given, gap)
-    return choose_face(faces, gap, index=choice.index)
+    faces = find_faces(classical_base(given, missing), missing) or find_faces(given, missing)
+    return choose_face(faces, missing, index=choice.index)
 
 
 def _write_filled(
     picture: Picture,
-    gap: BoolArray,
-    fill: Callable[[Model], tuple[FilledHole, ...]],
+    missing: BoolArray,
+    fill: Callable[[Model], tuple[FilledRegion, ...]],
     inputs: Sequence[Path],
     output: Path,
     options: PictureOptions,
@@ -269,22 +269,22 @@ def _write_filled(
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
         model = _load(options.model, options)
-        holes = fill(model)
+        regions = fill(model)
         for number, path in enumerate(hidden):
-            write_picture(path, paste(picture, holes, sample=None if options.mean else number))
+            write_picture(path, paste(picture, regions, sample=None if options.mean else number))
         if sheet is not None:
-            _draw_sheet(sheet, picture, gap, holes, samples=options.samples, title=inputs[0].name)
+            _draw_sheet(sheet, picture, missing, regions, samples=options.samples, title=inputs[0].name)
     return {
         "input": str(inputs[0]),
         "mask": str(inputs[1]),
         "outputs": [str(target) for target in targets],
         "sheet": None if options.sheet is None else str(options.sheet),
         "picture": {"width": picture.shape[1], "height": picture.shape[0], "kind": picture.kind},
-        "pixels_filled": int(gap.sum()),
-        "share_filled": round(float(gap.mean()), 6),
+        "pixels_filled": int(missing.sum()),
+        "share_filled": round(float(missing.mean()), 6),
         "exact_outside_mask": format_of(output) not in LOSSY_FORMATS,
         "notes": format_notes(output, picture),
-        "holes": len(holes),
+        "regions": len(regions),
         "preset": options.preset,
         "sampler": options.chosen.sampler,
         "evaluations_per_sample": frame_evaluations(model, options.chosen),
@@ -313,30 +313,30 @@ def _targets(output: Path, options: PictureOptions) -> list[Path]:
 
 
 def _draw_sheet(
-    path: Path, picture: Picture, gap: BoolArray, holes: Sequence[FilledHole], *, samples: int, title: str
+    path: Path, picture: Picture, missing: BoolArray, regions: Sequence[FilledRegion], *, samples: int, title: str
 ) -> None:
-    """Draw the part of the picture around its holes, before and after."""
+    """Draw the part of the picture around its regions, before and after."""
     from lacunar.pictures.plot import contact_sheet
 
-    part = _around(holes)
+    part = _around(regions)
     step = max(1, -(-max(part.shape) // SHEET_SIDE))
     cut = (slice(part.row, part.row + part.height, step), slice(part.col, part.col + part.width, step))
     shown = [
         (to_model(one.colours[cut], one.white) + 1) / 2
-        for one in (picture, *(paste(picture, holes, sample=number) for number in range(samples)))
+        for one in (picture, *(paste(picture, regions, sample=number) for number in range(samples)))
     ]
-    figure = contact_sheet(shown[0], gap[cut], shown[1:], title=title)
+    figure = contact_sheet(shown[0], missing[cut], shown[1:], title=title)
     try:
         figure.savefig(path, dpi=SHEET_DPI)
     except OSError as error:
         raise PictureError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
 
 
-def _around(holes: Sequence[FilledHole]) -> Tile:
-    """The smallest window that holds the windows of all holes."""
-    top, left = (min(getattr(hole.window, side) for hole in holes) for side in ("row", "col"))
-    bottom = max(hole.window.row + hole.window.height for hole in holes)
-    right = max(hole.window.col + hole.window.width for hole in holes)
+def _around(regions: Sequence[FilledRegion]) -> Tile:
+    """The smallest window that holds the windows of all regions."""
+    top, left = (min(getattr(region.window, side) for region in regions) for side in ("row", "col"))
+    bottom = max(region.window.row + region.window.height for region in regions)
+    right = max(region.window.col + region.window.width for region in regions)
     return Tile(top, left, bottom - top, right - left)
 
 
@@ -348,17 +348,17 @@ def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callbac
     folder
         Where the photograph, the mask and the results are written.
     options, callback
-        As in `fill_face`.
+        As in `fill_face_file`.
 
     Returns
     -------
     dict
-        The record of `fill_face`.
+        The record of `fill_face_file`.
 
     Raises
     ------
     LacunarError
-        As `fill_face`.
+        As `fill_face_file`.
     """
     from skimage.data import astronaut
 
@@ -370,5 +370,5 @@ def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callbac
     with Staging(overwrite=options.overwrite) as staging:
         for path, values in inputs.items():
             write_picture(staging.stage(path, make_folder=True), Picture(np.atleast_3d(values)))
-    picture, gap = inputs
-    return fill_face(picture, folder / "astronaut_face.png", mask=gap, options=options, callback=callback)
+    picture, missing = inputs
+    return fill_face_file(picture, folder / "astronaut_face.png", mask=missing, options=options, callback=callback)

@@ -14,7 +14,7 @@ MASKED_GREY = 0.5  # how what is to be filled is shown
 
 
 def contact_sheet(
-    original: FloatArray, gap: NDArray[np.bool_], samples: Sequence[FloatArray], *, title: str = ""
+    original: FloatArray, missing: NDArray[np.bool_], samples: Sequence[FloatArray], *, title: str = ""
 ) -> Figure:
     """Draw what was given and what came out: original, masked, every sample, their mean and their spread.
 
@@ -22,7 +22,7 @@ def contact_sheet(
     ----------
     original
         (H, W, 3) in [0, 1].
-    gap
+    missing
         (H, W), True = filled.
     samples
         Filled pictures (H, W, 3) in [0, 1]; mean and spread are drawn for two or more.
@@ -34,7 +34,7 @@ def contact_sheet(
     matplotlib.figure.Figure
         The spread is the root mean square over the colours of the samples' standard deviation, in percent of white.
     """
-    masked = np.where(gap[..., None], MASKED_GREY, original)
+    masked = np.where(missing[..., None], MASKED_GREY, original)
     panels = [("original", original), ("masked", masked)]
     panels += [(f"sample {number}", sample) for number, sample in enumerate(samples, start=1)]
     several = len(samples) > 1
@@ -52,7 +52,7 @@ def contact_sheet(
     if several:
         axis = axes[len(panels)]
         spread = 100 * np.sqrt(np.var(samples, axis=0, ddof=1).mean(axis=-1))
-        image = axis.imshow(np.where(gap, spread, np.nan), cmap="magma", vmin=0, interpolation="nearest")
+        image = axis.imshow(np.where(missing, spread, np.nan), cmap="magma", vmin=0, interpolation="nearest")
         axis.set_title("spread (% of white)", fontsize="small")
         figure.colorbar(image, cax=axis.inset_axes((0.05, 0.06, 0.9, 0.04)), orientation="horizontal")
     for axis in axes:

@@ -1,4 +1,4 @@
-"""Draw samples of the gap of a picture on one grid: from noise, from a start that is refined, or held by the prior.
+"""Draw samples of what is missing in a picture on one grid: from noise, from a coarser fill, or by the prior alone.
 
 The state of the diffusion is the residual over a base, ``picture = base + spread * z`` in [-1, 1]. Where a model has a
 Gaussian prior of its own size (aligned faces), a sample starts from that: see `PictureSampler`.
@@ -46,26 +46,26 @@ class PictureDenoiser(TiledGapNetwork):
     """The network on the tiles of a picture, one base for all samples or one for each."""
 
     def __init__(
-        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, gap: BoolArray, *, conditional: bool
+        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, missing: BoolArray, *, conditional: bool
     ) -> None:
-        super().__init__(model, tiles, (gap.shape[0], gap.shape[1]))
+        super().__init__(model, tiles, (missing.shape[0], missing.shape[1]))
         device = self.norm.device
         base = torch.from_numpy(bases).movedim(3, 1).to(device)
         spread = torch.full_like(base[:, :1], RESIDUAL_SPREAD if conditional else 1.0)
         self.condition = torch.cat([base if conditional else torch.zeros_like(base), spread], dim=1)
-        hidden = gap if conditional else np.ones_like(gap)
-        self.gap = torch.from_numpy(hidden).float().to(device)[None, None]
+        hidden = missing if conditional else np.ones_like(missing)
+        self.missing = torch.from_numpy(hidden).float().to(device)[None, None]
 
     def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
-        """Condition and gap of some tiles, for each sample."""
+        """Condition and missing of some tiles, for each sample."""
         tiles = self.tiles[first:last]
         condition = torch.cat([self.condition[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
-        return condition, torch.cat([self.gap[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
+        return condition, torch.cat([self.missing[:, :, *tile.slices].expand(count, -1, -1, -1) for tile in tiles])
 
 
 @dataclass(frozen=True)
 class PictureSampler:
-    """Draws some of the samples of a gap on one grid.
+    """Draws some of the samples of what is missing on one grid.
 
     Parameters
     ----------
@@ -85,62 +85,66 @@ class PictureSampler:
     seed: tuple[int, ...]
     callback: Callable[[], None] | None
 
-    def sample(self, pictures: FloatArray, gap: BoolArray, started: FloatArray | None) -> FloatArray:
-        """Fill the gap (H, W) of pictures (1 or K, H, W, 3) in [-1, 1]; a start (K, H, W, 3) is refined."""
-        shape, side = gap.shape, self.model.network.config.sample_size
+    def sample(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
+        """Fill the missing (H, W) of pictures (1 or K, H, W, 3) in [-1, 1]; a start (K, H, W, 3) is refined."""
+        shape, side = missing.shape, self.model.network.config.sample_size
         pads = [(0, max(0, side - length)) for length in shape]
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
-        gap = np.pad(gap, pads, mode="symmetric")
+        missing = np.pad(missing, pads, mode="symmetric")
         with torch.inference_mode(mode=not self.preset.needs_gradient):
             if started is None:
-                x = self._begun(pictures, gap)
+                x = self._begun(pictures, missing)
             else:
-                x = self._refined(pictures, gap, np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric"))
-        filled = np.where(gap[..., None], x.clip(-1, 1), pictures)
+                x = self._refined(pictures, missing, np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric"))
+        filled = np.where(missing[..., None], x.clip(-1, 1), pictures)
         return filled[:, : shape[0], : shape[1]].astype(np.float32)
 
-    def _begun(self, pictures: FloatArray, gap: BoolArray) -> FloatArray:
+    def _begun(self, pictures: FloatArray, missing: BoolArray) -> FloatArray:
         """Samples (K, H, W, 3) where nothing is filled yet."""
         held = not self.preset.conditional  # the prior, held to what is known
         prior: GaussianPrior | None = getattr(self.model.network, "prior", None)
-        bases = np.stack([base_over(prior, picture, gap) for picture in pictures])
-        denoiser = PictureDenoiser(self.model, self._tiles(gap), bases, gap, conditional=not held)
-        noise = self._noise((gap.shape[0], gap.shape[1])).to(denoiser.norm.device)
+        bases = np.stack([base_over(prior, picture, missing) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=not held)
+        noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
         if held:
-            return self._held(denoiser, pictures, gap, noise, bases)
+            return self._held(denoiser, pictures, missing, noise, bases)
         begun = None
         if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
-            begun = self._guessed(denoiser, prior, gap, noise)
+            begun = self._guessed(denoiser, prior, missing, noise)
         return np.asarray(bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun))
 
-    def _refined(self, pictures: FloatArray, gap: BoolArray, started: FloatArray) -> FloatArray:
-        """A fill of a coarser grid (K, H, W, 3) with what this grid can show, where a tile sees enough around the gap.
+    def _refined(self, pictures: FloatArray, missing: BoolArray, started: FloatArray) -> FloatArray:
+        """Refine a coarser fill (K, H, W, 3) with what this grid can show, in tiles that see enough known pixels.
 
         The network takes the enlarged fill for a noisy one. No noise is added: what it does not take away again would
         stay as grain.
         """
-        tiles = self._tiles(gap)
-        seeing = [tile for tile in tiles if gap[tile.slices].mean() <= MOST_HIDDEN]
+        tiles = self._tiles(missing)
+        seeing = [tile for tile in tiles if missing[tile.slices].mean() <= MOST_HIDDEN]
         if not seeing:
             for done in range(refiner(self.preset).evaluations):
                 self._tell(done, done)
             return started
-        bases = np.stack([classical_base(picture, gap) for picture in pictures])
-        denoiser = PictureDenoiser(self.model, seeing, bases, gap, conditional=True)
+        bases = np.stack([classical_base(picture, missing) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, seeing, bases, missing, conditional=True)
         total = torch.zeros_like(denoiser.norm)
         for tile in tiles:
             total[tile.slices] += denoiser.weight
         share = (denoiser.norm / total.clamp(min=torch.finfo(torch.float32).tiny)).cpu().numpy()[..., None]
-        quiet = torch.zeros(len(self.drawn), COLOURS, *gap.shape, device=denoiser.norm.device)
+        quiet = torch.zeros(len(self.drawn), COLOURS, *missing.shape, device=denoiser.norm.device)
         x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, quiet, started - bases)
         return np.asarray(started + share * (x - started))
 
-    def _tiles(self, gap: BoolArray) -> Sequence[Tile]:
-        """Tiles of the network that touch the gap."""
+    def _tiles(self, missing: BoolArray) -> Sequence[Tile]:
+        """Tiles of the network that touch the missing."""
         side = self.model.network.config.sample_size
-        return tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
+        return tiles_touching(
+            tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side)), missing
+        )
 
-    def _guessed(self, denoiser: PictureDenoiser, prior: GaussianPrior, gap: BoolArray, noise: Tensor) -> FloatArray:
+    def _guessed(
+        self, denoiser: PictureDenoiser, prior: GaussianPrior, missing: BoolArray, noise: Tensor
+    ) -> FloatArray:
         """Residuals (K, H, W, 3) to refine: what the network expects, in one evaluation, and how faces may deviate.
 
         What is coarse in a sample comes from the Gaussian distribution, whose colours and features belong together; the
@@ -154,7 +158,7 @@ class PictureSampler:
         for number in self.drawn:
             rng = np.random.default_rng((*self.seed, number // 2, GUESS_STREAM))
             rows.append((1 - 2 * (number % 2)) * rng.standard_normal(len(prior.components)))
-        return np.asarray(expected + prior.deviations(gap, np.stack(rows).astype(np.float32)), dtype=np.float32)
+        return np.asarray(expected + prior.deviations(missing, np.stack(rows).astype(np.float32)), dtype=np.float32)
 
     def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
         """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with that noise."""
@@ -179,7 +183,7 @@ class PictureSampler:
         return np.asarray(z.movedim(1, 3).cpu().numpy())
 
     def _held(
-        self, denoiser: PictureDenoiser, pictures: FloatArray, gap: BoolArray, noise: Tensor, bases: FloatArray
+        self, denoiser: PictureDenoiser, pictures: FloatArray, missing: BoolArray, noise: Tensor, bases: FloatArray
     ) -> FloatArray:
         """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
         words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
@@ -189,7 +193,7 @@ class PictureSampler:
             noise,
             self.preset.thinned(self.model.schedule),
             image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
-            known=torch.from_numpy(~gap).to(noise.device)[None, None],
+            known=torch.from_numpy(~missing).to(noise.device)[None, None],
             start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),
             prediction=self.model.prediction,
             clip_x_0=(-1.0, 1.0),
