@@ -1,5 +1,13 @@
 """Restore what images miss, and map water, with denoising diffusion models.
 
+The public functions, for arrays (`xarray.DataArray` or numpy, NaN = missing) and for files:
+
+- `open_scene`: a Landsat product, a raster or a picture as labelled arrays.
+- `fill`, `fill_file`: land surface temperature, or any raster, without gaps.
+- `segment`, `segment_file`, `polygonize`: water, and its polygons with their area.
+- `inpaint`: a picture without its masked part.
+- `evaluate`: how good a method is. `load_model`, `show_versions`.
+
 Rooms, from the doors down; a room imports only rooms below its line:
 
 - `cli`: the commands.
@@ -9,6 +17,55 @@ Rooms, from the doors down; a room imports only rooms below its line:
 - `sensors`: files to physical bands. `interpolate`: Gaussian fields and classical fills.
 - `diffusion`: the mathematics. `geo`: rasters, grids, windows, pictures on disk.
 - `errors`, `metrics`, `plotting`, `versions`.
+
+Three rooms have the name of the function that does their job: `lacunar.fill`, `lacunar.segment` and `lacunar.evaluate`
+are packages that can be called.
 """
 
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from lacunar.versions import show_versions
+
 __version__ = "0.1.0"
+__all__ = ["show_versions"]
+
+_MODULES = {  # public name -> the module that holds it, loaded when the name is first used
+    "show_versions": "lacunar.versions",
+}
+_CALLABLE_ROOMS = ("fill", "segment", "evaluate")
+
+
+class CallableRoom(ModuleType):
+    """A package that does its job when it is called; its documentation is that of the function behind it."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Do the job."""
+        return self.__wrapped__(*args, **kwargs)
+
+    @property
+    def __wrapped__(self) -> Callable[..., object]:
+        name = self.__name__.rpartition(".")[2]
+        return cast(Callable[..., object], getattr(import_module(_MODULES[name]), name))
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.__wrapped__.__doc__
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'lacunar' has no attribute {name!r}")
+    if name in _CALLABLE_ROOMS:
+        return import_module(f"lacunar.{name}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Names for completion."""
+    return sorted({*globals(), *__all__})

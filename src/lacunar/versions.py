@@ -1,11 +1,18 @@
-"""Versions of what computes a result."""
+"""Versions of what computes a result, and the report for a bug."""
 
+import platform
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 _ONNX_RUNTIME = "onnxruntime"
+_REPORTED = (
+    *("torch", "diffusers", "accelerate", "safetensors", _ONNX_RUNTIME),
+    *("numpy", "scipy", "pandas", "xarray", "dask", "distributed"),
+    *("rasterio", "rioxarray", "pyproj", "shapely", "pyogrio", "geopandas"),
+    *("pillow", "scikit-image", "opencv-python-headless", "matplotlib", "typer"),
+)
 
 
 def versions() -> dict[str, str]:
@@ -34,3 +41,41 @@ def versions() -> dict[str, str]:
 def versions_used(engine: str, found: Mapping[str, str]) -> dict[str, str]:
     """Those of `versions` that pixels depend on with an engine: ONNX Runtime's where it computes."""
     return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or engine == "onnx"}
+
+
+def version_report() -> str:
+    """Versions of lacunar, Python, the system and the libraries, as text for a bug report; nothing is imported."""
+    import lacunar
+
+    lines = [f"lacunar: {lacunar.__version__}", "", "System:"]
+    lines += [f"{name:>24}: {value}" for name, value in _system().items()]
+    return "\n".join([*lines, "", "Libraries:", *(f"{name:>24}: {_version_of(name)}" for name in _REPORTED)])
+
+
+def show_versions() -> None:
+    """Print the versions that a bug report wants: lacunar, Python, the system and the libraries.
+
+    Examples
+    --------
+    >>> import lacunar as lc
+    >>> lc.show_versions()  # doctest: +ELLIPSIS
+    lacunar: ...
+    """
+    print(version_report())  # noqa: T201
+
+
+def _system() -> dict[str, str]:
+    """Python and the machine."""
+    return {
+        "python": " ".join(sys.version.split()),
+        "executable": sys.executable,
+        "machine": platform.platform(),
+    }
+
+
+def _version_of(package: str) -> str:
+    """The installed version of a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -8,6 +8,7 @@ import typer
 from lacunar import __version__
 from lacunar.cli import demo, evaluation, faces, lst, training, water
 from lacunar.errors import LacunarError
+from lacunar.versions import version_report
 
 app = typer.Typer(
     invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -30,19 +31,19 @@ INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-def _version(wanted: bool) -> None:
-    """Print the version and stop."""
-    if wanted:
-        typer.echo(f"lacunar {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="With --version: those of Python and the libraries too."),
+    ] = False,
 ) -> None:
-    """Restore what images miss, with denoising diffusion models."""
+    """Restore what images miss, and map water, with denoising diffusion models."""
+    if version:
+        typer.echo(version_report() if verbose else f"lacunar {__version__}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
