@@ -11,6 +11,8 @@ from lacunar.networks.layers import GROUPS
 from lacunar.networks.ssformer import HEADS
 
 SegmenterKind = Literal["watersegdiff", "segdiff"]
+Encoder = Literal["unet", "efficientnet-lite0"]
+ENCODER_LEVELS = 5  # of EfficientNet-Lite0: strides 2 to 32
 
 
 class Condition(NamedTuple):
@@ -61,6 +63,9 @@ class SegmenterConfig:
         The spectrum-space transformer at the bottleneck; always False of SegDiff.
     diffusion : bool
         False: the condition U-Net alone, a plain segmenter.
+    encoder : {"unet", "efficientnet-lite0"}
+        Encoder of the condition U-Net; EfficientNet-Lite0 (pretrained on ImageNet) wants five `condition_widths`, those
+        of its decoder.
     mask_scale : float
         A mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
         "Analog bits", section 3).
@@ -83,6 +88,7 @@ class SegmenterConfig:
     anchor: bool = True
     ss_former: bool = True
     diffusion: bool = True
+    encoder: Encoder = "unet"
     mask_scale: float = 0.5
 
     def __post_init__(self) -> None:
@@ -97,6 +103,13 @@ class SegmenterConfig:
                     f"segmenter config: {name} is {value!r}, wanted two or more multiples of {GROUPS}, finest first"
                 )
             object.__setattr__(self, name, tuple(value))
+        if self.encoder not in get_args(Encoder):
+            raise ModelError(f"segmenter config: encoder is {self.encoder!r}, wanted one of {list(get_args(Encoder))}")
+        if self.encoder != "unet" and (self.kind == "segdiff" or len(self.condition_widths) != ENCODER_LEVELS):
+            raise ModelError(
+                f"segmenter config: {self.encoder} in {self.kind} with {len(self.condition_widths)} condition_widths; "
+                f"wanted it in watersegdiff with {ENCODER_LEVELS}"
+            )
         if len(self.condition_widths) != len(self.widths):
             raise ModelError(
                 f"segmenter config: {len(self.condition_widths)} condition_widths and {len(self.widths)} widths; "

@@ -16,6 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from lacunar.networks.anchor import UncertainSpatialAttention
+from lacunar.networks.efficientnet import PretrainedUNet
 from lacunar.networks.layers import (
     BANDS_IN,
     FEATURES,
@@ -26,7 +27,7 @@ from lacunar.networks.layers import (
     TimeEmbedding,
     band_features,
 )
-from lacunar.networks.segmenter import Condition, SegmenterConfig, require_fit
+from lacunar.networks.segmenter import Condition, Encoder, SegmenterConfig, require_fit
 from lacunar.networks.ssformer import SSFormer
 
 TIME_CHANNELS = 128
@@ -58,7 +59,7 @@ class WaterSegDiff(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Parameters
     ----------
-    sample_size, condition_widths, widths, anchor, ss_former, diffusion, mask_scale
+    sample_size, condition_widths, widths, anchor, ss_former, diffusion, encoder, mask_scale
         As in `lacunar.networks.segmenter.SegmenterConfig`, which is kept as ``spec``.
     """
 
@@ -72,6 +73,7 @@ class WaterSegDiff(ModelMixin, ConfigMixin):  # type: ignore[misc]
         anchor: bool = True,
         ss_former: bool = True,
         diffusion: bool = True,
+        encoder: Encoder = "unet",
         mask_scale: float = 0.5,
     ) -> None:
         super().__init__()
@@ -82,9 +84,11 @@ class WaterSegDiff(ModelMixin, ConfigMixin):  # type: ignore[misc]
             anchor=anchor,
             ss_former=ss_former,
             diffusion=diffusion,
+            encoder=encoder,
             mask_scale=mask_scale,
         )
-        self.condition_unet = ConditionUNet(condition_widths)
+        reader = ConditionUNet if encoder == "unet" else PretrainedUNet
+        self.condition_unet = reader(condition_widths)
         if not diffusion:
             return
         self.time = TimeEmbedding(TIME_CHANNELS)
@@ -195,5 +199,6 @@ def build_segmenter(config: SegmenterConfig) -> "WaterSegDiff | SegDiff":
     if config.kind == "segdiff":
         network = SegDiff(**ours)
     else:
-        network = WaterSegDiff(**ours, anchor=config.anchor, ss_former=config.ss_former, diffusion=config.diffusion)
+        parts = {"anchor": config.anchor, "ss_former": config.ss_former, "diffusion": config.diffusion}
+        network = WaterSegDiff(**ours, **parts, encoder=config.encoder)
     return network

@@ -35,6 +35,8 @@ class TrainingConfig:
         Optimiser steps, and examples in each over all processes.
     learning_rate, warmup_steps, decay_share
         Peak rate of AdamW; linear warm-up; share of the steps, at the end, over which it falls linearly to zero.
+    encoder_rate
+        Rate of the weights under an ``encoder``, as a share of the others': below 1 where they come pretrained.
     ema_decay
         Decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step).
     gradient_clip
@@ -52,6 +54,7 @@ class TrainingConfig:
     learning_rate: float = 4e-4
     warmup_steps: int = 200
     decay_share: float = 0.3
+    encoder_rate: float = 1.0
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
     checkpoint_every: int = 250
@@ -204,7 +207,7 @@ def train(
     process, processes = accelerator.process_index, accelerator.num_processes
     if config.batch_size % processes:
         raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(_groups(network, config.encoder_rate), weight_decay=0.01, fused=True)
     ema, history = Ema(network, config.ema_decay), History()
     file = folder / "checkpoint.pt"
     step = _restore(file, network, optimiser, ema, history, config, origin)
@@ -221,7 +224,9 @@ def train(
     def score_if_due() -> None:
         last = history.held_out[-1][0] if history.held_out else 0
         if held_out is not None and step > last and (step % config.validate_every == 0 or step == config.steps):
+            bare.eval()  # statistics of a batch norm are those of the run, and stay
             history.held_out.append((step, objective.score(ema.smoothed(bare), held_out, device=accelerator.device)))
+            bare.train()
 
     whole = True  # False while weights, optimiser, average and step number do not belong to one another
     try:
@@ -249,6 +254,15 @@ def train(
     return ema, history
 
 
+def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
+    """The weights for the optimiser: those of a pretrained encoder apart, where they have a rate of their own."""
+    slow = {name for name, _ in network.named_parameters() if ".encoder." in name and encoder_rate != 1}
+    parts: dict[float, list[nn.Parameter]] = {1.0: [], encoder_rate: []}
+    for name, parameter in network.named_parameters():
+        parts[encoder_rate if name in slow else 1.0].append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in parts.items()]
+
+
 def _progress(step: int, taken: int, seconds: float, loss: float, config: TrainingConfig) -> Progress:
     """Where a run stands, after so many steps and seconds of its own."""
     each = seconds / taken
@@ -267,7 +281,7 @@ def _gradients(
     """Gradients from this process's share of the batch; returns the loss averaged over the processes."""
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
     for group in optimiser.param_groups:
-        group["lr"] = config.rate_at(step)
+        group["lr"] = config.rate_at(step) * group["share"]
     optimiser.zero_grad(set_to_none=True)
     loss = objective.loss(network, batch, step=step, generator=seeded(config.seed, step, accelerator.process_index))
     accelerator.backward(loss)
@@ -332,7 +346,10 @@ def _restore(
                 f"{file} is a run of {kept or RECIPE_ALONE}, wanted {origin or RECIPE_ALONE}: give another --run folder"
             )
         network.load_state_dict(state["network"])
+        shares = [group["share"] for group in optimiser.param_groups]
         optimiser.load_state_dict(state["optimiser"])
+        for group, share in zip(optimiser.param_groups, shares, strict=True):
+            group["share"] = share  # an older checkpoint does not say
         ema.weights = state["ema"]
         history.train[:], history.held_out[:] = state["train"], state["held_out"]
         history.running = state.get("running", math.nan)

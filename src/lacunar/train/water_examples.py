@@ -1,4 +1,4 @@
-"""Training examples of water: crops of scenes at random scales, turned, with other light, and with fewer bands."""
+"""Training examples of water: crops of scenes at random scales, turned, in other light, and with fewer bands."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,26 +6,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
-from lacunar.sensors.bands import BANDS
+from lacunar.sensors.bands import BANDS, RGB, common_scale
+from lacunar.train.water_augment import augmented
 from lacunar.train.water_data import IGNORE, WATER, WaterScene
 
-SCALES = (0.5, 1.6)  # pixels of the scene in a pixel of the example, log-uniform
+SCALES = (0.5, 2.0)  # pixels of the scene in a pixel of the example, log-uniform
+NO_DATA = 0.03  # an unlabelled pixel whose brightest band is below this is a black corner
 WATER_SHARE = 0.5  # of the crops that are moved to hold water, where the scene has any
-GAIN = 0.3  # deviation of the logarithm of brightness
-BAND_GAIN = 0.12  # of that of each band
-GAMMA = 0.2  # of that of the exponent
-HAZE = 0.15  # most that is added to all bands, in units of the common scale
-NOISE = 0.02  # most deviation of the noise of a pixel, in those units
-LIGHT_SHARE = 0.7  # of the examples whose light is changed
 SUBSETS: Mapping[tuple[str, ...], float] = {  # what is left of an image of six bands, and how often
     BANDS: 0.35,
-    ("blue", "green", "red"): 0.3,
-    ("green", "red", "nir"): 0.2,
-    ("blue", "green", "red", "nir"): 0.15,
+    RGB: 0.25,
+    ("nir", "red", "green"): 0.15,
+    ("blue", "green", "red", "nir"): 0.1,
+    ("green", "red", "nir", "swir1"): 0.1,
+    ("green", "nir", "swir1"): 0.05,
 }
 
 
@@ -81,29 +79,34 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng((self.seed, *key))
         found = list(self.sets.values())[rng.choice(len(self.weights), p=self.weights)]
         scene = found[rng.integers(len(found))]
-        scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if self.augment else 1.0
-        scale = max(min(scale, min(scene.mask().shape) / self.size), SCALES[0])  # a small scene fills the example too
-        image, mask = self._window(scene, scale, rng)
-        grid = _grid(self.size, mask.shape, scale, rng, turn=self.augment)
-        layers = np.concatenate([np.nan_to_num(image), [mask == WATER, mask != IGNORE]]).astype(np.float32)
-        tensor = torch.from_numpy(layers)[None]
-        smooth = grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-        present: NDArray[np.bool_] = np.array([np.isfinite(band).any() for band in image])
-        bands = smooth[: len(BANDS)]
+        names, divisor = self._bands_of(scene, rng)
+        image, mask = self._window(scene, rng)
+        chosen = [BANDS.index(name) for name in names]
+        stored = np.concatenate([image[chosen] / divisor, [mask == WATER, mask != IGNORE]]).astype(np.float32)
+        layers = self._resized(torch.from_numpy(stored), rng)
+        bands, water, valid = layers[:-2], (layers[-2:-1] > 0.5).float(), (layers[-1:] > 0.99).float()
+        seen = (valid > 0) | (bands.amax(dim=0, keepdim=True) > NO_DATA)  # an unlabelled pixel can be looked at
         if self.augment:
-            present = _subset(present, rng)
-            bands = _relit(bands, rng)
-        bands = torch.where(torch.from_numpy(present)[:, None, None], bands, torch.nan)
-        inside = smooth[-1:] > 0.99  # one wholly invalid neighbour is enough to leave a pixel out
-        bands = torch.where(inside, bands, torch.nan)
-        return {"image": bands, "mask": (smooth[-2:-1] > 0.5).float(), "valid": inside.float()}
+            bands, water = augmented(bands, water, valid, rng, rgb=names == RGB)
+        planes = torch.full((len(BANDS), self.size, self.size), torch.nan)
+        planes[chosen] = torch.where(seen, bands, torch.nan)
+        return {"image": planes, "mask": water, "valid": valid}
 
-    def _window(
-        self, scene: WaterScene, scale: float, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A window of the scene that is large enough for an example however it is turned."""
+    def _bands_of(self, scene: WaterScene, rng: np.random.Generator) -> tuple[tuple[str, ...], float]:
+        """Bands that are shown of a scene, and the common scale of an image that has no others."""
+        names = scene.band_names
+        if not self.augment or len(names) < len(BANDS):
+            return names, 1.0
+        chosen = list(SUBSETS)[rng.choice(len(SUBSETS), p=list(SUBSETS.values()))]
+        planes = scene.bands()[[BANDS.index(name) for name in chosen]]
+        return chosen, common_scale(planes, scene.mask() != IGNORE)
+
+    def _window(self, scene: WaterScene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """A square window of the scene that becomes an example."""
         mask = scene.mask()
-        side = int(np.ceil(self.size * scale)) + 2
+        scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if self.augment else 1.0
+        scale = min(scale, min(mask.shape) / self.size)  # a small scene fills the example too
+        side = round(self.size * max(scale, SCALES[0]))
         centre = [int(rng.integers(length)) for length in mask.shape]
         if rng.random() < WATER_SHARE:
             water = np.flatnonzero(mask == WATER)
@@ -114,34 +117,18 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         for middle, length in zip(centre, mask.shape, strict=True):
             first = min(max(0, middle - side // 2), max(0, length - side))
             slices.append(slice(first, min(length, first + side)))
-        return scene.bands(*slices), mask[slices[0], slices[1]]
+        image, mask = scene.bands(*slices), mask[slices[0], slices[1]]
+        short = [(0, side - length) for length in mask.shape]
+        return np.pad(image, [(0, 0), *short]), np.pad(mask, short, constant_values=IGNORE)
 
-
-def _grid(size: int, shape: tuple[int, ...], scale: float, rng: np.random.Generator, *, turn: bool) -> Tensor:
-    """Where each pixel of an example lies in its window: scaled, and one of the eight symmetries of the square."""
-    matrix = np.eye(2)
-    if turn:
-        matrix = np.rot90(matrix, int(rng.integers(2))) * rng.choice([-1.0, 1.0], size=2)
-    lengths = np.array([shape[1], shape[0]])  # x, y
-    theta = np.zeros((1, 2, 3), dtype=np.float32)
-    theta[0, :, :2] = matrix * (size * scale / lengths)[:, None]
-    return affine_grid(torch.from_numpy(theta), [1, 1, size, size], align_corners=False)
-
-
-def _subset(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which bands of an image of six are left; an image of three keeps its own."""
-    if not present.all():
-        return present
-    names = list(SUBSETS)
-    chosen = names[rng.choice(len(names), p=list(SUBSETS.values()))]
-    return np.array([band in chosen for band in BANDS])
-
-
-def _relit(bands: Tensor, rng: np.random.Generator) -> Tensor:
-    """Other light: gain, gain of each band, exponent, haze and noise."""
-    if rng.random() > LIGHT_SHARE:
-        return bands
-    gains = np.exp(rng.normal(0, GAIN) + rng.normal(0, BAND_GAIN, size=(len(BANDS), 1, 1)))
-    lit = bands.clamp(min=0) ** float(np.exp(rng.normal(0, GAMMA))) * torch.from_numpy(gains).float()
-    noise = torch.from_numpy(rng.standard_normal(bands.shape, dtype=np.float32)) * float(rng.uniform(0, NOISE))
-    return lit + float(rng.uniform(0, HAZE)) + noise
+    def _resized(self, layers: Tensor, rng: np.random.Generator) -> Tensor:
+        """The layers at the size of an example, and as one of the eight symmetries of the square shows them."""
+        side = layers.shape[-1]
+        if side != self.size:
+            shape = (self.size, self.size)
+            resize = {"mode": "bilinear", "align_corners": False, "antialias": side > self.size}
+            layers = interpolate(layers[None], size=shape, **resize)[0]  # type: ignore[arg-type]
+        if not self.augment:
+            return layers
+        layers = torch.rot90(layers, int(rng.integers(4)), (1, 2))
+        return layers.flip(2) if rng.random() < 0.5 else layers

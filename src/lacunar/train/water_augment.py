@@ -1,0 +1,128 @@
+"""Other light on examples of water: haze, stretches, clouds, shadows, and water painted in colours that are rare.
+
+Networks that have seen few turbid rivers learn that water is dark. Painting the masked water of some pictures milky,
+brown or grey, and darkening land by shadows, takes that short cut away. All values are in units of the image's common
+scale, all randomness comes from the generator that is given.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+PAINTED = 0.18  # share of the pictures whose water is painted
+TINTS = ((1, 0.8, 0.6), (1, 1, 1), (1, 0.85, 0.8), (0.6, 1, 1), (0.7, 1, 0.7))  # red, green, blue: mud to algae
+PAINT_LEVEL = (0.12, 1.15)  # brightness of painted water
+PAINTABLE = (0.01, 0.97)  # share of water in a picture that can be painted
+DARK_LAND = 0.35  # share of the painted pictures whose land is darkened before
+CLOUDED, THIN, SHADED = 0.1, 0.25, 0.2  # shares of the examples with opaque cloud, thin cloud and shadows
+UNCHANGED = 0.15  # share of the examples whose light stays
+STRETCHED = 0.3  # share of the pictures that are stretched between percentiles
+BLURRED = 0.12
+MANY = 4  # from so many bands on, ratios between bands are physical and change little
+
+Generator = np.random.Generator
+
+
+def augmented(bands: Tensor, water: Tensor, valid: Tensor, rng: Generator, *, rgb: bool) -> tuple[Tensor, Tensor]:
+    """An example in other light.
+
+    Parameters
+    ----------
+    bands
+        (C, H, W) of the bands that are there; red first where ``rgb``.
+    water, valid
+        (1, H, W) of 0 and 1.
+    rng
+        Of all that is random.
+    rgb
+        A picture of red, green and blue, whose water may be painted.
+
+    Returns
+    -------
+    bands, water
+        Water under an opaque cloud is land.
+    """
+    if rgb and rng.random() < PAINTED:
+        bands = _painted(bands, water * valid, rng)
+    if rng.random() < SHADED:
+        bands = bands * (1 - rng.uniform(0.4, 0.85) * _blobs(bands, rng))
+    bands = _relit(bands, valid, rng)
+    if rng.random() < THIN:
+        bands = torch.lerp(
+            bands, _plane(rng.uniform(0.7, 1.2)), _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7)
+        )
+    if rng.random() < CLOUDED:
+        cover = _blobs(bands, rng)
+        bands = torch.lerp(bands, rng.uniform(0.85, 1.5) + 0.1 * _field(bands, rng, 24), cover)
+        water = water * (cover < 0.5)
+    if rng.random() < BLURRED:
+        bands = avg_pool2d(bands[None], 3, 1, 1, count_include_pad=False)[0]
+    bands = bands + torch.from_numpy(rng.standard_normal(bands.shape, dtype=np.float32)) * rng.uniform(0, 0.03)
+    return bands.clamp(0, rng.uniform(1.0, 1.7) if len(bands) < MANY else 2.0), water
+
+
+def _painted(bands: Tensor, water: Tensor, rng: Generator) -> Tensor:
+    """Another colour on the water; its waves and a smooth variation stay on it, and the shore is soft."""
+    share = float(water.mean())
+    if not PAINTABLE[0] < share < PAINTABLE[1]:
+        return bands
+    tint = np.array([*TINTS, np.exp(rng.normal(0, 0.2, 3))][rng.integers(len(TINTS) + 1)]) ** rng.uniform(0, 1)
+    colour = _plane(tint / tint.mean() * rng.uniform(*PAINT_LEVEL))
+    mean = (bands * water).sum(dim=(1, 2), keepdim=True) / water.sum()
+    smooth = 1 + (_field(bands, rng, 7) - 0.5) * rng.uniform(0, 0.3)
+    painted = colour * smooth + (bands - mean) * rng.uniform(0.5, 1.5)
+    land = bands * rng.uniform(0.25, 0.8) if rng.random() < DARK_LAND else bands
+    return torch.lerp(land, painted, avg_pool2d(water[None], 3, 1, 1)[0]).clamp(min=0)
+
+
+def _relit(bands: Tensor, valid: Tensor, rng: Generator) -> Tensor:
+    """Gain, exponent, haze and colour; little of it where the bands are many."""
+    if rng.random() < UNCHANGED:
+        return bands
+    if len(bands) >= MANY:
+        gains = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, len(bands)))
+        return bands * _plane(gains) + _plane(rng.uniform(0, 0.06) + rng.normal(0, 0.01, len(bands)))
+    if rng.random() < STRETCHED:
+        bands = _stretched(bands, valid, rng)
+    bands = bands.clamp(0, 2) ** float(np.exp(rng.normal(0, 0.25)))
+    gains = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.12, len(bands)))
+    bands = bands * _plane(gains) + _plane(rng.uniform(-0.08, 0.15) + rng.normal(0, 0.03, len(bands)))
+    if rng.random() < 0.5:  # more or less saturated
+        bands = torch.lerp(bands.mean(dim=0, keepdim=True), bands, float(np.exp(rng.normal(0, 0.35))))
+    return bands
+
+
+def _stretched(bands: Tensor, valid: Tensor, rng: Generator) -> Tensor:
+    """Stretched between low and high percentiles, of each band or of all together, as viewers do."""
+    values = bands[:, valid[0] > 0][:, ::7]
+    if values.shape[1] < 20:
+        return bands
+    tail = rng.uniform(0.5, 4) / 100
+    low, high = np.quantile(values.numpy(), [tail, 1 - tail], axis=1)
+    if rng.random() < 0.3:
+        low, high = np.full_like(low, low.mean()), np.full_like(high, high.mean())
+    return (bands - _plane(low)) / _plane(np.maximum(high - low, 0.05))
+
+
+def _blobs(bands: Tensor, rng: Generator) -> Tensor:
+    """Patches (1, H, W) of 1 with soft edges, on up to half of the image."""
+    field = _field(bands, rng, 8) + 0.15 * _field(bands, rng, 32)
+    level = np.quantile(field[0, ::4, ::4].numpy(), rng.uniform(0.5, 0.95))
+    blobs: Tensor = ((field - level) * rng.uniform(8, 40)).clamp(0, 1)
+    return blobs
+
+
+def _field(bands: Tensor, rng: Generator, finest: int) -> Tensor:
+    """A smooth random field (1, H, W) of about 0 to 1."""
+    knots = torch.from_numpy(rng.random((1, 1, *rng.integers(2, finest + 1, 2)), dtype=np.float32))
+    return interpolate(knots, size=bands.shape[1:], mode="bilinear", align_corners=False)[0]
+
+
+def _plane(values: ArrayLike) -> Tensor:
+    """One number for each band, or one for all, to be broadcast over (C, H, W)."""
+    array: NDArray[Any] = np.atleast_1d(np.asarray(values, dtype=np.float32))
+    return torch.from_numpy(array)[:, None, None]
