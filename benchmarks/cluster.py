@@ -21,10 +21,10 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from lacunar.diffusion.presets import PRESET_NAMES
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.raster import read_raster
 from lacunar.sensors.simulated import simulate_product
+from lacunar.versions import describe_machine
 
 SECONDS_PER_HOUR = 3600
 

@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lacunar.diffusion.presets import PRESETS
 from lacunar.evaluate.cases import lst_cases, read_scenes, spread_out
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.metrics import rmse
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import Model, SegmentationModel, load_model, load_segmenter
 from lacunar.networks.layers import BANDS_IN
+from lacunar.versions import describe_machine
 
 GAP_MODELS = ("lst-small", "face-small", "picture-small")
 WATER_MODEL = "water-small"

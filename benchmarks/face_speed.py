@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from lacunar.diffusion.presets import PRESETS, preset_named
 from lacunar.diffusion.samplers import Preset
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture
@@ -24,6 +23,7 @@ from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_window, to_model
 from lacunar.pictures.sampler import frame_evaluations
+from lacunar.versions import describe_machine
 
 PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1, sampler="repaint")  # RePaint cut down to 30 evaluations
 REFINED_AS = "balanced"  # what RePaint began

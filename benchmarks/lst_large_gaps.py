@@ -17,12 +17,12 @@ from scipy import ndimage
 
 from lacunar.diffusion.samplers import Preset
 from lacunar.evaluate.cases import read_scenes
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.classical import fill
 from lacunar.models.checkpoint import load_model
+from lacunar.versions import describe_machine
 
 EDGES = (0, 4, 16, 32, 64, 96, 128, 192)  # bins of the distance, pixels
 

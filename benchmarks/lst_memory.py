@@ -28,11 +28,11 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from lacunar.diffusion.presets import PRESET_NAMES, preset_named
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.raster import RasterWriter
 from lacunar.geo.windows import blocks_over
 from lacunar.sensors.landscape import power_law_field
+from lacunar.versions import describe_machine
 
 PATCH = 1024  # side of the field that is mirrored into a larger raster
 CLOUD_CELLS = 256  # side of the grid on which the clouds are drawn

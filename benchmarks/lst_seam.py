@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.diffusion.presets import PRESET_NAMES, PRESETS
-from lacunar.evaluate.methods import describe_machine, seam_ratio
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill import blocks as streaming
 from lacunar.geo.windows import Tile, tiles_over
+from lacunar.metrics import seam_ratio
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.models.tiled import OVERLAP
 from lacunar.sensors.gaps import Gappy
 from lacunar.sensors.landscape import power_law_field
+from lacunar.versions import describe_machine
 
 KELVIN = 4.0  # standard deviation of the field
 BESIDE = 8  # pixels from a border to its control

@@ -13,7 +13,6 @@ from pathlib import Path
 from lacunar.diffusion.presets import PRESETS
 from lacunar.diffusion.samplers import Preset
 from lacunar.evaluate.cases import Case, lst_cases, read_scenes
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.geo.windows import tiles_over, tiles_touching
@@ -21,6 +20,7 @@ from lacunar.metrics import rmse
 from lacunar.models.backend import with_engine
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.models.tiled import OVERLAP
+from lacunar.versions import describe_machine
 
 PROBE = Preset(steps=30, jump_length=10, jump_n_sample=1, sampler="repaint")  # RePaint cut down to 30 evaluations
 

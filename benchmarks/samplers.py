@@ -31,7 +31,6 @@ from PIL import Image
 from lacunar.diffusion.presets import PRESETS
 from lacunar.diffusion.samplers import SAMPLER_NAMES, SAMPLERS, Preset, plan
 from lacunar.evaluate.cases import lst_cases, read_scenes
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.picture_evaluation import PictureCase, picture_cases
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_from_base
@@ -46,6 +45,7 @@ from lacunar.train.lst_packs import place_of
 from lacunar.train.lst_recipes import LST_HELD_OUT_WEIGHTS
 from lacunar.train.picture_data import FACE_CENTRE, FACE_SIDE, cut_square
 from lacunar.train.picture_recipes import HELD_OUT_FACES
+from lacunar.versions import describe_machine
 
 LST_RATE, FACE_RATE = 0.22, 0.20
 WARM = 0.5  # strength of a warm start: twice the steps, of which half are gone through

@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.models.checkpoint import load_segmenter
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
+from lacunar.versions import describe_machine
 
 SIDE = 256
 OTHERS = ((1, 1), (1, 4), (5, 4), (10, 4), (10, 8))  # steps and samples

@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lacunar.diffusion.presets import PRESETS
 from lacunar.diffusion.samplers import Preset
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.geo.missing_shapes import gap_pattern
@@ -27,6 +26,7 @@ from lacunar.models.guided_diffusion import GuidedOptions, GuidedShape, diffuser
 from lacunar.networks.unet import DiffusersConfig, UNet
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
 from lacunar.sensors.landscape import power_law_field
+from lacunar.versions import describe_machine
 
 SIDE, RATE = 256, 0.22
 CUT = Preset(

@@ -1,4 +1,4 @@
-"""How far an estimate is from the truth, over an image or a region of it; numpy only.
+"""How far an estimate is from the truth, over an image or a region of it.
 
 Every function takes ``(estimate, truth)`` in this order, arrays of one shape, and an optional boolean ``region`` of
 that shape (or of its last two axes), True = counted. An empty region, different shapes and NaN inside the region raise
@@ -8,6 +8,7 @@ that shape (or of its last two axes), True = counted. An empty region, different
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lacunar.errors import LacunarError
 
-# The window and the constants of Wang et al. (2004), section III-C: 11x11 circular Gaussian, sigma 1.5, K1, K2.
-_SSIM_RADIUS = 5
+_SSIM_RADIUS = 5  # pixels: the window of Wang et al. (2004), section III-C, is an 11x11 Gaussian of sigma 1.5
 _SSIM_SIGMA = 1.5
-_SSIM_K1 = 0.01
-_SSIM_K2 = 0.03
 
 
 def mse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
@@ -39,34 +37,17 @@ def mse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = Non
 
 
 def rmse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Root of the mean squared error, in units of the arrays.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`.
-    """
+    """Root of the mean squared error, in units of the arrays."""
     return math.sqrt(mse(estimate, truth, region=region))
 
 
 def mae(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Mean absolute error, in units of the arrays.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`.
-    """
+    """Mean absolute error, in units of the arrays."""
     return float(np.mean(np.abs(_difference(estimate, truth, region))))
 
 
 def bias(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
     """Mean of estimate minus truth: positive where the estimate is too high.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`.
 
     Examples
     --------
@@ -76,31 +57,11 @@ def bias(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = No
     return float(np.mean(_difference(estimate, truth, region)))
 
 
-def max_abs_error(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Greatest absolute error, in units of the arrays.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`.
-    """
-    return float(np.max(np.abs(_difference(estimate, truth, region))))
-
-
 def psnr(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: ArrayLike | None = None) -> float:
     r"""Peak signal-to-noise ratio in dB: :math:`10 \log_{10}(\text{data\_range}^2 / \text{MSE})`.
 
-    Parameters
-    ----------
-    estimate, truth, region
-        As in the head of this module.
-    data_range
-        Greatest minus smallest possible value (255 for 8 bits; for a physical field: print what you took).
-
-    Returns
-    -------
-    float
-        dB; infinite where both are equal.
+    `data_range` is the greatest minus the smallest possible value: 255 for 8 bits; for a physical field, say which
+    range was taken. Of equal images the ratio is infinite.
 
     Raises
     ------
@@ -118,13 +79,7 @@ def psnr(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
 
 
 def ssim(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: ArrayLike | None = None) -> float:
-    r"""Structural similarity: the mean over all pixels that an 11x11 Gaussian window fits around.
-
-    With means, variances and covariance under the window, :math:`C_i = (K_i \cdot \text{data\_range})^2`:
-
-    .. math::
-
-        \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}{(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
+    """Structural similarity, by scikit-image with the window of the paper: 1 where both are equal.
 
     Parameters
     ----------
@@ -133,68 +88,74 @@ def ssim(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
     data_range
         Greatest minus smallest possible value.
     region
-        Boolean (height, width): count only windows centred here.
-
-    Returns
-    -------
-    float
-        -1 .. 1; 1 where both are equal.
+        Boolean (height, width): count only windows centred here. Windows that reach over the border never count.
 
     Raises
     ------
     LacunarError
-        As :func:`mse`, when the image is too small, or when no window is centred in the region.
+        As :func:`psnr`, when the image is too small, or when no window is centred in the region.
 
     References
     ----------
     Wang, Bovik, Sheikh, Simoncelli (2004), Image quality assessment: from error visibility to structural similarity,
     IEEE Trans. Image Processing 13, Eq. 13, section III-C.
     """
+    from skimage.metrics import structural_similarity
+
     _check_range(data_range)
     x, y = _as_pair(estimate, truth)
     side = 2 * _SSIM_RADIUS + 1
     if x.ndim < 2 or min(x.shape[-2:]) < side:
         raise LacunarError(f"got an image of {x.shape}; wanted (..., height, width) of {side}x{side} pixels or more")
-    inner = (slice(_SSIM_RADIUS, -_SSIM_RADIUS), slice(_SSIM_RADIUS, -_SSIM_RADIUS))
-    chosen = _as_region(region, x.shape)[..., *inner]
+    inner = (..., slice(_SSIM_RADIUS, -_SSIM_RADIUS), slice(_SSIM_RADIUS, -_SSIM_RADIUS))
+    chosen = _as_region(region, x.shape)[inner]
     if not chosen.any():
         raise LacunarError(
             f"got no pixel of the region {_SSIM_RADIUS} pixels inside the image; wanted one: grow the region"
         )
     _refuse_nan(x, y)
-    mean_x, mean_y = _gaussian(x), _gaussian(y)
-    variances = _gaussian(x * x) + _gaussian(y * y) - mean_x**2 - mean_y**2
-    covariance = _gaussian(x * y) - mean_x * mean_y
-    c_1, c_2 = (_SSIM_K1 * data_range) ** 2, (_SSIM_K2 * data_range) ** 2
-    similarity = (2 * mean_x * mean_y + c_1) * (2 * covariance + c_2)
-    similarity /= (mean_x**2 + mean_y**2 + c_1) * (variances + c_2)
-    return float(np.mean(similarity[chosen]))
+    options = {"gaussian_weights": True, "sigma": _SSIM_SIGMA, "use_sample_covariance": False, "full": True}
+    similarity = np.empty(x.shape)
+    for band in np.ndindex(x.shape[:-2]):
+        pair = (x[band], y[band])
+        similarity[band] = structural_similarity(*pair, data_range=data_range, **options)[1]  # type: ignore[no-untyped-call]
+    return float(np.mean(similarity[inner][chosen]))
 
 
-def coverage(
-    estimate: ArrayLike, sigma: ArrayLike, truth: ArrayLike, *, n_sigma: float = 1.0, region: ArrayLike | None = None
+def seam_ratio(
+    field: NDArray[np.floating], missing: NDArray[np.bool_], *, rows: Collection[int], cols: Collection[int]
 ) -> float:
-    """Share of pixels whose truth lies within `n_sigma` standard deviations of the estimate.
+    """Mean absolute step across the given borders over the mean absolute step elsewhere: 1 = no seam.
 
-    Of a Gaussian with honest `sigma`: 0.683 for 1, 0.954 for 2.
+    Parameters
+    ----------
+    field, missing
+        (H, W); only steps between two missing pixels count.
+    rows, cols
+        Borders: r lies between rows r - 1 and r.
 
     Raises
     ------
     LacunarError
-        As :func:`mse`, or when a sigma is negative.
+        No border inside the missing region, or nothing but borders.
 
     Examples
     --------
-    >>> coverage([10.0, 10.0], [1.0, 1.0], [10.5, 12.0])
-    0.5
+    >>> steps = np.array([[0.0, 1.0, 3.0, 4.0]])
+    >>> seam_ratio(steps, np.ones((1, 4), bool), rows=(), cols=(2,))
+    2.0
     """
-    _, deviation = _as_pair(truth, sigma)
-    deviation = deviation[_as_region(region, deviation.shape)]
-    error = np.abs(_difference(estimate, truth, region))
-    _refuse_nan(deviation)
-    if np.any(deviation < 0):
-        raise LacunarError(f"got a sigma of {deviation.min()}; wanted 0 or more")
-    return float(np.mean(error <= n_sigma * deviation))
+    across, elsewhere = [], []
+    for axis, borders in enumerate((rows, cols)):
+        values, inside = np.moveaxis(field, axis, 0), np.moveaxis(missing, axis, 0)
+        steps, both = np.abs(np.diff(values, axis=0)), inside[1:] & inside[:-1]
+        at_border = np.isin(np.arange(1, len(values)), list(borders))
+        across.append(steps[at_border][both[at_border]])
+        elsewhere.append(steps[~at_border][both[~at_border]])
+    here, there = np.concatenate(across), np.concatenate(elsewhere)
+    if not here.size or not there.size:
+        raise LacunarError(f"got {here.size} steps across borders and {there.size} others inside; wanted both")
+    return float(here.mean() / there.mean())
 
 
 def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> Confusion:
@@ -204,6 +165,11 @@ def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None
     ------
     LacunarError
         When a mask is not boolean, shapes differ or the region is empty.
+
+    Examples
+    --------
+    >>> float(confusion([True, True, False], [False, True, True]).iou)
+    0.3333333333333333
     """
     x, y = np.asarray(estimate), np.asarray(truth)
     if x.dtype != np.bool_ or y.dtype != np.bool_ or x.shape != y.shape:
@@ -215,64 +181,71 @@ def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None
     return Confusion(*(int(np.count_nonzero(pair & chosen)) for pair in pairs))
 
 
-def iou(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Intersection over union (Jaccard index) of two boolean masks; 1 where both are empty.
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """How many pixels two boolean masks share: counts of one image, or arrays of them, to be added up before a ratio.
 
-    Raises
-    ------
-    LacunarError
-        As :func:`confusion`.
+    Every ratio is taken count by count; of nothing it is 1.
+
+    Parameters
+    ----------
+    both, only_estimate, only_truth, neither
+        Pixels, of one shape.
 
     Examples
     --------
-    >>> iou([True, True, False], [False, True, True])
-    0.3333333333333333
+    >>> float(Confusion([1, 0], [0, 1], [1, 0], [2, 3]).iou[0])
+    0.5
     """
-    return float(confusion(estimate, truth, region=region).iou)
+
+    both: ArrayLike
+    only_estimate: ArrayLike
+    only_truth: ArrayLike
+    neither: ArrayLike
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union (Jaccard index) of the pixels that are True."""
+        return ratio(self.both, _sum(self.both, self.only_estimate, self.only_truth))
+
+    @property
+    def mean_iou(self) -> NDArray[np.float64]:
+        """Mean of the intersections over union of the pixels that are True and of those that are False."""
+        other = ratio(self.neither, _sum(self.neither, self.only_estimate, self.only_truth))
+        return np.asarray((self.iou + other) / 2)
+
+    @property
+    def pixel_accuracy(self) -> NDArray[np.float64]:
+        """Share of the pixels on which both agree."""
+        every = _sum(self.both, self.only_estimate, self.only_truth, self.neither)
+        return ratio(_sum(self.both, self.neither), every)
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Share of the estimated pixels that are true."""
+        return ratio(self.both, _sum(self.both, self.only_estimate))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Share of the true pixels that were estimated."""
+        return ratio(self.both, _sum(self.both, self.only_truth))
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of precision and recall (Dice coefficient), 2 iou / (1 + iou)."""
+        return ratio(_sum(self.both, self.both), _sum(self.both, self.both, self.only_estimate, self.only_truth))
 
 
-def pixel_accuracy(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Share of pixels on which two boolean masks agree.
+def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+    """Part of a whole, element by element; of nothing, all.
 
-    Raises
-    ------
-    LacunarError
-        As :func:`confusion`.
+    Examples
+    --------
+    >>> ratio([1, 0], [4, 0]).tolist()
+    [0.25, 1.0]
     """
-    return float(confusion(estimate, truth, region=region).pixel_accuracy)
-
-
-def precision(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Share of the estimated pixels that are true; 1 where nothing was estimated.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`confusion`.
-    """
-    return float(confusion(estimate, truth, region=region).precision)
-
-
-def recall(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Share of the true pixels that were estimated; 1 where nothing is true.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`confusion`.
-    """
-    return float(confusion(estimate, truth, region=region).recall)
-
-
-def f1(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
-    """Harmonic mean of precision and recall (Dice coefficient), 2 iou / (1 + iou); 1 where both masks are empty.
-
-    Raises
-    ------
-    LacunarError
-        As :func:`confusion`.
-    """
-    return float(confusion(estimate, truth, region=region).f1)
+    whole = np.asarray(whole, dtype=np.float64)
+    return np.asarray(np.divide(part, whole, out=np.ones(whole.shape), where=whole != 0))
 
 
 def _difference(estimate: ArrayLike, truth: ArrayLike, region: ArrayLike | None) -> NDArray[np.float64]:
@@ -316,82 +289,6 @@ def _check_range(data_range: float) -> None:
         raise LacunarError(
             f"got data_range {data_range}; wanted a positive number: greatest minus smallest possible value"
         )
-
-
-def _gaussian(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted mean under the SSIM window, at the pixels that it fits around."""
-    taps = np.exp(-0.5 * (np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1) / _SSIM_SIGMA) ** 2)
-    taps /= taps.sum()
-    height, width = image.shape[-2] - 2 * _SSIM_RADIUS, image.shape[-1] - 2 * _SSIM_RADIUS
-    rows = sum(tap * image[..., i : i + height, :] for i, tap in enumerate(taps))
-    return np.asarray(sum(tap * rows[..., j : j + width] for j, tap in enumerate(taps)))
-
-
-@dataclass(frozen=True, eq=False)
-class Confusion:
-    """How many pixels two boolean masks share: counts of one image, or arrays of them, to be added up before a ratio.
-
-    Every ratio is taken count by count; of nothing it is 1.
-
-    Parameters
-    ----------
-    both, only_estimate, only_truth, neither
-        Pixels, of one shape.
-
-    Examples
-    --------
-    >>> float(Confusion([1, 0], [0, 1], [1, 0], [2, 3]).iou[0])
-    0.5
-    """
-
-    both: ArrayLike
-    only_estimate: ArrayLike
-    only_truth: ArrayLike
-    neither: ArrayLike
-
-    @property
-    def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of the pixels that are True."""
-        return ratio(self.both, _sum(self.both, self.only_estimate, self.only_truth))
-
-    @property
-    def mean_iou(self) -> NDArray[np.float64]:
-        """Mean of the intersections over union of the pixels that are True and of those that are False."""
-        other = ratio(self.neither, _sum(self.neither, self.only_estimate, self.only_truth))
-        return np.asarray((self.iou + other) / 2)
-
-    @property
-    def pixel_accuracy(self) -> NDArray[np.float64]:
-        """Share of the pixels on which both agree."""
-        every = _sum(self.both, self.only_estimate, self.only_truth, self.neither)
-        return ratio(_sum(self.both, self.neither), every)
-
-    @property
-    def precision(self) -> NDArray[np.float64]:
-        """Share of the estimated pixels that are true."""
-        return ratio(self.both, _sum(self.both, self.only_estimate))
-
-    @property
-    def recall(self) -> NDArray[np.float64]:
-        """Share of the true pixels that were estimated."""
-        return ratio(self.both, _sum(self.both, self.only_truth))
-
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        """Harmonic mean of precision and recall."""
-        return ratio(_sum(self.both, self.both), _sum(self.both, self.both, self.only_estimate, self.only_truth))
-
-
-def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    """Part of a whole, element by element; of nothing, all.
-
-    Examples
-    --------
-    >>> ratio([1, 0], [4, 0]).tolist()
-    [0.25, 1.0]
-    """
-    whole = np.asarray(whole, dtype=np.float64)
-    return np.asarray(np.divide(part, whole, out=np.ones(whole.shape), where=whole != 0))
 
 
 def _sum(*counts: ArrayLike) -> NDArray[np.float64]:

@@ -1,10 +1,12 @@
 """Versions of what computes a result, and the report for a bug."""
 
+import os
 import platform
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 _ONNX_RUNTIME = "onnxruntime"
 _REPORTED = (
@@ -41,6 +43,17 @@ def versions() -> dict[str, str]:
 def versions_used(engine: str, found: Mapping[str, str]) -> dict[str, str]:
     """Those of `versions` that pixels depend on with an engine: ONNX Runtime's where it computes."""
     return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or engine == "onnx"}
+
+
+def describe_machine() -> str:
+    """CPU, cores, PyTorch's version and threads in one line, to be printed beside anything that was timed."""
+    import torch
+
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.processor() or platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores; PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
 
 
 def version_report() -> str:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from gap_models import GaussianResidual, gap_model
 from known_errors import SIDE, case, constant, off_by, scored
@@ -13,11 +12,9 @@ from lacunar.evaluate.measure import Fill
 from lacunar.evaluate.methods import (
     SMOOTHED,
     classical_fillers,
-    describe_machine,
     evaluate,
     model_filler,
     reference_fillers,
-    seam_ratio,
 )
 from lacunar.fill.array import fill_array
 from lacunar.interpolate.classical import FILL_NAMES, fill
@@ -141,31 +138,3 @@ def test_the_mean_of_an_exact_model_scores_as_kriging_and_a_sample_worse():
     mine = {score.filler: score for score in scored(cases, classical_fillers() | {"model": model})}
     assert mine["model"].rmse == pytest.approx(mine[SMOOTHED].rmse, abs=2e-3)
     assert mine["model, one sample"].rmse > 1.2 * mine[SMOOTHED].rmse
-
-
-def test_the_machine_is_described_in_one_line():
-    text = describe_machine()
-    assert "\n" not in text
-    assert torch.__version__ in text
-    assert "cores" in text
-
-
-# --- seams ---
-
-
-def test_a_jump_at_a_border_shows_and_elsewhere_does_not():
-    rows, cols = np.mgrid[:60, :90]
-    field, gap = 0.5 * rows + 0.5 * cols, np.ones((60, 90), bool)
-    assert seam_ratio(field, gap, rows=(20, 40), cols=(30, 60)) == pytest.approx(1.0)
-    assert seam_ratio(field + 1.5 * (cols >= 30), gap, rows=(), cols=(30,)) == pytest.approx(4.0)
-    assert seam_ratio(field + 1.5 * (rows >= 20), gap, rows=(20,), cols=()) == pytest.approx(4.0)
-    assert seam_ratio(field + 1.5 * (cols >= 31), gap, rows=(), cols=(30,)) < 1.0
-
-
-def test_only_steps_inside_the_gap_count():
-    field, gap = np.tile(np.arange(10.0), (4, 1)), np.zeros((4, 10), bool)
-    gap[:, 3:8] = True
-    field[:, ~gap[0]] = 1e6
-    assert seam_ratio(field, gap, rows=(), cols=(5,)) == pytest.approx(4 / (3 * 4 / (3 * 4 + 3 * 5)) / 4)
-    with pytest.raises(LacunarError, match="got 0 steps across borders and 31 others"):
-        seam_ratio(field, gap, rows=(), cols=(3,))

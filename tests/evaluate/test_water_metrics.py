@@ -12,7 +12,7 @@ from lacunar.evaluate.water_metrics import (
     probability_counts,
     shore,
 )
-from lacunar.metrics import Confusion, confusion, f1, iou, pixel_accuracy, precision, ratio, recall
+from lacunar.metrics import confusion
 
 
 @pytest.fixture
@@ -52,30 +52,6 @@ def boundary_f1_by_hand(estimate, truth, valid, tolerance):
     p, r = (distances.min(axis=axis) <= tolerance for axis in (1, 0))
     total = p.mean() + r.mean()
     return 2 * p.mean() * r.mean() / total if total else 0.0
-
-
-# --- counts ---
-
-
-def test_counts_added_up_give_the_ratio_of_all_pixels(rng):
-    masks = [(rng.random((20, 30)) < 0.4, rng.random((20, 30)) < 0.5) for _ in range(3)]
-    each = [confusion(*pair) for pair in masks]
-    names = ("both", "only_estimate", "only_truth", "neither")
-    total = Confusion(*(sum(getattr(part, name) for part in each) for name in names))
-    estimate, truth = (np.concatenate(side) for side in zip(*masks, strict=True))
-    for name, score in {"iou": iou, "pixel_accuracy": pixel_accuracy, "f1": f1}.items():
-        assert float(getattr(total, name)) == pytest.approx(score(estimate, truth))
-    assert float(total.precision) == pytest.approx(precision(estimate, truth))
-    assert float(total.recall) == pytest.approx(recall(estimate, truth))
-    assert float(total.mean_iou) == pytest.approx((iou(estimate, truth) + iou(~estimate, ~truth)) / 2)
-    stacked = Confusion(*(np.array([getattr(part, name) for part in each]) for name in names))
-    np.testing.assert_allclose(stacked.iou, [iou(*pair) for pair in masks])
-
-
-def test_of_nothing_a_ratio_is_one():
-    assert ratio([0, 3], [0, 4]).tolist() == [1.0, 0.75]
-    assert float(Confusion(0, 0, 0, 5).iou) == 1.0
-    assert float(Confusion(0, 0, 0, 5).mean_iou) == 1.0
 
 
 # --- shores ---

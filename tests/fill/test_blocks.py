@@ -7,11 +7,11 @@ from scipy import ndimage
 from gap_models import GaussianResidual, gap_model, tiny_model
 from lacunar.diffusion.samplers import Preset
 from lacunar.errors import RasterError
-from lacunar.evaluate.methods import seam_ratio
 from lacunar.fill import blocks as streaming
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, fill_blocks, survey
 from lacunar.geo.windows import blocks_over
 from lacunar.interpolate.background import CoarseField
+from lacunar.metrics import seam_ratio
 from lacunar.sensors.gaps import Gappy
 
 SHAPE = (64, 480)

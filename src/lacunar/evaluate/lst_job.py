@@ -20,7 +20,6 @@ from lacunar.evaluate.methods import (
     SMOOTHED,
     Filler,
     classical_fillers,
-    describe_machine,
     evaluate,
     model_filler,
     reference_fillers,
@@ -33,7 +32,7 @@ from lacunar.geo.staging import Staging
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.plotting import save_figure
-from lacunar.versions import versions
+from lacunar.versions import describe_machine, versions
 
 EXAMPLES = 3  # cases drawn for each missing rate
 CHOSEN = (BASELINE, SMOOTHED, "idw")  # classical fills of figures and strata

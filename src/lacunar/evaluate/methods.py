@@ -4,15 +4,11 @@ A filler sees a case with NaN in the gap, and the references that the case has. 
 `lacunar.evaluate.scores`.
 """
 
-import os
-import platform
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import Preset
@@ -164,51 +160,3 @@ def evaluate(
             if callback:
                 callback(number * len(fillers) + place + 1, len(cases) * len(fillers))
     return measured
-
-
-def describe_machine() -> str:
-    """CPU, cores, PyTorch's version and threads in one line, to be printed beside anything that was timed."""
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cpu = models[0] if models else platform.processor() or platform.machine()
-    return f"{cpu}, {os.cpu_count()} cores; PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
-
-
-def seam_ratio(field: NDArray[np.floating], gap: BoolArray, *, rows: Collection[int], cols: Collection[int]) -> float:
-    """Mean absolute step across the given borders over the mean absolute step elsewhere, inside the gap.
-
-    Parameters
-    ----------
-    field, gap
-        (H, W); only steps between two gap pixels count.
-    rows, cols
-        Borders: r lies between rows r - 1 and r.
-
-    Returns
-    -------
-    float
-        1 = no seam.
-
-    Raises
-    ------
-    LacunarError
-        No border inside the gap, or nothing but borders.
-
-    Examples
-    --------
-    >>> steps = np.array([[0.0, 1.0, 3.0, 4.0]])
-    >>> seam_ratio(steps, np.ones((1, 4), bool), rows=(), cols=(2,))
-    2.0
-    """
-    across, elsewhere = [], []
-    for axis, borders in enumerate((rows, cols)):
-        values, inside = np.moveaxis(field, axis, 0), np.moveaxis(gap, axis, 0)
-        steps, both = np.abs(np.diff(values, axis=0)), inside[1:] & inside[:-1]
-        at_border = np.isin(np.arange(1, len(values)), list(borders))
-        across.append(steps[at_border][both[at_border]])
-        elsewhere.append(steps[~at_border][both[~at_border]])
-    here, there = np.concatenate(across), np.concatenate(elsewhere)
-    if not here.size or not there.size:
-        raise LacunarError(f"got {here.size} steps across borders and {there.size} others in the gap; wanted both")
-    return float(here.mean() / there.mean())

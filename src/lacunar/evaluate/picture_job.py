@@ -11,7 +11,6 @@ from typing import Any
 from lacunar.diffusion.presets import runs_of
 from lacunar.diffusion.samplers import Preset
 from lacunar.errors import LacunarError
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.picture_evaluation import (
     BASELINE,
     METHOD_NAMES,
@@ -36,7 +35,7 @@ from lacunar.geo.staging import Staging
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.plotting import save_figure
-from lacunar.versions import versions
+from lacunar.versions import describe_machine, versions
 
 RATES = (0.15, 0.20, 0.50)  # missing rates of Bezerra et al. 2024
 SHOWN_SAMPLES = 3

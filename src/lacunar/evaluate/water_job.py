@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lacunar.errors import LacunarError
-from lacunar.evaluate.methods import describe_machine
 from lacunar.evaluate.tables import csv_text, plain_values
 from lacunar.evaluate.water_evaluation import (
     DARKNESS,
@@ -27,14 +26,14 @@ from lacunar.evaluate.water_report import write_water_report
 from lacunar.evaluate.water_report_figures import WaterExample, water_examples_figure
 from lacunar.evaluate.water_scores import image_scores, pool_lakes, pool_probabilities, pool_water
 from lacunar.geo.staging import Staging
-from lacunar.metrics import iou
+from lacunar.metrics import confusion
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import SegmentationModel, load_segmenter
 from lacunar.plotting import save_figure
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
 from lacunar.segment.indices import INDEX_NAMES
 from lacunar.train.water_data import WaterScene, water_scenes
-from lacunar.versions import versions
+from lacunar.versions import describe_machine, versions
 
 TABLES = ("scores.csv", "lakes.csv", "images.csv", "scores.json", "report.html")
 
@@ -224,7 +223,7 @@ class _Shown:
         method = next(name for name in self._preferred if name in predictions)
         self._methods[scene.set_name] = method
         chosen = predictions[method]
-        label = f"{scene.name}\nIoU {share(iou(chosen.water, truth, region=valid))}"
+        label = f"{scene.name}\nIoU {share(float(confusion(chosen.water, truth, region=valid).iou))}"
         example = WaterExample(label, bands, truth, valid, chosen.water, chosen.probability)
         self._examples[scene.set_name, scene.name] = example
 
