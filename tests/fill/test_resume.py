@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from importlib import metadata
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from lacunar.cli import BAD_INPUT, INTERRUPTED
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill import blocks as streaming
 from lacunar.fill import job as lst
-from lacunar.fill import provenance as fingerprint
 from lacunar.fill.array import Filled
 from lacunar.fill.blocks import fill_block
 from lacunar.fill.job import FillOptions, fill_lst
@@ -177,21 +175,6 @@ def test_the_model_is_loaded_once(simulated_64, options, out, monkeypatch):
     monkeypatch.setattr(lst, "load_model", lambda *names, **more: loaded.append(names) or load(*names, **more))
     fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9, overwrite=True))
     assert len(loaded) == 1
-
-
-def test_versions_are_those_of_all_that_computes(monkeypatch):
-    found = fingerprint.versions()
-    assert found["diffusers"] == metadata.version("diffusers")
-    assert fingerprint.versions_used("onnx", found | {"onnxruntime": "1.0"})["onnxruntime"] == "1.0"
-    assert "onnxruntime" not in fingerprint.versions_used("eager", found | {"onnxruntime": "1.0"})
-
-    def lacking(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(fingerprint, "version", lambda name: lacking(name) if name == "onnxruntime" else "0.1")
-    assert fingerprint.versions() == {k: v for k, v in found.items() if k != "onnxruntime"} | {"diffusers": "0.1"}
-    monkeypatch.setattr(fingerprint, "version", lambda name: "0.1")
-    assert fingerprint.versions()["onnxruntime"] == "0.1"
 
 
 def test_a_full_disk_keeps_the_blocks_before_it(simulated_64, options, out, monkeypatch, whole):
