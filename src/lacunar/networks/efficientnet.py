@@ -187,6 +187,13 @@ class PretrainedUNet(nn.Module):
         matrix = torch.where(measured[:, :, None], own, shares)
         return torch.einsum("bij,bjhw->bihw", matrix, torch.where(known, values, 0.0))
 
+    @torch.no_grad()
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Change the last layer so that logits become scale times what they were, plus shift."""
+        self.head.weight.mul_(scale)
+        if self.head.bias is not None:
+            self.head.bias.mul_(scale).add_(shift)
+
     def load_imagenet(self) -> None:
         """Start the encoder from the ImageNet weights; bands other than red, green and blue begin unheard.
 

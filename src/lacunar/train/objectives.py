@@ -22,6 +22,8 @@ Network = Callable[..., Any]
 
 SCORED_TOGETHER = 32  # held-out examples in one call of the network
 LEAST_SUM = 1e-12  # in the denominator of a ratio of sums of squares, where there is nothing to compare with
+CALIBRATION_THINNING = 8  # one pixel in so many decides on two numbers
+NEWTON_STEPS = 12
 CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
 
 
@@ -195,6 +197,35 @@ class SegmentationObjective:
         return {"loss": sum(losses) / len(examples)} | {
             name: float(counts[0] / counts[1].clamp(min=1)) for name, counts in shares.items()
         }
+
+
+@torch.no_grad()
+def logit_calibration(
+    logits_of: Callable[[Tensor], Tensor], examples: Examples, *, device: torch.device
+) -> tuple[float, float]:
+    """Scale and shift of a segmenter's logits that make its probabilities true on held-out examples.
+
+    Maximum likelihood of sigmoid(scale logit + shift), by Newton's method (Platt 1999).
+
+    Parameters
+    ----------
+    logits_of
+        Images (B, 6, H, W) -> logits (B, 1, H, W).
+    examples
+        As `SegmentationObjective` takes them.
+    """
+    logits, masks = [], []
+    for _, stack in stacked(examples, SCORED_TOGETHER, device):
+        known = stack["valid"] > 0
+        logits.append(logits_of(stack["image"])[known][::CALIBRATION_THINNING].double())
+        masks.append(stack["mask"][known][::CALIBRATION_THINNING].double())
+    given = torch.stack([torch.cat(logits), torch.ones_like(torch.cat(logits))], dim=1)
+    truth, fit = torch.cat(masks), torch.tensor([1.0, 0.0], dtype=torch.float64, device=device)
+    for _ in range(NEWTON_STEPS):
+        claimed = torch.sigmoid(given @ fit)
+        curvature = given.T @ (given * (claimed * (1 - claimed))[:, None]) + 1e-3 * torch.eye(2, device=device)
+        fit = fit + torch.linalg.solve(curvature, given.T @ (truth - claimed))
+    return float(fit[0]), float(fit[1])
 
 
 def anchor_loss(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from lacunar.errors import TrainingError
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import SegmentationModel, load_segmenter, save_model
 from lacunar.models.transfer import extend_weights
-from lacunar.networks.efficientnet import PretrainedUNet
+from lacunar.networks.efficientnet import WEIGHTS_PACKAGE, PretrainedUNet
 from lacunar.networks.segmenter import SegmenterConfig
 from lacunar.train.gap_filling import Start
 from lacunar.train.loop import History, Progress, TrainingConfig, this_process, train
-from lacunar.train.objectives import SegmentationObjective
+from lacunar.train.objectives import SegmentationObjective, logit_calibration
 from lacunar.train.water_data import WaterScene, chosen_by_name, decoded_all, load_water
 from lacunar.train.water_examples import WaterDataset
 
@@ -69,6 +69,7 @@ _VALIDATION_SEED = 1_000_003  # apart from every training seed
 LICENCE = (
     "Apache-2.0; trained on free and open Sentinel-2 (Copernicus) and Landsat (USGS) imagery with public water masks"
 )
+ENCODER_LICENCE = f"; its encoder started from the ImageNet weights of {WEIGHTS_PACKAGE} (Apache-2.0)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,13 @@ def run_water_recipe(
     model = folder / "model"
     if this_process().is_main_process:
         network.load_state_dict(ema.weights)
-        scores = objective.score(network.eval(), validation, device=next(network.parameters()).device)
+        device = next(network.parameters()).device
+        calibration, reader = {}, getattr(network.eval(), "condition_unet", None)
+        if isinstance(reader, PretrainedUNet) and not recipe.network.diffusion:
+            scale, shift = logit_calibration(lambda image: reader(image).logits, validation, device=device)
+            reader.calibrate(scale, shift)
+            calibration = {"logit_scale": scale, "logit_shift": shift}
+        scores = objective.score(network, validation, device=device) | calibration
         save_model(
             model,
             network,
@@ -311,9 +318,10 @@ def _card(
     scores: dict[str, float],
 ) -> Card:
     """What the model was made from and how it scored."""
+    pretrained = recipe.network.encoder != "unet"
     return Card(
         summary=f"Segments lakes and rivers in images of three to six bands: {_described(recipe.network)}.",
-        licence=LICENCE,
+        licence=LICENCE + (ENCODER_LICENCE if pretrained else ""),
         data=tuple(recipe.shares),
         command=f"lacunar train {name} --data DATA --pack PACK"
         + (f" --steps {steps}" if steps else "")
@@ -331,6 +339,11 @@ def _card(
             + "; and for reported figures "
             + ", ".join(f"{count} of {name}" for name, count in REPORTED.items()),
             "held_out: crops of scenes that it was not trained on; anchor_iou is that of the image's own logits",
+            *(
+                ["probabilities are calibrated on those crops, by logit_scale and logit_shift in the last layer"]
+                if pretrained and not recipe.network.diffusion
+                else []
+            ),
             *([f"started from {start.name} ({start.card.command}), {len(new)} new weights"] if start else []),
         ),
     )
@@ -341,6 +354,6 @@ def _described(config: SegmenterConfig) -> str:
     if config.kind == "segdiff":
         return "diffusion (SegDiff)"
     if not config.diffusion:
-        return "a plain U-Net"
+        return "a plain U-Net" + (" on EfficientNet-Lite0" if config.encoder != "unet" else "")
     missing = [part for part, there in (("U-SA", config.anchor), ("SS-Former", config.ss_former)) if not there]
     return "diffusion (WaterSegDiff" + "".join(f" without {part}" for part in missing) + ")"
