@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from dask.system import CPU_COUNT
 
-from lacunar.diffusion.presets import PRESET_NAMES
+from lacunar.diffusion.samplers import PRESET_NAMES
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.raster import read_raster
 from lacunar.sensors.simulated import simulate_product

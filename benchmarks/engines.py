@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.evaluate.cases import lst_cases, read_scenes, spread_out
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array

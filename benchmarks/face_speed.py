@@ -13,8 +13,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.presets import PRESETS, preset_named
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset, preset_named
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture

@@ -27,7 +27,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy import ndimage
 
-from lacunar.diffusion.presets import PRESET_NAMES, preset_named
+from lacunar.diffusion.samplers import PRESET_NAMES, preset_named
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.raster import RasterWriter
 from lacunar.geo.windows import blocks_over

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.presets import PRESET_NAMES, PRESETS
+from lacunar.diffusion.samplers import PRESET_NAMES, PRESETS
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill import blocks as streaming
 from lacunar.geo.windows import Tile, tiles_over

@@ -10,8 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.evaluate.cases import Case, lst_cases, read_scenes
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array

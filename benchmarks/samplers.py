@@ -7,9 +7,8 @@ LST: tiles of places that `lst-small` was not trained on, under real cloud shape
 kriging that the network starts from. Faces: held-out CelebA photographs under all kinds of occlusions at 20 %; PSNR
 over the hole; the solvers refine a guess of the model's prior there, as `lacunar face` does. The first solvers ask the
 network as it was trained, about the gap; the others use it as an unconditional prior (told that all is gap) and run on
-the first `--prior-cases` alone. `warm` starts from the classical fill, noised half-way (kriging; on the prior the
-Laplace fill, or the face model's own expectation). `presets` are fast and balanced. ``in 1 sigma`` is the share of LST
-errors within the samples' own deviation, not calibrated.
+the first `--prior-cases` alone. `presets` are fast and balanced. ``in 1 sigma`` is the share of LST errors within the
+samples' own deviation, not calibrated.
 
 Scores are kept in `--scores`: a run that was interrupted, or is asked for more, does not compute them again.
 """
@@ -28,8 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import SAMPLER_NAMES, SAMPLERS, Preset, plan
+from lacunar.diffusion.samplers import PRESETS, SAMPLER_NAMES, SAMPLERS, Preset, plan
 from lacunar.evaluate.cases import lst_cases, read_scenes
 from lacunar.evaluate.picture_evaluation import PictureCase, picture_cases
 from lacunar.evaluate.tables import markdown_table
@@ -48,7 +46,6 @@ from lacunar.train.picture_recipes import HELD_OUT_FACES
 from lacunar.versions import describe_machine
 
 LST_RATE, FACE_RATE = 0.22, 0.20
-WARM = 0.5  # strength of a warm start: twice the steps, of which half are gone through
 SIDE = 64  # pixels of a case
 WHITE = 255
 
@@ -68,7 +65,7 @@ def main() -> None:
     rows = []
     for panel, run in panels.items():
         count = options.lst_cases if panel == "LST" else options.pictures
-        for label, preset in presets(options, panel):
+        for label, preset in presets(options):
             samples = 1 if preset.mean_only else options.samples if preset.conditional else options.prior_samples
             cases = count if preset.conditional else min(count, options.prior_cases)
             score = scores.get(f"{panel}: {label}:{preset.evaluations}", preset, samples, cases, run)
@@ -81,7 +78,7 @@ def main() -> None:
         save_figure(draw(rows, options.split), options.output)
 
 
-def presets(options: argparse.Namespace, panel: str) -> Iterator[tuple[str, Preset]]:
+def presets(options: argparse.Namespace) -> Iterator[tuple[str, Preset]]:
     """Every sampler with every number of evaluations, as it is called; one evaluation is the same for all solvers."""
     yield "instant", PRESETS["instant"]
     for name in ("fast", "balanced"):
@@ -91,11 +88,6 @@ def presets(options: argparse.Namespace, panel: str) -> Iterator[tuple[str, Pres
         for count in options.evaluations if SAMPLERS[name].conditional else options.prior_evaluations:
             if name == "ddim" or plan(name, count).evaluations > 1:
                 yield name, plan(name, count)
-    for name in ("ddim", "ddnm"):
-        if options.samplers or (panel, name) == ("faces", "ddim"):  # which starts from a guess anyway
-            continue
-        for count in options.evaluations if name == "ddim" else options.prior_evaluations:
-            yield f"{name}, warm", replace(plan(name, round(count / WARM)), strength=WARM)
 
 
 class Kept:
@@ -228,16 +220,11 @@ STYLES = {
     "instant": Style("black", "*", ""),
     "presets": Style("black", "P", ""),
     "ddim": Style("tab:blue", "o", "-"),
-    "ddim, warm": Style("tab:blue", "o", ":"),
     "adams": Style("tab:red", "s", "-"),
     "dpm-solver++": Style("tab:green", "^", "-"),
-    "heun": Style("tab:purple", "D", "-"),
-    "unipc": Style("tab:olive", "v", "-"),
     "repaint": Style("tab:gray", "o", "--"),
     "ddnm": Style("tab:orange", "s", "--"),
-    "ddnm, warm": Style("tab:orange", "s", ":"),
     "diffpir": Style("tab:brown", "^", "--"),
-    "pigdm": Style("tab:cyan", "D", "--"),
 }
 Row = tuple[str, str, int, Score]  # panel, sampler, samples, score
 

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.geo.missing_shapes import gap_pattern

@@ -11,14 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lacunar"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"__init__.py", "__main__.py", "errors.py", "metrics.py", "plotting.py", "versions.py"}
-MATHEMATICS = sorted(path for path in (PACKAGE / "diffusion").glob("*.py") if path.stem != "unipc")  # leaves soon
+MATHEMATICS = sorted((PACKAGE / "diffusion").glob("*.py"))
 FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "pathlib", "os", "io", "json", "csv", "safetensors"),
     *("diffusers", "accelerate", "matplotlib", "rich", "typer", "sys", "subprocess"),
 }
 MAX_FILE_LINES = 600
 MAX_PARAMETERS = 8
-FUNCTIONS_TO_MEND = 20  # falls to 0
+FUNCTIONS_TO_MEND = 13  # falls to 0
 
 
 def imported(path):

@@ -21,7 +21,7 @@ from lacunar import __version__, cli
 from lacunar.cli.lst import DEFAULT_CLASSES
 from lacunar.cli.options import PresetOption, resolve_device
 from lacunar.cli.progress import Bars
-from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model, shipped_models
 from lacunar.networks.unet import UNetConfig

@@ -60,12 +60,12 @@ def test_instant_needs_no_number_of_samples(lacunar, raster, tiny_folder, out):
 
 def test_the_record_tells_the_sampler_and_that_its_sigma_is_not_calibrated(lacunar, raster, tiny_folder, out):
     told = ("fill", raster, "-o", out / "a.tif", "--model", tiny_folder, "--samples", 2)
-    ran = lacunar(*told, "--sampler", "heun", "--evaluations", 6)
+    ran = lacunar(*told, "--sampler", "adams", "--evaluations", 5)
     assert (ran.code, ran.err) == (0, "")
     record = json.loads((out / "a.json").read_text())
-    assert (record["preset"], record["sampler"], record["samples"]) == ("fast", "heun", 2)
+    assert (record["preset"], record["sampler"], record["samples"]) == ("fast", "adams", 2)
     assert record["network_evaluations"] == {"per_sample_and_tile": 5, "all": 10}
-    assert "note: sigma is not calibrated for heun:6\n" in ran.out
+    assert "note: sigma is not calibrated for adams:5\n" in ran.out
     lacunar(*told, "--overwrite")
     assert "sampler_note" not in json.loads((out / "a.json").read_text())
 
@@ -95,12 +95,12 @@ def test_what_contradicts_is_refused_in_one_line(
 def test_a_picture_is_filled_by_the_sampler_that_is_asked_for(lacunar, photo, picture_folder, out):
     told = ("inpaint", photo[0], "--mask", photo[1], "--model", picture_folder, "--json")
     found = []
-    for number, words in enumerate((("--sampler", "pigdm", "--evaluations", 3), ("--preset", "instant"))):
+    for number, words in enumerate((("--sampler", "ddnm", "--evaluations", 3), ("--preset", "instant"))):
         ran = lacunar(*told, "-o", out / f"{number}.png", *words)
         assert ran.code == 0, ran.err
         record = json.loads(ran.out)
         found.append((record["preset"], record["sampler"], record["evaluations_per_sample"]))
-    assert found == [("fast", "pigdm", 3), ("instant", "ddim", 1)]
+    assert found == [("fast", "ddnm", 3), ("instant", "ddim", 1)]
 
 
 # --- the evaluations ---
@@ -139,14 +139,14 @@ def test_faces_of_any_sampler_are_compared(photo, picture_folder, tmp_path):
     options = FaceQualityOptions(
         models=(str(picture_folder),),
         presets=("instant",),
-        samplers=("heun:3", "diffpir:2"),
+        samplers=("adams:3", "diffpir:2"),
         samples=2,
         rates=(0.2,),
         occlusions=("strokes",),
         methods=("laplace",),
     )
     networks = evaluate_faces(folder, tmp_path / "out", options=options)["findings"].networks
-    assert networks["tiny, heun:3"] == "tiny, Heun, mean of 2"
+    assert networks["tiny, adams:3"] == "tiny, Adams-Bashforth 2, mean of 2"
     assert networks["tiny, diffpir:2, one sample"] == "tiny, DiffPIR, one sample"
     assert networks["tiny, instant"] == "tiny, the mean alone"
 

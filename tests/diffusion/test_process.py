@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lacunar.diffusion.process import (
     Prediction,
-    eps_from_v,
     eps_from_x_0,
     learned_range_log_variance,
     p_mean_variance,
@@ -96,7 +95,6 @@ def test_conversions_are_inverse_to_each_other(schedule: NoiseSchedule):
     x_t = q_sample(x_0, t, eps, schedule)
     v = v_from_x_0_eps(x_0, t, eps, schedule)
     torch.testing.assert_close(eps_from_x_0(x_t, t, x_0, schedule), eps)
-    torch.testing.assert_close(eps_from_v(x_t, t, v, schedule), eps)
     torch.testing.assert_close(pred_x_0_from_v(x_t, t, v, schedule), x_0)
     torch.testing.assert_close(pred_x_0_from_eps(x_t, t, eps, schedule), x_0)
     # x_t and v are the pair (x_0, eps) turned by an angle, so lengths are kept (Salimans & Ho 2022).
@@ -198,7 +196,7 @@ def test_shapes_that_would_broadcast_are_refused():
         q_sample(x, t, other, schedule)
     with pytest.raises(ModelError, match="got x_t of shape"):
         q_posterior(x, other, t, schedule)
-    for convert in (pred_x_0_from_eps, pred_x_0_from_v, eps_from_x_0, eps_from_v, v_from_x_0_eps):
+    for convert in (pred_x_0_from_eps, pred_x_0_from_v, eps_from_x_0, v_from_x_0_eps):
         with pytest.raises(ModelError, match=r"of shape \(2, 1, 1, 4\), wanted \(2, 1, 4, 4\)"):
             convert(x, t, other, schedule)
 

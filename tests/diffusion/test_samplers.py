@@ -1,34 +1,35 @@
 """The table of samplers: each by its name gives what its own function gives, at the cost that its plan states."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from lacunar.diffusion.presets import PRESETS, chosen_preset, runs_of
-from lacunar.diffusion.repaint import jump_timetable, repaint_sample
-from lacunar.diffusion.samplers import SAMPLER_NAMES, SAMPLERS, Preset, draw, plan, plan_named
-from lacunar.diffusion.sampling import ddim_sample
-from lacunar.diffusion.schedule import NoiseSchedule
-from lacunar.diffusion.solvers import adams_sample, dpm_solver_pp_2m_sample, heun_sample
-from lacunar.diffusion.unipc import unipc_sample
-from lacunar.diffusion.zero_shot import ddnm_sample, diffpir_sample, pigdm_sample
-from lacunar.errors import LacunarError, ModelError
+from lacunar.diffusion.inverse import ddnm_sample, diffpir_sample, repaint_sample
+from lacunar.diffusion.operators import Mask
+from lacunar.diffusion.samplers import (
+    PRESETS,
+    SAMPLER_NAMES,
+    SAMPLERS,
+    Preset,
+    chosen_preset,
+    plan,
+    plan_named,
+    preset_help,
+    runs_of,
+    sampler_help,
+)
+from lacunar.diffusion.schedule import NoiseSchedule, jump_timetable
+from lacunar.diffusion.solvers import adams_sample, ddim_sample, dpm_solver_pp_2m_sample
+from lacunar.errors import LacunarError
 from oracles import GaussianDenoiser
 
 COSINE = NoiseSchedule.cosine(1000)
 SIX_PIXELS = GaussianDenoiser(torch.zeros(6), torch.eye(6) * 0.5 + 0.5, COSINE)
 KNOWN = torch.tensor([[True, False, True], [False, True, True]])
-CONDITIONAL = {
-    "ddim": ddim_sample,
-    "adams": adams_sample,
-    "dpm-solver++": dpm_solver_pp_2m_sample,
-    "heun": heun_sample,
-    "unipc": unipc_sample,
-}
-HELD = {"ddnm": ddnm_sample, "diffpir": diffpir_sample, "pigdm": pigdm_sample}
+CONDITIONAL = {"ddim": ddim_sample, "adams": adams_sample, "dpm-solver++": dpm_solver_pp_2m_sample}
+HELD = {"ddnm": ddnm_sample, "diffpir": diffpir_sample, "repaint": repaint_sample}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -40,46 +41,38 @@ def normal(seed: int = 1) -> Tensor:
 
 
 def drawn(preset: Preset, **options) -> Tensor:
-    options = {"image": normal(2), "known": KNOWN, "generator": generator()} | options
-    return draw(preset, SIX_PIXELS, normal(), preset.thinned(COSINE), **options)
+    options = {"measurement": Mask(KNOWN).measure(normal(2)), "generator": generator()} | options
+    return preset.draw(SIX_PIXELS, normal(), preset.thinned(COSINE), **options)
 
 
-def test_every_name_has_its_traits():
-    assert tuple(SAMPLERS) == SAMPLER_NAMES
-    assert {name for name in SAMPLER_NAMES if SAMPLERS[name].conditional} == set(CONDITIONAL)
-    assert [name for name in SAMPLER_NAMES if SAMPLERS[name].needs_gradient] == ["pigdm"]
+def test_every_row_names_its_function():
+    assert {name: sampler.load() for name, sampler in SAMPLERS.items()} == CONDITIONAL | HELD
+    assert {name for name, sampler in SAMPLERS.items() if sampler.conditional} == set(CONDITIONAL)
+
+
+def test_the_help_names_every_row_of_the_tables():
+    assert all(name in sampler_help() for name in SAMPLERS)
+    assert preset_help() == (
+        "fast (10 evaluations), balanced (25 evaluations), paper (RePaint, 2410 evaluations) or instant (1 evaluation)"
+    )
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_a_name_gives_what_its_solver_gives(name):
-    preset, schedule = plan(name, 6), COSINE.respaced(plan(name, 6).steps, spacing="trailing")
-    assert torch.equal(drawn(preset), CONDITIONAL[name](SIX_PIXELS, normal(), schedule))
-    warm = replace(preset, strength=0.5)
-    expected = CONDITIONAL[name](SIX_PIXELS, normal(), schedule, start=normal(3), strength=0.5)
-    assert torch.equal(drawn(warm, start=normal(3)), expected)
+    schedule = COSINE.respaced(plan(name, 6).steps, spacing="trailing")
+    assert torch.equal(drawn(plan(name, 6)), CONDITIONAL[name](SIX_PIXELS, normal(), schedule))
 
 
-@pytest.mark.parametrize("name", HELD)
-def test_a_name_gives_what_its_zero_shot_sampler_gives(name):
-    given = (SIX_PIXELS, normal(2), KNOWN, normal(), COSINE.respaced(6, spacing="trailing"))
+@pytest.mark.parametrize("name", ["ddnm", "diffpir"])
+def test_a_name_gives_what_its_inverse_sampler_gives(name):
+    given = (SIX_PIXELS, Mask(KNOWN).measure(normal(2)), normal(), COSINE.respaced(6, spacing="trailing"))
     assert torch.equal(drawn(plan(name, 6)), HELD[name](*given, generator=generator()))
-    expected = HELD[name](*given, generator=generator(), start=normal(3), strength=0.5)
-    assert torch.equal(drawn(replace(plan(name, 6), strength=0.5), start=normal(3)), expected)
 
 
 def test_repaint_takes_its_jumps():
-    preset = Preset(6, 2, 3, sampler="repaint")
-    expected = repaint_sample(
-        SIX_PIXELS,
-        normal(2),
-        KNOWN,
-        normal(),
-        COSINE.respaced(6),
-        jump_length=2,
-        jump_n_sample=3,
-        generator=generator(),
-    )
-    assert torch.equal(drawn(preset), expected)
+    given = (SIX_PIXELS, Mask(KNOWN).measure(normal(2)), normal(), COSINE.respaced(6))
+    expected = repaint_sample(*given, times=jump_timetable(6, 2, 3), generator=generator())
+    assert torch.equal(drawn(Preset(6, 2, 3, sampler="repaint")), expected)
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
@@ -93,13 +86,11 @@ def test_a_plan_costs_what_it_says_and_never_more_than_was_asked(name, evaluatio
 
     calls: list[tuple[int, int]] = []
     preset = plan(name, evaluations)
-    draw(
-        preset,
+    preset.draw(
         denoiser,
         normal(),
         preset.thinned(COSINE),
-        image=normal(2),
-        known=KNOWN,
+        measurement=Mask(KNOWN).measure(normal(2)),
         generator=generator(),
         callback=lambda *counts: calls.append(counts),
     )
@@ -116,11 +107,6 @@ def test_a_plan_of_repaint_nears_the_papers_own():
     times = jump_timetable(big.steps, 10, 10)
     assert big.evaluations == sum(after < before for before, after in pairwise(times)) == 2410
     assert [plan("repaint", count).evaluations for count in (50, 100)] == [43, 91]
-
-
-def test_a_warm_start_costs_its_share_of_the_steps():
-    assert Preset(20, strength=0.5).evaluations == 10
-    assert Preset(20, sampler="heun", strength=0.5).evaluations == 19
 
 
 def test_what_is_asked_for_takes_the_place_of_the_presets():
@@ -160,16 +146,10 @@ def test_bad_presets_are_refused():
     for jumps, sampler in (((2, 2), "ddim"), ((None, None), "repaint"), ((2, None), "repaint")):
         with pytest.raises(LacunarError, match=f"sampler {sampler} with jumps .*: wanted a jump_length"):
             Preset(5, *jumps, sampler=sampler)
-    with pytest.raises(LacunarError, match=r"repaint with strength 0\.5: wanted 1, it has no warm start"):
-        Preset(5, 2, 2, sampler="repaint", strength=0.5)
-    with pytest.raises(ModelError, match="got strength 0, wanted a share"):
-        Preset(5, strength=0.0)
     with pytest.raises(LacunarError, match="2 steps of ddim for the mean alone: wanted 1 step of ddim"):
         Preset(2, mean_only=True)
 
 
-def test_the_prior_wants_an_image():
-    with pytest.raises(LacunarError, match="sampler ddnm without an image: wanted one, and which of its pixels"):
-        drawn(plan("ddnm", 3), image=None)
-    with pytest.raises(ModelError, match=r"got strength 0\.5 without a start"):
-        drawn(Preset(6, strength=0.5))
+def test_the_prior_wants_a_measurement():
+    with pytest.raises(LacunarError, match="sampler ddnm without a measurement: wanted an image and its known pixels"):
+        drawn(plan("ddnm", 3), measurement=None)

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
+from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName, jump_timetable
 from lacunar.errors import ModelError
 
 
@@ -140,3 +141,33 @@ def test_trailing_steps_end_at_the_clean_image():
         assert schedule.respaced(n, spacing="trailing").num_timesteps == n
     with pytest.raises(ModelError, match="got spacing 'even', wanted one of linspace, trailing"):
         schedule.respaced(4, spacing="even")
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_golden_timetables(shared: Path, case: int):
+    golden = json.loads((shared / "golden" / "repaint_timetables.json").read_text())[case]
+    times = jump_timetable(golden["t_T"], golden["jump_length"], golden["jump_n_sample"])
+    assert times == golden["times"]
+    assert len(times) - 1 == golden["transitions"]
+    assert sum(b < a for a, b in pairwise(times)) == golden["network_evaluations"]
+    assert sum(b > a for a, b in pairwise(times)) == golden["renoisings"]
+
+
+@pytest.mark.parametrize(("t_T", "jump_length", "jump_n_sample"), [(1, 1, 1), (1, 3, 4), (7, 3, 2), (11, 10, 3)])
+def test_a_timetable_walks_by_ones_and_denoises_each_stretch_as_often_as_asked(t_T, jump_length, jump_n_sample):
+    times = jump_timetable(t_T, jump_length, jump_n_sample)
+    assert times[0] == t_T - 1
+    assert times[-2:] == [0, -1]
+    assert max(times) == t_T - 1
+    assert all(abs(a - b) == 1 for a, b in pairwise(times))
+    assert times.count(-1) == 1
+    downs = [a for a, b in pairwise(times) if b < a]
+    for t in range(1, t_T):
+        within_a_jump = (t - 1) // jump_length * jump_length + jump_length < t_T
+        assert downs.count(t) == (jump_n_sample if within_a_jump else 1)
+
+
+@pytest.mark.parametrize("values", [(0, 1, 1), (10, 0, 1), (10, 1, 0)])
+def test_timetable_out_of_range(values: tuple[int, int, int]):
+    with pytest.raises(ModelError, match=r"got (t_T|jump_length|jump_n_sample) = 0, wanted at least 1"):
+        jump_timetable(*values)

@@ -5,8 +5,7 @@ import pytest
 
 from gap_models import GaussianResidual, gap_model
 from known_errors import SIDE, case, constant, off_by, scored
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError
 from lacunar.evaluate.measure import Fill
 from lacunar.evaluate.methods import (

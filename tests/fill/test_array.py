@@ -9,8 +9,7 @@ from scipy import ndimage
 
 from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_model
 from lacunar.diffusion.noise import pixel_noise
-from lacunar.diffusion.presets import PRESET_NAMES, PRESETS, preset_named
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESET_NAMES, PRESETS, Preset, preset_named
 from lacunar.errors import LacunarError, ModelError
 from lacunar.fill.array import Filled, fill_array, fill_from_base
 from lacunar.geo.missing_shapes import gap_pattern

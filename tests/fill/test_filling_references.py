@@ -7,8 +7,7 @@ import pytest
 from scipy import ndimage
 
 from gap_models import GaussianResidual, gap_model, tiny_model
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError
 from lacunar.fill.array import fill_array
 from lacunar.geo.missing_shapes import gap_pattern

@@ -77,7 +77,7 @@ def test_a_tile_far_from_any_measured_pixel_is_filled_and_flagged(options, tmp_p
 
 
 def test_the_preset_is_the_one_that_is_used(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("lacunar.diffusion.presets.PRESETS", {"paper": Preset(4, 2, 2, sampler="repaint")})
+    monkeypatch.setattr("lacunar.diffusion.samplers.PRESETS", {"paper": Preset(4, 2, 2, sampler="repaint")})
     raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, field()).astype(np.float32))
     record = fill_raster(raster, tmp_path / "out.tif", options=replace(options, preset="paper"))
     each = Preset(4, 2, 2, sampler="repaint").evaluations

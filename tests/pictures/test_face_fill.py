@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gap_models import GaussianResidual, gap_model
-from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import ModelError, PictureError
 from lacunar.geo.picture import Picture
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from gap_models import GaussianResidual, ddim_gain, gap_model
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base

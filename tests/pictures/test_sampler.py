@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lacunar.diffusion.presets import PRESETS
-from lacunar.diffusion.samplers import plan
+from lacunar.diffusion.samplers import PRESETS, plan
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.pictures.fill import Drawing, fill_window

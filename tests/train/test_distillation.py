@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lacunar.diffusion.samplers import plan
-from lacunar.diffusion.sampling import ddim_sample
 from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.diffusion.solvers import ddim_sample
 from lacunar.errors import TrainingError
 from lacunar.train.distillation import DistillationObjective, distillation_target
 from lacunar.train.loop import train

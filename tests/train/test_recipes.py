@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lacunar.diffusion.presets import PRESETS
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError, TrainingError
 from lacunar.fill.array import fill_from_base

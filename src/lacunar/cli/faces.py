@@ -20,14 +20,20 @@ from lacunar.cli.options import (
     typed_command,
 )
 from lacunar.cli.progress import Bars
+from lacunar.diffusion.samplers import PRESETS, preset_help, refiner
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.diffusion.presets import PresetName
-    from lacunar.diffusion.samplers import SamplerName
     from lacunar.models.backend import EngineName
 
 PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
+FacePresetOption = Annotated[
+    str,
+    typer.Option(
+        help=f"{preset_help()}; an aligned face starts from a guess, so that fast takes "
+        f"{1 + refiner(PRESETS['fast']).evaluations} and balanced {1 + refiner(PRESETS['balanced']).evaluations}."
+    ),
+]
 MaskOption = Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
 PictureOutput = Annotated[
     Path, typer.Option("-o", "--output", help="Picture to write; of several samples NAME_1, NAME_2, ...")
@@ -61,8 +67,8 @@ def inpaint_command(
 
     options = PictureOptions(
         model=model,
-        preset=cast("PresetName", preset),
-        sampler=cast("SamplerName | None", sampler),
+        preset=preset,
+        sampler=sampler,
         evaluations=evaluations,
         samples=samples,
         mean=mean,
@@ -90,7 +96,7 @@ def face_command(
     ] = "",
     whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
     detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
-    preset: PresetOption = "fast",
+    preset: FacePresetOption = "fast",
     sampler: SamplerOption = None,
     evaluations: EvaluationsOption = None,
     model: Model = "face-small",
@@ -107,8 +113,8 @@ def face_command(
     choice = FaceChoice(index=face, box=_box(box), whole=whole, detail=detail)
     options = PictureOptions(
         model=model,
-        preset=cast("PresetName", preset),
-        sampler=cast("SamplerName | None", sampler),
+        preset=preset,
+        sampler=sampler,
         evaluations=evaluations,
         samples=samples,
         mean=mean,

@@ -34,8 +34,6 @@ from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.diffusion.presets import PresetName
-    from lacunar.diffusion.samplers import SamplerName
     from lacunar.models.backend import EngineName
     from lacunar.sensors.gaps import LstOptions
     from lacunar.sensors.landsat_qa import QaClass
@@ -86,8 +84,8 @@ def lst_command(
     lst_options = _physics(gap_classes, savi_l, reflectance, atmosphere)
     options = FillOptions(
         model=model,
-        preset=cast("PresetName", preset),
-        sampler=cast("SamplerName | None", sampler),
+        preset=preset,
+        sampler=sampler,
         evaluations=evaluations,
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
@@ -143,8 +141,8 @@ def fill_command(
 
     options = FillOptions(
         model=model,
-        preset=cast("PresetName", preset),
-        sampler=cast("SamplerName | None", sampler),
+        preset=preset,
+        sampler=sampler,
         evaluations=evaluations,
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),

@@ -7,20 +7,15 @@ from typing import Annotated
 
 import typer
 
+from lacunar.diffusion.samplers import preset_help, preset_named, sampler_help
 from lacunar.errors import LacunarError
 from lacunar.models.devices import resolve_device as resolve_device
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
-PresetOption = Annotated[
-    str, typer.Option(help="fast (10 evaluations), balanced (25), paper (RePaint, 2410) or instant (1).")
-]
+PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
 SamplerOption = Annotated[
     str | None,
-    typer.Option(
-        "--sampler",
-        help="In place of the preset's: ddim, adams, dpm-solver++, heun or unipc; on the network as an unconditional "
-        "prior repaint, ddnm, diffpir or pigdm.",
-    ),
+    typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}."),
 ]
 EvaluationsOption = Annotated[
     int | None,
@@ -65,8 +60,6 @@ PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSO
 
 def samples_of(preset: str, samples: int | None) -> int:
     """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
-    from lacunar.diffusion.presets import preset_named
-
     return preset_named(preset).usual_samples if samples is None else samples
 
 

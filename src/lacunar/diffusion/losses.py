@@ -1,6 +1,9 @@
-"""The training losses L_simple, L_vlb and L_hybrid, one value per image: functions of what a `Denoiser` put out.
+"""The training losses L_simple, L_vlb and L_hybrid: one value per image, from what a denoiser put out.
 
-Averaging over the batch is the caller's: ``l_hybrid(...).mean()``.
+Images are (B, C, H, W), ``t`` is a LongTensor (B,) into the schedule; ``output`` is what the denoiser gave for
+x_t = ``q_sample(x_0, t, eps, schedule)``: (B, C, H, W), or (B, 2C, H, W) with learned variance. A ``region`` (bool or
+non-negative weights that broadcast to x_0) restricts the mean over pixels; an image whose region is empty has loss 0.
+The mean over the batch is the caller's: ``l_hybrid(...).mean()``. What does not fit is a `ModelError`.
 
 References
 ----------
@@ -15,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lacunar.diffusion.process import (
-    FixedVariance,
     Prediction,
     p_mean_variance,
     q_posterior,
@@ -42,32 +44,7 @@ def l_simple(
 ) -> Tensor:
     """Mean squared error of the prediction: ‖ε - ε_θ(x_t, t)‖² per value (Ho et al. 2020, Eq. 14), or that of v or x_0.
 
-    Parameters
-    ----------
-    output : torch.Tensor
-        What the denoiser gave for x_t = ``q_sample(x_0, t, eps, schedule)``: (B, C, H, W), or (B, 2C, H, W) with
-        learned variance, whose second half is not looked at.
-    x_0, eps : torch.Tensor
-        Clean image and the noise in x_t, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the output stands for.
-    region : torch.Tensor, optional
-        Bool or non-negative weights that broadcast to ``x_0``: the mean is taken over this region alone (a gap, say).
-        An image whose region is empty has loss 0.
-
-    Returns
-    -------
-    torch.Tensor
-        Loss of each image, (B,).
-
-    Raises
-    ------
-    ModelError
-        When shapes, names or steps do not fit.
+    A learned variance is ignored. Returns the loss of each image, (B,).
 
     Examples
     --------
@@ -89,49 +66,20 @@ def l_vlb(
     schedule: NoiseSchedule,
     *,
     prediction: Prediction = "epsilon",
-    fixed_variance: FixedVariance = "small",
     discretised: bool = True,
     region: Tensor | None = None,
 ) -> Tensor:
-    """Give the term of the variational bound that belongs to step t, in bits per dimension (Ho et al. 2020, Eq. 5).
+    """The term of the variational bound that belongs to step t, in bits per dimension (Ho et al. 2020, Eq. 5).
 
     For t > 0 it is KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)); for t = 0 it is -log2 p(x_0 | x_1). The whole bound
-    is the sum over all t (plus the prior's term, which has no parameters).
+    is the sum over all t, plus the prior's term, which has no parameters. Without learned variance p has variance β̃_t.
 
-    Parameters
-    ----------
-    output : torch.Tensor
-        What the denoiser gave for ``x_t``: (B, C, H, W), or (B, 2C, H, W) with learned variance.
-    x_0, x_t : torch.Tensor
-        Clean and noisy image, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the output stands for.
-    fixed_variance : {"small", "large"}
-        The variance of p for an output without learned variance.
-    discretised : bool
-        True for 8-bit data on [-1, 1]: p(x_0 | x_1) is the Gaussian's mass in the bin of x_0 (Ho et al. 2020,
-        Eq. 13), a number of bits that a code could reach. False for float rasters, which have no bins: the Gaussian's
-        density at x_0, so the term is a differential entropy, may be negative, and is comparable only between models
-        of one scaling.
-    region : torch.Tensor, optional
-        Bool or non-negative weights that broadcast to ``x_0``: the mean is taken over this region alone.
-
-    Returns
-    -------
-    torch.Tensor
-        Term of each image, (B,).
-
-    Raises
-    ------
-    ModelError
-        When shapes, names or steps do not fit.
+    ``discretised`` is for 8-bit data on [-1, 1]: p(x_0 | x_1) is then the Gaussian's mass in the bin of x_0 (Ho et al.
+    2020, Eq. 13). Float rasters have no bins: there it is the density at x_0, so the term is a differential entropy,
+    may be negative, and compares only models of one scaling.
     """
     q_mean, _, q_log_variance = q_posterior(x_0, x_t, t, schedule)
-    p = p_mean_variance(output, x_t, t, schedule, prediction=prediction, fixed_variance=fixed_variance)
+    p = p_mean_variance(output, x_t, t, schedule, prediction=prediction)
     kl = normal_kl(q_mean, q_log_variance, p.mean, p.log_variance)
     log_likelihood = discretised_log_likelihood if discretised else normal_log_density
     first = (t == 0).to(x_0.device).reshape(-1, *[1] * (x_0.ndim - 1))
@@ -152,36 +100,9 @@ def l_hybrid(
 ) -> Tensor:
     """L_simple + λ L_vlb, λ = 0.001 (Nichol & Dhariwal 2021, Eq. 16), which teaches the variance as well.
 
-    L_vlb is a sum over T steps and here one step stands for it, so its term counts T times: λ T, which is 1 at
-    T = 1000 (the reference code's "rescaled" T / 1000). Inside L_vlb the mean is detached, so that L_simple alone
-    teaches the mean and L_vlb the variance.
-
-    Parameters
-    ----------
-    output : torch.Tensor
-        What the denoiser gave for x_t = ``q_sample(x_0, t, eps, schedule)``, with learned variance: (B, 2C, H, W).
-    x_0, eps : torch.Tensor
-        Clean image and the noise in x_t, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,), drawn evenly from the schedule.
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the first half of the output stands for.
-    discretised : bool
-        Whether the data are 8-bit, see `l_vlb`.
-    region : torch.Tensor, optional
-        Bool or non-negative weights that broadcast to ``x_0``: both terms are taken over this region alone.
-
-    Returns
-    -------
-    torch.Tensor
-        Loss of each image, (B,).
-
-    Raises
-    ------
-    ModelError
-        When the output has no learned variance, or shapes, names or steps do not fit.
+    L_vlb is a sum over T steps and here one step, drawn evenly, stands for it, so its term counts T times: λ T, which
+    is 1 at T = 1000 (the reference code's "rescaled" T / 1000). Inside L_vlb the mean is detached, so that L_simple
+    alone teaches the mean and L_vlb the variance. An output without learned variance is a ModelError.
     """
     _check_pair(x_0, eps)
     predicted, o = split_output(output, x_0)
@@ -198,44 +119,20 @@ def l_hybrid(
 
 
 def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:
-    """KL(N_1 ‖ N_2) = ½ (log σ_2²/σ_1² - 1 + σ_1²/σ_2² + (μ_1 - μ_2)²/σ_2²) in nats, value by value.
-
-    Examples
-    --------
-    >>> zero = torch.zeros(1)
-    >>> normal_kl(zero, zero, zero + 1, zero).item()
-    0.5
-    """
+    """KL(N_1 ‖ N_2) = ½ (log σ_2²/σ_1² - 1 + σ_1²/σ_2² + (μ_1 - μ_2)²/σ_2²) in nats, value by value."""
     log_ratio = log_variance_1 - log_variance_2
     return 0.5 * (log_ratio.exp() - 1 - log_ratio + (mean_1 - mean_2) ** 2 * torch.exp(-log_variance_2))
 
 
 def normal_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log N(x; μ, σ²) in nats, value by value.
-
-    Examples
-    --------
-    >>> zero = torch.zeros(1)
-    >>> round(normal_log_density(zero, zero, zero).item(), 4)
-    -0.9189
-    """
+    """Log N(x; μ, σ²) in nats, value by value."""
     return -0.5 * (math.log(2 * math.pi) + log_variance + (x - mean) ** 2 * torch.exp(-log_variance))
 
 
 def discretised_log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log mass of N(μ, σ²) in the 8-bit bin of x, in nats; the outer bins reach to infinity (Ho et al. 2020, Eq. 13).
+    """Log mass of N(μ, σ²) in the 8-bit bin of x, in nats, for 8-bit values scaled to [-1, 1].
 
-    Parameters
-    ----------
-    x : torch.Tensor
-        8-bit values scaled to [-1, 1].
-    mean, log_variance : torch.Tensor
-        Of the Gaussian, of the shape of ``x``.
-
-    Returns
-    -------
-    torch.Tensor
-        Log probability of each value, at most 0.
+    The outer bins reach to infinity (Ho et al. 2020, Eq. 13).
 
     Examples
     --------

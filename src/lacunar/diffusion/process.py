@@ -1,8 +1,8 @@
 """The forward process, its posterior, and what a network's output says about them; functions over tensors.
 
-Throughout, ``t`` is a LongTensor of shape (B,) with indices into the given (possibly respaced) schedule, 0 = least
-noisy. Keep it on the CPU: coefficients are gathered there in float64 and only then cast to the image's dtype and
-device, so a ``t`` on an accelerator costs a synchronisation.
+Throughout, images are (B, C, H, W) and ``t`` is a LongTensor (B,) of indices into the given (possibly respaced)
+schedule, 0 = least noisy. Keep ``t`` on the CPU: coefficients are gathered there in float64 and only then cast to the
+image's dtype and device. Shapes that differ, an unknown name or a ``t`` outside the schedule are a `ModelError`.
 
 References
 ----------
@@ -26,7 +26,7 @@ FixedVariance = Literal["small", "large"]
 
 
 class ReverseStep(NamedTuple):
-    """What p(x_{t-1} | x_t) = N(mean, variance) is at one step, each of the shape of x_t, and the x_0 behind it."""
+    """p(x_{t-1} | x_t) = N(mean, variance) at one step, each of the shape of x_t, and the x_0 behind it."""
 
     mean: Tensor
     variance: Tensor
@@ -36,27 +36,6 @@ class ReverseStep(NamedTuple):
 
 def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Draw x_t ~ q(x_t | x_0): x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε (Ho et al. 2020, Eq. 4).
-
-    Parameters
-    ----------
-    x_0 : torch.Tensor
-        Clean image, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    eps : torch.Tensor
-        Standard normal noise ε of the shape of ``x_0``.
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-
-    Returns
-    -------
-    torch.Tensor
-        x_t, of the shape and dtype of ``x_0``.
-
-    Raises
-    ------
-    ModelError
-        When shapes differ or ``t`` leaves the schedule.
 
     Examples
     --------
@@ -70,29 +49,10 @@ def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Te
 
 
 def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance and log variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, Eq. 6 and 7).
+    """Mean, variance and log variance of q(x_{t-1} | x_t, x_0), each of the shape of x_t (Ho et al. 2020, Eq. 6 and 7).
 
-    μ̃ = √ᾱ_{t-1} β_t / (1-ᾱ_t) x_0 + √α_t (1-ᾱ_{t-1}) / (1-ᾱ_t) x_t and β̃ = β_t (1-ᾱ_{t-1}) / (1-ᾱ_t).
-
-    Parameters
-    ----------
-    x_0, x_t : torch.Tensor
-        Clean and noisy image, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-
-    Returns
-    -------
-    tuple of torch.Tensor
-        (mean, variance, log_variance), each of the shape of ``x_t``; the variance at t = 0 is 0, its logarithm is
-        clipped to that of t = 1.
-
-    Raises
-    ------
-    ModelError
-        When shapes differ or ``t`` leaves the schedule.
+    μ̃ = √ᾱ_{t-1} β_t / (1-ᾱ_t) x_0 + √α_t (1-ᾱ_{t-1}) / (1-ᾱ_t) x_t and β̃ = β_t (1-ᾱ_{t-1}) / (1-ᾱ_t). At t = 0 the
+    variance is 0 and its logarithm that of t = 1.
     """
     _check_same_shape("x_t", x_t, "x_0", x_0)
     one_minus = 1 - schedule.alphas_cumprod
@@ -104,55 +64,28 @@ def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) ->
 
 
 def pred_x_0_from_eps(x_t: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Estimate x_0 from predicted noise: x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t (Ho et al. 2020, Eq. 4 solved for x_0).
-
-    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
-    so is the ModelError on other shapes or a ``t`` outside the schedule.
-    """
+    """x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t (Ho et al. 2020, Eq. 4 solved for x_0)."""
     _check_same_shape("eps", eps, "x_t", x_t)
     alphas_cumprod = schedule.alphas_cumprod
     return _at(1 / np.sqrt(alphas_cumprod), t, x_t) * x_t - _at(np.sqrt(1 / alphas_cumprod - 1), t, x_t) * eps
 
 
 def pred_x_0_from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Estimate x_0 from a velocity: x_0 = √ᾱ_t x_t - √(1-ᾱ_t) v (Salimans & Ho 2022, appendix D).
-
-    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
-    so is the ModelError on other shapes or a ``t`` outside the schedule.
-    """
+    """x_0 = √ᾱ_t x_t - √(1-ᾱ_t) v (Salimans & Ho 2022, appendix D)."""
     _check_same_shape("v", v, "x_t", x_t)
     alphas_cumprod = schedule.alphas_cumprod
     return _at(np.sqrt(alphas_cumprod), t, x_t) * x_t - _at(np.sqrt(1 - alphas_cumprod), t, x_t) * v
 
 
 def eps_from_x_0(x_t: Tensor, t: Tensor, x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Give the noise ε that x_t holds over x_0: ε = (x_t - √ᾱ_t x_0) / √(1-ᾱ_t) (Ho et al. 2020, Eq. 4 solved for ε).
-
-    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
-    so is the ModelError on other shapes or a ``t`` outside the schedule.
-    """
+    """ε = (x_t - √ᾱ_t x_0) / √(1-ᾱ_t), the noise that x_t holds over x_0 (Ho et al. 2020, Eq. 4 solved for ε)."""
     _check_same_shape("x_0", x_0, "x_t", x_t)
     alphas_cumprod = schedule.alphas_cumprod
     return (x_t - _at(np.sqrt(alphas_cumprod), t, x_t) * x_0) / _at(np.sqrt(1 - alphas_cumprod), t, x_t)
 
 
-def eps_from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Give the noise ε that a velocity implies: ε = √(1-ᾱ_t) x_t + √ᾱ_t v (Salimans & Ho 2022, appendix D).
-
-    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
-    so is the ModelError on other shapes or a ``t`` outside the schedule.
-    """
-    _check_same_shape("v", v, "x_t", x_t)
-    alphas_cumprod = schedule.alphas_cumprod
-    return _at(np.sqrt(1 - alphas_cumprod), t, x_t) * x_t + _at(np.sqrt(alphas_cumprod), t, x_t) * v
-
-
 def v_from_x_0_eps(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Give the velocity v of an image and its noise: v = √ᾱ_t ε - √(1-ᾱ_t) x_0 (Salimans & Ho 2022, appendix D).
-
-    Images are (B, C, H, W) of one shape, which the result has too; ``t`` and ``schedule`` are as in `q_sample`, and
-    so is the ModelError on other shapes or a ``t`` outside the schedule.
-    """
+    """V = √ᾱ_t ε - √(1-ᾱ_t) x_0 (Salimans & Ho 2022, appendix D)."""
     _check_same_shape("eps", eps, "x_0", x_0)
     alphas_cumprod = schedule.alphas_cumprod
     return _at(np.sqrt(alphas_cumprod), t, x_0) * eps - _at(np.sqrt(1 - alphas_cumprod), t, x_0) * x_0
@@ -161,23 +94,8 @@ def v_from_x_0_eps(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule)
 def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
     """Split a denoiser's output into its prediction and, when the variance is learned, the range parameter o.
 
-    Parameters
-    ----------
-    output : torch.Tensor
-        (B, C, H, W), or (B, 2C, H, W) with learned variance.
-    x_t : torch.Tensor
-        The noisy image that the denoiser was given, (B, C, H, W).
-
-    Returns
-    -------
-    tuple
-        The prediction of the shape and dtype of ``x_t`` (a network may run in half precision, the mathematics does
-        not), and o likewise or None.
-
-    Raises
-    ------
-    ModelError
-        When the output is neither C nor 2C channels of the size of ``x_t``.
+    The output is (B, C, H, W), or (B, 2C, H, W) with learned variance; both parts get the dtype of ``x_t``, because a
+    network may run in half precision but the mathematics does not.
 
     Examples
     --------
@@ -200,31 +118,7 @@ def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
 def predict_x_0(
     output: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule, *, prediction: Prediction = "epsilon"
 ) -> Tensor:
-    """Turn a denoiser's output into its estimate of x_0, whatever the network was trained to predict.
-
-    Parameters
-    ----------
-    output : torch.Tensor
-        The denoiser's output, (B, C, H, W) or (B, 2C, H, W); a learned variance is not looked at.
-    x_t : torch.Tensor
-        Noisy image, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the output stands for.
-
-    Returns
-    -------
-    torch.Tensor
-        The estimate of x_0, of the shape of ``x_t``.
-
-    Raises
-    ------
-    ModelError
-        When the prediction is unknown, the channels do not fit or ``t`` leaves the schedule.
-    """
+    """Turn a denoiser's output into its estimate of x_0; a learned variance is ignored."""
     _check_prediction(prediction)
     predicted, _ = split_output(output, x_t)
     if prediction == "epsilon":
@@ -237,29 +131,7 @@ def predict_x_0(
 def training_target(
     x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule, *, prediction: Prediction = "epsilon"
 ) -> Tensor:
-    """Give what a network of this ``prediction`` should put out for x_t made of ``x_0`` and ``eps``.
-
-    Parameters
-    ----------
-    x_0, eps : torch.Tensor
-        Clean image and the noise that made x_t from it, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the network predicts.
-
-    Returns
-    -------
-    torch.Tensor
-        ε, v or x_0.
-
-    Raises
-    ------
-    ModelError
-        When the prediction is unknown or, for v, shapes differ or ``t`` leaves the schedule.
-    """
+    """What a network of this ``prediction`` should put out for x_t made of ``x_0`` and ``eps``: ε, v or x_0."""
     _check_prediction(prediction)
     if prediction == "epsilon":
         return eps
@@ -269,24 +141,7 @@ def training_target(
 def learned_range_log_variance(o: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Log Σ = v log β_t + (1-v) log β̃_t with v = (o + 1)/2 (Nichol & Dhariwal 2021, Eq. 15).
 
-    Parameters
-    ----------
-    o : torch.Tensor
-        Second half of the denoiser's channels: -1 means β̃_t, 1 means β_t; values beyond are not clipped.
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-
-    Returns
-    -------
-    torch.Tensor
-        Log variance of the shape of ``o``.
-
-    Raises
-    ------
-    ModelError
-        When ``t`` leaves the schedule.
+    o = -1 means β̃_t and o = 1 means β_t; values beyond are not clipped.
     """
     v = (o + 1) / 2
     return v * _at(np.log(schedule.betas), t, o) + (1 - v) * _at(schedule.posterior_log_variance_clipped, t, o)
@@ -306,30 +161,13 @@ def p_mean_variance(
 
     Parameters
     ----------
-    output : torch.Tensor
-        The denoiser's output, (B, C, H, W), or (B, 2C, H, W) with learned variance.
-    x_t : torch.Tensor
-        Noisy image, (B, C, H, W).
-    t : torch.Tensor
-        Step of each image, LongTensor (B,).
-    schedule : NoiseSchedule
-        The schedule that ``t`` indexes.
-    prediction : {"epsilon", "v", "x_0"}
-        What the output stands for.
-    fixed_variance : {"small", "large"}
-        β̃_t or β_t (Ho et al. 2020, section 3.2), for an output without learned variance; "large" takes β̃_1 at t = 0.
-    clip_x_0 : tuple of float, optional
+    prediction
+        What the output (or its first half, with learned variance) stands for.
+    fixed_variance
+        For an output without learned variance: "small" is β̃_t, "large" is β_t, with β̃_1 at t = 0 (Ho et al. 2020,
+        section 3.2).
+    clip_x_0
         Range that the predicted x_0 is clipped to before μ is formed.
-
-    Returns
-    -------
-    ReverseStep
-        (mean, variance, log_variance, pred_x_0), each of the shape of ``x_t``.
-
-    Raises
-    ------
-    ModelError
-        When a name is unknown, the channels do not fit or ``t`` leaves the schedule.
     """
     if fixed_variance not in get_args(FixedVariance):
         raise ModelError(f"got variance {fixed_variance!r}, wanted one of {', '.join(get_args(FixedVariance))}")
@@ -374,6 +212,6 @@ def _check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) -
 
 
 def _check_prediction(prediction: str) -> None:
-    """Refuse a prediction that the registry does not name."""
+    """Refuse an unknown prediction."""
     if prediction not in get_args(Prediction):
         raise ModelError(f"got prediction {prediction!r}, wanted one of {', '.join(get_args(Prediction))}")

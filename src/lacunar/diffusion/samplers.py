@@ -1,65 +1,80 @@
-"""Every sampler by its name, and one function that draws with any of them."""
+"""Every way to sample, in two tables: `SAMPLERS` and the `PRESETS` built on them. Neither loads torch.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+To add a sampler, write its function in `solvers` or `inverse` and add its row to `SAMPLERS`; the choices and the help
+of the command line derive from the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import pairwise
-from math import isqrt
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from lacunar.diffusion.process import Prediction
-from lacunar.diffusion.repaint import jump_timetable, repaint_sample
-from lacunar.diffusion.sampling import Callback, Denoiser, ddim_sample, warm_steps
-from lacunar.diffusion.schedule import NoiseSchedule, Spacing
-from lacunar.diffusion.solvers import adams_sample, dpm_solver_pp_2m_sample, heun_sample
-from lacunar.diffusion.unipc import unipc_sample
-from lacunar.diffusion.zero_shot import ddnm_sample, diffpir_sample, pigdm_sample
+from lacunar.diffusion.schedule import NoiseSchedule, Spacing, jump_timetable
 from lacunar.errors import LacunarError
 
-SamplerName = Literal["ddim", "adams", "dpm-solver++", "heun", "unipc", "repaint", "ddnm", "diffpir", "pigdm"]
-SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from lacunar.diffusion.operators import Measurement
+    from lacunar.diffusion.process import Prediction
+    from lacunar.diffusion.solvers import Callback, Denoiser
 
 MOST_RESAMPLINGS = 10  # jump_n_sample of the RePaint paper
 JUMPS_PER_SCHEDULE = 25  # its 250 steps over its jump_length of 10
+REFINED_SHARE = 0.3  # of the schedule's time, from clean, that a refinement goes through
+FEW_STEPS = 10  # with fewer, too few of a fill's steps lie in that share
 
 
 @dataclass(frozen=True)
-class SamplerTraits:
-    """What a sampler asks for.
+class Sampler:
+    """One row of the table.
 
     Parameters
     ----------
     label
         What figures and reports call it.
+    function
+        Module of this room and function, imported when first used.
     conditional
-        The network is told what is known: it samples the gap directly, and opposite noise gives opposite residuals.
-        Otherwise it is told that all is gap, an unconditional prior, which the sampler holds to the known pixels.
-    needs_gradient
-        The network runs backward too, at about three times the cost of an evaluation.
+        Whether the network is told what is known and samples what is missing directly; opposite noise then gives
+        opposite residuals. Otherwise the network is an unconditional prior, which the sampler holds to the known
+        pixels.
     """
 
     label: str
+    function: str
     conditional: bool
-    needs_gradient: bool = False
+
+    def load(self) -> Callable[..., Tensor]:
+        """The function itself."""
+        module, name = self.function.split(".")
+        found: Callable[..., Tensor] = getattr(import_module(f"lacunar.diffusion.{module}"), name)
+        return found
 
 
-SAMPLERS: Mapping[SamplerName, SamplerTraits] = MappingProxyType(
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
-        "ddim": SamplerTraits("DDIM", conditional=True),
-        "adams": SamplerTraits("Adams-Bashforth 2", conditional=True),
-        "dpm-solver++": SamplerTraits("DPM-Solver++(2M)", conditional=True),
-        "heun": SamplerTraits("Heun", conditional=True),
-        "unipc": SamplerTraits("UniPC-2", conditional=True),
-        "repaint": SamplerTraits("RePaint", conditional=False),
-        "ddnm": SamplerTraits("DDNM", conditional=False),
-        "diffpir": SamplerTraits("DiffPIR", conditional=False),
-        "pigdm": SamplerTraits("PiGDM", conditional=False, needs_gradient=True),
+        "ddim": Sampler("DDIM", "solvers.ddim_sample", conditional=True),
+        "adams": Sampler("Adams-Bashforth 2", "solvers.adams_sample", conditional=True),
+        "dpm-solver++": Sampler("DPM-Solver++(2M)", "solvers.dpm_solver_pp_2m_sample", conditional=True),
+        "repaint": Sampler("RePaint", "inverse.repaint_sample", conditional=False),
+        "ddnm": Sampler("DDNM", "inverse.ddnm_sample", conditional=False),
+        "diffpir": Sampler("DiffPIR", "inverse.diffpir_sample", conditional=False),
     }
 )
+SAMPLER_NAMES = tuple(SAMPLERS)
+
+
+def _check_sampler(name: str) -> None:
+    """Refuse an unknown sampler."""
+    if name not in SAMPLERS:
+        raise LacunarError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
 
 
 @dataclass(frozen=True)
@@ -73,77 +88,69 @@ class Preset:
     jump_length, jump_n_sample
         RePaint's jumps; None for every other sampler.
     name
-        What it is called: the calibration of a model's card goes by it.
+        What it is called: the calibration in a model's card goes by it.
     sampler
         One of `SAMPLERS`.
     spacing
-        How the steps lie, see `lacunar.diffusion.schedule.NoiseSchedule.respaced`.
-    strength
-        Below 1 a warm start: the share of the steps, from the clean end, that a first guess is noised up to. The guess
-        is the classical fill that is there already.
+        How the steps lie, see `NoiseSchedule.respaced`.
     mean_only
         One evaluation at the noisiest step gives the posterior mean, and no sample.
 
     Raises
     ------
     LacunarError
-        An unknown sampler, jumps without RePaint or RePaint without jumps, a warm start of RePaint, a strength out of
-        range, or more than one step where only the mean is wanted.
+        An unknown sampler, jumps without RePaint or RePaint without jumps, or more than one step where only the mean is
+        wanted.
     """
 
     steps: int
     jump_length: int | None = None
     jump_n_sample: int | None = None
     name: str = ""
-    sampler: SamplerName = "ddim"
+    sampler: str = "ddim"
     spacing: Spacing = "linspace"
-    strength: float = 1.0
     mean_only: bool = False
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        _check_name(self.sampler)
-        warm_steps(self.steps, self.strength)
+        _check_sampler(self.sampler)
         repaints = self.sampler == "repaint"
         if (self.jump_length is None) == repaints or (self.jump_n_sample is None) == repaints:
             raise LacunarError(
                 f"sampler {self.sampler} with jumps {self.jump_length} and {self.jump_n_sample}: wanted a jump_length "
                 "and a jump_n_sample for repaint, and for no other"
             )
-        if repaints and self.strength < 1:
-            raise LacunarError(f"repaint with strength {self.strength:g}: wanted 1, it has no warm start")
-        if self.mean_only and (self.sampler, self.steps, self.strength) != ("ddim", 1, 1.0):
+        if self.mean_only and (self.sampler, self.steps) != ("ddim", 1):
             raise LacunarError(f"{self.steps} steps of {self.sampler} for the mean alone: wanted 1 step of ddim")
 
     @property
     def conditional(self) -> bool:
-        """The network is told what is known."""
+        """Whether the network is told what is known."""
         return SAMPLERS[self.sampler].conditional
 
     @property
-    def needs_gradient(self) -> bool:
-        """The network runs backward too: not under ``torch.inference_mode``."""
-        return SAMPLERS[self.sampler].needs_gradient
-
-    def thinned(self, schedule: NoiseSchedule) -> NoiseSchedule:
-        """The steps of a training schedule that are gone through, or of which a warm start takes its share."""
-        return schedule.respaced(self.steps, spacing=self.spacing)
+    def times(self) -> list[int] | None:
+        """The steps that RePaint visits; None for every other sampler."""
+        if self.jump_length is None or self.jump_n_sample is None:
+            return None
+        return jump_timetable(self.steps, self.jump_length, self.jump_n_sample)
 
     @property
     def evaluations(self) -> int:
         """Network evaluations for each sample of each tile."""
-        if self.jump_length is not None and self.jump_n_sample is not None:
-            times = jump_timetable(self.steps, self.jump_length, self.jump_n_sample)
-            return sum(after < before for before, after in pairwise(times))
-        steps = warm_steps(self.steps, self.strength)
-        return 2 * steps - 1 if self.sampler == "heun" else steps
+        times = self.times
+        return self.steps if times is None else sum(after < before for before, after in pairwise(times))
 
     @property
     def usual_samples(self) -> int:
-        """Samples that are drawn where no number is given: their mean and their spread are wanted."""
+        """Samples drawn where no number is given: enough for a mean and a standard deviation."""
         return 1 if self.mean_only else 8
 
-    def way(self, samples: int) -> str:
+    def thinned(self, schedule: NoiseSchedule) -> NoiseSchedule:
+        """The steps of a training schedule that are gone through."""
+        return schedule.respaced(self.steps, spacing=self.spacing)
+
+    def describe(self, samples: int) -> str:
         """The sampler, and of how many samples the mean is taken, in words."""
         if self.mean_only:
             return "the mean alone"
@@ -154,122 +161,179 @@ class Preset:
         if self.mean_only and samples != 1:
             raise LacunarError(f"{samples} samples: preset {self.name} gives the mean alone, 1; fast draws several")
 
+    def draw(
+        self,
+        denoiser: Denoiser,
+        x_T: Tensor,
+        schedule: NoiseSchedule,
+        *,
+        measurement: Measurement | None = None,
+        prediction: Prediction = "epsilon",
+        clip_x_0: tuple[float, float] | None = None,
+        generator: torch.Generator | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Draw samples x_0 (B, C, H, W) from the noise ``x_T``.
+
+        Parameters
+        ----------
+        schedule
+            The steps to go through, usually `thinned` from the training schedule.
+        measurement
+            What the unconditional samplers hold the image to; the conditional ones ignore it.
+        callback
+            Called after each network evaluation with (evaluations done, evaluations in all).
+
+        Raises
+        ------
+        LacunarError
+            An unconditional sampler without a measurement, and what the sampler itself refuses.
+        """
+        from lacunar.diffusion.solvers import with_progress
+
+        denoiser = with_progress(denoiser, self.evaluations, callback)
+        sampler, options = SAMPLERS[self.sampler], {"prediction": prediction, "clip_x_0": clip_x_0}
+        if sampler.conditional:
+            return sampler.load()(denoiser, x_T, schedule, **options)
+        if measurement is None:
+            raise LacunarError(f"sampler {self.sampler} without a measurement: wanted an image and its known pixels")
+        jumps: dict[str, Any] = {} if self.times is None else {"times": self.times}
+        return sampler.load()(denoiser, measurement, x_T, schedule, generator=generator, **options, **jumps)
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "fast": Preset(steps=10, name="fast"),
+        "balanced": Preset(steps=25, name="balanced"),
+        "paper": Preset(steps=250, jump_length=10, jump_n_sample=10, name="paper", sampler="repaint"),
+        "instant": Preset(steps=1, name="instant", mean_only=True),
+    }
+)
+PRESET_NAMES = tuple(PRESETS)
+
+
+def preset_named(name: str) -> Preset:
+    """Return a preset; an unknown name is a ``LacunarError`` that lists the known ones."""
+    if name not in PRESETS:
+        raise LacunarError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def chosen_preset(name: str, sampler: str | None = None, evaluations: int | None = None) -> Preset:
+    """Return the preset, or the plan that replaces it where another sampler or number of evaluations is asked for.
+
+    ``evaluations`` are those of each sample, by default the preset's steps. An unknown name, no evaluation, or a
+    sampler for ``instant``, which is one evaluation, is a ``LacunarError``.
+    """
+    preset = preset_named(name)
+    if evaluations is None and sampler in (None, preset.sampler):
+        return preset
+    if preset.mean_only:
+        raise LacunarError(f"preset {name} is one evaluation and no sampler: leave --sampler and --evaluations out")
+    return plan(sampler or preset.sampler, preset.steps if evaluations is None else evaluations)
+
 
 def plan(sampler: str, evaluations: int) -> Preset:
-    """Give the preset of a sampler that takes at most so many evaluations; it is called ``SAMPLER:EVALUATIONS``.
+    """The preset of a sampler that takes at most so many evaluations; it is called ``SAMPLER:EVALUATIONS``.
 
     The steps lie ``trailing``, where few steps do more. RePaint's lie as in its paper; it resamples √evaluations times,
-    10 at most, and keeps the paper's 25 jumps to a schedule.
-
-    Raises
-    ------
-    LacunarError
-        An unknown sampler, or no evaluation.
+    10 at most, and keeps the paper's 25 jumps to a schedule. An unknown sampler or no evaluation is a ``LacunarError``.
 
     Examples
     --------
-    >>> plan("heun", 10).evaluations, plan("repaint", 100).steps, plan("repaint", 2500).evaluations
-    (9, 10, 2410)
+    >>> plan("adams", 10).evaluations, plan("repaint", 100).steps, plan("repaint", 2500).evaluations
+    (10, 10, 2410)
     """
-    known = _check_name(sampler)
+    _check_sampler(sampler)
     if evaluations < 1:
         raise LacunarError(f"got {evaluations} evaluations, wanted 1 or more")
     name = f"{sampler}:{evaluations}"
-    if known == "repaint":
-        again = min(MOST_RESAMPLINGS, isqrt(evaluations))
+    if sampler == "repaint":
+        again = min(MOST_RESAMPLINGS, math.isqrt(evaluations))
         steps = evaluations // again
-        return Preset(steps, max(1, steps // JUMPS_PER_SCHEDULE), again, name=name, sampler=known)
-    steps = (evaluations + 1) // 2 if known == "heun" else evaluations
-    return Preset(steps, name=name, sampler=known, spacing="trailing")
+        return Preset(steps, max(1, steps // JUMPS_PER_SCHEDULE), again, name=name, sampler=sampler)
+    return Preset(evaluations, name=name, sampler=sampler, spacing="trailing")
 
 
 def plan_named(text: str) -> Preset:
-    """Give the plan that ``SAMPLER:EVALUATIONS`` names.
-
-    Raises
-    ------
-    LacunarError
-        Another form, an unknown sampler, or no evaluation.
-    """
+    """The plan that ``SAMPLER:EVALUATIONS`` names; another form is a ``LacunarError``."""
     name, _, count = text.partition(":")
     if not count.isdecimal():
         raise LacunarError(f"got the sampler {text!r}; wanted a name and evaluations such as dpm-solver++:10")
     return plan(name, int(count))
 
 
-def _check_name(name: str) -> SamplerName:
-    """The sampler of this name."""
-    if name not in SAMPLERS:
-        raise LacunarError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLER_NAMES)}")
-    return name  # type: ignore[return-value]
-
-
-def draw(
-    preset: Preset,
-    denoiser: Denoiser,
-    x_T: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    image: Tensor | None = None,
-    known: Tensor | None = None,
-    start: Tensor | None = None,
-    prediction: Prediction = "epsilon",
-    clip_x_0: tuple[float, float] | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Draw samples as a preset says.
+def runs_of(
+    presets: Sequence[str], steps: Sequence[int], samplers: Sequence[str], *, samples: int
+) -> list[tuple[Preset, int]]:
+    """Every way to run a network that is named, and how many samples it draws.
 
     Parameters
     ----------
-    preset
-        The sampler; how the schedule is thinned out is the caller's part.
-    denoiser
-        The network, told what is known for a conditional sampler, and that all is gap for the others.
-    x_T
-        Standard normal noise, (B, C, H, W).
-    schedule
-        The steps that are gone through, or of which a warm start takes its share.
-    image, known
-        What the samplers on an unconditional prior are held to, as in `lacunar.diffusion.repaint.repaint_sample`; not
-        looked at
-        by the others.
-    start
-        First guess of x_0, which a preset of strength below 1 begins from.
-    prediction, clip_x_0, generator, callback
-        As in `lacunar.diffusion.sampling.ddpm_sample`.
-
-    Returns
-    -------
-    torch.Tensor
-        x_0 in the shape of ``x_T``.
+    presets
+        ``NAME``, or ``NAME:K`` for K samples.
+    steps
+        Conditional DDIM of so many steps each.
+    samplers
+        ``NAME:N`` for N evaluations.
+    samples
+        Where no other number is named; one where the mean alone is given.
 
     Raises
     ------
     LacunarError
-        A sampler on the unconditional prior without an image.
-    ModelError
-        What the sampler itself refuses.
+        An unknown name, another form, or samples of a preset that gives the mean alone.
     """
-    shared: dict[str, Any] = {"prediction": prediction, "clip_x_0": clip_x_0, "callback": callback}
-    warm: dict[str, Any] = {"start": start if preset.strength < 1 else None, "strength": preset.strength}
-    solvers: dict[str, Any] = {
-        "ddim": ddim_sample,
-        "adams": adams_sample,
-        "dpm-solver++": dpm_solver_pp_2m_sample,
-        "heun": heun_sample,
-        "unipc": unipc_sample,
-    }
-    if preset.conditional:
-        x: Tensor = solvers[preset.sampler](denoiser, x_T, schedule, **shared, **warm)
-        return x
-    if image is None or known is None:
-        raise LacunarError(f"sampler {preset.sampler} without an image: wanted one, and which of its pixels are known")
-    jumps: dict[str, Any] = {"jump_length": preset.jump_length, "jump_n_sample": preset.jump_n_sample}
-    held = {
-        "repaint": partial(repaint_sample, **jumps),
-        "ddnm": partial(ddnm_sample, **warm),
-        "diffpir": partial(diffpir_sample, **warm),
-        "pigdm": partial(pigdm_sample, **warm),
-    }
-    return held[preset.sampler](denoiser, image, known, x_T, schedule, generator=generator, **shared)
+    runs = []
+    for text in presets:
+        name, _, count = text.partition(":")
+        if count and not (count.isdecimal() and int(count)):
+            raise LacunarError(f"got the preset {text!r}; wanted a name, or a name and samples such as paper:1")
+        preset = preset_named(name)
+        if count:
+            preset.check_samples(int(count))
+        runs.append((preset, int(count) if count else 1 if preset.mean_only else samples))
+    runs += [(Preset(steps=number, name=f"{number} steps"), samples) for number in steps]
+    return runs + [(plan_named(text), samples) for text in samplers]
+
+
+def refiner(preset: Preset) -> Preset:
+    """How a coarser fill is refined: by the fill's own solver, or as ``balanced`` where that is unconditional.
+
+    A refinement starts late in the schedule, from the enlarged coarser fill (Meng et al. 2022, SDEdit, arXiv
+    2108.01073).
+    """
+    own = preset if preset.conditional else PRESETS["balanced"]
+    return replace(own, steps=math.ceil(REFINED_SHARE * own.steps))
+
+
+def refining_schedule(schedule: NoiseSchedule, preset: Preset) -> NoiseSchedule:
+    """The steps of one refinement of a fill by ``preset``, of the training schedule's first `REFINED_SHARE`.
+
+    They are the fill's own steps there; where these are few, as many are spread over that share anew.
+    """
+    own, steps = preset if preset.conditional else PRESETS["balanced"], refiner(preset).steps
+    if own.steps >= FEW_STEPS:
+        return own.thinned(schedule).beginning(steps)
+    return schedule.beginning(round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps, spacing=own.spacing)
+
+
+def sampler_help() -> str:
+    """The samplers by kind, for the command line."""
+    conditional = [name for name, sampler in SAMPLERS.items() if sampler.conditional]
+    others = [name for name in SAMPLERS if name not in conditional]
+    return f"{_listed(conditional)}; with the network as an unconditional prior {_listed(others)}"
+
+
+def preset_help() -> str:
+    """The presets with their evaluations, for the command line."""
+    told = []
+    for name, preset in PRESETS.items():
+        sampler = "" if preset.conditional else f"{SAMPLERS[preset.sampler].label}, "
+        told.append(f"{name} ({sampler}{preset.evaluations} evaluation{'s' if preset.evaluations > 1 else ''})")
+    return _listed(told)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as an English list: a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"

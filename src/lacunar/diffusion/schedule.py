@@ -35,7 +35,7 @@ class NoiseSchedule:
     betas : numpy.ndarray
         β_t, each in (0, 1).
     timesteps : numpy.ndarray
-        Index of each step in the schedule that the network was trained with: what the network is given as ``t``.
+        What the network is given as ``t``: the index of each step in the schedule that it was trained with.
     original_num_timesteps : int
         Number of steps of that training schedule.
 
@@ -84,15 +84,7 @@ class NoiseSchedule:
     def linear(cls, num_timesteps: int) -> NoiseSchedule:
         """β rising evenly from 1e-4 to 0.02 at T = 1000, both scaled by 1000/T (Ho et al. 2020, section 4).
 
-        Parameters
-        ----------
-        num_timesteps : int
-            T, at least 21: with fewer the scaled β would reach 1.
-
-        Raises
-        ------
-        ModelError
-            When ``num_timesteps`` is too small.
+        Fewer than 21 steps are a ModelError: the scaled β would reach 1.
 
         Examples
         --------
@@ -106,21 +98,11 @@ class NoiseSchedule:
                 f"got a linear schedule of {num_timesteps} steps, wanted at least {smallest}; "
                 f"train with more steps and thin them out with respaced(n), or choose cosine"
             )
-        return cls._from_betas(np.linspace(scale * LINEAR_BETA_START, scale * LINEAR_BETA_END, num_timesteps))
+        return cls.from_betas(np.linspace(scale * LINEAR_BETA_START, scale * LINEAR_BETA_END, num_timesteps))
 
     @classmethod
     def cosine(cls, num_timesteps: int) -> NoiseSchedule:
         """ᾱ_t = f(t)/f(0), f(t) = cos²(π/2 · (t/T + s)/(1 + s)), s = 0.008, β ≤ 0.999 (Nichol & Dhariwal 2021, Eq. 17).
-
-        Parameters
-        ----------
-        num_timesteps : int
-            T, at least 1.
-
-        Raises
-        ------
-        ModelError
-            When ``num_timesteps`` is below 1.
 
         Examples
         --------
@@ -131,29 +113,11 @@ class NoiseSchedule:
             raise ModelError(f"got a cosine schedule of {num_timesteps} steps, wanted at least 1; the usual is 1000")
         time = np.arange(num_timesteps + 1) / num_timesteps
         f = np.cos((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * np.pi / 2) ** 2
-        return cls._from_betas(np.minimum(1 - f[1:] / f[:-1], COSINE_BETA_MAX))
+        return cls.from_betas(np.minimum(1 - f[1:] / f[:-1], COSINE_BETA_MAX))
 
     @classmethod
     def named(cls, name: ScheduleName, num_timesteps: int) -> NoiseSchedule:
-        """Build the schedule called ``name`` with ``num_timesteps`` steps.
-
-        Parameters
-        ----------
-        name : {"linear", "cosine"}
-            Which schedule.
-        num_timesteps : int
-            T.
-
-        Raises
-        ------
-        ModelError
-            When the name is unknown or the schedule cannot have so many steps.
-
-        Examples
-        --------
-        >>> NoiseSchedule.named("cosine", 100).num_timesteps
-        100
-        """
+        """The schedule called ``name``, "linear" or "cosine"; another name is a ModelError."""
         if name not in get_args(ScheduleName):
             raise ModelError(
                 f"got schedule {name!r}, wanted one of {', '.join(get_args(ScheduleName))}; correct the name"
@@ -161,26 +125,17 @@ class NoiseSchedule:
         return cls.linear(num_timesteps) if name == "linear" else cls.cosine(num_timesteps)
 
     @classmethod
-    def _from_betas(cls, betas: FloatArray) -> NoiseSchedule:
-        """Make a training schedule, whose timesteps are simply 0..T-1."""
+    def from_betas(cls, betas: FloatArray) -> NoiseSchedule:
+        """The training schedule with these β: its timesteps are 0..T-1."""
         return cls(betas=betas, timesteps=np.arange(betas.size), original_num_timesteps=betas.size)
 
     def respaced(self, n: int, *, spacing: Spacing = "linspace") -> NoiseSchedule:
-        """Keep ``n`` evenly spaced steps, the last among them, and derive β anew from the ᾱ that were kept.
+        """Keep ``n`` evenly spaced steps, the last among them, and derive β anew from their ᾱ.
 
-        β_i = 1 - ᾱ_{S_i} / ᾱ_{S_{i-1}} for kept steps S (Nichol & Dhariwal 2021, section 4). With ``n = 1`` the
-        noisiest step is kept, so that sampling can still start from noise.
-
-        ``linspace`` keeps the first step too. A sampler of few steps then spends one of them next to the clean image,
-        where there is little to do; ``trailing`` has the clean image itself as the end of an even spacing (Lin et al.
-        2024, arXiv 2305.08891, section 3.3).
-
-        Parameters
-        ----------
-        n : int
-            Number of steps to keep, 1..``num_timesteps``.
-        spacing : {"linspace", "trailing"}
-            With the first step, or not.
+        β_i = 1 - ᾱ_{S_i} / ᾱ_{S_{i-1}} for the kept steps S (Nichol & Dhariwal 2021, section 4). ``linspace`` keeps the
+        first step too. A sampler of few steps then spends one of them next to the clean image, where there is little to
+        do; ``trailing`` puts the clean image itself at the end of an even spacing (Lin et al. 2024, arXiv 2305.08891,
+        section 3.3). With ``n = 1`` the noisiest step is kept, so that sampling can still start from noise.
 
         Returns
         -------
@@ -190,7 +145,7 @@ class NoiseSchedule:
         Raises
         ------
         ModelError
-            When ``n`` is out of range, or the spacing is unknown.
+            When ``n`` is not in 1..``num_timesteps``, or the spacing is unknown.
 
         Examples
         --------
@@ -213,6 +168,10 @@ class NoiseSchedule:
         alphas_cumprod = self.alphas_cumprod[kept]
         betas = 1 - alphas_cumprod / np.append(1.0, alphas_cumprod[:-1])
         return NoiseSchedule(betas, self.timesteps[kept], self.original_num_timesteps)
+
+    def beginning(self, n: int) -> NoiseSchedule:
+        """The ``n`` least noisy steps."""
+        return NoiseSchedule(self.betas[:n], self.timesteps[:n], self.original_num_timesteps)
 
     @property
     def num_timesteps(self) -> int:
@@ -244,6 +203,48 @@ class NoiseSchedule:
         """Log β̃_t, at t = 0 that of t = 1, because log 0 does not exist (log β_0 when there is one step only)."""
         finite = self.posterior_variance[1:] if self.num_timesteps > 1 else self.betas
         return _frozen(np.log(np.append(finite[0], self.posterior_variance[1:])))
+
+
+def jump_timetable(t_T: int, jump_length: int = 10, jump_n_sample: int = 10) -> list[int]:
+    """List the steps that RePaint visits: down by ones, and at every ``jump_length`` steps up again and down again.
+
+    Wherever t is a multiple of ``jump_length`` and there is room above (t + ``jump_length`` < ``t_T``), the walk goes
+    up ``jump_length`` steps and back, ``jump_n_sample`` - 1 times, so that each stretch is denoised ``jump_n_sample``
+    times. A pair (t, t - 1) is one network evaluation at t, a pair (t, t + 1) one re-noising.
+
+    Returns
+    -------
+    list of int
+        Starts at ``t_T`` - 1, ends 1, 0, -1, where -1 is the clean image; neighbours differ by one.
+
+    Raises
+    ------
+    ModelError
+        When a value is below 1.
+
+    References
+    ----------
+    Lugmayr et al. 2022, arXiv 2201.09865, section 4.2 and the appendix on the jump schedule.
+
+    Examples
+    --------
+    >>> jump_timetable(5, jump_length=2, jump_n_sample=2)
+    [4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0, -1]
+    >>> from itertools import pairwise
+    >>> times = jump_timetable(250, 10, 10)
+    >>> len(times) - 1, sum(after < before for before, after in pairwise(times))
+    (4570, 2410)
+    """
+    for name, value in (("t_T", t_T), ("jump_length", jump_length), ("jump_n_sample", jump_n_sample)):
+        if value < 1:
+            raise ModelError(f"got {name} = {value}, wanted at least 1; the paper uses 250, 10 and 10")
+    times: list[int] = []
+    for t in reversed(range(t_T)):
+        times.append(t)
+        if t % jump_length == 0 and t + jump_length < t_T:
+            up_and_down = [*range(t + 1, t + jump_length), *range(t + jump_length, t - 1, -1)]
+            times += up_and_down * (jump_n_sample - 1)
+    return [*times, -1]
 
 
 def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:

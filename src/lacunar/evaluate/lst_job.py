@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lacunar.diffusion.presets import runs_of
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import Preset, runs_of
 from lacunar.errors import LacunarError
 from lacunar.evaluate.cases import RATES, Case, lst_cases, pair_cases, read_scenes, spread_out
 from lacunar.evaluate.lst_report import Findings, draw_figures, panel, write_report
@@ -217,9 +216,9 @@ def _enter(
     contest.fillers[name] = model_filler(
         model, preset=preset, samples=samples, with_sigma=options.sigma, with_references=with_references
     )
-    contest.networks[name] = f"{model.name}, {preset.way(samples)}{beside}"
+    contest.networks[name] = f"{model.name}, {preset.describe(samples)}{beside}"
     if samples > 1:
-        contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.way(1)}{beside}"
+        contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.describe(1)}{beside}"
 
 
 def _cases(scenes: Mapping[str, Any], shapes: Sequence[Any], options: QualityOptions) -> list[Case]:

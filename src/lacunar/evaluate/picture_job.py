@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lacunar.diffusion.presets import runs_of
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import Preset, runs_of
 from lacunar.errors import LacunarError
 from lacunar.evaluate.picture_evaluation import (
     BASELINE,
@@ -194,9 +193,9 @@ def _contest(options: FaceQualityOptions) -> _Contest:
         for preset, samples in options.runs():
             name = f"{model.name}, {preset.name}"
             contest.painters[name] = model_painter(model, detail, preset=preset, samples=samples)
-            contest.networks[name] = f"{model.name}, {preset.way(samples)}"
+            contest.networks[name] = f"{model.name}, {preset.describe(samples)}"
             if samples > 1:
-                contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.way(1)}"
+                contest.networks[f"{name}, {ONE_SAMPLE}"] = f"{model.name}, {preset.describe(1)}"
     return contest
 
 

@@ -21,11 +21,11 @@ from scipy import ndimage, special
 from torch import Tensor
 
 from lacunar.diffusion.noise import pixel_noise
-from lacunar.diffusion.samplers import SAMPLERS, Preset, draw
+from lacunar.diffusion.operators import Mask
+from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.background import TILE, BaseField, CoarseField, base_field
-from lacunar.interpolate.classical import fill
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledDenoiser, overlap_of
 
@@ -302,19 +302,15 @@ def _sample(
         z = np.divide(physical - field.base, field.spread, out=np.zeros(known.shape), where=where)
         return torch.from_numpy(z).to(noise)[None, None].expand_as(noise)
 
-    guess = None
-    if preset.strength < 1:
-        classical = field.base if preset.conditional else fill("laplace", np.where(known, values, np.nan), known)
-        guess = state(classical, field.spread > 0)
-    with torch.inference_mode(mode=not preset.needs_gradient):
-        z = draw(
-            preset,
+    with torch.inference_mode():
+        measurement = None
+        if not preset.conditional:
+            measurement = Mask(torch.from_numpy(inside).to(device)[None, None]).measure(state(values, inside))
+        z = preset.draw(
             denoiser,
             torch.zeros_like(noise) if preset.mean_only else noise,
             preset.thinned(model.schedule),
-            image=None if preset.conditional else state(values, inside),
-            known=torch.from_numpy(inside).to(device)[None, None],
-            start=guess,
+            measurement=measurement,
             prediction=model.prediction,
             generator=torch.Generator().manual_seed(seed),
             callback=callback,

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lacunar.diffusion.presets import PresetName, chosen_preset
-from lacunar.diffusion.samplers import Preset, SamplerName
+from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
 from lacunar.models.backend import EngineName, check_engine
 from lacunar.plotting import FIGURE_ENDINGS
@@ -51,12 +50,12 @@ class FillOptions:
     """
 
     model: str = DEFAULT_MODEL
-    preset: PresetName = "fast"
+    preset: str = "fast"
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
     engine: EngineName = "eager"
-    sampler: SamplerName | None = None
+    sampler: str | None = None
     evaluations: int | None = None
     quantiles: Sequence[float] = ()
     overwrite: bool = False

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from lacunar.geo.windows import Tile, blend_weights
 from lacunar.interpolate.background import MIN_KNOWN, BaseField
@@ -69,17 +68,10 @@ class TiledNetwork(ABC):
         for first in range(0, len(self.tiles), per_call):
             tiles = self.tiles[first : first + per_call]
             patches = torch.cat([x_t[:, :, *tile.slices] for tile in tiles])
-            output = self._predicted(patches, t.repeat(len(tiles)), first, first + len(tiles))
+            output = self.predict(patches, t.repeat(len(tiles)), first, first + len(tiles))
             for tile, prediction in zip(tiles, torch.split(output, count), strict=True):
                 total[:, :, *tile.slices] += self.weight * prediction
         return total / self.norm
-
-    def _predicted(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
-        """Predict; for a gradient the network runs again on the way back, so that memory stays that of one call."""
-        if not patches.requires_grad:
-            return self.predict(patches, t, first, last)
-        output: Tensor = checkpoint(self.predict, patches, t, first, last, use_reentrant=False)
-        return output
 
 
 class TiledGapNetwork(TiledNetwork):

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.refinement import refiner
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import Preset, refiner
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture, PixelArray
 from lacunar.geo.windows import Tile

@@ -10,8 +10,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from lacunar.diffusion.presets import PresetName, chosen_preset
-from lacunar.diffusion.samplers import Preset, SamplerName
+from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError, PictureError
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import (
@@ -79,8 +78,8 @@ class PictureOptions:
     """
 
     model: str = PICTURE_MODEL
-    preset: PresetName = "fast"
-    sampler: SamplerName | None = None
+    preset: str = "fast"
+    sampler: str | None = None
     evaluations: int | None = None
     samples: int = 1
     mean: bool = False

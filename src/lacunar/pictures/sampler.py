@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lacunar.diffusion.refinement import refiner, refining_schedule
-from lacunar.diffusion.samplers import Preset, draw
-from lacunar.diffusion.sampling import ddim_sample
+from lacunar.diffusion.operators import Mask
+from lacunar.diffusion.samplers import Preset, refiner, refining_schedule
+from lacunar.diffusion.solvers import ddim_sample, with_progress
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
 from lacunar.interpolate.pca_prior import GaussianPrior, base_over
@@ -91,7 +91,7 @@ class PictureSampler:
         pads = [(0, max(0, side - length)) for length in shape]
         pictures = np.pad(pictures, [(0, 0), *pads, (0, 0)], mode="symmetric")
         missing = np.pad(missing, pads, mode="symmetric")
-        with torch.inference_mode(mode=not self.preset.needs_gradient):
+        with torch.inference_mode():
             if started is None:
                 x = self._begun(pictures, missing)
             else:
@@ -107,7 +107,7 @@ class PictureSampler:
         denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=not held)
         noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
         if held:
-            return self._held(denoiser, pictures, missing, noise, bases)
+            return self._held(denoiser, pictures, missing, noise)
         begun = None
         if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
             begun = self._guessed(denoiser, prior, missing, noise)
@@ -152,7 +152,8 @@ class PictureSampler:
         """
         nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each base
         schedule = self.model.schedule.respaced(1)
-        z = ddim_sample(denoiser, nothing, schedule, prediction=self.model.prediction, callback=self._tell)
+        asked = with_progress(denoiser, 1, self._tell)
+        z = ddim_sample(asked, nothing, schedule, prediction=self.model.prediction)
         expected = RESIDUAL_SPREAD * np.asarray(z.movedim(1, 3).cpu().numpy())
         rows = []
         for number in self.drawn:
@@ -171,30 +172,18 @@ class PictureSampler:
         else:
             schedule = preset.thinned(schedule)
             x = torch.zeros_like(noise) if preset.mean_only else noise
-        z = draw(
-            preset,
-            denoiser,
-            x,
-            schedule,
-            start=torch.zeros_like(noise),
-            prediction=self.model.prediction,
-            callback=self._tell,
-        )
+        z = preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell)
         return np.asarray(z.movedim(1, 3).cpu().numpy())
 
-    def _held(
-        self, denoiser: PictureDenoiser, pictures: FloatArray, missing: BoolArray, noise: Tensor, bases: FloatArray
-    ) -> FloatArray:
+    def _held(self, denoiser: PictureDenoiser, pictures: FloatArray, missing: BoolArray, noise: Tensor) -> FloatArray:
         """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
         words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
-        x = draw(
-            self.preset,
+        known = Mask(torch.from_numpy(~missing).to(noise.device)[None, None])
+        x = self.preset.draw(
             denoiser,
             noise,
             self.preset.thinned(self.model.schedule),
-            image=torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise),
-            known=torch.from_numpy(~missing).to(noise.device)[None, None],
-            start=torch.from_numpy(bases).movedim(3, 1).to(noise).expand_as(noise),
+            measurement=known.measure(torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise)),
             prediction=self.model.prediction,
             clip_x_0=(-1.0, 1.0),
             generator=torch.Generator().manual_seed(int(words[0])),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lacunar.diffusion.noise import pixel_noise
-from lacunar.diffusion.sampling import ddim_sample
+from lacunar.diffusion.solvers import ddim_sample, with_progress
 from lacunar.errors import LacunarError
 from lacunar.geo.windows import Block, Tile, blocks_over, tiles_over, tiles_touching
 from lacunar.models.checkpoint import SegmentationModel
@@ -186,12 +186,11 @@ def _sampled(
         tiled = TiledSegmenter if model.network.spec.diffusion else TiledViews
         denoiser = tiled(model, torch.from_numpy(bands).to(device), tiles, overlap)
         mask = ddim_sample(
-            denoiser,
+            with_progress(denoiser, steps, callback),
             pixel_noise(bands.shape[1:], origin, samples, seed).to(device),
             model.schedule.respaced(steps),
             prediction=model.prediction,
             clip_x_0=(-scale, scale),
-            callback=callback,
         )
         probability = (mask[:, 0] / scale + 1) / 2
     return np.asarray(probability.clamp(0, 1).float().cpu().numpy())

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lacunar.diffusion.losses import l_simple
 from lacunar.diffusion.process import Prediction, eps_from_x_0, predict_x_0, q_sample
 from lacunar.diffusion.samplers import plan
-from lacunar.diffusion.sampling import Denoiser, ddim_sample
 from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.diffusion.solvers import Denoiser, ddim_sample
 from lacunar.errors import TrainingError
 from lacunar.models.checkpoint import Model
 from lacunar.networks.conditioning import network_input

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.presets import PRESETS, PresetName
 from lacunar.diffusion.process import Prediction
-from lacunar.diffusion.samplers import Preset
+from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import TrainingError
 from lacunar.fill.array import fill_from_base
@@ -39,7 +38,7 @@ LST_HELD_OUT_WEIGHTS = MappingProxyType({"macas": 0.6, "liverpool": 0.4})
 _HELD_OUT_SEED = 1_000_003  # apart from every training seed
 CALIBRATION_EXAMPLES = 96  # held-out tiles on which sigma is calibrated
 CALIBRATION_SAMPLES = 8
-CALIBRATED_PRESETS: tuple[PresetName, ...] = ("fast", "balanced", "instant")  # RePaint takes 2410 evaluations
+CALIBRATED_PRESETS = ("fast", "balanced", "instant")  # RePaint takes 2410 evaluations
 QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.16, 0.25, 0.5, 0.75, 0.84, 0.9, 0.95, 0.975)
 RMSE_RATIO_NOTE = (
     "held_out / rmse_ratio: error of one network evaluation over that of the kriging that it starts from, on tiles of "

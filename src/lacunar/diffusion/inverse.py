@@ -1,0 +1,150 @@
+"""Samplers of inverse problems: an unconditional DDPM, unchanged, held to what was measured.
+
+They share their arguments with `lacunar.diffusion.solvers`, and a `Measurement` y = A x_0 of any operator A
+(`lacunar.diffusion.operators`), by default a mask. All are approximations of the conditional distribution. Measured
+pixels of a mask come back bit by bit. Noise ``x_T`` of another shape or dtype than the image is a `ModelError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lacunar.diffusion.operators import Measurement
+from lacunar.diffusion.process import Prediction
+from lacunar.diffusion.schedule import NoiseSchedule, jump_timetable
+from lacunar.diffusion.solvers import Denoiser, ddpm_step, eps_at, estimate_x_0, noise_like
+from lacunar.errors import ModelError
+
+DDNM_ETA = 0.85  # of the paper's own experiments
+DIFFPIR_ZETA = 1.0  # of the paper's own inpainting
+
+
+@torch.no_grad()
+def repaint_sample(
+    denoiser: Denoiser,
+    measurement: Measurement,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    times: Sequence[int] | None = None,
+    prediction: Prediction = "epsilon",
+    clip_x_0: tuple[float, float] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fill what was not measured by RePaint (Lugmayr et al. 2022, arXiv 2201.09865, Algorithm 1).
+
+    At each step down the measured part is drawn from q(x_{t-1} | x_0) of the given image and the rest from
+    p(x_{t-1} | x_t); at each step up all is noised again, so that both parts come to agree. ``times`` are the steps to
+    visit, by default the paper's jumps, `jump_timetable` of the schedule; the paper's schedule has 250 steps.
+
+    Two slips in the printed algorithm and public code are mended here. Line 5 scales the noise by 1 - ᾱ_t, which is a
+    variance: its root is meant (Eq. 8a). And the known part must be as noisy as the x_{t-1} it is joined to, so it is
+    drawn with ᾱ_{t-1}, which makes it the image itself at the end.
+    """
+    x_0_known = _image(measurement, x_T)
+    x = x_T
+    for before, after in pairwise(times or jump_timetable(schedule.num_timesteps)):
+        if after > before:  # line 10: x_t ~ N(√(1-β_t) x_{t-1}, β_t I)
+            beta = float(schedule.betas[after])
+            x = (1 - beta) ** 0.5 * x + beta**0.5 * noise_like(x, generator)
+            continue
+        x_unknown = ddpm_step(  # line 7
+            denoiser, x, before, schedule, prediction=prediction, clip_x_0=clip_x_0, generator=generator
+        )
+        x_known = x_0_known
+        if after >= 0:  # line 5: x_{t-1} ~ N(√ᾱ_{t-1} x_0, (1-ᾱ_{t-1}) I)
+            alpha_bar = float(schedule.alphas_cumprod[after])
+            x_known = alpha_bar**0.5 * x_0_known + (1 - alpha_bar) ** 0.5 * noise_like(x, generator)
+        noisy = Measurement(measurement.operator, measurement.operator.forward(x_known))
+        x = noisy.project(x_unknown)  # line 8
+    return x
+
+
+@torch.no_grad()
+def ddnm_sample(
+    denoiser: Denoiser,
+    measurement: Measurement,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    eta: float = DDNM_ETA,
+    prediction: Prediction = "epsilon",
+    clip_x_0: tuple[float, float] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fill what was not measured by DDNM (Wang et al. 2022, arXiv 2212.00490, Algorithm 1).
+
+    At each step x̂_{0|t} = A† y + (I - A† A) x̂_0, then x_{t-1} = √ᾱ_{t-1} x̂_{0|t} + √(1-ᾱ_{t-1}) (η z + √(1-η²) ε̂)
+    with the noise ε̂ that was predicted: η = 0 adds no new noise, η = 1 new noise only; others are a ModelError.
+    """
+    _check_share("eta", eta)
+    _image(measurement, x_T)
+    x = x_T
+    for t in reversed(range(schedule.num_timesteps)):
+        pred_x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
+        eps = eps_at(x, t, pred_x_0, schedule)
+        x = _mixed(measurement.project(pred_x_0), eps, t, schedule, eta**2, generator)
+    return x
+
+
+@torch.no_grad()
+def diffpir_sample(
+    denoiser: Denoiser,
+    measurement: Measurement,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    zeta: float = DIFFPIR_ZETA,
+    prediction: Prediction = "epsilon",
+    clip_x_0: tuple[float, float] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fill what was not measured by DiffPIR (Zhu et al. 2023, arXiv 2305.08995, Algorithm 1).
+
+    At each step the data term's proximal point, which is the projection onto A x = y where the measurement has no noise
+    (ρ_t = 0); then the noise that x_t holds over THAT image, ε̂ = (x_t - √ᾱ_t x̂_0) / √(1-ᾱ_t), and
+    x_{t-1} = √ᾱ_{t-1} x̂_0 + √(1-ᾱ_{t-1}) (√(1-ζ) ε̂ + √ζ z). ζ is the share of new noise, 0 to 1, else a ModelError.
+    """
+    _check_share("zeta", zeta)
+    _image(measurement, x_T)
+    x = x_T
+    for t in reversed(range(schedule.num_timesteps)):
+        pred_x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
+        x_0 = measurement.project(pred_x_0)
+        x = _mixed(x_0, eps_at(x, t, x_0, schedule), t, schedule, zeta, generator)
+    return x
+
+
+def _image(measurement: Measurement, x_T: Tensor) -> Tensor:
+    """A† y, which the noise must fit."""
+    image = measurement.pseudo_inverse
+    if x_T.shape != image.shape or x_T.dtype != image.dtype:
+        raise ModelError(
+            f"got x_T of shape {tuple(x_T.shape)} and {x_T.dtype}, wanted {tuple(image.shape)} and {image.dtype} as "
+            "the measured image has; make the noise with torch.randn of that shape"
+        )
+    return image
+
+
+def _mixed(
+    x_0: Tensor, eps: Tensor, t: int, schedule: NoiseSchedule, new: float, generator: torch.Generator | None
+) -> Tensor:
+    """√ᾱ_{t-1} x_0 + √(1-ᾱ_{t-1}) (√(1-new) ε̂ + √new z); x_0 itself at t = 0."""
+    if t == 0:
+        return x_0
+    alpha_bar_prev = float(schedule.alphas_cumprod_prev[t])
+    noise = (1 - new) ** 0.5 * eps
+    if new > 0:
+        noise = noise + new**0.5 * noise_like(x_0, generator)
+    x: Tensor = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev) ** 0.5 * noise
+    return x
+
+
+def _check_share(name: str, value: float) -> None:
+    """Refuse a share outside [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ModelError(f"got {name} {value}, wanted 0 (no new noise) to 1")
