@@ -1,0 +1,295 @@
+"""Fill labelled arrays: the public function of this room. Dask arrays are filled when the result is computed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from lacunar.diffusion.presets import PresetName, preset_named
+from lacunar.errors import LacunarError
+from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
+from lacunar.fill.guides import MAX_REFERENCES
+from lacunar.fill.options import DEFAULT_MODEL, FillOptions
+from lacunar.geo.labelled import (
+    AnyArray,
+    as_labelled,
+    dataset_on,
+    is_lazy,
+    missing_of,
+    on_grid,
+    refuse_digital_numbers,
+    time_dim,
+    units_of,
+)
+from lacunar.geo.windows import Block, Tile
+from lacunar.models.checkpoint import Model, load_model
+from lacunar.sensors.gaps import Gappy
+
+SAMPLES = 8  # that give a mean and a sigma
+NEIGHBOURS = 4  # dates of a cube that guide the fill of another: the nearest in time
+
+_SOURCES = {"flag_values": [NODATA, MEASURED, FILLED], "flag_meanings": "nodata measured filled"}
+
+
+class FilledArrays(NamedTuple):
+    """What `fill` gives for a numpy array; ``source``: 0 nodata, 1 measured, 2 filled; ``quantiles``: (Q, H, W)."""
+
+    value: NDArray[np.floating[Any]]
+    source: NDArray[np.uint8]
+    sigma: NDArray[np.float32]
+    quantiles: NDArray[np.float32]
+
+
+def fill(
+    array: AnyArray,
+    *,
+    guides: AnyArray | Sequence[AnyArray] = (),
+    missing: AnyArray | None = None,
+    model: str | Path | Model = DEFAULT_MODEL,
+    preset: PresetName = "fast",
+    samples: int | None = None,
+    seed: int = 0,
+    quantiles: Sequence[float] = (),
+) -> xr.Dataset | FilledArrays:
+    """Fill what is missing of an array, and say how sure that is.
+
+    Measured pixels keep their value bit by bit. A filled land surface temperature is the clear-sky-equivalent one: what
+    the sensor would have seen without the cloud.
+
+    Parameters
+    ----------
+    array
+        (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
+        four nearest others. A DataArray has coordinates, and may be backed by dask: then it is read twice and filled
+        block by block when the result is computed, with the memory of a block, and the values are those of the eager
+        result.
+    guides
+        Other dates of the place, or static rasters, in any unit: one array, or several. On another grid they are warped
+        where both have a CRS (in memory).
+    missing
+        (y, x) booleans, True = to be filled. By default all that is NaN; with it, other NaN pixels stay NaN.
+    model
+        A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
+    preset
+        ``fast``, ``balanced``, ``paper`` (RePaint; no guides), or ``instant`` (mean and sigma from one evaluation).
+    samples
+        8 by default; ``instant`` draws none.
+    seed
+        The same seed gives the same values.
+    quantiles
+        Levels in (0, 1) of the predictive distribution.
+
+    Returns
+    -------
+    xarray.Dataset or FilledArrays
+        ``value`` (unit of the array), ``source`` (0 nodata, 1 measured, 2 filled), ``sigma`` (one standard deviation of
+        a filled pixel, 0 where measured) and, where asked for, ``quantiles``, on the coordinates of the array. For a
+        numpy array a named tuple of arrays.
+
+    Raises
+    ------
+    LacunarError
+        No measured pixel, integers without a scale or digital numbers, a third axis that is not time, no coordinates, a
+        guide on another grid without a CRS or that shares no measured pixel, or a model that does not fit.
+
+    References
+    ----------
+    Song, Meng & Ermon 2021 (DDIM, arXiv 2010.02502); Lugmayr et al. 2022 (RePaint, arXiv 2201.09865).
+
+    Examples
+    --------
+    >>> import numpy as np, lacunar as lc
+    >>> rows, cols = np.indices((64, 64))
+    >>> lst = 300 + 4 * np.sin(rows / 9) * np.cos(cols / 13)  # kelvin
+    >>> lst[20:30, 30:44] = np.nan
+    >>> filled = lc.fill(lst, preset="instant")
+    >>> bool(np.isfinite(filled.value).all()), int((filled.source == 2).sum())
+    (True, 140)
+    """
+    if samples is None:
+        samples = 1 if preset_named(preset).mean_only else SAMPLES
+    options = FillOptions(preset=preset, samples=samples, seed=seed, quantiles=tuple(quantiles))
+    given = as_labelled(array, name="the array")
+    beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
+    if len(beside) > MAX_REFERENCES:
+        raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
+    network = model if isinstance(model, Model) else load_model(model)
+    if given.ndim == 2:
+        mask = None if missing is None else missing_of(missing, given)
+        filled = _Fill(given, mask, beside, options, network).dataset()
+    else:
+        filled = _fill_dates(given, missing, beside, options, network)
+    if isinstance(array, xr.DataArray):
+        return filled
+    levels = filled["quantiles"].data if quantiles else np.empty((0, *given.shape), dtype=np.float32)
+    return FilledArrays(filled["value"].data, filled["source"].data, filled["sigma"].data, levels)
+
+
+def _fill_dates(
+    cube: xr.DataArray, missing: AnyArray | None, guides: list[xr.DataArray], options: FillOptions, model: Model
+) -> xr.Dataset:
+    """Every date of a cube, guided by its neighbours in time."""
+    axis = time_dim(cube)
+    if axis is None:
+        raise LacunarError(
+            f"the array has the dimensions {cube.dims} and the shape {cube.shape}: wanted rows and columns, or a "
+            "DataArray with a first dimension `time`; fill one band at a time"
+        )
+    if missing is not None:
+        raise LacunarError("missing together with an axis of time: wanted NaN where the dates miss something")
+    times = cube[axis].values if axis in cube.coords else np.arange(cube.sizes[axis])
+    room = min(NEIGHBOURS, MAX_REFERENCES - len(guides)) if options.chosen.conditional else 0
+    filled = []
+    for number, one in enumerate(times):
+        nearest = [int(other) for other in np.argsort(np.abs(times - one), kind="stable") if other != number]
+        others = [cube.isel({axis: other}, drop=True).astype(np.float32) for other in nearest[:room]]
+        filled.append(_Fill(cube.isel({axis: number}), None, guides, options, model, neighbours=others).dataset())
+    return xr.concat(filled, dim=cube[axis] if axis in cube.coords else axis)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fill:
+    """The fill of one plane; ``neighbours`` are guides that may share nothing with it."""
+
+    plane: xr.DataArray
+    missing: xr.DataArray | None
+    guides: list[xr.DataArray]
+    options: FillOptions
+    model: Model
+    neighbours: Sequence[xr.DataArray] = ()
+
+    def dataset(self) -> xr.Dataset:
+        """Value, source, sigma and quantiles; computed now, or when a lazy result is."""
+        rows, cols = self.plane.shape
+        lazy = any(is_lazy(one) for one in (self.plane, self.missing, *self.guides, *self.neighbours))
+        bands = self._lazy((rows, cols)) if lazy else self._eager((rows, cols))
+        units = {"units": units_of(self.plane)} if units_of(self.plane) else {}
+        source = bands[1].astype(np.uint8)
+        said = {name: text for name, text in self.plane.attrs.items() if name != "units"}
+        variables = {
+            "value": (self._measured_kept(bands[0], source), said | units),
+            "source": (source, _SOURCES),
+            "sigma": (bands[2], units | {"long_name": "one standard deviation of a filled pixel"}),
+        }
+        filled = dataset_on(self.plane, variables, {"model": self.model.name, "preset": self.options.preset})
+        if levels := list(self.options.quantiles):
+            planes = [dataset_on(self.plane, {"quantiles": (band, units)}, {}) for band in bands[3:]]
+            filled["quantiles"] = xr.concat([one["quantiles"] for one in planes], xr.Variable("quantile", levels))
+        return filled
+
+    def _measured_kept(self, filled: Any, source: Any) -> Any:  # noqa: ANN401  # numpy or dask arrays
+        """Filled values in the type of the array, which keeps its own where it is measured."""
+        kept = self.plane.copy(data=filled.astype(self.plane.dtype))
+        return kept.where(self.plane.copy(data=source) != MEASURED, self.plane).data
+
+    def read(self, window: Tile) -> Gappy:
+        """A window with what is known of it and what is to be filled."""
+        values = _computed(self.plane, window).astype(np.float32)
+        finite = np.isfinite(values)
+        if self.missing is None:
+            return Gappy(values, finite, ~finite)
+        gap = _computed(self.missing, window)
+        return Gappy(values, finite & ~gap, gap)
+
+    def read_guides(self, window: Tile) -> NDArray[np.float32]:
+        """Guides (K, H, W) of a window."""
+        return np.stack([_computed(guide, window) for guide in (*self.guides, *self.neighbours)]).astype(np.float32)
+
+    def survey(self) -> Survey:
+        """The first pass: what is measured, and block means for what is far from it."""
+        found = survey(self.read, self.plane.shape, self._guided())  # type: ignore[arg-type]
+        self._check(found)
+        return found
+
+    def block(self, block: Block, found: Survey) -> NDArray[np.float32]:
+        """Bands (3 + Q, h, w) of one block; what it sees is read once."""
+        seen = self.read(block.outer)
+
+        def read(window: Tile) -> Gappy:
+            cut = Tile(window.row - block.outer.row, window.col - block.outer.col, *window.shape).slices
+            return Gappy(seen.values[cut], seen.known[cut], seen.gap[cut])
+
+        options = self.options
+        return fill_block(
+            read,
+            block,
+            found.coarse,
+            self.model,
+            preset=options.chosen,
+            samples=options.samples,
+            seed=options.seed,
+            quantiles=options.quantiles,
+            references=self._guided(),
+            coarse_references=[guide.coarse for guide in found.references],
+        ).bands
+
+    def _guided(self) -> Callable[[Tile], NDArray[np.float32]] | None:
+        return self.read_guides if self.guides or self.neighbours else None
+
+    def _check(self, found: Survey) -> None:
+        """Refuse guides that tell nothing."""
+        for number, guide in enumerate(found.references[: len(self.guides)], start=1):
+            if guide.common == 0:
+                raise LacunarError(
+                    f"guide {number} has {guide.measured} measured pixels and none in common with the array: wanted "
+                    "some, to match the two; leave it out"
+                )
+
+    def _eager(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """All bands, computed now."""
+        refuse_digital_numbers(self.plane.values, units_of(self.plane), name="the array")
+        found = self.survey()
+        bands = np.empty((3 + len(self.options.quantiles), *shape), dtype=np.float32)
+        for block in blocks_of(shape):
+            bands[:, *block.core.slices] = self.block(block, found)
+        return bands
+
+    def _lazy(self, shape: tuple[int, int]) -> Any:  # noqa: ANN401  # a dask array
+        """All bands as a dask array.
+
+        Tasks read what they need of the input by themselves. Were the input part of the graph, dask would hold all of
+        it from the first pass to the last block.
+        """
+        import dask
+        import dask.array as da
+
+        shared = dask.delayed(_Shared(self))
+        found = dask.delayed(_survey_of)(shared)
+        count, lines = 3 + len(self.options.quantiles), dict[int, list[Any]]()
+        for block in blocks_of(shape):
+            task = dask.delayed(_block_of)(shared, block, found)
+            part = da.from_delayed(task, shape=(count, *block.core.shape), dtype=np.float32)
+            lines.setdefault(block.core.row, []).append(part)
+        return da.block(list(lines.values()))
+
+
+class _Shared:
+    """Hides a fill, whose arrays are lazy, from dask, which would compute them whole."""
+
+    def __init__(self, one: _Fill) -> None:
+        self.fill = one
+
+
+def _survey_of(shared: _Shared) -> Survey:
+    """The first pass, as a task."""
+    return shared.fill.survey()
+
+
+def _block_of(shared: _Shared, block: Block, found: Survey) -> NDArray[np.float32]:
+    """One block, as a task."""
+    return shared.fill.block(block, found)
+
+
+def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
+    """A window of an array in memory."""
+    part = array.data[window.slices]
+    return np.asarray(part.compute(scheduler="synchronous") if is_lazy(part) else part)
+
+
+def _listed(guides: AnyArray | Sequence[AnyArray]) -> list[AnyArray]:
+    """Guides one by one: an array of two dimensions is one guide."""
+    return [guides] if getattr(guides, "ndim", 0) == 2 else list(guides)  # type: ignore[list-item]

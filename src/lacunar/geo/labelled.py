@@ -1,0 +1,264 @@
+"""Labelled arrays: what the public functions take and give (`xarray.DataArray`, CRS through `rio`, or plain numpy).
+
+A function works on a DataArray inside; one that got a numpy array gives numpy arrays back. NaN = missing. Dask arrays
+stay lazy here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rioxarray  # noqa: F401  # registers the accessor `rio`
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+
+from lacunar.errors import LacunarError, RasterError
+from lacunar.geo.grid import check_same_grid, same_grid
+
+AnyArray = xr.DataArray | NDArray[Any]
+
+ROW, COL = "y", "x"
+TIME_NAMES = ("time", "date", "t")
+_KELVIN = {"k", "kelvin", "kelvins", "degk"}
+_LIVEABLE = 1000.0  # K: a median above this is no temperature of a land surface
+_LEVEL2_SCALE, _LEVEL2_OFFSET = 0.00341802, 149.0  # of ST_B10, Landsat Collection 2 Level 2 (USGS LSDS-1619)
+_SIXTEEN_BITS = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size and position of an array; without a CRS and with the identity as transform it is in pixels."""
+
+    shape: tuple[int, int]
+    transform: Affine
+    crs: CRS | None
+
+
+def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
+    """A DataArray of floats whose last two dimensions are rows and columns; what is missing is NaN.
+
+    Parameters
+    ----------
+    array
+        A DataArray with coordinates, or anything that numpy takes. Integers are decoded by the attributes
+        ``scale_factor``, ``add_offset`` and ``_FillValue``, as `rioxarray.open_rasterio` leaves them.
+    name
+        What it is called in an error.
+
+    Raises
+    ------
+    LacunarError
+        No coordinates, complex numbers, or integers that nothing explains.
+    """
+    if not isinstance(array, xr.DataArray):
+        values = array if is_lazy(array) else np.asarray(array)
+        if values.ndim < 2:
+            raise LacunarError(f"{name} has shape {values.shape}: wanted an array of rows and columns")
+        extra = [f"axis_{number}" for number in range(values.ndim - 2)]
+        return _decoded(xr.DataArray(values, dims=[*extra, ROW, COL]), name)
+    if array.ndim < 2:
+        raise LacunarError(f"{name} has the dimensions {array.dims}: wanted rows and columns")
+    rows, cols = _spatial_dims(array)
+    if rows not in array.coords or cols not in array.coords:
+        raise LacunarError(
+            f"{name} is a DataArray without coordinates along {rows} and {cols}: add them (`assign_coords`), or give "
+            "its `.values` to work in pixels"
+        )
+    array = array.transpose(..., rows, cols)
+    if "band" in array.dims and array.sizes["band"] == 1:  # as rioxarray opens a raster of one band
+        array = array.isel(band=0, drop=True)
+    return _decoded(array, name)
+
+
+def grid_of(array: xr.DataArray) -> Grid:
+    """Where a labelled array lies.
+
+    Raises
+    ------
+    RasterError
+        Coordinates that are not evenly spaced.
+    """
+    rows, cols = array.dims[-2:]
+    shape = (array.sizes[rows], array.sizes[cols])
+    if rows not in array.coords:
+        return Grid(shape, Affine.identity(), None)
+    placed = array.rio.set_spatial_dims(cols, rows)
+    for axis in (rows, cols):
+        steps = np.diff(array[axis].values.astype(np.float64))
+        if steps.size and np.ptp(steps) > 1e-3 * abs(steps[0]):
+            raise RasterError(f"the coordinates along {axis} are not evenly spaced: wanted a regular grid; resample it")
+    return Grid(shape, placed.rio.transform(), placed.rio.crs)
+
+
+def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray:
+    """An array on the grid of another, as float32; it is warped (bilinear) where it lies on another grid.
+
+    Parameters
+    ----------
+    array
+        What `as_labelled` takes. A numpy array has to have the shape of the target.
+    target
+        A labelled array.
+    name
+        What it is called in an error.
+
+    Raises
+    ------
+    RasterError
+        Another grid and no CRS in one of them, or no overlap.
+    """
+    given = as_labelled(array, name=name)
+    if given.ndim != 2:
+        raise LacunarError(f"{name} has the dimensions {given.dims}: wanted rows and columns; give one array a date")
+    here, there = grid_of(given), grid_of(target)
+    if not isinstance(array, xr.DataArray) or same_grid(here, there):
+        check_same_grid(there, here, names=("the array", name))
+        return _relabelled(given, target).astype(np.float32)
+    if here.crs is None or there.crs is None:
+        lacking = name if here.crs is None else "the array"
+        raise RasterError(
+            f"{name} lies on another grid and {lacking} has no CRS: wanted a CRS in both, or one grid; assign it with "
+            "`.rio.write_crs`"
+        )
+    return _relabelled(_warped(given, target, there, name), target)
+
+
+def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
+    """A mask of missing pixels (True = to be filled) on the grid of a labelled array, as booleans.
+
+    Raises
+    ------
+    LacunarError
+        Another type than booleans, or another grid.
+    """
+    mask = missing if isinstance(missing, xr.DataArray) else xr.DataArray(missing, dims=target.dims[-2:])
+    if mask.dtype != np.bool_:
+        raise LacunarError(f"missing holds {mask.dtype} values: wanted booleans, True = to be filled (`missing == 1`)")
+    if mask.shape != target.shape[-2:]:
+        raise LacunarError(f"missing has shape {mask.shape}: wanted that of the array, {target.shape[-2:]}")
+    if isinstance(missing, xr.DataArray) and mask.dims[-2] in mask.coords:
+        check_same_grid(grid_of(target), grid_of(mask), names=("the array", "missing"))
+    return _relabelled(mask, target)
+
+
+def time_dim(array: xr.DataArray) -> str | None:
+    """The dimension of dates of a labelled array of three dimensions, or None."""
+    first = str(array.dims[0])
+    dated = first in array.coords and np.issubdtype(array[first].dtype, np.datetime64)
+    return first if array.ndim == 3 and (dated or first.lower() in TIME_NAMES) else None
+
+
+def is_lazy(array: object) -> bool:
+    """Whether an array, labelled or not, is backed by dask."""
+    return hasattr(getattr(array, "data", array), "dask")
+
+
+def units_of(array: xr.DataArray) -> str:
+    """The attribute ``units``, or no text."""
+    return str(array.attrs.get("units", ""))
+
+
+def refuse_digital_numbers(values: NDArray[np.floating[Any]], units: str, *, name: str) -> None:
+    """Refuse values that cannot be kelvin where they are said to be, or that look like stored digital numbers.
+
+    Without a unit only whole numbers of 16 bits with a median far above any temperature are refused.
+
+    Raises
+    ------
+    LacunarError
+        With the scale and offset that a Landsat product of Level 2 wants.
+    """
+    seen = values[np.isfinite(values)]
+    kelvin = units.strip().lower() in _KELVIN
+    if not seen.size or (units and not kelvin):
+        return
+    median = float(np.median(seen))
+    if not _LIVEABLE < median <= _SIXTEEN_BITS or not (kelvin or (seen == np.rint(seen)).all()):
+        return
+    raise LacunarError(f"{name} {_digital_numbers(median)}")
+
+
+def dataset_on(array: xr.DataArray, variables: dict[str, Any], attrs: dict[str, Any]) -> xr.Dataset:
+    """Variables, each an array or an (array, attributes) pair, on rows, columns and the coordinates of an array."""
+    rows, cols = array.dims[-2:]
+    coords = {name: one for name, one in array.coords.items() if set(one.dims) <= {rows, cols}}
+    made = {}
+    for name, value in variables.items():
+        values, said = value if isinstance(value, tuple) else (value, {})
+        made[name] = xr.DataArray(values, dims=(rows, cols), coords=coords, attrs=said)
+    return xr.Dataset(made, attrs=attrs)
+
+
+def _spatial_dims(array: xr.DataArray) -> tuple[str, str]:
+    """Names of the rows and the columns: those that rio knows (y and x, latitude and longitude), else the last two."""
+    try:
+        return str(array.rio.y_dim), str(array.rio.x_dim)
+    except Exception:  # rioxarray's own class
+        return str(array.dims[-2]), str(array.dims[-1])
+
+
+def _decoded(array: xr.DataArray, name: str) -> xr.DataArray:
+    """Floats: integers by their scale and offset; what equals the fill value becomes NaN."""
+    scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
+    nodata = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
+    if array.dtype.kind == "c" or array.dtype.kind not in "buif":
+        raise LacunarError(f"{name} holds {array.dtype} values: wanted real numbers")
+    if array.dtype.kind != "f":
+        if (scale is None and offset is None) or (scale, offset) == (1, 0):
+            raise LacunarError(f"{name} holds integers without a scale; {_integers(array)}")
+        floats = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
+        floats = floats * floats.dtype.type(1.0 if scale is None else scale) + floats.dtype.type(offset or 0.0)
+        decoded: xr.DataArray = floats if nodata is None else floats.where(array != nodata)
+        kept = {key: value for key, value in array.attrs.items() if key not in _STORAGE}
+        return decoded.assign_attrs(kept)
+    if nodata is not None and np.isfinite(nodata):
+        array = array.where(array != nodata).assign_attrs(
+            {key: value for key, value in array.attrs.items() if key not in _STORAGE}
+        )
+    return array.where(np.isfinite(array))
+
+
+_STORAGE = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # attributes that say how values are stored
+
+
+def _integers(array: xr.DataArray) -> str:
+    """What to do with integers."""
+    if not is_lazy(array) and array.dtype.kind in "ui":
+        seen = array.values[array.values > 0]
+        median = float(np.median(seen)) if seen.size else 0.0
+        if _LIVEABLE < median <= _SIXTEEN_BITS:
+            return _digital_numbers(median)
+    return "wanted physical values as floats, NaN where missing: convert with `.astype(float)`"
+
+
+def _digital_numbers(median: float) -> str:
+    """Values of which size look like what, and how to convert them."""
+    return (
+        f"looks like digital numbers (median {median:.0f}): if they are surface temperatures of Landsat Collection 2 "
+        f"Level 2, multiply by {_LEVEL2_SCALE} and add {_LEVEL2_OFFSET}, with NaN where they are 0"
+    )
+
+
+def _warped(given: xr.DataArray, target: xr.DataArray, grid: Grid, name: str) -> xr.DataArray:
+    """Bilinear on the grid of the target; NaN where the array is missing or does not reach."""
+    source = given.astype(np.float32).rio.set_spatial_dims(given.dims[-1], given.dims[-2]).rio.write_nodata(np.nan)
+    try:
+        warped: xr.DataArray = source.rio.reproject(
+            grid.crs, shape=grid.shape, transform=grid.transform, resampling=Resampling.bilinear, nodata=np.nan
+        )
+    except Exception as error:  # rasterio lets GDAL's own classes through
+        reason = " ".join(str(error).split())[:160]
+        raise RasterError(f"{name} cannot be warped to the grid of the array ({reason})") from error
+    if not bool(np.isfinite(warped).any()):
+        raise RasterError(f"{name} has no measured pixel on the grid of the array: wanted a raster of the same place")
+    return warped
+
+
+def _relabelled(array: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
+    """An array on a grid that is the target's but for rounding, with the target's coordinates."""
+    rows, cols = target.dims[-2:]
+    coords = {axis: target[axis] for axis in (rows, cols) if axis in target.coords}
+    return xr.DataArray(array.data, dims=(rows, cols), coords=coords, attrs=array.attrs)

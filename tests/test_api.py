@@ -1,0 +1,212 @@
+"""The public functions as a Python user meets them: labelled arrays or numpy in, the same kind out, one clear error."""
+
+import subprocess
+import sys
+
+import dask.array as da
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401  # the accessor rio
+import xarray as xr
+
+import lacunar as lc
+import lacunar.fill.blocks
+from lacunar.errors import LacunarError
+from lacunar.models.checkpoint import load_model
+
+UTM = "EPSG:32632"
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    return load_model(tiny_folder)
+
+
+def field(shape=(64, 64), noise=0.0):
+    """A smooth field in kelvin."""
+    rows, cols = np.indices(shape)
+    bumps = 300 + 4 * np.sin(rows / 9) * np.cos(cols / 13)
+    return bumps + noise * np.random.default_rng(0).normal(size=shape)
+
+
+def disc(shape=(64, 64), centre=(30, 34), radius=6):
+    rows, cols = np.indices(shape)
+    return np.hypot(rows - centre[0], cols - centre[1]) < radius
+
+
+def labelled(values, *, step=30.0, left=400_000.0, top=5_000_000.0, crs=UTM, **attrs):
+    """A DataArray with the centres of its pixels as coordinates."""
+    rows, cols = (np.arange(length) + 0.5 for length in values.shape[-2:])
+    coords = {"y": top - step * rows, "x": left + step * cols}
+    array = xr.DataArray(values, dims=("y", "x"), coords=coords, attrs=attrs)
+    return array if crs is None else array.rio.write_crs(crs)
+
+
+# --- the package ---
+
+
+def test_every_public_name_is_there():
+    assert {name for name in lc.__all__ if callable(getattr(lc, name))} == set(lc.__all__)
+    assert set(lc.__all__) <= set(dir(lc))
+
+
+def test_a_room_that_is_a_function_keeps_its_modules_in_any_order():
+    code = (
+        "import lacunar.fill.blocks; import lacunar as lc; print(lc.fill.blocks.BLOCK, 'Fill what' in lc.fill.__doc__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "960 True\n"
+
+
+# --- fill ---
+
+
+def test_fill_keeps_grid_units_and_measured_pixels(tiny):
+    gap = disc()
+    truth = field()
+    array = labelled(np.where(gap, np.nan, truth), units="K")
+    filled = lc.fill(array, model=tiny, samples=2, quantiles=[0.05, 0.95])
+    assert filled.rio.crs == array.rio.crs
+    assert filled.rio.transform() == array.rio.transform()
+    assert filled["value"].attrs["units"] == filled["sigma"].attrs["units"] == "K"
+    np.testing.assert_array_equal(filled["source"], np.where(gap, 2, 1))
+    np.testing.assert_array_equal(filled["value"].values[~gap], truth[~gap])
+    assert (filled["sigma"].values > 0).tolist() == gap.tolist()
+    low, high = (filled["quantiles"].sel(quantile=level).values[gap] for level in (0.05, 0.95))
+    assert (low < high).all()
+
+
+def test_numpy_in_is_numpy_out_with_the_same_values(tiny):
+    array = np.where(disc(), np.nan, field()).astype(np.float32)
+    plain, labels = (lc.fill(given, model=tiny, samples=2, seed=4) for given in (array, labelled(array)))
+    assert all(isinstance(part, np.ndarray) for part in plain)
+    assert plain.value.dtype == np.float32
+    assert plain.quantiles.shape == (0, 64, 64)
+    for name in ("value", "source", "sigma"):
+        np.testing.assert_array_equal(getattr(plain, name), labels[name].values)
+
+
+def test_no_gap_gives_the_input_and_says_that_all_is_measured(tiny):
+    filled = lc.fill(field(), model=tiny, preset="instant")
+    np.testing.assert_array_equal(filled.value, field())
+    assert (filled.source == 1).all()
+    assert (filled.sigma == 0).all()
+
+
+def test_missing_names_what_is_filled_and_other_nan_stay(tiny):
+    array = field()
+    array[:4] = np.nan
+    filled = lc.fill(array, missing=disc(), model=tiny, preset="instant")
+    np.testing.assert_array_equal(filled.source == 2, disc())
+    np.testing.assert_array_equal(np.isnan(filled.value), np.isnan(array))
+    assert (filled.source[:4] == 0).all()
+
+
+def test_a_dask_array_is_filled_lazily_to_the_very_same_values(tiny, monkeypatch):
+    monkeypatch.setattr(lacunar.fill.blocks, "BLOCK", 96)
+    shape = (110, 120)
+    gap = disc(shape, (95, 96), 9) | disc(shape, (20, 30), 5)  # over the corner of four blocks, and in the first
+    array = labelled(np.where(gap, np.nan, field(shape, noise=0.3)))
+    guide = labelled(field(shape) + 3)
+    asked = {"model": tiny, "preset": "instant", "quantiles": [0.1]}
+    eager = lc.fill(array, guides=guide, **asked)
+    lazy = lc.fill(array.chunk(y=60, x=70), guides=guide.chunk(y=60, x=70), **asked)
+    assert all(isinstance(lazy[name].data, da.Array) for name in ("value", "source", "sigma", "quantiles"))
+    xr.testing.assert_identical(lazy.compute(), eager)
+
+
+def test_a_guide_on_another_grid_is_warped_and_helps(tiny):
+    truth = field(noise=1.0)
+    array = labelled(np.where(disc(), np.nan, truth), units="K")
+    wide = np.pad(truth, 10, mode="edge") - 7.0
+    here = lc.fill(array, guides=[labelled(truth - 7.0)], model=tiny, preset="instant")
+    shifted = labelled(wide, left=400_000.0 - 300.0, top=5_000_000.0 + 300.0)  # the same pixels in a wider array
+    there = lc.fill(array, guides=[shifted], model=tiny, preset="instant")
+    alone = lc.fill(array, model=tiny, preset="instant")
+    np.testing.assert_allclose(there["value"], here["value"], atol=1e-3)
+    error = {name: np.abs(one["value"].values - truth)[disc()].mean() for name, one in (("a", alone), ("g", here))}
+    assert error["g"] < 0.5 * error["a"]
+
+
+def test_every_date_of_a_cube_is_filled_from_the_others(tiny):
+    truth = field(noise=1.0)
+    gaps = [disc(), disc(centre=(12, 12), radius=5)]
+    dates = [labelled(np.where(gap, np.nan, truth + add)) for gap, add in zip(gaps, (0, 5), strict=True)]
+    days = np.array(["2024-07-01", "2024-07-17"], dtype="datetime64[ns]")
+    filled = lc.fill(xr.concat(dates, xr.Variable("time", days)), model=tiny, preset="instant")
+    assert filled["value"].dims == ("time", "y", "x")
+    np.testing.assert_array_equal(filled["time"], days)
+    for number, gap in enumerate(gaps):
+        np.testing.assert_array_equal(filled["source"][number] == 2, gap)
+        alone = lc.fill(dates[number], model=tiny, preset="instant")["value"]
+        error = [np.abs(one.values - truth - 5 * number)[gap].mean() for one in (filled["value"][number], alone)]
+        assert error[0] < 0.5 * error[1]
+
+
+def test_integers_with_a_scale_are_decoded(tiny):
+    kelvin = field()
+    stored = np.where(disc(), 0, np.rint((kelvin - 149.0) / 0.00341802)).astype(np.uint16)
+    array = labelled(stored, scale_factor=0.00341802, add_offset=149.0, _FillValue=0, units="K")
+    filled = lc.fill(array, model=tiny, preset="instant")
+    np.testing.assert_array_equal(filled["source"] == 2, disc())
+    np.testing.assert_allclose(filled["value"].values[~disc()], kelvin[~disc()], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((64, 64), 43_210, dtype=np.uint16), "multiply by 0.00341802 and add 149.0"),
+        (np.full((64, 64), 43_210.0), "looks like digital numbers .*multiply by 0.00341802 and add 149.0"),
+        (labelled(np.full((64, 64), 43_210.5), units="kelvin"), "multiply by 0.00341802"),
+        (np.ones((64, 64), dtype=np.int8), r"integers without a scale.*\.astype\(float\)"),
+        (np.zeros((3, 64, 64)), "wanted rows and columns, or a DataArray with a first dimension `time`"),
+        (labelled(field()).drop_vars(["y", "x"]), "a DataArray without coordinates along y and x"),
+        (np.full((64, 64), np.nan), "no measured pixel"),
+        (np.zeros(64), r"shape \(64,\): wanted an array of rows and columns"),
+        (field().astype(complex), "complex128 values: wanted real numbers"),
+    ],
+    ids=["uint16", "floats", "kelvin", "int8", "cube", "bare", "nan", "line", "complex"],
+)
+def test_fill_refuses_what_it_cannot_understand(array, message, tiny):
+    with pytest.raises(LacunarError, match=message):
+        lc.fill(array, model=tiny, preset="instant")
+
+
+def test_other_units_may_have_any_values(tiny):
+    array = labelled(np.where(disc(), np.nan, np.rint(field() * 100)), units="counts")
+    assert (lc.fill(array, model=tiny, preset="instant")["source"] == 2).sum() == disc().sum()
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"),
+    [
+        (labelled(field(), step=60.0, crs=None), "guide 1 lies on another grid and guide 1 has no CRS"),
+        (np.zeros((10, 10)), "guide 1 is 10x10 pixels"),
+        (labelled(field(), left=900_000.0), "guide 1 has no measured pixel on the grid"),
+        (np.full((64, 64), np.nan), "guide 1 has 0 measured pixels and none in common"),
+        ([field()] * 17, "got 17 guides: wanted 16 at most"),
+    ],
+    ids=["no crs", "shape", "elsewhere", "empty", "many"],
+)
+def test_fill_refuses_guides_that_do_not_fit(guide, message, tiny):
+    array = labelled(np.where(disc(), np.nan, field()))
+    with pytest.raises(LacunarError, match=message):
+        lc.fill(array, guides=guide, model=tiny, preset="instant")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [(np.zeros((64, 64)), "wanted booleans"), (np.zeros((3, 3), bool), r"shape \(3, 3\): wanted that of the array")],
+)
+def test_fill_refuses_a_mask_that_does_not_fit(missing, message, tiny):
+    with pytest.raises(LacunarError, match=message):
+        lc.fill(field(), missing=missing, model=tiny)
+
+
+def test_a_model_whose_scaling_is_unknown_is_refused(tiny_folder, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "odd")
+    (folder / "scaling.json").write_text('{"kind": "logarithm"}')
+    with pytest.raises(LacunarError, match="scaling: kind is 'logarithm'"):
+        lc.fill(np.where(disc(), np.nan, field()), model=folder)
