@@ -20,8 +20,8 @@ from lacunar.geo.windows import Tile, tiles_over
 from lacunar.metrics import seam_ratio
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.models.tiled import OVERLAP
-from lacunar.sensors.gaps import Gappy
 from lacunar.sensors.landscape import power_law_field
+from lacunar.sensors.scene import Measured
 from lacunar.versions import describe_machine
 
 KELVIN = 4.0  # standard deviation of the field
@@ -90,9 +90,9 @@ def fill(
 ) -> NDArray[np.float32]:
     """The raster filled block by block, as `lacunar fill` does it, with blocks of this size."""
 
-    def read(window: Tile) -> Gappy:
+    def read(window: Tile) -> Measured:
         cut = window.slices
-        return Gappy(np.where(gap[cut], np.float32(np.nan), truth[cut]), ~gap[cut], gap[cut])
+        return Measured(np.where(gap[cut], np.float32(np.nan), truth[cut]), ~gap[cut], gap[cut])
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():

@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
 from products import edit_mtl, file_of, mtl_of, rewrite
 
@@ -56,7 +56,7 @@ def write(path, array, *, units=None, scale=None, offset=0.0, crs="EPSG:32632", 
 
 def mask_for(folder, path, gap):
     """A gap mask on the grid of a product."""
-    product = open_product(folder)
+    product = open_scene(folder)
     return write(path, gap.astype(np.uint8), crs=product.crs, transform=product.transform)
 
 

@@ -5,7 +5,7 @@ import rasterio
 from affine import Affine
 
 from lacunar.errors import ProductError
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
 
 
@@ -43,5 +43,5 @@ def drop_georeference(path):
 
 def fails(target, message):
     with pytest.raises(ProductError, match=message) as caught:
-        open_product(target)
+        open_scene(target).check_lst()
     assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ from commands import bands_of, check_bands, cloud_at, contents, hole, mask_for, 
 from gap_models import tiny_model
 from lacunar.cli import BAD_INPUT, INTERRUPTED
 from lacunar.models.checkpoint import save_model
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
 from products import drop_georeference, edit_mtl, file_of, mtl_of, rewrite
 
@@ -348,5 +348,5 @@ def test_a_real_ctrl_c_in_a_real_process(out, tiny_folder, tmp_path):
 
 
 def test_a_mask_that_hides_all_that_is_measured(product, tmp_path, refused):
-    mask = mask_for(product, tmp_path / "mask.tif", np.ones(open_product(product).shape))
+    mask = mask_for(product, tmp_path / "mask.tif", np.ones(open_scene(product).shape))
     refused(product, "no measured pixel: 4096 of 4096 pixels are gap", "--gap-mask", mask)

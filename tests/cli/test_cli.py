@@ -25,9 +25,8 @@ from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model, shipped_models
 from lacunar.networks.unet import UNetConfig
-from lacunar.sensors.gaps import LstOptions
-from lacunar.sensors.landsat import open_product
 from lacunar.sensors.landsat_qa import GAP_CLASSES
+from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.train.loop import Progress, TrainingConfig
 from lacunar.train.lst_recipes import LstRecipe
 from lacunar.train.recipe import RECIPES
@@ -153,7 +152,7 @@ def test_every_option_reaches_the_record(lacunar, simulated_64, tiny_folder, out
     expected["atmosphere"] = {"path_radiance": 0.9, "transmissivity": 0.85, "sky_radiance": 1.4}
     assert {key: record[key] for key in expected} == expected
     assert record["network_evaluations"]["per_sample_and_tile"] == 25
-    gap = open_product(simulated_64.folder).qa_flags(["cloud", "cirrus"])
+    gap = open_scene(simulated_64.folder).qa_flags(["cloud", "cirrus"])
     np.testing.assert_array_equal(bands_of(out / "lst.tif")[1] == 2, gap)
 
 
@@ -193,7 +192,7 @@ def test_simulate_writes_a_product_and_its_truth(lacunar, out):
     assert (ran.code, ran.err) == (0, "")
     product, truth = (line.split(":", 1)[1].strip() for line in ran.out.splitlines())
     assert product.endswith("gap)")
-    assert open_product(out / "product").shape == (64, 64)
+    assert open_scene(out / "product").shape == (64, 64)
     with rasterio.open(truth) as dataset:
         assert dataset.shape == (64, 64)
     ran = lacunar("simulate", out / "product")

@@ -10,9 +10,7 @@ from affine import Affine
 from scipy import ndimage
 
 from commands import bands_of, cloud_at, contents, hole, write
-from lacunar.geo.windows import Tile
-from lacunar.sensors.gaps import LstOptions, ProductGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
 from products import edit_mtl
 
@@ -111,7 +109,7 @@ def test_the_same_seed_gives_the_same_bits(fill, scene, out):
 def test_a_product_is_guided_by_another_product(lacunar, simulated_64, tiny_folder, tmp_path, out):
     other = Path(shutil.copytree(simulated_64.folder, tmp_path / "other"))
     edit_mtl(other, ("DATE_ACQUIRED = 2022-11-15", "DATE_ACQUIRED = 2022-10-30"), (f'"{PRODUCT_ID}"', '"OTHER"'))
-    clouds = ProductGaps(open_product(simulated_64.folder), LstOptions()).read(Tile(0, 0, 64, 64)).gap
+    clouds = open_scene(simulated_64.folder).lst().missing
     cloud_at(other, np.roll(clouds, 20, axis=1))
     told = ("--model", tiny_folder, "--samples", 2, "-o", out / "lst.tif")
     ran = lacunar("lst", simulated_64.folder, *told, "--reference", other)

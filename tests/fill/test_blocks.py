@@ -12,7 +12,7 @@ from lacunar.fill.blocks import FILLED, MEASURED, NODATA, fill_blocks, survey
 from lacunar.geo.windows import blocks_over
 from lacunar.interpolate.background import CoarseField
 from lacunar.metrics import seam_ratio
-from lacunar.sensors.gaps import Gappy
+from lacunar.sensors.scene import Measured
 
 SHAPE = (64, 480)
 FEW = Preset(steps=3)
@@ -45,7 +45,7 @@ def reader(values, gap, nodata=None):
 
     def read(window):
         cut = window.slices
-        return Gappy(shown[cut], ~(gap | nodata)[cut], gap[cut] & ~nodata[cut])
+        return Measured(shown[cut], ~(gap | nodata)[cut], gap[cut] & ~nodata[cut])
 
     return read
 
@@ -276,7 +276,7 @@ def test_the_coarse_level_of_a_large_raster_has_no_more_cells_than_that_of_a_sma
     shape = (16, 20_000)
     values = np.zeros(shape, np.float32)
     found = survey(
-        lambda tile: Gappy(values[tile.slices], np.ones(tile.shape, bool), np.zeros(tile.shape, bool)), shape
+        lambda tile: Measured(values[tile.slices], np.ones(tile.shape, bool), np.zeros(tile.shape, bool)), shape
     )
     assert max(found.coarse.values.shape) <= streaming.COARSE_CELLS
 

@@ -12,10 +12,8 @@ from commands import cloud_at, hole, write
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import survey
 from lacunar.fill.guides import MAX_REFERENCES, open_references
-from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
-from lacunar.sensors.gaps import LstOptions, ProductGaps, RasterGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.sebal import Atmosphere
 from lacunar.sensors.simulated import PRODUCT_ID
 from products import edit_mtl, file_of
@@ -32,14 +30,14 @@ def field(shape=SHAPE, level=300.0):
 def target(tmp_path):
     """A raster in kelvin with a gap, of 13 August 2024."""
     path = write(tmp_path / "place_20240813.tif", np.where(hole(SHAPE), np.nan, field()).astype(np.float32), units="K")
-    with open_raster(path) as raster:
-        yield RasterGaps(raster)
+    with open_scene(path) as scene:
+        yield scene
 
 
 def opened(target, references=(), covariates=(), options=None):
     """What is read, the notes and the whole record, of references on a target."""
     with open_references(references, covariates, target, options) as beside:
-        found = survey(target.read, target.shape, beside.read).references
+        found = survey(target.lst, target.shape, beside.read).references
         beside.check(found)
         return beside.read(Tile(0, 0, *target.shape)), beside.record(found)
 
@@ -97,11 +95,11 @@ def test_nothing_beside_the_input_is_an_empty_record(target):
 def test_a_product_is_a_reference_without_its_own_clouds(simulated_64, tmp_path):
     cloud = hole(SHAPE, slice(30, 50), slice(0, 20))
     other = other_date(tmp_path, simulated_64.folder, cloud=cloud)
-    target = ProductGaps(open_product(simulated_64.folder), LstOptions())
+    target = open_scene(simulated_64.folder)
     seen, record = opened(target, [other])
     np.testing.assert_array_equal(np.isnan(seen[0]), cloud)
-    known = target.read(WHOLE).known & ~cloud
-    np.testing.assert_array_equal(seen[0][known], target.read(WHOLE).values[known])  # the same bands, but the clouds
+    known = target.lst().known & ~cloud
+    np.testing.assert_array_equal(seen[0][known], target.lst().values[known])  # the same bands, but the clouds
     assert (record["references"][0]["date"], record["references"][0]["days_apart"]) == ("2022-12-01", 16)
     with open_references([other], [], target) as beside:
         assert {other, *other.glob("*_B10.TIF")} <= set(beside.inputs)
@@ -111,9 +109,9 @@ def test_the_options_of_lst_hold_for_a_reference_but_the_air_of_another_day_does
     other = other_date(tmp_path, simulated_64.folder)
     air = Atmosphere(path_radiance=0.9, transmissivity=0.85, sky_radiance=1.4)
     options = LstOptions(gap_classes=["cirrus"], soil_l=0.1, atmosphere=air)
-    target = ProductGaps(open_product(simulated_64.folder), options)
+    target = open_scene(simulated_64.folder, lst_options=options)
     seen, record = opened(target, [other], options=options)
-    plain = ProductGaps(open_product(other), LstOptions(gap_classes=["cirrus"], soil_l=0.1)).read(WHOLE)
+    plain = open_scene(other, lst_options=LstOptions(gap_classes=["cirrus"], soil_l=0.1)).lst()
     np.testing.assert_array_equal(seen[0], plain.values)
     assert plain.known.all()
     assert record["references"][0]["notes"] == [
@@ -125,7 +123,7 @@ def test_a_product_without_quality_band_counts_as_measured_with_a_note(simulated
     other = other_date(tmp_path, simulated_64.folder)
     file_of(other, "QA_PIXEL").unlink()
     edit_mtl(other, (f'    FILE_NAME_QUALITY_L1_PIXEL = "{PRODUCT_ID}_QA_PIXEL.TIF"\n', ""))
-    seen, record = opened(ProductGaps(open_product(simulated_64.folder), LstOptions()), [other])
+    seen, record = opened(open_scene(simulated_64.folder), [other])
     assert np.isfinite(seen).all()
     assert "no quality band: every plausible pixel counts as measured" in record["references"][0]["notes"][0]
 
@@ -172,8 +170,8 @@ def test_what_is_no_temperature_is_named_and_refused(target, tmp_path, level, un
 def test_units_are_no_matter_where_the_input_is_not_in_kelvin(tmp_path):
     path = write(tmp_path / "in.tif", np.where(hole(SHAPE), np.nan, field(level=5.0)).astype(np.float32), units="mm")
     other = write(tmp_path / "other.tif", field(level=3.0), units="m")
-    with open_raster(path) as raster:
-        seen, record = opened(RasterGaps(raster), [other])
+    with open_scene(path) as scene:
+        seen, record = opened(scene, [other])
     np.testing.assert_array_equal(seen[0], field(level=3.0))
     assert record["references"][0]["notes"] == ["in m, the input in mm"]
 
@@ -207,7 +205,7 @@ def test_a_reference_without_crs_is_refused(target, tmp_path):
 
 def test_a_reference_that_is_all_cloud_is_refused(simulated_64, tmp_path):
     other = other_date(tmp_path, simulated_64.folder, cloud=np.ones(SHAPE, bool))
-    target = ProductGaps(open_product(simulated_64.folder), LstOptions())
+    target = open_scene(simulated_64.folder)
     with pytest.raises(RasterError, match=r"other has 0 measured pixels on the grid of the input and none in common"):
         opened(target, [other])
 
@@ -240,7 +238,7 @@ def test_the_input_in_an_archive_is_still_the_input(simulated_64, tmp_path):
     with tarfile.open(archive, "w") as packed:
         for path in simulated_64.folder.iterdir():
             packed.add(path, path.name)
-    target = ProductGaps(open_product(simulated_64.folder), LstOptions())
+    target = open_scene(simulated_64.folder)
     with pytest.raises(LacunarError, match=r"reference .*same.tar is the input too"):
         opened(target, [archive])
 
@@ -257,7 +255,7 @@ def test_a_path_that_is_no_raster_or_product_is_refused(target, tmp_path):
         ({"references": [tmp_path / "none.tif"]}, r"none.tif: no such file"),
         ({"references": [tmp_path / "none.tar"]}, r"none.tar: no such folder or file"),
         ({"references": [tmp_path / "empty"]}, r"empty holds no MTL file"),
-        ({"covariates": [tmp_path / "empty"]}, r"empty: a folder; wanted a raster file"),
+        ({"covariates": [tmp_path / "empty"]}, r"empty holds no MTL file"),
     ):
         with pytest.raises(LacunarError, match=message):
             opened(target, **how)

@@ -21,9 +21,7 @@ from lacunar.errors import LacunarError, ModelError, RasterError
 from lacunar.fill import job as app
 from lacunar.fill.job import FillOptions, demonstrate, fill_lst
 from lacunar.geo.raster import open_raster
-from lacunar.geo.windows import Tile
-from lacunar.sensors.gaps import LstOptions, ProductGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import LstOptions, open_scene
 
 FLATHEAD = "LC08_L1TP_041027_20150604_20170226_01_T1"
 MAUI = "LC09_L1TP_063046_20230714_20230714_02_T1"
@@ -68,9 +66,9 @@ def same_grid(path, product):
 
 def test_what_is_measured_is_kept_to_the_bit_and_every_gap_is_filled(run, simulated_64):
     folder, _ = run
-    product = open_product(simulated_64.folder)
+    product = open_scene(simulated_64.folder)
     gap = product.qa_flags(["cloud", "dilated_cloud", "cloud_shadow", "cirrus"])
-    filled = check_bands(folder / "out.tif", bands_of(folder / "bands" / "lst.tif")[0], gap, product.read("B10") > 0)
+    filled = check_bands(folder / "out.tif", bands_of(folder / "bands" / "lst.tif")[0], gap, product.dn("B10") > 0)
     assert 250 < filled.min() < filled.max() < 330
     same_grid(folder / "out.tif", product)
     with rasterio.open(folder / "out.tif") as dataset:
@@ -83,7 +81,7 @@ def test_the_record_holds_all_that_was_done(run, simulated_64, tiny_folder):
     folder, record = run
     assert json.loads((folder / "out.json").read_text()) == record
     card = json.loads((tiny_folder / "card.json").read_text())
-    product = open_product(simulated_64.folder)
+    product = open_scene(simulated_64.folder)
     assert record["product"] == product.metadata
     assert record["product"]["constants"]["K1_CONSTANT_BAND_10"] == 774.8853
     assert record["model"] == {"name": "tiny", **{key: card[key] for key in ("sha256", "sigma_factor")}}
@@ -164,11 +162,11 @@ def test_without_a_gap_the_output_is_the_input(product, options, tmp_path):
 @pytest.mark.parametrize(("name", "epsg"), [(MAUI, 32605), (LIVERPOOL, 32630)])
 def test_real_products_without_quality_band_and_crs(shared, options, tmp_path, name, epsg):
     folder = shared / "data" / "landsat" / name
-    product = open_product(folder)
+    product = open_scene(folder)
     gap = hole(product.shape, slice(100, 112), slice(120, 150))
     mask = mask_for(folder, tmp_path / "mask.tif", gap)
     record = fill_lst(folder, tmp_path / "out.tif", gap_mask=mask, options=options, bands_folder=tmp_path / "bands")
-    footprint = product.read(product.thermal_band) > 0
+    footprint = product.dn("B10" if product.level == 1 else "ST_B10") > 0
     if product.level == 1:
         footprint &= (product.read("B4") > 0) & (product.read("B5") > 0)
     check_bands(tmp_path / "out.tif", bands_of(tmp_path / "bands" / "lst.tif")[0], gap & footprint, footprint)
@@ -196,10 +194,10 @@ def crop(folder, target, window):
 
 def check_flathead(folder, options, tmp_path):
     record = fill_lst(folder, tmp_path / "out.tif", options=options, bands_folder=tmp_path / "bands")
-    product = open_product(folder)
+    product = open_scene(folder)
     qa = bands_of(next(folder.glob("*BQA.TIF")))[0].astype(int)
     cloud, shadow, cirrus = (qa >> 4) & 1 == 1, (qa >> 7) & 3 == 3, (qa >> 11) & 3 == 3
-    footprint = product.read("B10") > 0
+    footprint = product.dn("B10") > 0
     gap = (ndimage.maximum_filter(cloud, size=7) | shadow | cirrus) & footprint
     check_bands(tmp_path / "out.tif", bands_of(tmp_path / "bands" / "lst.tif")[0], gap, footprint)
     same_grid(tmp_path / "out.tif", product)
@@ -282,10 +280,10 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
     shown = demonstrate(tmp_path / "demo", options=options, size=64, callback=lambda *counts: calls.append(counts))
     assert list(shown["rmse"]) == ["lacunar", "idw", "laplace", "nearest", "mean"]
     assert calls[-1] == (100, 100)
-    source = ProductGaps(open_product(tmp_path / "demo" / "product"), LstOptions()).read(Tile(0, 0, 64, 64))
+    source = open_scene(tmp_path / "demo" / "product").lst()
     truth = bands_of(next((tmp_path / "demo" / "product").glob("*TRUTH*")))[0].astype(np.float64)
     mean = source.values[source.known].astype(np.float64).mean()
-    assert shown["rmse"]["mean"] == pytest.approx(np.sqrt(np.mean((mean - truth[source.gap]) ** 2)), rel=1e-4)
+    assert shown["rmse"]["mean"] == pytest.approx(np.sqrt(np.mean((mean - truth[source.missing]) ** 2)), rel=1e-4)
     value, kind, _ = bands_of(shown["output"])
     ours = np.sqrt(np.mean((value - truth)[kind == 2] ** 2))
     assert shown["rmse"]["lacunar"] == shown["record"]["truth"]["rmse"] == pytest.approx(ours, abs=1e-3)
@@ -301,13 +299,13 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
 
 
 def test_bands_are_saved_with_units_and_never_over_others(simulated_64, options, tmp_path):
-    product, bands_folder = open_product(simulated_64.folder), tmp_path / "bands"
+    product, bands_folder = open_scene(simulated_64.folder), tmp_path / "bands"
     fill_lst(simulated_64.folder, tmp_path / "out.tif", bands_folder=bands_folder, options=options)
     for path in bands_folder.iterdir():
         same_grid(path, product)
     with open_raster(tmp_path / "bands" / "radiance.tif") as raster:
         assert (raster.units, raster.band_names) == (("W m-2 sr-1 um-1",), ("radiance",))
-        dn = product.read("B10")
+        dn = product.dn("B10")
         np.testing.assert_allclose(raster.read().data[0], dn * 3.342e-4 + 0.1, rtol=1e-6)
     before, other = contents(tmp_path), {"bands_folder": bands_folder, "lst_options": LstOptions(soil_l=0.1)}
     with pytest.raises(RasterError, match=r"radiance\.tif exists"):

@@ -9,9 +9,8 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.fill import tally
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, FilledBlock
 from lacunar.fill.tally import Picture, Truth
-from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
-from lacunar.sensors.gaps import RasterGaps
+from lacunar.sensors.scene import open_scene
 
 SHAPE = (50, 70)
 
@@ -27,8 +26,8 @@ def scene(tmp_path):
     value = np.where(source == FILLED, truth + rng.normal(0.3, 1.0, SHAPE), truth).astype(np.float32)
     value[source == NODATA] = np.nan
     shown = np.where(source == MEASURED, truth, np.nan).astype(np.float32)
-    with open_raster(write(tmp_path / "in.tif", shown, units="K")) as raster:
-        yield RasterGaps(raster), write(tmp_path / "truth.tif", truth), truth, value, source, sigma
+    with open_scene(write(tmp_path / "in.tif", shown, units="K")) as opened:
+        yield opened, write(tmp_path / "truth.tif", truth), truth, value, source, sigma
 
 
 def blocks(value, source, sigma, side=17):

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from lacunar.sensors.dates import date_in
+from lacunar.sensors.scene import date_in
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from affine import Affine
 
 from lacunar.errors import ProductError
 from lacunar.geo.windows import Tile
-from lacunar.sensors.landsat import GAP_CLASSES, open_product
-from lacunar.sensors.sebal import surface_temperature_from_level2
+from lacunar.sensors.landsat_qa import GAP_CLASSES
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID, simulate_product
 from products import edit_mtl, fails, file_of, mtl_of, rewrite
 
@@ -48,7 +48,7 @@ def folder(simulated, tmp_path):
     ],
 )
 def test_real_products(shared, name, shape, epsg, corner, bands, notes):
-    product = open_product(shared / "data" / "landsat" / name)
+    product = open_scene(shared / "data" / "landsat" / name)
     assert product.shape == shape
     assert product.crs.to_epsg() == epsg
     assert product.transform == Affine(30.0, 0.0, corner[0], 0.0, -30.0, corner[1])
@@ -61,19 +61,19 @@ def test_real_products(shared, name, shape, epsg, corner, bands, notes):
 
 
 def test_flathead_has_its_real_clouds(shared):
-    product = open_product(shared / "data" / "landsat" / FLATHEAD)
+    product = open_scene(shared / "data" / "landsat" / FLATHEAD)
     assert product.qa_flags(["cloud"]).mean() == pytest.approx(0.14, abs=0.001)  # as the data's own page says
     fill = product.qa_flags(["fill"])
-    np.testing.assert_array_equal(fill, product.read("B10") == 0)
+    np.testing.assert_array_equal(fill, product.dn("B10") == 0)
     assert not (product.qa_flags(GAP_CLASSES) & fill).any()
     assert not product.qa_flags(["dilated_cloud", "water"]).any()  # Collection 1 does not know them
     # Cloud is cold: the bits mark what the thermal band sees.
-    dn = product.read("B10").astype(float)
+    dn = product.dn("B10").astype(float)
     assert dn[product.qa_flags(["cloud"])].mean() < dn[product.qa_flags(["clear"])].mean() - 2000
 
 
 def test_flathead_metadata(shared):
-    metadata = open_product(shared / "data" / "landsat" / FLATHEAD).metadata
+    metadata = open_scene(shared / "data" / "landsat" / FLATHEAD).metadata
     assert metadata["satellite"] == "LANDSAT_8"
     assert metadata["date"] == "2015-06-04"
     assert metadata["sun_elevation"] == 61.25996297
@@ -108,13 +108,13 @@ def test_declared_nodata_is_fill(signed):
     dn[9, 9] = -5
     dn[10, 11] = 0
     rewrite(path, dn)
-    got = open_product(signed).read("B10")
+    got = open_scene(signed).dn("B10")
     assert got.dtype == np.uint16
     assert np.argwhere(got == 0).tolist() == [[3, 7], [4, 7], [9, 9], [10, 11]]
     np.testing.assert_array_equal(got[got > 0], dn[dn > 0])
     dn[20, 21] = 31000
     rewrite(path, dn, nodata=31000)
-    assert open_product(signed).read("B10")[20, 21] == 0
+    assert open_scene(signed).dn("B10")[20, 21] == 0
 
 
 def test_declared_nodata_of_the_quality_band_is_fill(signed):
@@ -123,7 +123,7 @@ def test_declared_nodata_of_the_quality_band_is_fill(signed):
     qa[0, :3] = -32768, 1, 0
     qa[1, :2] = 2800
     rewrite(path, qa)
-    product = open_product(signed)
+    product = open_scene(signed)
     assert np.argwhere(product.qa_flags(["fill"])).tolist() == [[0, 0], [0, 1], [0, 2]]
     assert np.argwhere(product.qa_flags(["cloud"])).tolist() == [[1, 0], [1, 1]]
     assert product.qa_flags(["clear"]).sum() == 41 * 41 - 5
@@ -133,71 +133,52 @@ def test_albedo_weights_are_those_of_the_literature(shared):
     # Silva et al. (2016), Rev. Bras. Eng. Agric. Ambient. 20:3-8: Landsat 8, bands 2 to 7.
     wanted = [0.300, 0.277, 0.233, 0.143, 0.036, 0.012]
     for name in (MARBURG, MAUI):
-        weights = open_product(shared / "data" / "landsat" / name).albedo_weights()
+        weights = open_scene(shared / "data" / "landsat" / name).albedo_weights()
         np.testing.assert_allclose(list(weights.values()), wanted, atol=0.001)
         assert sum(weights.values()) == pytest.approx(1.0)
     for name in (FLATHEAD, LIVERPOOL):  # bands are lacking; Level 2
-        assert open_product(shared / "data" / "landsat" / name).albedo_weights() == {}
+        assert open_scene(shared / "data" / "landsat" / name).albedo_weights() == {}
 
 
 def test_level2_temperature(shared):
-    product = open_product(shared / "data" / "landsat" / LIVERPOOL)
-    assert (product.level, product.thermal_band, product.has_qa) == (2, "ST_B10", False)
-    mult, add = product.coefficients("TEMPERATURE", "ST_B10")
-    st = surface_temperature_from_level2(product.read("ST_B10"), mult=mult, add=add)
-    np.testing.assert_allclose(st, product.read("ST_B10") * 0.00341802 + 149.0)
-    assert product.coefficients("REFLECTANCE", "SR_B4") == (2.75e-5, -0.2)
+    product = open_scene(shared / "data" / "landsat" / LIVERPOOL)
+    assert (product.level, product.metadata["qa_band"]) == (2, None)
+    st = product.intermediates()["lst"]
+    np.testing.assert_allclose(st, product.dn("ST_B10") * 0.00341802 + 149.0)
+    assert product.coefficients("REFLECTANCE", "SR_B4") == {"mult": 2.75e-5, "add": -0.2}
 
 
 def test_bands_of_another_grid_cannot_be_read(shared):
-    product = open_product(shared / "data" / "landsat" / MARBURG)
+    product = open_scene(shared / "data" / "landsat" / MARBURG)
     with pytest.raises(ProductError, match=r"band B8 .* has 82 x 82 pixels, B10 has 41 x 41: wanted one size"):
-        product.read("B8")
+        product.dn("B8")
 
 
 # -- reading --
 
 
 def test_windows_are_parts_of_the_whole(simulated):
-    product = open_product(simulated)
-    whole, flags = product.read("B10"), product.qa_flags(GAP_CLASSES)
+    product = open_scene(simulated)
+    whole, flags = product.dn("B10"), product.qa_flags(GAP_CLASSES)
     assert whole.shape == product.shape == (64, 64)
     tile = Tile(row=5, col=11, height=17, width=40)
-    np.testing.assert_array_equal(product.read("B10", window=tile), whole[tile.slices])
-    np.testing.assert_array_equal(product.qa_flags(GAP_CLASSES, window=tile), flags[tile.slices])
-    assert not product.saturated("B4", window=tile).any()
+    np.testing.assert_array_equal(product.dn("B10", tile), whole[tile.slices])
+    np.testing.assert_array_equal(product.qa_flags(GAP_CLASSES, tile), flags[tile.slices])
     with pytest.raises(ProductError, match="reaches outside the product's 64 x 64 pixels"):
-        product.read("B10", window=Tile(row=60, col=0, height=8, width=8))
-
-
-def test_saturation_by_its_bit_and_by_the_highest_number(folder):
-    radsat = np.zeros((64, 64), dtype=np.uint16)
-    radsat[1, 2], radsat[3, 4] = 1 << 3, 1 << 4  # bands 4 and 5
-    rewrite(file_of(folder, "QA_RADSAT"), radsat)
-    with rasterio.open(file_of(folder, "B10")) as dataset:
-        dn = dataset.read(1)
-    dn[6, 6] = 65535
-    rewrite(file_of(folder, "B10"), dn)
-    product = open_product(folder)
-    assert np.argwhere(product.saturated("B4")).tolist() == [[1, 2]]
-    assert np.argwhere(product.saturated("B5")).tolist() == [[3, 4]]
-    assert np.argwhere(product.saturated("B10")).tolist() == [[6, 6]]
-    file_of(folder, "QA_RADSAT").unlink()
-    assert not open_product(folder).saturated("B4").any()
+        product.dn("B10", Tile(row=60, col=0, height=8, width=8))
 
 
 def test_unknown_band_and_class(simulated):
-    product = open_product(simulated)
+    product = open_scene(simulated)
     with pytest.raises(ProductError, match=r"lacks band B11: it has B1, B10, B2"):
-        product.read("B11")
+        product.dn("B11")
     with pytest.raises(ProductError, match="quality class 'fog'"):
         product.qa_flags(["fog"])
 
 
 def test_without_quality_band(folder):
     file_of(folder, "QA_PIXEL").unlink()
-    product = open_product(folder)
-    assert not product.has_qa
+    product = open_scene(folder)
     assert product.metadata["qa_band"] is None
     with pytest.raises(ProductError, match=r"no quality band \(QA_PIXEL or BQA\): give a gap mask"):
         product.qa_flags(GAP_CLASSES)
@@ -211,12 +192,12 @@ def test_without_quality_band(folder):
 def test_archive_is_the_folder(simulated, tmp_path, name, mode, inside):
     with tarfile.open(tmp_path / name, mode) as tar:
         tar.add(simulated, arcname=inside)
-    product, wanted = open_product(tmp_path / name), open_product(simulated)
+    product, wanted = open_scene(tmp_path / name), open_scene(simulated)
     assert (product.shape, product.crs, product.transform) == (wanted.shape, wanted.crs, wanted.transform)
     tile = Tile(row=20, col=3, height=30, width=20)
     for band in ("B10", "B4"):
-        np.testing.assert_array_equal(product.read(band), wanted.read(band))
-        np.testing.assert_array_equal(product.read(band, window=tile), wanted.read(band, window=tile))
+        np.testing.assert_array_equal(product.dn(band), wanted.dn(band))
+        np.testing.assert_array_equal(product.dn(band, tile), wanted.dn(band, tile))
     np.testing.assert_array_equal(product.qa_flags(GAP_CLASSES), wanted.qa_flags(GAP_CLASSES))
     assert [entry.name for entry in tmp_path.iterdir()] == [name]  # nothing unpacked, nothing left beside it
 
@@ -240,21 +221,21 @@ def test_archive_with_a_link_for_a_band(folder, tmp_path):
 def test_names_in_small_letters(folder):
     for path in list(folder.iterdir()):
         path.rename(folder / path.name.lower())
-    product = open_product(folder)
+    product = open_scene(folder)
     assert {"B10", "B4", "QA_PIXEL"} <= set(product.sources)
-    assert product.read("B10").any()
+    assert product.dn("B10").any()
 
 
 def test_names_that_the_mtl_does_not_know(folder):
     for path in list(folder.glob("*.TIF")):
         path.rename(folder / path.name.replace(PRODUCT_ID, "CROP_LAKE").replace(".TIF", ".tiff"))
-    assert open_product(folder).sources["B10"].endswith("CROP_LAKE_B10.tiff")
+    assert open_scene(folder).sources["B10"].endswith("CROP_LAKE_B10.tiff")
 
 
 def test_names_that_only_the_mtl_knows(folder):
     file_of(folder, "B10").rename(folder / "thermal.TIF")
     edit_mtl(folder, (f'FILE_NAME_BAND_10 = "{PRODUCT_ID}_B10.TIF"', 'FILE_NAME_BAND_10 = "thermal.TIF"'))
-    assert open_product(folder).sources["B10"].endswith("thermal.TIF")
+    assert open_scene(folder).sources["B10"].endswith("thermal.TIF")
 
 
 def test_mtl_as_json_or_xml_alone(folder):
@@ -269,11 +250,11 @@ def test_mtl_as_json_or_xml_alone(folder):
             entries[key] = value
     groups.pop("LANDSAT_METADATA_FILE")
     (folder / "X_MTL.json").write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
-    of_json = open_product(folder)
+    of_json = open_scene(folder)
     (folder / "X_MTL.json").unlink()
     body = "".join(f"<{g}>{''.join(f'<{k}>{v}</{k}>' for k, v in e.items())}</{g}>" for g, e in groups.items())
     (folder / "X_MTL.xml").write_text(f"<LANDSAT_METADATA_FILE>{body}</LANDSAT_METADATA_FILE>")
-    assert open_product(folder).metadata == of_json.metadata
+    assert open_scene(folder).metadata == of_json.metadata
     assert of_json.metadata["constants"]["K1_CONSTANT_BAND_10"] == 774.8853
 
 
@@ -302,7 +283,7 @@ def test_pre_collection_folder(folder):
     file_of(folder, "QA_RADSAT").unlink()
     for path in list(folder.glob(f"{PRODUCT_ID}*")):
         path.rename(folder / path.name.replace(PRODUCT_ID, SCENE_ID))
-    product = open_product(folder)
+    product = open_scene(folder)
     assert product.metadata["id"] == SCENE_ID
     assert product.metadata["collection"] == 0
     assert product.metadata["earth_sun_distance"] is None

@@ -100,7 +100,6 @@ def test_names_of_the_collections_are_one(shared):
     assert old.files["B10"] == f"{FLATHEAD}_B10.TIF"
     assert old.files["BQA"] == f"{FLATHEAD}_BQA.TIF"
     assert new.files["QA_PIXEL"] == f"{MAUI}_QA_PIXEL.TIF"
-    assert new.files["QA_RADSAT"] == f"{MAUI}_QA_RADSAT.TIF"
 
 
 def test_level2_takes_its_own_coefficients_and_not_those_of_level1(shared):

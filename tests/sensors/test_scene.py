@@ -39,19 +39,19 @@ def picture(path, array, driver="PNG", **profile):
 
 
 def whole(scene):
-    return scene.read(Tile(0, 0, *scene.shape))
+    return scene.bands(Tile(0, 0, *scene.shape))
 
 
 def check(scene, expected, names, valid=None):
     """Planes are reflectance over the common scale, NaN where lacking or not valid."""
     valid = np.ones(scene.shape, bool) if valid is None else valid
-    assert scene.bands == tuple(band for band in BANDS if band in names)
+    assert scene.band_names == tuple(band for band in BANDS if band in names)
     planes = np.full((6, *scene.shape), np.nan)
     for name, channel in zip(names, expected, strict=True):
         if name in BANDS:
             planes[BANDS.index(name)] = np.where(valid, channel, np.nan)
-    assert scene.scale == pytest.approx(common_scale(planes, valid), rel=1e-5)
-    np.testing.assert_allclose(whole(scene), planes / scene.scale, rtol=1e-4, atol=1e-6)
+    assert scene.common_scale == pytest.approx(common_scale(planes, valid), rel=1e-5)
+    np.testing.assert_allclose(whole(scene), planes / scene.common_scale, rtol=1e-4, atol=1e-6)
 
 
 # --- pictures ---
@@ -62,7 +62,7 @@ def test_a_png_of_8_or_16_bits(tmp_path, dtype, high):
     stored = (reflectances() * high).astype(dtype)
     with open_scene(picture(tmp_path / "lake_20240813.png", stored)) as scene:
         check(scene, stored / high, ("red", "green", "blue"))
-        assert (scene.kind, scene.units, scene.crs) == ("picture", f"{8 * stored.itemsize}-bit picture", None)
+        assert (scene.kind, scene.band_units, scene.crs) == ("picture", f"{8 * stored.itemsize}-bit picture", None)
         assert scene.record()["date"] == "2024-08-13"
 
 
@@ -90,7 +90,7 @@ def test_exif_orientation_is_applied_as_to_pictures(tmp_path, orientation, endin
     with open_scene(path) as scene:
         check(scene, np.moveaxis(read_picture(path).colours, -1, 0) / 255, ("red", "green", "blue"))
         window = Tile(5, 7, 11, 13)
-        np.testing.assert_array_equal(scene.read(window), whole(scene)[:, *window.slices])
+        np.testing.assert_array_equal(scene.bands(window), whole(scene)[:, *window.slices])
 
 
 def test_a_jpeg_in_another_composite(tmp_path):
@@ -104,9 +104,9 @@ def test_a_jpeg_in_another_composite(tmp_path):
 def test_grey_wants_a_name(tmp_path):
     path = picture(tmp_path / "lake.png", (reflectances(1) * 255).astype(np.uint8))
     with pytest.raises(RasterError, match=r"lake\.png has 1 channel \(grey\) and nothing says which: .* such as nir"):
-        open_scene(path).__enter__()
+        open_scene(path).check_bands()
     with open_scene(path, bands=("nir",)) as scene:
-        assert scene.bands == ("nir",)
+        assert scene.band_names == ("nir",)
 
 
 def test_a_palette_is_refused(tmp_path):
@@ -115,7 +115,7 @@ def test_a_palette_is_refused(tmp_path):
         dataset.write_colormap(1, {0: (0, 0, 0, 255), 1: (0, 0, 255, 255)})
         dataset.write(np.ones((1, 8, 8), np.uint8))
     with pytest.raises(RasterError, match=r"map\.png is a palette picture, whose numbers are no colours: save it as"):
-        open_scene(path, bands=("red",)).__enter__()
+        open_scene(path, bands=("red",)).check_bands()
 
 
 # --- rasters ---
@@ -148,10 +148,10 @@ def test_what_the_file_declares_is_taken_and_what_is_said_wins(tmp_path):
     names = ("red", "green", "blue")
     with open_scene(path) as scene:
         check(scene, values * 1e-4 - 0.1, names)
-        assert scene.units == "reflectance by the scale and offset that the file declares"
+        assert scene.band_units == "reflectance by the scale and offset that the file declares"
     with open_scene(path, scale=2e-4, offset=-0.15) as scene:
         check(scene, values * 2e-4 - 0.15, names)
-        assert scene.units == "value x 0.0002 + -0.15, as --scale and --offset say"
+        assert scene.band_units == "value x 0.0002 + -0.15, as --scale and --offset say"
 
 
 def test_nodata_in_one_channel_is_not_valid_in_all(tmp_path):
@@ -163,7 +163,7 @@ def test_nodata_in_one_channel_is_not_valid_in_all(tmp_path):
     names = ("nir", "red", "green", "other")
     with open_scene(write(tmp_path / "a.tif", values, nodata=9, **WHERE), bands=names) as scene:
         check(scene, values / 10000, names, valid)
-        assert scene.notes == ()
+        assert scene.band_notes == ()
 
 
 def test_where_no_nodata_is_declared_zero_in_all_channels_is_not_valid(tmp_path):
@@ -174,7 +174,7 @@ def test_where_no_nodata_is_declared_zero_in_all_channels_is_not_valid(tmp_path)
     valid[:4] = False
     with open_scene(write(tmp_path / "a.tif", values, **WHERE)) as scene:
         check(scene, values / 10000, ("red", "green", "blue"), valid)
-        assert "pixels that are 0 in all channels are not valid" in scene.notes[1]
+        assert "pixels that are 0 in all channels are not valid" in scene.band_notes[1]
 
 
 def test_black_of_8_bits_is_told_and_may_be_called_fill(tmp_path):
@@ -185,12 +185,13 @@ def test_black_of_8_bits_is_told_and_may_be_called_fill(tmp_path):
     with open_scene(path) as scene:
         check(scene, values / 255, ("red", "green", "blue"))
         assert (
-            "10.0% of the pixels are 0 in all channels and count as black: if that is fill, --nodata 0" in scene.notes
+            "10.0% of the pixels are 0 in all channels and count as black: if that is fill, --nodata 0"
+            in scene.band_notes
         )
     valid[:4] = False
     with open_scene(path, nodata=0) as scene:
         check(scene, values / 255, ("red", "green", "blue"), valid)
-        assert scene.notes == ()
+        assert scene.band_notes == ()
 
 
 def test_a_nodata_that_is_said_counts_as_stored(tmp_path):
@@ -208,15 +209,15 @@ def test_descriptions_of_the_file_name_its_channels(tmp_path):
     with rasterio.open(path, "r+") as dataset:
         dataset.descriptions = ("NIR", "Red", "Green", "Blue")
     with open_scene(path) as scene:
-        assert scene.bands == ("blue", "green", "red", "nir")
+        assert scene.band_names == ("blue", "green", "red", "nir")
     with open_scene(path, bands=("blue", "green", "red", "nir")) as scene:
-        assert scene.notes[0] == "the file calls its channels nir,red,green,blue"
+        assert scene.band_notes[0] == "the file calls its channels nir,red,green,blue"
 
 
 def test_a_window_is_that_part_of_the_whole(tmp_path):
     with open_scene(write(tmp_path / "a.tif", reflectances().astype(np.float32), **WHERE)) as scene:
         window = Tile(5, 7, 11, 13)
-        np.testing.assert_array_equal(scene.read(window), whole(scene)[:, *window.slices])
+        np.testing.assert_array_equal(scene.bands(window), whole(scene)[:, *window.slices])
 
 
 @pytest.mark.parametrize(
@@ -240,19 +241,19 @@ def test_a_window_is_that_part_of_the_whole(tmp_path):
 def test_channels_and_scales_that_do_not_fit(tmp_path, channels, told, message):
     path = write(tmp_path / "a.tif", reflectances(channels).astype(np.float32), **WHERE)
     with pytest.raises(LacunarError, match=message):
-        open_scene(path, **told).__enter__()
+        open_scene(path, **told).check_bands()
 
 
 def test_raw_digital_numbers_are_asked_for(tmp_path):
     path = write(tmp_path / "a.tif", ((reflectances() + 0.1) / 2e-5).astype(np.uint16), **WHERE)
     with pytest.raises(RasterError, match=r"a\.tif: uint16 values, .* may be raw digital numbers: say what they are"):
-        open_scene(path).__enter__()
+        open_scene(path).check_bands()
 
 
 def test_no_valid_pixel(tmp_path):
     path = write(tmp_path / "a.tif", np.full((3, 20, 20), 7, np.uint16), nodata=7, **WHERE)
     with pytest.raises(RasterError, match=r"a\.tif: no valid pixel, all is nodata or masked"):
-        open_scene(path).__enter__()
+        open_scene(path).check_bands()
 
 
 def test_different_scales_per_channel(tmp_path):
@@ -262,7 +263,7 @@ def test_different_scales_per_channel(tmp_path):
     with open_scene(path) as scene, open_raster(path) as source:
         check(scene, source.read().data, ("red", "green", "blue"))
     with pytest.raises(RasterError, match="declares different scales or offsets for its channels: leave out --scale"):
-        open_scene(path, scale=1e-4).__enter__()
+        open_scene(path, scale=1e-4).check_bands()
 
 
 def test_few_blocks_are_read_of_a_large_image():
@@ -318,11 +319,11 @@ def test_fill_of_a_product_is_not_valid(product):
 
 def test_a_product_without_its_thermal_band(product):
     with open_scene(product) as scene:
-        expected, bands = whole(scene), scene.bands
+        expected, bands = whole(scene), scene.band_names
     for band in ("B10", "B11"):
         file_of(product, band).unlink(missing_ok=True)
     with open_scene(product) as scene:
-        assert scene.bands == bands
+        assert scene.band_names == bands
         np.testing.assert_array_equal(whole(scene), expected)
 
 
@@ -335,35 +336,35 @@ def test_cloud_and_shadow_of_a_product_are_not_valid_unless_kept(product):
     with open_scene(product) as scene:
         lost = np.isnan(whole(scene)).all(axis=0)
         np.testing.assert_array_equal(lost, quality != CLEAR)
-        assert f"{140 / (62 * 64):.1%} is cloud or cloud shadow by the quality band" in scene.notes[-1]
+        assert f"{140 / (62 * 64):.1%} is cloud or cloud shadow by the quality band" in scene.band_notes[-1]
     with open_scene(product, keep_clouds=True) as scene:
         np.testing.assert_array_equal(np.isnan(whole(scene)).all(axis=0), quality == FILL)
-        assert not any("cloud" in note for note in scene.notes)
+        assert not any("cloud" in note for note in scene.band_notes)
 
 
 def test_a_product_that_tells_nothing_of_clouds_says_so(product):
     file_of(product, "QA_PIXEL").unlink()
     with open_scene(product) as scene:
-        assert scene.notes[-1] == "the product has no quality band: clouds and their shadows are not masked"
+        assert scene.band_notes[-1] == "the product has no quality band: clouds and their shadows are not masked"
 
 
 def test_a_product_takes_no_bands(product):
     with pytest.raises(LacunarError, match="is a Landsat product, which brings its own bands, scales and offsets"):
-        open_scene(product, bands=("red",)).__enter__()
+        open_scene(product, bands=("red",)).check_bands()
     with pytest.raises(LacunarError, match="leave out --bands, --scale, --offset and --nodata"):
-        open_scene(product, nodata=0).__enter__()
+        open_scene(product, nodata=0).check_bands()
 
 
 def test_level_2_is_surface_reflectance(shared):
     folder = shared / "data" / "landsat" / "LC08_L2SP_204023_20200927_20201006_02_T1"
     with open_scene(folder) as scene, rasterio.open(next(folder.glob("*SR_B5.TIF"))) as dataset:
         nir = dataset.read(1) * 2.75e-5 - 0.2
-        np.testing.assert_allclose(whole(scene)[3] * scene.scale, nir, atol=1e-6)
-        assert scene.units == "surface reflectance by the coefficients of the MTL file"
+        np.testing.assert_allclose(whole(scene)[3] * scene.common_scale, nir, atol=1e-6)
+        assert scene.band_units == "surface reflectance by the coefficients of the MTL file"
 
 
 def test_a_product_that_lacks_bands_says_so(shared):
     with open_scene(shared / "data" / "landsat" / "LC08_L1TP_041027_20150604_20170226_01_T1") as scene:
-        assert scene.bands == ("green", "red", "nir", "swir1")
-        assert "the product lacks blue, swir2" in scene.notes
+        assert scene.band_names == ("green", "red", "nir", "swir1")
+        assert "the product lacks blue, swir2" in scene.band_notes
     assert PRODUCT_ID not in scene.name

@@ -12,8 +12,9 @@ import pytest
 
 from lacunar.errors import ProductError
 from lacunar.sensors import sebal as rad
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import open_scene
 
+LEVEL2 = {"mult": rad.LEVEL2_ST_MULT, "add": rad.LEVEL2_ST_ADD}
 L8 = {"k1": 774.8853, "k2": 1321.0789}
 L9 = {"k1": 799.0284, "k2": 1329.2405}
 GOLDEN = ("sebal_LC08_L1TP_041027_20150604.json", "sebal_LC09_L1TP_063046_20230714.json")
@@ -24,12 +25,11 @@ def sebal(product, dn, soil_l):
     constants = product.constants
 
     def reflectance(band):
-        mult, add = product.coefficients("REFLECTANCE", band)
-        return rad.toa_reflectance(dn[band], mult=mult, add=add, sun_elevation=constants["SUN_ELEVATION"])
+        scaled = product.coefficients("REFLECTANCE", band)
+        return rad.toa_reflectance(dn[band], **scaled, sun_elevation=constants["SUN_ELEVATION"])
 
-    mult, add = product.coefficients("RADIANCE", "B10")
     thermal = {"k1": constants["K1_CONSTANT_BAND_10"], "k2": constants["K2_CONSTANT_BAND_10"]}
-    radiance = rad.radiance(dn["B10"], mult=mult, add=add)
+    radiance = rad.rescale(dn["B10"], **product.coefficients("RADIANCE", "B10"))
     red, nir = reflectance("B4"), reflectance("B5")
     ndvi, savi = rad.ndvi(red, nir), rad.savi(red, nir, soil_l=soil_l)
     lai = rad.lai(savi)
@@ -50,9 +50,9 @@ def sebal(product, dn, soil_l):
 @pytest.fixture(scope="module", params=GOLDEN)
 def golden(request, shared):
     truth = json.loads((shared / "golden" / request.param).read_text())
-    product = open_product(shared / "data" / "landsat" / truth["product"])
+    product = open_scene(shared / "data" / "landsat" / truth["product"])
     rows, columns = np.array(truth["pixels"]).T
-    dn = {band: product.read(band)[rows, columns] for band in ("B4", "B5", "B10")}
+    dn = {band: product.dn(band)[rows, columns] for band in ("B4", "B5", "B10")}
     return truth, product, dn
 
 
@@ -75,7 +75,7 @@ def test_radiance_reaches_the_extremes_that_usgs_writes(shared):
     for folder in ("LC08_L1TP_041027_20150604_20170226_01_T1", "LC09_L1TP_063046_20230714_20230714_02_T1"):
         entries = _raw_mtl(shared / "data" / "landsat" / folder)
         mult, add = entries["RADIANCE_MULT_BAND_10"], entries["RADIANCE_ADD_BAND_10"]
-        got = rad.radiance([1, 65535], mult=mult, add=add)
+        got = rad.rescale([1, 65535], mult=mult, add=add)
         wanted = [entries["RADIANCE_MINIMUM_BAND_10"], entries["RADIANCE_MAXIMUM_BAND_10"]]
         np.testing.assert_allclose(got, wanted, atol=1e-5)
         got = rad.toa_reflectance(
@@ -90,17 +90,16 @@ def test_radiance_reaches_the_extremes_that_usgs_writes(shared):
 
 def test_level2_figures_of_usgs(shared):
     # The worked figure of usgs.gov's page on scale factors, and the extremes that the MTL file states.
-    assert rad.surface_temperature_from_level2(44947).round(1) == 302.6
+    assert rad.rescale(44947, **LEVEL2).round(1) == 302.6
     entries = _raw_mtl(shared / "data" / "landsat" / "LC08_L2SP_204023_20200927_20201006_02_T1")
-    got = rad.surface_temperature_from_level2([1, 65535])
+    got = rad.rescale([1, 65535], **LEVEL2)
     wanted = [entries["TEMPERATURE_MINIMUM_BAND_ST_B10"], entries["TEMPERATURE_MAXIMUM_BAND_ST_B10"]]
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_level2_real_lst_is_near_the_air_of_a_september_day(shared):
-    product = open_product(shared / "data" / "landsat" / "LC08_L2SP_204023_20200927_20201006_02_T1")
-    mult, add = product.coefficients("TEMPERATURE", "ST_B10")
-    st = rad.surface_temperature_from_level2(product.read("ST_B10"), mult=mult, add=add)
+    product = open_scene(shared / "data" / "landsat" / "LC08_L2SP_204023_20200927_20201006_02_T1")
+    st = rad.rescale(product.dn("ST_B10"), **product.coefficients("TEMPERATURE", "ST_B10"))
     assert 283.0 < st.min() < st.max() < 297.0
 
 
@@ -137,7 +136,7 @@ def test_guard_constants_are_those_of_the_satellite(shared):
     folder = shared / "data" / "landsat"
     for name, wanted in (("LC08_L1TP_041027_20150604_20170226_01_T1", L8),
                          ("LC09_L1TP_063046_20230714_20230714_02_T1", L9)):  # fmt: skip
-        constants = open_product(folder / name).constants
+        constants = open_scene(folder / name).constants
         assert {"k1": constants["K1_CONSTANT_BAND_10"], "k2": constants["K2_CONSTANT_BAND_10"]} == wanted
     assert abs(rad.lst(10.0, 0.97, **L8) - rad.lst(10.0, 0.97, **L9)) > 0.1
 
@@ -229,8 +228,8 @@ def test_fill_is_nan_from_end_to_end():
     red = rad.toa_reflectance(dn, mult=2e-5, add=-0.1, sun_elevation=60.0)
     nir = rad.toa_reflectance(dn, mult=2e-5, add=-0.1, sun_elevation=60.0)
     e_nb = rad.emissivity(rad.ndvi(red, nir), rad.lai(rad.savi(red, nir)))
-    radiance = rad.radiance(dn, mult=3.342e-4, add=0.1)
-    for values in (red, nir, e_nb, radiance, rad.lst(radiance, e_nb, **L8), rad.surface_temperature_from_level2(dn)):
+    radiance = rad.rescale(dn, mult=3.342e-4, add=0.1)
+    for values in (red, nir, e_nb, radiance, rad.lst(radiance, e_nb, **L8), rad.rescale(dn, **LEVEL2)):
         assert np.isnan(values).tolist() == [True, False]
 
 

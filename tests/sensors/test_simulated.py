@@ -10,7 +10,8 @@ from rasterio.warp import transform as transform_points
 
 from lacunar.errors import ProductError
 from lacunar.sensors import sebal as rad
-from lacunar.sensors.landsat import GAP_CLASSES, open_product
+from lacunar.sensors.landsat_qa import GAP_CLASSES
+from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import PRODUCT_ID, simulate_product
 
 REAL_QA = {1, 21762, 21824, 21952, 22018, 22080, 22280, 23826, 23888, 24082, 24144, 29986, 30048, 30242, 30304, 55052}
@@ -24,7 +25,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def product(made):
-    return open_product(made.folder)
+    return open_scene(made.folder)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def truth(made):
 
 @pytest.fixture(scope="module")
 def bands(product):
-    return {band: product.read(band).astype(float) for band in ("B2", "B3", "B4", "B5", "B6", "B7", "B10")}
+    return {band: product.dn(band).astype(float) for band in ("B2", "B3", "B4", "B5", "B6", "B7", "B10")}
 
 
 def seen_lst(product, bands):
@@ -143,11 +144,11 @@ def test_mtl_states_what_the_geotiffs_are(made, product):
 
 
 def test_sunlight_is_that_of_real_products(product, shared):
-    real = open_product(shared / "data" / "landsat" / "LC08_L1TP_195025_20130707_20170503_01_T1")
+    real = open_scene(shared / "data" / "landsat" / "LC08_L1TP_195025_20130707_20170503_01_T1")
     for band in ("B1", "B2", "B3", "B4", "B5", "B6", "B7"):
 
         def at_one_au(p, band=band):
-            ratio = p.coefficients("RADIANCE", band)[0] / p.coefficients("REFLECTANCE", band)[0]
+            ratio = p.coefficients("RADIANCE", band)["mult"] / p.coefficients("REFLECTANCE", band)["mult"]
             return ratio * p.metadata["earth_sun_distance"] ** 2
 
         assert at_one_au(product) == pytest.approx(at_one_au(real), rel=1e-3)
@@ -186,12 +187,12 @@ def test_same_seed_same_bits_other_seed_other_scene(tmp_path):
 
 def test_without_clouds_all_is_truth(tmp_path):
     made = simulate_product(tmp_path / "clear", size=64, cloud_fraction=0.0)
-    product = open_product(made.folder)
+    product = open_scene(made.folder)
     assert made.gap_fraction == 0.0
     assert not product.qa_flags(GAP_CLASSES).any()
     with rasterio.open(made.truth_path) as dataset:
         truth = dataset.read(1)
-    got = seen_lst(product, {band: product.read(band).astype(float) for band in ("B4", "B5", "B10")})
+    got = seen_lst(product, {band: product.dn(band).astype(float) for band in ("B4", "B5", "B10")})
     np.testing.assert_allclose(got, truth, atol=0.003)
 
 

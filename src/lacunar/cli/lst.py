@@ -35,8 +35,8 @@ from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
     from lacunar.models.backend import EngineName
-    from lacunar.sensors.gaps import LstOptions
     from lacunar.sensors.landsat_qa import QaClass
+    from lacunar.sensors.scene import LstOptions
     from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
@@ -187,7 +187,7 @@ def _beside(gap_mask: Path | None, references: list[Path] | None, covariates: li
 
 def _physics(gap_classes: str, soil_l: float, reflectance: str, atmosphere: "Atmosphere | None") -> "LstOptions":
     """How LST is computed and what of it is a gap."""
-    from lacunar.sensors.gaps import LstOptions
+    from lacunar.sensors.scene import LstOptions
 
     return LstOptions(
         gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),

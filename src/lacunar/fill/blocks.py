@@ -12,7 +12,7 @@ from lacunar.fill.array import Filled, fill_array
 from lacunar.geo.windows import Block, Tile, blocks_over
 from lacunar.interpolate.background import CoarseField
 from lacunar.models.checkpoint import Model
-from lacunar.sensors.gaps import Gappy
+from lacunar.sensors.scene import Measured
 
 BLOCK = 960  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid
 HALO = 96  # two strides: every tile that touches the core, with its kriging margin, lies inside the block
@@ -24,7 +24,7 @@ NODATA, MEASURED, FILLED = 0, 1, 2  # values of the band `source`
 BoolArray = NDArray[np.bool_]
 
 
-Reader = Callable[[Tile], Gappy]
+Reader = Callable[[Tile], Measured]
 ReferenceReader = Callable[[Tile], NDArray[np.float32]]  # (K, H, W) of a window, NaN where unknown
 
 
@@ -108,7 +108,7 @@ def survey(read: Reader, shape: tuple[int, int], references: ReferenceReader | N
             window = Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
             part = read(window)
             target.add(part.values, part.known, part, window)
-            gap += int(part.gap.sum())
+            gap += int(part.missing.sum())
             if references is not None:
                 seen = references(window)
                 beside = beside or [_Mosaic(reduction) for _ in seen]
@@ -146,7 +146,7 @@ class _Mosaic:
         self._rows: list[list[CoarseField]] = []
         self._weights: list[int] = []
 
-    def add(self, values: NDArray[np.floating], known: BoolArray, target: Gappy, window: Tile) -> None:
+    def add(self, values: NDArray[np.floating], known: BoolArray, target: Measured, window: Tile) -> None:
         """Take a window, in which the raster to be filled is ``target``."""
         if window.col == 0:
             self._rows.append([])
@@ -156,7 +156,7 @@ class _Mosaic:
         self._weights.append(int(known.sum()))
         self.measured += self._weights[-1]
         self.common += int((known & target.known).sum())
-        self.in_gap += int((known & target.gap).sum())
+        self.in_gap += int((known & target.missing).sum())
 
     def joined(self) -> CoarseField:
         """All windows as one."""
@@ -251,19 +251,19 @@ def fill_block(
     callback: Callable[[int, int], None] | None = None,
 ) -> FilledBlock:
     """Fill the core of one block from all that its halo shows; parameters are those of `fill_blocks`."""
-    core = read(block.core)
+    outer = read(block.outer)
+    core = outer.part(block.inner)
     value = np.where(core.known, core.values, np.nan).astype(np.float32)
     sigma = np.where(core.known, 0.0, np.nan).astype(np.float32)
-    source = np.where(core.known, MEASURED, np.where(core.gap, FILLED, NODATA)).astype(np.uint8)
+    source = np.where(core.known, MEASURED, np.where(core.missing, FILLED, NODATA)).astype(np.uint8)
     levels = np.repeat(value[None], len(quantiles), axis=0)
-    if not core.gap.any():
+    if not core.missing.any():
         return FilledBlock(block.core, value, source, sigma, levels, 0, 0, 0)
-    outer = read(block.outer)
     origin = (block.outer.row, block.outer.col)
     filled: Filled = fill_array(
         outer.values,
         outer.known,
-        _gap_near_core(outer.gap, block),
+        _gap_near_core(outer.missing, block),
         model,
         preset=preset,
         samples=samples,
@@ -275,10 +275,10 @@ def fill_block(
         callback=callback,
     )
     inner = block.inner.slices
-    value = np.where(core.gap, filled.mean[inner], value)
-    sigma = np.where(core.gap, filled.sigma[inner], sigma)
+    value = np.where(core.missing, filled.mean[inner], value)
+    sigma = np.where(core.missing, filled.sigma[inner], sigma)
     for number, level in enumerate(quantiles):
-        levels[number] = np.where(core.gap, filled.quantile(level)[inner], levels[number])
+        levels[number] = np.where(core.missing, filled.quantile(level)[inner], levels[number])
     evaluations = filled.tiles * samples * filled.evaluations
     return FilledBlock(block.core, value, source, sigma, levels, filled.tiles, filled.coarse_tiles, evaluations)
 

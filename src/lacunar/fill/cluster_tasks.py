@@ -51,7 +51,7 @@ def survey_there(job: Job) -> Survey | Refusal:
     """The first pass over a scene."""
     try:
         with _ONE_AT_A_TIME, open_inputs(job.inputs) as (source, beside):
-            return survey(source.read, source.shape, beside.read if beside else None)
+            return survey(source.lst, source.shape, beside.read if beside else None)
     except LacunarError as error:
         return Refusal(error)
 
@@ -63,7 +63,7 @@ def block_there(job: Job, found: Survey, block: Block) -> FilledBlock | Refusal:
         check_versions(versions(), job.versions, options.engine)
         with _ONE_AT_A_TIME, open_inputs(job.inputs) as (source, beside):
             return fill_block(
-                source.read,
+                source.lst,
                 block,
                 found.coarse,
                 _model_there(options.model, _own_device(options.device), options.engine, job.sha256),

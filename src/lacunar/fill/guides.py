@@ -16,18 +16,14 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import ReferenceSurvey
-from lacunar.geo.raster import open_raster
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.sensors.dates import date_in
-from lacunar.sensors.gaps import PLAUSIBLE_LST, GapSource, LstOptions, ProductGaps, RasterGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import PLAUSIBLE_LST, LstOptions, Scene, open_scene
 
 MAX_REFERENCES = 16  # rasters beside the input, covariates included
 COARSE_FACTOR = 10.0  # pixels this many times the input's are another sensor's: the record says so
 CELSIUS_ZERO = 273.15  # K
 
-_ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}
 _CELSIUS = {"c", "°c", "degc", "deg c", "deg_c", "celsius", "degree celsius", "degrees celsius", "degree_celsius"}
 _CELSIUS |= {"degrees_celsius"}
@@ -41,9 +37,8 @@ Kind = Literal["reference", "covariate"]
 class _Layer:
     """One raster beside the input: where it comes from, how it is seen on the input's grid, what to say about it."""
 
-    path: Path
     kind: Kind
-    source: GapSource
+    scene: Scene
     warped: Warped
     date: date | None
     notes: tuple[str, ...]
@@ -62,8 +57,8 @@ class References:
 
     def __init__(self, layers: Sequence[_Layer], target_date: date | None) -> None:
         self._layers, self._target_date = tuple(layers), target_date
-        self.names: tuple[str, ...] = tuple(layer.source.name for layer in self._layers)
-        self.inputs: list[Path] = [file for layer in self._layers for file in (layer.path, *layer.source.inputs)]
+        self.names: tuple[str, ...] = tuple(layer.scene.title for layer in self._layers)
+        self.inputs: list[Path] = [file for layer in self._layers for file in (layer.scene.path, *layer.scene.inputs)]
 
     def __len__(self) -> int:
         """Rasters, K."""
@@ -90,8 +85,8 @@ class References:
         for layer, counted in zip(self._layers, found, strict=True):
             if counted.common == 0:
                 raise RasterError(
-                    f"{layer.kind} {layer.path} has {counted.measured} measured pixels on the grid of the input and "
-                    "none in common with it (all cloud, or nodata?): wanted some, to match the two; leave it out"
+                    f"{layer.kind} {layer.scene.path} has {counted.measured} measured pixels on the grid of the input "
+                    "and none in common with it (all cloud, or nodata?): wanted some, to match the two; leave it out"
                 )
 
     def record(self, found: Sequence[ReferenceSurvey]) -> dict[str, Any]:
@@ -101,9 +96,9 @@ class References:
             known = layer.date is not None and self._target_date is not None
             entries[layer.kind].append(
                 {
-                    "path": str(layer.path),
-                    "name": layer.source.name,
-                    "units": layer.source.units,
+                    "path": str(layer.scene.path),
+                    "name": layer.scene.title,
+                    "units": layer.scene.units,
                     "date": layer.date.isoformat() if layer.date else None,
                     "days_apart": abs((layer.date - self._target_date).days) if known else None,  # type: ignore[operator]
                     "share_of_grid": round(counted.share, 6),
@@ -119,7 +114,7 @@ class References:
 def open_references(
     paths: Sequence[Path],
     covariates: Sequence[Path],
-    target: GapSource,
+    target: Scene,
     lst_options: LstOptions | None = None,
 ) -> Iterator[References]:
     """Open other dates and covariates, and check all that can be checked without reading them whole.
@@ -153,109 +148,106 @@ def open_references(
         )
     options = lst_options or LstOptions()
     with ExitStack() as stack:
-        seen = {file.resolve(): "the input" for file in target.inputs}
-        layers = []
-        for path in paths:
-            source = _reference_source(path, options, stack)
-            _refuse_twice("reference", path, source, target, seen)
-            layers.append(_reference(path, source, target, options))
-        for path in covariates:
-            source = RasterGaps(stack.enter_context(open_raster(path)))
-            _refuse_twice("covariate", path, source, target, seen)
-            warped = Warped(source, target, _Reader(source), name=f"covariate {path}")
-            layers.append(_Layer(path, "covariate", source, warped, None, ()))
-        yield References(layers, _date_of(target))
+        seen = {file.resolve(): "the input" for file in (target.path, *target.inputs)}
+
+        def opened(kind: Kind, path: Path) -> Scene:
+            scene = stack.enter_context(open_scene(path, lst_options=replace(options, atmosphere=None)))
+            scene.check_lst(needs_qa=False)
+            _refuse_twice(kind, scene, target, seen)
+            return scene
+
+        layers = [_reference(opened("reference", path), target, options) for path in paths]
+        layers += [_covariate(opened("covariate", path), target) for path in covariates]
+        yield References(layers, target.date)
 
 
 @dataclass(frozen=True)
 class _Reader:
     """Windows of a source, float32; NaN where not measured, and where an LST in kelvin is none that exists."""
 
-    source: GapSource
+    scene: Scene
     offset: float = 0.0
     kelvin: bool = False
 
     def __call__(self, window: Tile) -> NDArray[np.float32]:
-        part = self.source.read(window)
+        part = self.scene.lst(window)
         values = np.where(part.known, part.values + np.float32(self.offset), np.nan).astype(np.float32)
         if self.kelvin:
             values[(values <= PLAUSIBLE_LST[0]) | (values >= PLAUSIBLE_LST[1])] = np.nan
         return values
 
 
-def _reference_source(path: Path, options: LstOptions, stack: ExitStack) -> GapSource:
-    """A product where the path is a folder or an archive, a raster otherwise."""
-    if path.is_dir() or path.name.lower().endswith(_ARCHIVES):
-        return ProductGaps(open_product(path), replace(options, atmosphere=None), needs_qa=False)
-    return RasterGaps(stack.enter_context(open_raster(path)))
-
-
-def _reference(path: Path, source: GapSource, target: GapSource, options: LstOptions) -> _Layer:
+def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Layer:
     """A reference, its unit checked."""
     notes: list[str] = []
     offset = 0.0
     kelvin = _unit(target) in _KELVIN
-    if isinstance(source, ProductGaps):
-        notes += source.product.notes
-        if not source.product.has_qa:
-            notes.append("no quality band: every plausible pixel counts as measured, clouds too")
+    if scene.quantity == "lst":
+        notes += scene.lst_notes()
         if options.atmosphere is not None:
             notes.append("not corrected for the atmosphere, which was given for the date of the input")
-    if kelvin and not isinstance(source, ProductGaps):
-        offset = _offset_to_kelvin(path, source)
+    if kelvin and scene.quantity != "lst":
+        offset = _offset_to_kelvin(scene)
         if offset:
-            notes.append(f"converted from {source.units} to K")
-    elif not kelvin and source.units and target.units and _unit(source) != _unit(target):
-        notes.append(f"in {source.units}, the input in {target.units}")
-    warped = Warped(source, target, _Reader(source, offset, kelvin), name=f"reference {path}")
+            notes.append(f"converted from {scene.units} to K")
+    elif not kelvin and scene.units and target.units and _unit(scene) != _unit(target):
+        notes.append(f"in {scene.units}, the input in {target.units}")
+    warped = Warped(scene, target, _Reader(scene, offset, kelvin), name=f"reference {scene.path}")
     ratio = (warped.step[0] * warped.step[1]) ** -0.5  # sides of their pixels on the ground
     if ratio > COARSE_FACTOR:
-        size = f"{abs(source.transform.a):.6g} x {abs(source.transform.e):.6g}"
+        size = f"{abs(scene.transform.a):.6g} x {abs(scene.transform.e):.6g}"
         notes.append(f"another sensor: pixels of {size} in its own CRS, {ratio:.0f} times those of the input")
-    return _Layer(path, "reference", source, warped, _date_of(source), tuple(notes))
+    return _Layer("reference", scene, warped, scene.date, tuple(notes))
 
 
-def _refuse_twice(kind: Kind, path: Path, source: GapSource, target: GapSource, seen: dict[Path, str]) -> None:
+def _covariate(scene: Scene, target: Scene) -> _Layer:
+    """A covariate, which has no date and any unit."""
+    if scene.kind == "product":
+        raise LacunarError(f"covariate {scene.path} is a Landsat product: wanted a single-band raster, or --reference")
+    return _Layer("covariate", scene, Warped(scene, target, _Reader(scene), name=f"covariate {scene.path}"), None, ())
+
+
+def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:
     """Refuse what is read already; a product also in another form than the input's (folder and archive)."""
-    files = {file.resolve() for file in (path, *source.inputs)}
+    files = {file.resolve() for file in (scene.path, *scene.inputs)}
     same = next((seen[file] for file in files if file in seen), None)
-    if isinstance(source, ProductGaps) and isinstance(target, ProductGaps) and same is None:
-        same = "the input" if source.product.mtl.product_id == target.product.mtl.product_id else None
+    if same is None and scene.product_id is not None and scene.product_id == target.product_id:
+        same = "the input"
     if same is not None:
-        raise LacunarError(f"{kind} {path} is {same} too: wanted another date or raster; leave it out")
-    seen.update(dict.fromkeys(files, f"{kind} {path}"))
+        raise LacunarError(f"{kind} {scene.path} is {same} too: wanted another date or raster; leave it out")
+    seen.update(dict.fromkeys(files, f"{kind} {scene.path}"))
 
 
-def _offset_to_kelvin(path: Path, source: GapSource) -> float:
+def _offset_to_kelvin(scene: Scene) -> float:
     """What is added to make a raster kelvin, by its unit tag; its values must agree.
 
     Without a tag they must be kelvin already. A 0 is left out: many files fill with it and do not say so.
     """
-    unit = _unit(source)
+    unit = _unit(scene)
     if unit and unit not in _KELVIN | _CELSIUS:
         raise LacunarError(
-            f"reference {path} is in {source.units!r}: wanted K as the input has, or degC, which is converted; "
+            f"reference {scene.path} is in {scene.units!r}: wanted K as the input has, or degC, which is converted; "
             "another quantity goes in as --covariate"
         )
     offset = CELSIUS_ZERO if unit in _CELSIUS else 0.0
-    seen = _some_values(source)
+    seen = _some_values(scene)
     plausible = (seen + offset > PLAUSIBLE_LST[0]) & (seen + offset < PLAUSIBLE_LST[1])
     if seen.size and plausible.mean() < _PLAUSIBLE_SHARE:
-        said = f"tagged {source.units!r}" if unit else "without a unit tag"
+        said = f"tagged {scene.units!r}" if unit else "without a unit tag"
         raise LacunarError(
-            f"reference {path} holds values from {seen.min():.4g} to {seen.max():.4g} {said}, which are no land "
+            f"reference {scene.path} holds values from {seen.min():.4g} to {seen.max():.4g} {said}, which are no land "
             f"surface temperatures of {PLAUSIBLE_LST[0]:.0f} to {PLAUSIBLE_LST[1]:.0f} K: wanted K as the input has; "
             "tag degrees Celsius with the unit degC"
         )
     return offset
 
 
-def _some_values(source: GapSource) -> NDArray[np.float32]:
+def _some_values(scene: Scene) -> NDArray[np.float32]:
     """Measured values other than 0, from as few blocks of the raster as give enough of them."""
-    blocks = blocks_over(source.shape, block=512, halo=0)
+    blocks = blocks_over(scene.shape, block=512, halo=0)
     seen: list[NDArray[np.float32]] = []
-    for block in sorted(blocks, key=lambda block: _from_centre(block.core, source.shape)):
-        part = source.read(block.core)
+    for block in sorted(blocks, key=lambda block: _from_centre(block.core, scene.shape)):
+        part = scene.lst(block.core)
         seen.append(part.values[part.known & (part.values != 0)].astype(np.float32))
         if sum(values.size for values in seen) >= _SEEN_PIXELS:
             break
@@ -267,12 +259,6 @@ def _from_centre(tile: Tile, shape: tuple[int, int]) -> float:
     return float((tile.row + (tile.height - shape[0]) / 2) ** 2 + (tile.col + (tile.width - shape[1]) / 2) ** 2)
 
 
-def _unit(source: GapSource) -> str:
+def _unit(scene: Scene) -> str:
     """The unit tag in one form."""
-    return " ".join(source.units.lower().split())
-
-
-def _date_of(source: GapSource) -> date | None:
-    """Acquisition date: a product's own, else a date in the file's name (20240813, 2024-08-13)."""
-    text = source.product.mtl.date if isinstance(source, ProductGaps) else source.name
-    return date_in(text)
+    return " ".join(scene.units.lower().split())

@@ -1,15 +1,14 @@
 """What a fill reads, as a value that another process can open: the input, its gap mask, other dates, covariates."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from lacunar.errors import LacunarError
 from lacunar.fill.guides import References, open_references
-from lacunar.geo.raster import open_raster
-from lacunar.sensors.gaps import GapSource, LstOptions, ProductGaps, RasterGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
 InputKind = Literal["product", "raster"]
 
@@ -57,7 +56,7 @@ class FillInputs:
 
 
 @contextmanager
-def open_inputs(inputs: FillInputs) -> Iterator[tuple[GapSource, References]]:
+def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, References]]:
     """Open the files of a fill, and check what can be checked without reading them whole.
 
     Yields
@@ -70,12 +69,13 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[GapSource, References]]:
     LacunarError
         A file that cannot be read or does not fit.
     """
-    with ExitStack() as stack:
-        mask = stack.enter_context(open_raster(inputs.gap_mask)) if inputs.gap_mask else None
-        source: GapSource
-        if inputs.kind == "product":
-            source = ProductGaps(open_product(inputs.path), inputs.lst_options, mask)
-        else:
-            source = RasterGaps(stack.enter_context(open_raster(inputs.path)), mask)
-        options = inputs.lst_options if inputs.kind == "product" else None
-        yield source, stack.enter_context(open_references(inputs.references, inputs.covariates, source, options))
+    with open_scene(inputs.path, lst_options=inputs.lst_options, gap_mask=inputs.gap_mask) as scene:
+        if (scene.kind == "product") != (inputs.kind == "product"):
+            wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"
+            raise LacunarError(
+                f"{inputs.path} is a {scene.kind}, wanted {wanted}: `lacunar lst` takes products, "
+                "`lacunar fill` rasters"
+            )
+        scene.check_lst()
+        with open_references(inputs.references, inputs.covariates, scene, inputs.lst_options) as beside:
+            yield scene, beside

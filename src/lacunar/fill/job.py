@@ -14,13 +14,11 @@ from lacunar.fill.options import FillOptions as FillOptions
 from lacunar.fill.outputs import FillOutputs
 from lacunar.fill.provenance import fingerprint_of
 from lacunar.geo.raster import read_raster
-from lacunar.geo.windows import Tile
 from lacunar.interpolate.classical import FillName, fill
 from lacunar.metrics import rmse
 from lacunar.models.backend import with_engine
 from lacunar.models.checkpoint import load_model
-from lacunar.sensors.gaps import LstOptions, ProductGaps
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.simulated import SimulatedProduct, remove_simulated, simulate_product
 
 Callback = Callable[[int, int], None]
@@ -130,10 +128,10 @@ def fill_inputs(
             model = load()
             outputs.start(model, fingerprint_of(inputs, source, beside, options, model))
             read_beside = beside.read if beside else None
-            found = survey(source.read, source.shape, read_beside)
+            found = survey(source.lst, source.shape, read_beside)
             outputs.begin(found)
             for block in fill_blocks(
-                source.read,
+                source.lst,
                 source.shape,
                 found.coarse,
                 model,
@@ -184,13 +182,13 @@ def demonstrate(
     simulated = _simulate_anew(folder / "product", size=size, seed=options.seed)
     options = replace(options, truth=simulated.truth_path, figure=figure)
     record = fill_lst(simulated.folder, output, options=options, callback=callback)
-    source = ProductGaps(open_product(simulated.folder), LstOptions())
-    whole = source.read(Tile(0, 0, *source.shape))
+    with open_scene(simulated.folder) as scene:
+        whole = scene.lst()
     truth = read_raster(simulated.truth_path).data[0]
     scores = {"lacunar": record["truth"]["rmse"]}
     baselines: tuple[FillName, ...] = ("idw", "laplace", "nearest", "mean")
     for name in baselines:
-        scores[name] = rmse(fill(name, whole.values, whole.known), truth, region=whole.gap)
+        scores[name] = rmse(fill(name, whole.values, whole.known), truth, region=whole.missing)
     return {"record": record, "rmse": scores, "output": output, "figure": figure}
 
 

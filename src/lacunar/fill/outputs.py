@@ -18,7 +18,7 @@ from lacunar.geo.raster import RasterWriter, uncompressed_bytes
 from lacunar.geo.staging import Staging, write_text
 from lacunar.geo.windows import Tile
 from lacunar.models.checkpoint import Model
-from lacunar.sensors.gaps import GapSource, ProductGaps
+from lacunar.sensors.scene import Scene
 from lacunar.versions import versions
 
 
@@ -42,7 +42,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
 
     def __init__(
         self,
-        source: GapSource,
+        source: Scene,
         beside: References,
         output: Path,
         options: FillOptions,
@@ -50,9 +50,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
     ) -> None:
         self._source, self._beside, self._options = source, beside, options
         self.output = output
-        self._bands: LstBands | None = None
-        if bands_folder is not None and isinstance(source, ProductGaps):
-            self._bands = LstBands(source.product, source.options, bands_folder)
+        self._bands = LstBands(source, bands_folder) if bands_folder is not None else None
         self._store: BlockStore | None = None
 
     def __enter__(self) -> Self:
@@ -197,7 +195,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
         options, model, found = self._options, self._model, self._found
         evaluations = options.chosen.evaluations
         return {
-            **self._source.record(),
+            **self._source.lst_record(),
             "output": str(self.output),
             **self._asked(),
             "pixels": {"measured": found.measured, "filled": found.gap, "nodata": found.nodata},

@@ -11,7 +11,7 @@ from lacunar.fill.guides import References
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import FillOptions
 from lacunar.models.checkpoint import Model
-from lacunar.sensors.gaps import GapSource
+from lacunar.sensors.scene import Scene
 from lacunar.versions import versions, versions_used
 
 # Options of a fill that no pixel depends on; model, device and engine stand under their own keys.
@@ -22,7 +22,7 @@ Fingerprint = Mapping[str, Any]
 
 
 def fingerprint_of(
-    inputs: FillInputs, source: GapSource, beside: References, options: FillOptions, model: Model
+    inputs: FillInputs, source: Scene, beside: References, options: FillOptions, model: Model
 ) -> Fingerprint:
     """Describe inputs, options, model and versions, ready for JSON.
 
@@ -42,7 +42,7 @@ def fingerprint_of(
     found = {
         "inputs": asdict(inputs.resolved()),
         "files": {str(path): _size_and_time(path) for path in sorted(files)},
-        "product": source.record().get("product"),
+        "product": source.lst_record().get("product"),
         "options": {name: value for name, value in asdict(options).items() if name not in _WITHOUT_EFFECT},
         "preset": repr(options.chosen),
         "device": options.device.split(":")[0],

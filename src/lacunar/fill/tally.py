@@ -13,7 +13,7 @@ from lacunar.geo.grid import check_same_grid
 from lacunar.geo.raster import open_raster
 from lacunar.metrics import bias, mae, rmse
 from lacunar.plotting import save_figure
-from lacunar.sensors.gaps import GapSource
+from lacunar.sensors.scene import Scene
 
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 
@@ -34,7 +34,7 @@ class Truth:
         It cannot be read, or lies on another grid.
     """
 
-    def __init__(self, source: GapSource, path: Path | None) -> None:
+    def __init__(self, source: Scene, path: Path | None) -> None:
         self._raster = open_raster(path) if path else None
         self._errors: list[NDArray[np.float32]] = []
         self._within = 0
@@ -95,7 +95,7 @@ class Picture:
         Whether `add` is given true values: then their absolute error is drawn.
     """
 
-    def __init__(self, source: GapSource, path: Path, *, has_truth: bool) -> None:
+    def __init__(self, source: Scene, path: Path, *, has_truth: bool) -> None:
         self._input, self._path, self._has_truth = source, path, has_truth
         self._step = -(-max(source.shape) // THUMBNAIL_SIDE)
         small = tuple(-(-length // self._step) for length in source.shape)
@@ -104,7 +104,7 @@ class Picture:
 
     def add(self, block: FilledBlock, true_values: NDArray[np.floating] | None) -> None:
         """Take the pixels of a block, and its true or else its unfilled values, that lie on the grid of every n-th."""
-        before = self._input.read(block.window).values if true_values is None else true_values
+        before = self._input.lst(block.window).values if true_values is None else true_values
         start = (block.window.row, block.window.col)
         grid = tuple(slice(-first % self._step, None, self._step) for first in start)
         place = tuple(
@@ -130,7 +130,7 @@ class Picture:
                 truth=self._before if self._has_truth else None,
                 sigma=self._sigma,
                 units=self._input.units,
-                title=self._input.name,
+                title=self._input.title,
             )
             save_figure(figure, self._path)
         except OSError as error:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -147,7 +147,7 @@ def segment_water(
             "keeps all water): wanted --polygons FILE beside --min-area"
         )
     with ExitStack() as stack:
-        scene = stack.enter_context(_open(image, options))
+        scene = _open(image, options, stack)
         if options.keep_clouds and scene.kind != "product":
             raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
@@ -221,7 +221,7 @@ def water_change(
     if folder.suffix.lower() in FILE_ENDINGS:
         raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
     with ExitStack() as stack:
-        scenes = [stack.enter_context(_open(image, options)) for image in images]
+        scenes = [_open(image, options, stack) for image in images]
         first = scenes[0]
         check_measurable(first)
         _check_order(scenes)
@@ -260,10 +260,12 @@ def water_change(
 # --- the steps ---
 
 
-def _open(image: Path, options: WaterOptions) -> AbstractContextManager[Scene]:
-    """The scene of an image."""
+def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
+    """The scene of an image, whose bands can be read; open as long as the stack."""
     said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds")}
-    return open_scene(image, **said)
+    scene = stack.enter_context(open_scene(image, **said))
+    scene.check_bands()
+    return scene
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:
@@ -282,7 +284,7 @@ def _map_scene(
 ) -> dict[str, int]:
     """Segment, fuse and write; returns how many pixels are water, land and nodata."""
     blocks = segment_blocks(
-        scene.read,
+        scene.bands,
         scene.shape,
         model,
         steps=options.steps,
@@ -347,14 +349,14 @@ def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> No
     whole = Tile(0, 0, *scene.shape)
     water = found.water(whole)
     write_picture(mask, Picture(np.where(water, np.uint8(255), np.uint8(0))[..., None]))
-    write_picture(over, Picture(overlay(colour_image(scene.read(whole)), water)))
+    write_picture(over, Picture(overlay(colour_image(scene.bands(whole)), water)))
 
 
 def _draw_map(scene: Scene, found: WaterMap, path: Path) -> None:
     """Image, water, probability and disagreement, thinned to what a screen shows."""
     image, water, probability, disagreement = (
         thinned(read, scene.shape, most=FIGURE_SIDE)
-        for read in (scene.read, found.water, found.probability, found.disagreement)
+        for read in (scene.bands, found.water, found.probability, found.disagreement)
     )
     _save(water_figure(colour_image(image), water, probability, disagreement, title=scene.name), path)
 

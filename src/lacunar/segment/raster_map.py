@@ -126,11 +126,11 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
     """
 
     def plane(number: int) -> Callable[[Tile], Values]:
-        return lambda window: scene.read(window)[number]
+        return lambda window: scene.bands(window)[number]
 
-    warped = {band: Warped(scene, target, plane(BANDS.index(band)), name=scene.name) for band in scene.bands}
+    warped = {band: Warped(scene, target, plane(BANDS.index(band)), name=scene.name) for band in scene.band_names}
     if all(one.same_grid for one in warped.values()):
-        return scene.read
+        return scene.bands
 
     def read(window: Tile) -> Values:
         planes = np.full((len(BANDS), *window.shape), np.nan, dtype=np.float32)

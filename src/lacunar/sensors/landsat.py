@@ -1,16 +1,18 @@
 """Landsat 8 and 9 products as delivered: a folder or a .tar with bands, quality bits and metadata.
 
-`open_product` looks at everything that can be wrong before anything is computed; `Product.read` and
-`Product.qa_flags` then give digital numbers and quality flags, whole or window by window. What the numbers mean is
-`lacunar.sensors.sebal`'s matter; the constants it wants come from the product's own MTL file.
+An archive is read in place and never unpacked. What the digital numbers mean is `lacunar.sensors.sebal`'s matter; the
+constants come from the product's own MTL file.
 """
 
 import re
+import tarfile
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -21,33 +23,40 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
+from scipy import ndimage
 
 from lacunar.errors import ProductError
-from lacunar.geo.windows import Tile
-from lacunar.sensors.archive import Delivery, open_delivery
-from lacunar.sensors.landsat_qa import GAP_CLASSES, RADSAT_BITS, QaClass, QaForm, qa_flags
+from lacunar.geo.windows import Tile, blocks_over
+from lacunar.sensors import sebal
+from lacunar.sensors.bands import BANDS, BandName
+from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
+from lacunar.sensors.scene import PLAUSIBLE_LST, BoolArray, LstOptions, Measured, Planes, Scene, date_in, placed_reader
+from lacunar.sensors.sebal import ReflectanceForm
 
-__all__ = ["GAP_CLASSES", "Product", "QaClass", "open_product"]
-
+MEMBER_LIMIT = 1000  # files in an archive; a product as delivered has about 25
+UNPACKED_LIMIT = 16 << 30  # bytes in an archive; a product as delivered has about 1 to 2 GB
 MTL_ENDINGS = ("_mtl.txt", "_mtl.json", "_mtl.xml")  # in order of preference, where there are several
 SATURATED_DN = 65535  # QUANTIZE_CAL_MAX of every band
 GRID_TOLERANCE = 1e-3  # metres by which the bands' transforms may differ
+CLOUD_DILATION = 3  # pixels that CFMask grows a cloud by (Foga et al. 2017); the class "dilated_cloud" of Collection 2
+LANDSAT_BANDS = dict(zip(BANDS, range(2, 8), strict=True))  # numbers on Landsat 8 and 9
+CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # that hide water
+CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
-_BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|QA_RADSAT|BQA)\.tiff?$", re.IGNORECASE)
-
-Purpose = Literal["lst", "water"]
-
-# What LST cannot do without, the thermal band first; the reflective bands, one of which water wants; those for albedo.
-_REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}
+_BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|BQA)\.tiff?$", re.IGNORECASE)
+_REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}  # by LST, the thermal band first
 _REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
-_ALBEDO_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7")
 _QA_BANDS = ("QA_PIXEL", "BQA")
 
+Quantity = Literal["RADIANCE", "REFLECTANCE", "TEMPERATURE"]
+Float = NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """An opened product: where its bands are, on which grid, and its metadata. Made by `open_product`.
+
+class LandsatScene(Scene):
+    """A Landsat product, Level 1 (LST by SEBAL) or Level 2 (its ``ST_B10``).
+
+    Parameters are those of `lacunar.sensors.scene.open_scene`.
 
     Attributes
     ----------
@@ -55,45 +64,128 @@ class Product:
         The metadata file.
     sources
         Band name (``B10``, ``QA_PIXEL``, ``ST_B10`` ...) -> what rasterio opens.
-    shape, crs, transform
-        Grid of the 30 m bands: rows and columns, coordinate system, pixel -> map.
-    notes
-        What a user should know, for example where the coordinate system was taken from.
-    grid_band
-        The band whose grid all others must have.
+    level
+        1 or 2.
+
+    Raises
+    ------
+    ProductError
+        No folder or archive; an archive with members that point outside, are links or devices; no MTL file or several;
+        an MTL file that cannot be read; no band of use; no coordinate system in the GeoTIFF nor in the MTL file.
     """
 
-    mtl: Mtl
-    sources: Mapping[str, str]
-    shape: tuple[int, int]
-    crs: CRS
-    transform: Affine
-    notes: tuple[str, ...]
-    grid_band: str
+    kind = "product"
+    quantity = "lst"
+    units = "K"
 
-    @property
-    def level(self) -> Literal[1, 2]:
-        """1: ``B10`` holds radiance; 2: ``ST_B10`` holds surface temperature."""
-        return self.mtl.level
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lst_options: LstOptions | None = None,
+        gap_mask: Path | None = None,
+        keep_clouds: bool = False,
+    ) -> None:
+        super().__init__(path)
+        self.options, self._keep_clouds = lst_options or LstOptions(), keep_clouds
+        delivery = open_delivery(path)
+        mtl_name = _mtl_name(delivery)
+        self.mtl = parse_mtl(delivery.load(mtl_name, limit=MTL_SIZE_LIMIT), mtl_name)
+        self.level = self.mtl.level
+        self.sources = _band_sources(delivery, self.mtl)
+        self.product_id, self.date = self.mtl.product_id, date_in(self.mtl.date)
+        self.title = f"{self.mtl.product_id} ({self.mtl.date})"
+        files = [mtl_name, *(PurePosixPath(source).name for source in self.sources.values())]
+        self.inputs += [path / name for name in files] if path.is_dir() else [path]
+        self._datasets: dict[str, DatasetReader] = {}
+        wanted = (*_REQUIRED[self.level], *_REFLECTIVE[self.level])
+        self._grid_band = next((band for band in wanted if band in self.sources), wanted[0])
+        self.shape, self.crs, self.transform, self.notes = _place(
+            self.mtl, self._grid_band, self._open(self._grid_band)
+        )
+        self._add_mask(gap_mask)
 
-    @property
-    def thermal_band(self) -> str:
-        """``B10`` or ``ST_B10``; its fill is the product's footprint."""
-        return _REQUIRED[self.level][0]
+    # --- LST ---
 
-    @property
-    def has_qa(self) -> bool:
-        """Whether `qa_flags` can answer."""
-        return self._qa_band() is not None
+    def check_lst(self, *, needs_qa: bool = True) -> None:
+        """Refuse a product that lacks a band, a constant or a quality band, and a correction that is made already."""
+        required = _REQUIRED[self.level]
+        if lacking := [band for band in required if band not in self.sources]:
+            raise ProductError(
+                f"{self.name} lacks {', '.join(lacking)}: LST of a Level-{self.level} product wants "
+                f"{', '.join(required)}; get the missing files from the product's source"
+            )
+        _ = self.constants
+        self._open_all(required)
+        if needs_qa and self._mask is None and self._qa_band is None:
+            raise ProductError(
+                f"{self.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
+                "name the gaps with --gap-mask RASTER (non-zero = to be filled)"
+            )
+        if self.level == 2 and self.options.atmosphere is not None:
+            raise ProductError(
+                f"{self.product_id} is of Level 2, corrected for the atmosphere already: "
+                "leave path radiance, transmissivity and sky radiance out"
+            )
 
-    @property
-    def constants(self) -> dict[str, float]:
-        """Every constant that LST takes from this product's MTL file, by its MTL name."""
-        return {key: self.mtl.constant(key) for key in _constant_names(self.level)}
+    def lst(self, window: Tile | None = None) -> Measured:
+        """LST in float32; missing is what quality classes, saturation or the gap mask name, and what is implausible.
+
+        Pixels that are fill in one of the bands are neither known nor missing.
+        """
+        window = window or self._whole
+        numbers = {band: self.dn(band, window) for band in _REQUIRED[self.level]}
+        thermal = numbers[_REQUIRED[self.level][0]]
+        lst = self._steps(numbers, window)["lst"].astype(np.float32)
+        footprint = np.logical_and.reduce([number > 0 for number in numbers.values()])
+        plausible = np.isfinite(lst) & (lst > PLAUSIBLE_LST[0]) & (lst < PLAUSIBLE_LST[1])
+        missing = ~plausible | (thermal == SATURATED_DN) | self._masked(window)
+        if self._qa_band is not None:
+            missing |= self._hidden(window)
+        return Measured(lst, footprint & ~missing, footprint & missing)
+
+    def intermediates(self, window: Tile | None = None) -> dict[str, Float]:
+        """Every step from digital numbers to LST, by SEBAL (Bastiaanssen et al. 1998; the 2002 Idaho manual).
+
+        ``radiance``, ``reflectance_b4``, ``reflectance_b5``, ``ndvi``, ``savi``, ``lai``, ``emissivity_nb``,
+        ``emissivity_0``, ``brightness_temperature`` (K) and ``lst`` (K), NaN where fill; of Level 2 only ``lst``.
+        """
+        window = window or self._whole
+        steps = self._steps({band: self.dn(band, window) for band in _REQUIRED[self.level]}, window)
+        if self.level == 1:
+            albedo = steps.pop("albedo", None)
+            steps["emissivity_0"] = sebal.emissivity(steps["ndvi"], steps["lai"], kind="broad_band", albedo=albedo)
+            steps["brightness_temperature"] = sebal.brightness_temperature(steps["radiance"], **self._thermal)
+        return steps
+
+    def lst_notes(self) -> tuple[str, ...]:
+        """Where the grid comes from, and what is not told of clouds."""
+        unknown = "no quality band: every plausible pixel counts as measured, clouds too"
+        return self.notes if self._qa_band else (*self.notes, unknown)
+
+    def lst_record(self) -> dict[str, Any]:
+        """Product, constants and physics."""
+        physics: dict[str, Any] = {"lst_from": "ST_B10 of Level 2"}
+        if self.level == 1:
+            air = self.options.atmosphere
+            physics = {
+                "lst_from": "SEBAL",
+                "savi_l": self.options.soil_l,
+                "reflectance": self.options.reflectance,
+                "atmosphere": None if air is None else asdict(air),
+            }
+        return {
+            "product": self.metadata,
+            "gap_classes": list(self.options.gap_classes) if self._qa_band else [],
+            "gap_mask": str(self._mask.path) if self._mask else None,
+            **physics,
+            "atmospherically_corrected": self.level == 2 or self.options.atmosphere is not None,
+            "meaning": "filled pixels hold the clear-sky-equivalent LST",
+        }
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What a sidecar should record, ready for JSON."""
+        """The product and its constants, ready for JSON."""
         return {
             "id": self.mtl.product_id,
             "satellite": self.mtl.satellite,
@@ -102,15 +194,59 @@ class Product:
             "date": self.mtl.date,
             "sun_elevation": self.mtl.optional("SUN_ELEVATION"),
             "earth_sun_distance": self.mtl.optional("EARTH_SUN_DISTANCE"),
-            "qa_band": self._qa_band(),
+            "qa_band": self._qa_band,
             "constants": self.constants,
             "notes": list(self.notes),
         }
 
-    def coefficients(
-        self, quantity: Literal["RADIANCE", "REFLECTANCE", "TEMPERATURE"], band: str
-    ) -> tuple[float, float]:
-        """Multiplier and addend of a band from the MTL file, for example of ``"RADIANCE"`` and ``"B10"``.
+    @property
+    def constants(self) -> dict[str, float]:
+        """Every constant that LST takes from the MTL file, by its MTL name."""
+        if self.level == 2:
+            names = ["TEMPERATURE_MULT_BAND_ST_B10", "TEMPERATURE_ADD_BAND_ST_B10"]
+        else:
+            scaled = ("RADIANCE_{}_BAND_10", "REFLECTANCE_{}_BAND_4", "REFLECTANCE_{}_BAND_5")
+            names = [name.format(part) for name in scaled for part in ("MULT", "ADD")]
+            names += ["K1_CONSTANT_BAND_10", "K2_CONSTANT_BAND_10", "SUN_ELEVATION"]
+        return {name: self.mtl.constant(name) for name in names}
+
+    def _steps(self, numbers: Mapping[str, NDArray[np.uint16]], window: Tile) -> dict[str, Float]:
+        """Steps that LST takes; ``albedo`` among them where snow has to be told from water."""
+        if self.level == 2:
+            return {"lst": sebal.rescale(numbers["ST_B10"], **self.coefficients("TEMPERATURE", "ST_B10"))}
+        form = self.options.reflectance
+        radiance = sebal.rescale(numbers["B10"], **self.coefficients("RADIANCE", "B10"))
+        reflectances = {band: self._toa(band, numbers[band], form) for band in ("B4", "B5")}
+        red, nir = reflectances.values()
+        ndvi, savi = sebal.ndvi(red, nir), sebal.savi(red, nir, soil_l=self.options.soil_l)
+        steps = {"radiance": radiance, "reflectance_b4": red, "reflectance_b5": nir, "ndvi": ndvi, "savi": savi}
+        steps["lai"] = sebal.lai(savi)
+        weights = self.albedo_weights()
+        if weights and (ndvi < 0.0).any():  # only there does albedo change the emissivity
+            others = {band: self._toa(band, self.dn(band, window), form) for band in weights if band not in numbers}
+            bands = [(reflectances | others)[band] for band in weights]
+            steps["albedo"] = sebal.surface_albedo(bands, list(weights.values()))
+        steps["emissivity_nb"] = sebal.emissivity(ndvi, steps["lai"], albedo=steps.get("albedo"))
+        steps["lst"] = sebal.lst(radiance, steps["emissivity_nb"], **self._thermal, atmosphere=self.options.atmosphere)
+        return steps
+
+    @property
+    def _thermal(self) -> dict[str, float]:
+        """K1 and K2 of band 10, as keyword arguments."""
+        return {name: self.mtl.constant(f"{name.upper()}_CONSTANT_BAND_10") for name in ("k1", "k2")}
+
+    def _toa(self, band: str, dn: NDArray[np.uint16], form: ReflectanceForm = "usgs") -> Float:
+        """Top-of-atmosphere reflectance of a band's digital numbers."""
+        return sebal.toa_reflectance(
+            dn,
+            **self.coefficients("REFLECTANCE", band),
+            sun_elevation=self.mtl.constant("SUN_ELEVATION"),
+            form=form,
+            earth_sun_distance=self.mtl.optional("EARTH_SUN_DISTANCE"),
+        )
+
+    def coefficients(self, quantity: Quantity, band: str) -> dict[str, float]:
+        """Multiplier and addend of a band from the MTL file, as keyword arguments ``mult`` and ``add``.
 
         Raises
         ------
@@ -118,10 +254,7 @@ class Product:
             The MTL file lacks one of them.
         """
         suffix = band if band.startswith("ST_") else band.removeprefix("SR_").removeprefix("B")
-        return (
-            self.mtl.constant(f"{quantity}_MULT_BAND_{suffix}"),
-            self.mtl.constant(f"{quantity}_ADD_BAND_{suffix}"),
-        )
+        return {part: self.mtl.constant(f"{quantity}_{part.upper()}_BAND_{suffix}") for part in ("mult", "add")}
 
     def albedo_weights(self) -> dict[str, float]:
         """Each reflective band's share of the sun's irradiance, of sum 1, for `lacunar.sensors.sebal.surface_albedo`.
@@ -129,170 +262,266 @@ class Product:
         The irradiance of a band is proportional to M_L / M_rho, so that the shares follow from the MTL file.
         Empty where the product lacks one of the bands 2 to 7 or is of Level 2.
         """
-        if self.level != 1 or not set(_ALBEDO_BANDS) <= set(self.sources):
+        bands = _REFLECTIVE[1]
+        if self.level != 1 or not set(bands) <= set(self.sources):
             return {}
-        irradiance = {
-            band: self.coefficients("RADIANCE", band)[0] / self.coefficients("REFLECTANCE", band)[0]
-            for band in _ALBEDO_BANDS
+        multipliers = {
+            band: [self.coefficients(quantity, band)["mult"] for quantity in ("RADIANCE", "REFLECTANCE")]
+            for band in bands
         }
+        irradiance = {band: radiance / reflectance for band, (radiance, reflectance) in multipliers.items()}
         total = sum(irradiance.values())
         return {band: value / total for band, value in irradiance.items()}
 
-    def read(self, band: str, *, window: Tile | None = None) -> NDArray[np.uint16]:
-        """Digital numbers of a 30 m band; 0 where nothing was measured (fill, or the file's own nodata value).
+    # --- bands for water ---
 
-        Parameters
-        ----------
-        band
-            For example ``"B10"``, ``"B4"``, ``"ST_B10"``.
-        window
-            Part of the band; all of it without.
+    def check_bands(self) -> None:
+        """Refuse a product without any of the bands 2 to 7."""
+        reflective = _REFLECTIVE[self.level]
+        if not self.band_names:
+            raise ProductError(
+                f"{self.name} holds none of {reflective[0]} to {reflective[-1]}: water wants one or more of them; get "
+                "the missing files from the product's source"
+            )
+        self._open_all(self._reflective)
+        super().check_bands()
 
-        Returns
-        -------
-        numpy.ndarray
-            (rows, columns), uint16.
+    @property
+    def band_names(self) -> tuple[BandName, ...]:
+        """Those of the bands 2 to 7 that are there."""
+        here = {band: f"{'B' if self.level == 1 else 'SR_B'}{number}" for band, number in LANDSAT_BANDS.items()}
+        return tuple(band for band in BANDS if here[band] in self.sources)
+
+    @property
+    def band_units(self) -> str:
+        """Reflectance at the top of the atmosphere or at the surface."""
+        surface = "surface" if self.level == 2 else "top-of-atmosphere"
+        return f"{surface} reflectance by the coefficients of the MTL file"
+
+    @cached_property
+    def band_notes(self) -> tuple[str, ...]:
+        """Where the grid comes from, which bands are lacking, and what is hidden by cloud."""
+        lacking = [band for band in BANDS if band not in self.band_names]
+        notes = self.notes + ((f"the product lacks {', '.join(lacking)}",) if lacking else ())
+        return notes if self._keep_clouds else notes + self._cloud_notes()
+
+    @property
+    def _reflective(self) -> tuple[str, ...]:
+        """Names of the files' bands that `band_names` are read from."""
+        return tuple(band for band in _REFLECTIVE[self.level] if band in self.sources)
+
+    def _reflectance(self, window: Tile) -> Planes:
+        """Reflectance, NaN at fill and, unless clouds are kept, under cloud and cloud shadow."""
+        return placed_reader(self._channels, self.band_names)(window)
+
+    def _channels(self, window: Tile) -> Planes:
+        """The reflective bands that are there (C, H, W)."""
+        planes = np.empty((len(self._reflective), *window.shape), dtype=np.float32)
+        for plane, band in zip(planes, self._reflective, strict=True):
+            dn = self.dn(band, window)
+            plane[:] = (
+                self._toa(band, dn) if self.level == 1 else sebal.rescale(dn, **self.coefficients("REFLECTANCE", band))
+            )
+        if self._qa_band is not None:
+            hidden = () if self._keep_clouds else CLOUD_CLASSES
+            planes[:, self.qa_flags(("fill", *hidden), window)] = np.nan
+        return planes
+
+    def _cloud_notes(self) -> tuple[str, ...]:
+        """The share of the footprint that clouds hide, or that nothing tells it."""
+        if self._qa_band is None:
+            return ("the product has no quality band: clouds and their shadows are not masked",)
+        seen = hidden = 0
+        for block in blocks_over(self.shape, block=CLOUD_SIDE, halo=0):
+            qa = self._qa(block.core)
+            footprint = ~qa_flags(qa, ["fill"], form=self._qa_form)
+            seen += int(footprint.sum())
+            hidden += int((footprint & qa_flags(qa, CLOUD_CLASSES, form=self._qa_form)).sum())
+        if not hidden:
+            return ()
+        return (f"{hidden / seen:.1%} is cloud or cloud shadow by the quality band: not valid; --keep-clouds maps it",)
+
+    # --- digital numbers and quality bits ---
+
+    def dn(self, band: str, window: Tile | None = None) -> NDArray[np.uint16]:
+        """Digital numbers (H, W) of a 30 m band; 0 where nothing was measured (fill, or the file's own nodata value).
 
         Raises
         ------
         ProductError
             The band is lacking, lies on another grid, is cut off, or holds no digital numbers.
         """
-        dn, nodata = self._read_raw(band, window)
-        measured = dn > 0
+        numbers, nodata = self._stored(band, window)
+        measured = numbers > 0
         if nodata is not None:
-            measured &= dn != nodata
-        if measured.any() and int(dn.max(where=measured, initial=0)) > SATURATED_DN:
+            measured &= numbers != nodata
+        if measured.any() and int(numbers.max(where=measured, initial=0)) > SATURATED_DN:
             raise ProductError(f"band {band} holds values above {SATURATED_DN}: wanted digital numbers as delivered")
-        return np.where(measured, dn, 0).astype(np.uint16)
+        return np.where(measured, numbers, 0).astype(np.uint16)
 
-    def qa_flags(self, classes: Sequence[QaClass], *, window: Tile | None = None) -> NDArray[np.bool_]:
-        """Where the product's quality band says one of these classes.
+    def qa_flags(self, classes: Sequence[QaClass], window: Tile | None = None) -> BoolArray:
+        """Where the quality band says one of these classes; `lacunar.sensors.landsat_qa.qa_flags` says what counts."""
+        return qa_flags(self._qa(window), classes, form=self._qa_form)
 
-        `lacunar.sensors.landsat_qa.qa_flags` says what counts in each collection, and which classes it does not know.
-
-        Parameters
-        ----------
-        classes
-            Of `QaClass`; `GAP_CLASSES` is the usual choice. None at all gives False everywhere.
-        window
-            Part of the product; all of it without.
-
-        Returns
-        -------
-        numpy.ndarray
-            (rows, columns), bool.
-
-        Raises
-        ------
-        ProductError
-            No quality band in the product, an unknown class, or a band that cannot be read.
-        """
-        band = self._qa_band()
-        if band is None:
-            raise ProductError(f"{self.mtl.product_id} has no quality band (QA_PIXEL or BQA): give a gap mask instead")
-        form: QaForm = "collection_2"
-        if band == "BQA":
-            form = "collection_1" if self.mtl.collection == 1 else "pre_collection"
-        qa, nodata = self._read_raw(band, window)
-        if nodata is not None:
-            qa = np.where(qa == nodata, 0, qa)
-        return qa_flags(qa, classes, form=form)
-
-    def saturated(self, band: str, *, window: Tile | None = None) -> NDArray[np.bool_]:
-        """Where a band was saturated: its bit in QA_RADSAT where the product has that, and the highest digital number.
-
-        Raises
-        ------
-        ProductError
-            The band or QA_RADSAT cannot be read.
-        """
-        flags: NDArray[np.bool_] = self.read(band, window=window) == SATURATED_DN
-        if "QA_RADSAT" in self.sources and band in RADSAT_BITS:
-            radsat, _ = self._read_raw("QA_RADSAT", window)
-            flags |= (radsat >> RADSAT_BITS[band]) & 1 == 1
-        return flags
-
+    @property
     def _qa_band(self) -> str | None:
         """The quality band that the product has."""
         return next((band for band in _QA_BANDS if band in self.sources), None)
 
-    def _read_raw(self, band: str, window: Tile | None) -> tuple[NDArray[Any], float | None]:
+    @property
+    def _qa_form(self) -> QaForm:
+        if self._qa_band == "QA_PIXEL":
+            return "collection_2"
+        return "collection_1" if self.mtl.collection == 1 else "pre_collection"
+
+    def _qa(self, window: Tile | None) -> NDArray[Any]:
+        """Values of the quality band, 0 where the file declares nodata."""
+        if self._qa_band is None:
+            raise ProductError(f"{self.product_id} has no quality band (QA_PIXEL or BQA): give a gap mask instead")
+        qa, nodata = self._stored(self._qa_band, window)
+        return qa if nodata is None else np.where(qa == nodata, 0, qa)
+
+    def _hidden(self, window: Tile) -> BoolArray:
+        """Pixels of the gap classes; before Collection 2, which has no class for it, cloud is dilated here."""
+        classes = self.options.gap_classes
+        if self.mtl.collection == 2 or "dilated_cloud" not in classes:
+            return self.qa_flags(classes, window)
+        top, left = max(0, window.row - CLOUD_DILATION), max(0, window.col - CLOUD_DILATION)
+        bottom = min(self.shape[0], window.row + window.height + CLOUD_DILATION)
+        right = min(self.shape[1], window.col + window.width + CLOUD_DILATION)
+        qa = self._qa(Tile(top, left, bottom - top, right - left))
+        cloud = qa_flags(qa, ["cloud"], form=self._qa_form)
+        grown = ndimage.binary_dilation(cloud, structure=np.ones((3, 3)), iterations=CLOUD_DILATION)
+        inner = Tile(window.row - top, window.col - left, window.height, window.width)
+        return np.asarray((qa_flags(qa, classes, form=self._qa_form) | grown)[inner.slices])
+
+    def _stored(self, band: str, window: Tile | None) -> tuple[NDArray[Any], float | None]:
         """A band's values as stored, and its declared nodata value."""
-        if band not in self.sources:
-            raise ProductError(f"{self.mtl.product_id} lacks band {band}: it has {', '.join(sorted(self.sources))}")
-        if window is not None and not window.inside(self.shape):
+        window = window or self._whole
+        if not window.inside(self.shape):
             raise ProductError(f"{window} reaches outside the product's {self.shape[0]} x {self.shape[1]} pixels")
-        part = None if window is None else Window(window.col, window.row, window.width, window.height)
-        with _opened(band, self.sources[band]) as dataset:
-            _check_band(band, dataset, self)
-            return dataset.read(1, window=part), dataset.nodata
+        dataset = self._open(band)
+        with _gdal(band, self.sources[band]):
+            return dataset.read(1, window=Window.from_slices(*window.slices)), dataset.nodata
+
+    def _open_all(self, bands: Sequence[str]) -> None:
+        """Open bands and the quality band, so that one that does not fit is refused now."""
+        for band in (*bands, *_QA_BANDS):
+            if band in self.sources:
+                self._open(band)
+
+    def _open(self, band: str) -> DatasetReader:
+        """A band's file, opened when first needed and checked against the product's grid."""
+        if band not in self._datasets:
+            if band not in self.sources:
+                raise ProductError(f"{self.product_id} lacks band {band}: it has {', '.join(sorted(self.sources))}")
+            with _gdal(band, self.sources[band]):
+                dataset = rasterio.open(self.sources[band], driver="GTiff")
+                self._open_files.callback(dataset.close)
+                if band != self._grid_band:
+                    self._check_band(band, dataset)
+            self._datasets[band] = dataset
+        return self._datasets[band]
+
+    def _check_band(self, band: str, dataset: DatasetReader) -> None:
+        """Refuse a band that is not on the product's grid or holds no digital numbers."""
+        name = f"band {band} of {self.product_id}"
+        if dataset.shape != self.shape:
+            raise ProductError(
+                f"{name} has {dataset.shape[0]} x {dataset.shape[1]} pixels, {self._grid_band} has "
+                f"{self.shape[0]} x {self.shape[1]}: wanted one size; crop or resample all bands alike"
+            )
+        placed = dataset.transform != Affine.identity()
+        if (dataset.crs is not None and dataset.crs != self.crs) or (
+            placed and not dataset.transform.almost_equals(self.transform, precision=GRID_TOLERANCE)
+        ):
+            raise ProductError(f"{name} lies elsewhere than {self._grid_band}: wanted one grid for all bands")
+        if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
+            raise ProductError(
+                f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers) as delivered"
+            )
 
 
-def open_product(path: str | Path, *, purpose: Purpose = "lst") -> Product:
-    """Open a product and check all that is wanted of it, without reading a pixel.
+# --- the files of a product ---
 
-    Parameters
-    ----------
-    path
-        A product's folder, or its .tar or .tar.gz as delivered, which is read in place and never unpacked.
-    purpose
-        ``"lst"`` wants the thermal band (of Level 1 also bands 4 and 5) and its constants; ``"water"`` one or more of
-        the bands 2 to 7.
 
-    Returns
-    -------
-    Product
-        Ready for `Product.read`.
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A product's folder or archive: file name -> what rasterio opens, and -> name in the archive (not of a folder)."""
+
+    path: Path
+    sources: Mapping[str, str]
+    members: Mapping[str, str]
+
+    def load(self, name: str, *, limit: int) -> bytes:
+        """Bytes of a small file, at most one more than ``limit``; a `ProductError` where it cannot be read."""
+        if not self.members:
+            try:
+                with (self.path / name).open("rb") as stream:
+                    return stream.read(limit + 1)
+            except OSError as error:
+                raise ProductError(f"{name} cannot be read ({error.strerror}): check the folder {self.path}") from None
+        with _archive(self.path) as archive:
+            member = archive.extractfile(self.members[name])
+            return b"" if member is None else member.read(limit + 1)
+
+
+def open_delivery(path: Path) -> Delivery:
+    """List a product's folder, or its .tar (also .tar.gz) after checking every member.
 
     Raises
     ------
     ProductError
-        No folder or archive; an archive with members that point outside, are links or devices; no MTL file or several;
-        an MTL file that cannot be read or lacks a constant; a band that is lacking, cut off or of another size;
-        no coordinate system, neither in the GeoTIFF nor in the MTL file.
+        Neither a folder nor an archive; an archive that is cut off, too large, or has a member with an absolute
+        path, with ``..``, that is a link or a device, or two members of one name.
     """
-    delivery = open_delivery(Path(path))
-    mtl_name = _mtl_name(delivery)
-    mtl = parse_mtl(delivery.load(mtl_name, limit=MTL_SIZE_LIMIT), mtl_name)
-    sources = _band_sources(delivery, mtl)
-    wanted = _wanted_bands(delivery.path.name, mtl, sources, purpose)
-    for key in _constant_names(mtl.level) if purpose == "lst" else ():
-        mtl.constant(key)
-    product = _place(mtl, sources, wanted[0])
-    for band in (*wanted[1:], *_QA_BANDS, "QA_RADSAT"):
-        if band in sources:
-            with _opened(band, sources[band]) as dataset:
-                _check_band(band, dataset, product)
-    return product
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        return Delivery(path, {name: str(path.resolve() / name) for name in names}, {})
+    if not path.is_file():
+        raise ProductError(f"{path}: no such folder or file; give a product's folder, or its .tar as delivered")
+    members: dict[str, str] = {}
+    total = 0
+    with _archive(path) as archive:
+        for count, member in enumerate(archive, start=1):
+            total += member.size
+            if count > MEMBER_LIMIT or total > UNPACKED_LIMIT:
+                raise ProductError(
+                    f"{path.name} holds more than {MEMBER_LIMIT} files or {UNPACKED_LIMIT >> 30} GiB: "
+                    "wanted one Landsat product; it is none"
+                )
+            _check_member(member, path.name)
+            name = PurePosixPath(member.name).name
+            if member.isdir() or name.startswith("."):
+                continue
+            if name in members:
+                raise ProductError(f"{path.name} holds {name} twice: wanted one Landsat product, as delivered")
+            members[name] = member.name
+    # GDAL drops a leading "./", and so does PurePosixPath.
+    sources = {name: f"/vsitar/{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
+    return Delivery(path, sources, members)
 
 
-def _wanted_bands(name: str, mtl: Mtl, sources: Mapping[str, str], purpose: Purpose) -> tuple[str, ...]:
-    """The bands that a purpose takes, that of the grid first; refuses a product without them."""
-    if purpose == "water":
-        reflective = _REFLECTIVE[mtl.level]
-        if not (there := tuple(band for band in reflective if band in sources)):
-            raise ProductError(
-                f"{name} holds none of {reflective[0]} to {reflective[-1]}: water wants one or more of them; get the "
-                "missing files from the product's source"
-            )
-        return there
-    required = _REQUIRED[mtl.level]
-    if lacking := [band for band in required if band not in sources]:
+def _check_member(member: tarfile.TarInfo, archive: str) -> None:
+    """Refuse a member that no delivered product has."""
+    inner = PurePosixPath(member.name)
+    if inner.is_absolute() or ".." in inner.parts or "\\" in member.name:
         raise ProductError(
-            f"{name} lacks {', '.join(lacking)}: LST of a Level-{mtl.level} product wants {', '.join(required)}; get "
-            "the missing files from the product's source"
+            f"{archive}: member {member.name!r} points outside; refused, get the product from its source"
         )
-    return required
+    if not (member.isdir() or (member.isreg() and not member.issparse())):
+        raise ProductError(f"{archive}: member {member.name!r} is a link or device; refused, get it from its source")
 
 
-def _constant_names(level: int) -> tuple[str, ...]:
-    """MTL names of the constants between digital numbers and LST."""
-    if level == 2:
-        return ("TEMPERATURE_MULT_BAND_ST_B10", "TEMPERATURE_ADD_BAND_ST_B10")
-    scaled = ("RADIANCE_{}_BAND_10", "REFLECTANCE_{}_BAND_4", "REFLECTANCE_{}_BAND_5")
-    coefficients = (name.format(part) for name in scaled for part in ("MULT", "ADD"))
-    return (*coefficients, "K1_CONSTANT_BAND_10", "K2_CONSTANT_BAND_10", "SUN_ELEVATION")
+@contextmanager
+def _archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """An archive; what is wrong with it becomes one line."""
+    try:
+        with tarfile.open(path) as archive:
+            yield archive
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ProductError(f"{path.name} is no whole .tar ({reason}): give a product's folder, or its .tar") from None
 
 
 def _mtl_name(delivery: Delivery) -> str:
@@ -326,11 +555,10 @@ def _band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
     return sources
 
 
-def _place(mtl: Mtl, sources: Mapping[str, str], band: str) -> Product:
-    """The product on the grid of one of its bands, completed from the MTL file."""
+def _place(mtl: Mtl, band: str, dataset: DatasetReader) -> tuple[tuple[int, int], CRS, Affine, tuple[str, ...]]:
+    """Shape, CRS and transform of a band, completed from the MTL file, and notes about that."""
     notes = []
-    with _opened(band, sources[band]) as dataset:
-        shape, crs, transform = dataset.shape, dataset.crs, dataset.transform
+    shape, crs, transform = dataset.shape, dataset.crs, dataset.transform
     if crs is None:
         if mtl.grid is None:
             raise ProductError(f"{band} has no CRS and {mtl.name} no UTM zone: wanted one of them; assign the CRS")
@@ -347,39 +575,21 @@ def _place(mtl: Mtl, sources: Mapping[str, str], band: str) -> Product:
         half = mtl.grid.pixel / 2  # the MTL's corners are centres of pixels
         transform = Affine(mtl.grid.pixel, 0.0, left - half, 0.0, -mtl.grid.pixel, top + half)
         notes.append("position taken from the MTL's corners: the GeoTIFF has none")
-    return Product(mtl, sources, shape, crs, transform, tuple(notes), grid_band=band)
+    return shape, crs, transform, tuple(notes)
 
 
 @contextmanager
-def _opened(band: str, source: str) -> Iterator[DatasetReader]:
-    """A GeoTIFF, only for reading, with what can be wrong with it said in one line."""
+def _gdal(band: str, source: str) -> Iterator[None]:
+    """Call GDAL for a band; what it raises becomes one line."""
     options = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}  # or GDAL leaves a file beside a .tar.gz
     if source.startswith("/vsitar/"):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no search of the whole archive for each band
     with rasterio.Env(**options), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(source, driver="GTiff") as dataset:
-                yield dataset
+            yield
         except ProductError:
             raise
         except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
             reason = " ".join(str(error.__cause__ or error).split())[:160]
             raise ProductError(f"band {band} cannot be read ({reason}): is it cut off? Get it anew") from error
-
-
-def _check_band(band: str, dataset: DatasetReader, product: Product) -> None:
-    """Refuse a band that is not on the product's grid or holds no digital numbers."""
-    name = f"band {band} of {product.mtl.product_id}"
-    if dataset.shape != product.shape:
-        raise ProductError(
-            f"{name} has {dataset.shape[0]} x {dataset.shape[1]} pixels, {product.grid_band} has "
-            f"{product.shape[0]} x {product.shape[1]}: wanted one size; crop or resample all bands alike"
-        )
-    placed = dataset.transform != Affine.identity()
-    if (dataset.crs is not None and dataset.crs != product.crs) or (
-        placed and not dataset.transform.almost_equals(product.transform, precision=GRID_TOLERANCE)
-    ):
-        raise ProductError(f"{name} lies elsewhere than {product.grid_band}: wanted one grid for all bands")
-    if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-        raise ProductError(f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers) as delivered")

@@ -19,9 +19,6 @@ QaForm = Literal["collection_2", "collection_1", "pre_collection"]
 GAP_CLASSES: tuple[QaClass, ...] = ("cloud", "dilated_cloud", "cloud_shadow", "cirrus")
 """What hides the surface or changes its temperature: the pixels that are to be filled by default."""
 
-RADSAT_BITS: Mapping[str, int] = {"B1": 0, "B2": 1, "B3": 2, "B4": 3, "B5": 4, "B6": 5, "B7": 6, "B9": 8}
-"""Bit of each band in QA_RADSAT (LSDS-1822); the thermal bands have none."""
-
 _HIGH = 3  # of a two-bit confidence: 0 not determined, 1 low, 2 medium, 3 high
 
 # Class -> (first bit, number of bits, value there).

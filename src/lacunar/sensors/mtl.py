@@ -38,7 +38,6 @@ _CONSTANT_GROUPS: dict[int, tuple[str, ...]] = {
 _FILE_GROUPS = ("PRODUCT_CONTENTS", "PRODUCT_METADATA")
 _QUALITY_BANDS = {
     "FILE_NAME_QUALITY_L1_PIXEL": "QA_PIXEL",
-    "FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION": "QA_RADSAT",
     "FILE_NAME_BAND_QUALITY": "BQA",
 }
 
@@ -75,7 +74,7 @@ class Mtl:
     level
         1 (at-sensor) or 2 (surface reflectance and surface temperature).
     files
-        Band name (``B10``, ``ST_B10``, ``SR_B4``, ``QA_PIXEL``, ``QA_RADSAT``, ``BQA``) -> file name.
+        Band name (``B10``, ``ST_B10``, ``SR_B4``, ``QA_PIXEL``, ``BQA``) -> file name.
     grid
         Where the bands lie, or None where the file does not say it.
     values

@@ -1,16 +1,28 @@
-"""Images in which water is looked for: a picture, a raster of several bands, or a Landsat product.
+"""One way to open an image: `open_scene` answers with a `Scene`, whatever the sensor.
 
-All become a `Scene`: any window of it as six planes in the order of `lacunar.sensors.bands.BANDS`, divided by the
-image's one
-common scale, NaN where a band is lacking or a pixel is not valid. Nothing is read whole, so that size does not matter.
+A scene lies on a grid (``shape``, ``transform``, ``crs``) and gives any window of two things as numpy arrays:
+
+- ``scene.lst(window)``: the quantity whose gaps are filled, as `Measured` (values, known, missing). For a product this
+  is land surface temperature in kelvin; for a single-band raster its values, in its own unit.
+- ``scene.bands(window)``: six planes of reflectance in the order of `lacunar.sensors.bands.BANDS`, divided by the
+  image's one common scale; NaN where a band is lacking or a pixel is not valid.
+
+Opening reads no pixel. ``check_lst`` or ``check_bands`` then refuses what cannot be read, before any work is done. Each
+band of a window is read and decoded once. Files are opened when first needed and stay open until the ``with`` block
+ends, or `Scene.close`; use a scene in one thread only.
+
+To add a sensor, write one file with a subclass of `Scene`, and add one line to `open_scene`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import datetime
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import date
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from affine import Affine
@@ -18,282 +30,296 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from lacunar.errors import LacunarError, RasterError
-from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
+from lacunar.geo.grid import check_same_grid
 from lacunar.geo.raster import RasterSource, open_raster
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.sensors.bands import BANDS, BandName, channel_names, common_scale, encoding_of, place_bands, present_bands
-from lacunar.sensors.dates import date_in
-from lacunar.sensors.landsat import Product, QaClass, open_product
-from lacunar.sensors.sebal import surface_reflectance_from_level2, toa_reflectance
+from lacunar.sensors.bands import BANDS, BandName, common_scale, place_bands
+from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
+from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 SceneKind = Literal["picture", "raster", "product"]
 
+ARCHIVES = (".tar", ".tar.gz", ".tgz")  # endings of a product in one file
+PLAUSIBLE_LST = (150.0, 400.0)  # K: beyond this a land surface temperature is a fault, not a measurement
 SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
 SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 1536 pixels
-LANDSAT_BANDS = dict(zip(BANDS, range(2, 8), strict=True))  # Landsat 8 and 9
-ARCHIVES = (".tar", ".gz", ".tgz")  # endings of a product in one file
-PICTURE_CHANNELS = (1, 3)
-CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # of a product's quality band, that hide water
-CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly whatever their number
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
-Channels = NDArray[np.float32]
-Reader = Callable[[Tile], Channels]
+BoolArray = NDArray[np.bool_]
+Planes = NDArray[np.float32]
+Reader = Callable[[Tile], Planes]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Scene:
-    """An open image of six planes. Made by `open_scene`.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A window of values (H, W), where they are measured, and where they are missing and wanted.
+
+    A pixel that is neither known nor missing lies outside the image: it stays nodata.
+    """
+
+    values: NDArray[np.floating]
+    known: BoolArray
+    missing: BoolArray
+
+    def part(self, window: Tile) -> "Measured":
+        """A window of this window."""
+        return Measured(self.values[window.slices], self.known[window.slices], self.missing[window.slices])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LstOptions:
+    """How LST is computed from a product, and which of its pixels count as missing.
 
     Parameters
     ----------
-    path, name
-        File or folder, and its last part.
-    kind
-        ``"picture"``: one or three channels of 8 or 16 bits without a position; ``"raster"``; or ``"product"``.
-    shape, transform, crs
-        Size and position.
-    bands
-        Those that it has, in the order of `lacunar.sensors.bands.BANDS`.
-    units
-        How stored values became reflectance, in words.
-    scale
-        The common scale: reflectance by which all planes are divided.
-    date
-        When it was taken, where that is known.
-    notes
-        What a user should know.
-    inputs
-        Files that are read.
+    gap_classes
+        Quality classes that are filled.
+    soil_l
+        Soil adjustment L of SAVI, 0 to 1.
     reflectance
-        Gives any window as (6, H, W); NaN in planes that are lacking, and in all planes where a pixel is not valid.
+        ``usgs``, or ``dr`` for the variant that divides by dr = 1/d^2 once more.
+    atmosphere
+        Path radiance, transmissivity and sky radiance; None leaves LST without atmospheric correction.
+
+    Raises
+    ------
+    LacunarError
+        An unknown quality class or form of the reflectance, or L out of range.
     """
 
-    path: Path
-    name: str
+    gap_classes: Sequence[QaClass] = GAP_CLASSES
+    soil_l: float = 0.5
+    reflectance: ReflectanceForm = "usgs"
+    atmosphere: Atmosphere | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not exist before any product is opened."""
+        object.__setattr__(self, "gap_classes", tuple(self.gap_classes))
+        for name in self.gap_classes:
+            if name not in get_args(QaClass):
+                raise LacunarError(f"unknown gap class {name!r}: choose among {', '.join(get_args(QaClass))}")
+        if self.reflectance not in get_args(ReflectanceForm):
+            names = ", ".join(get_args(ReflectanceForm))
+            raise LacunarError(f"unknown form of the reflectance {self.reflectance!r}: choose one of {names}")
+        if not 0.0 <= self.soil_l <= 1.0:
+            raise LacunarError(f"soil adjustment L of SAVI is {self.soil_l}: wanted 0 to 1; 0.5 is usual")
+
+
+class Scene(AbstractContextManager["Scene"], ABC):
+    """An open image; see the head of this file. Made by `open_scene`.
+
+    Attributes
+    ----------
+    path, name, title
+        File or folder, its last part, and what people call it.
+    kind
+        ``"product"``, ``"raster"``, or ``"picture"``: one or three channels of 8 or 16 bits without a position.
+    shape, transform, crs
+        Rows and columns, pixel to coordinates, coordinate reference system (or None).
+    quantity, units
+        What `lst` gives: ``"lst"`` in K, or ``"value"`` in the unit that a raster declares (``""`` for none).
+    product_id, date
+        Where they are known, else None.
+    notes
+        What a user should know about how it was opened.
+    inputs
+        Files that are read.
+    """
+
     kind: SceneKind
     shape: tuple[int, int]
     transform: Affine
     crs: CRS | None
-    bands: tuple[BandName, ...]
-    units: str
-    scale: float
-    date: date | None
-    notes: tuple[str, ...]
-    inputs: tuple[Path, ...]
-    reflectance: Reader
+    quantity: str = "value"
+    units: str = ""
+    product_id: str | None = None
+    date: datetime.date | None = None
+    notes: tuple[str, ...] = ()
 
-    def read(self, window: Tile) -> Channels:
-        """A window as (6, H, W), divided by the common scale: what a network sees."""
-        return self.reflectance(window) / np.float32(self.scale)
+    def __init__(self, path: Path) -> None:
+        self.path, self.name, self.title = path, path.name, path.name
+        self.inputs: list[Path] = []
+        self._mask: RasterSource | None = None
+        self._open_files = ExitStack()
+
+    def __exit__(self, *_: object) -> None:
+        """Close every file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
+        self._open_files.close()
+
+    # --- the quantity that is filled ---
+
+    @abstractmethod
+    def check_lst(self, *, needs_qa: bool = True) -> None:
+        """Refuse, with a `LacunarError`, a scene of which `lst` cannot be read.
+
+        With ``needs_qa`` also a product whose missing pixels nothing tells: no quality band and no gap mask.
+        """
+
+    @abstractmethod
+    def lst(self, window: Tile | None = None) -> Measured:
+        """Values of a window (the whole by default), in `units`, and which are known and missing."""
+
+    @abstractmethod
+    def lst_record(self) -> dict[str, Any]:
+        """What a sidecar says about `lst`, ready for JSON."""
+
+    def lst_notes(self) -> tuple[str, ...]:
+        """What a user should know about `lst`."""
+        return self.notes
+
+    def intermediates(self, window: Tile | None = None) -> Mapping[str, NDArray[np.float64]]:
+        """Every step from digital numbers to LST by name, where there are steps."""
+        return {}
+
+    # --- the bands of a network for water ---
+
+    @property
+    @abstractmethod
+    def band_names(self) -> tuple[BandName, ...]:
+        """The bands that the image has, in the order of `BANDS`."""
+
+    @property
+    @abstractmethod
+    def band_units(self) -> str:
+        """How stored values became reflectance, in words."""
+
+    @cached_property
+    @abstractmethod
+    def band_notes(self) -> tuple[str, ...]:
+        """What a user should know about the bands."""
+
+    @abstractmethod
+    def _reflectance(self, window: Tile) -> Planes:
+        """Reflectance (6, H, W) of a window; NaN in bands that are lacking, and in all where a pixel is not valid."""
+
+    @cached_property
+    def common_scale(self) -> float:
+        """The reflectance by which all bands are divided, from a sample of blocks."""
+        return scale_of(sample_planes(self._reflectance, self.shape, self.name))
+
+    def check_bands(self) -> None:
+        """Refuse, with a `LacunarError`, a scene of which `bands` cannot be read."""
+        _ = self.common_scale
+
+    def bands(self, window: Tile | None = None) -> Planes:
+        """Six planes (6, H, W), float32, divided by `common_scale`: what a network sees."""
+        return self._reflectance(window or self._whole) / np.float32(self.common_scale)
 
     def record(self) -> dict[str, Any]:
-        """What a sidecar says of it, ready for JSON."""
+        """What a sidecar says about `bands`, ready for JSON."""
         return {
             "input": str(self.path),
             "kind": self.kind,
             "size": list(self.shape),
             "crs": str(self.crs) if self.crs else None,
             "date": self.date.isoformat() if self.date else None,
-            "bands": list(self.bands),
-            "units": self.units,
-            "common_scale": float(f"{self.scale:.7g}"),
-            "notes": list(self.notes),
+            "bands": list(self.band_names),
+            "units": self.band_units,
+            "common_scale": float(f"{self.common_scale:.7g}"),
+            "notes": list(self.band_notes),
         }
 
+    # --- for subclasses ---
 
-@contextmanager
+    @property
+    def _whole(self) -> Tile:
+        return Tile(0, 0, *self.shape)
+
+    def _add_mask(self, path: Path | None) -> None:
+        """Open the gap mask, which must lie on the grid of the scene."""
+        if path is not None:
+            self._mask = self._open_files.enter_context(open_raster(path))
+            self.inputs.append(path)
+            check_same_grid(self, self._mask, names=("the input", f"the gap mask {path}"))
+
+    def _masked(self, window: Tile) -> BoolArray:
+        """Non-zero pixels of the gap mask; its own nodata names no gap."""
+        if self._mask is None:
+            return np.zeros(window.shape, dtype=np.bool_)
+        part = self._mask.read(window, bands=[1])
+        return np.asarray(part.known[0] & (np.nan_to_num(part.data[0]) != 0))
+
+
 def open_scene(
-    path: Path,
+    path: str | Path,
     *,
+    lst_options: LstOptions | None = None,
+    gap_mask: Path | None = None,
     bands: Sequence[str] = (),
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
     keep_clouds: bool = False,
-) -> Iterator[Scene]:
-    """Open an image, tell what its channels and values are, and find its common scale from a sample of blocks.
+) -> Scene:
+    """Open a picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar), without reading a pixel.
 
     Parameters
     ----------
     path
-        A picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar).
+        The file or folder.
+    lst_options
+        Of a product: how LST is computed and which quality classes are missing.
+    gap_mask
+        Raster on the same grid whose non-zero pixels are missing too; of a raster only they are missing then.
     bands
-        What the file's channels are, in their order (`lacunar.sensors.bands.parse_bands`); an alpha channel does not
-        count.
-        Where it is not given, the file's own descriptions count, and three channels are red, green, blue.
+        What the file's channels are, in their order (`lacunar.sensors.bands.parse_bands`), without alpha. By default
+        the file's own descriptions count, and three channels are red, green, blue.
     scale, offset
-        Reflectance = value x scale + offset, in place of what the file declares.
+        Physical value = stored value x scale + offset, in place of what the file declares.
     nodata
-        A pixel whose channels all hold this value, as it is stored, is not valid; besides what the file declares.
+        A pixel whose channels all hold this stored value is not valid, besides what the file declares.
     keep_clouds
-        Of a product: what its quality band calls cloud or cloud shadow stays valid.
-
-    Yields
-    ------
-    Scene
-        Open until the ``with`` block ends.
+        Of a product: what its quality band calls cloud or cloud shadow stays valid in `Scene.bands`.
 
     Raises
     ------
     LacunarError
-        No such file, a file that is cut off or no image, channels that nobody named or that do not fit, values that
-        may be raw digital numbers, or no valid pixel.
+        No such file, a file that is cut off or no image, a product without metadata or position.
     """
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+    path = Path(path)
+    if path.is_dir() or path.name.lower().endswith(ARCHIVES):
+        from lacunar.sensors.landsat import LandsatScene
+
         if bands or not scale is offset is nodata is None:
             raise LacunarError(
                 f"{path.name} is a Landsat product, which brings its own bands, scales and offsets: leave out --bands, "
                 "--scale, --offset and --nodata"
             )
-        yield _product_scene(path, open_product(path, purpose="water"), keep_clouds=keep_clouds)
-        return
-    with open_raster(path) as source:
-        yield _raster_scene(source, bands, scale, offset, nodata)
+        return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, keep_clouds=keep_clouds)
+    from lacunar.sensors.raster_scene import RasterScene
+
+    return RasterScene(path, gap_mask=gap_mask, bands=bands, scale=scale, offset=offset, nodata=nodata)
 
 
-# --- Landsat products ---
+def date_in(text: str) -> datetime.date | None:
+    """The first date in a text, such as 20240813, 2024-08-13 or 2024_08_13; None where there is none.
+
+    Examples
+    --------
+    >>> date_in("S2_lake_2024-08-13_B04.tif")
+    datetime.date(2024, 8, 13)
+    >>> date_in("20240231") is None  # February has no 31st
+    True
+    """
+    if (match := _DATE.search(text)) is None:
+        return None
+    try:
+        return datetime.date(int(match[1]), int(match[3]), int(match[4]))
+    except ValueError:
+        return None
 
 
-def _product_scene(path: Path, product: Product, *, keep_clouds: bool) -> Scene:
-    """Bands 2 to 7 of a product, as many as there are."""
-    prefix = "B" if product.level == 1 else "SR_B"
-    names = tuple(band for band, number in LANDSAT_BANDS.items() if f"{prefix}{number}" in product.sources)
-    hidden: tuple[QaClass, ...] = () if keep_clouds else CLOUD_CLASSES
-
-    def channels(window: Tile) -> Channels:
-        planes = np.stack([_landsat_band(product, f"{prefix}{LANDSAT_BANDS[band]}", window) for band in names])
-        if product.has_qa:
-            planes[:, product.qa_flags(["fill", *hidden], window=window)] = np.nan
-        return planes
-
-    read = _planes_of(channels, names)
-    lacking = [band for band in BANDS if band not in names]
-    notes = product.notes + ((f"the product lacks {', '.join(lacking)}",) if lacking else ())
-    notes += _cloud_notes(product) if not keep_clouds else ()
-    surface = "surface" if product.level == 2 else "top-of-atmosphere"
-    return Scene(
-        path=path,
-        name=path.name,
-        kind="product",
-        shape=product.shape,
-        transform=product.transform,
-        crs=product.crs,
-        bands=names,
-        units=f"{surface} reflectance by the coefficients of the MTL file",
-        scale=_common_scale(sample_planes(read, product.shape, path.name)),
-        date=date_in(product.mtl.date),
-        notes=notes,
-        inputs=tuple(path.iterdir()) if path.is_dir() else (path,),
-        reflectance=read,
-    )
-
-
-def _cloud_notes(product: Product) -> tuple[str, ...]:
-    """What a user should know about clouds: their share of the footprint, or that nothing tells."""
-    if not product.has_qa:
-        return ("the product has no quality band: clouds and their shadows are not masked",)
-    seen = hidden = 0
-    for block in blocks_over(product.shape, block=CLOUD_SIDE, halo=0):
-        footprint = ~product.qa_flags(["fill"], window=block.core)
-        seen += int(footprint.sum())
-        hidden += int((footprint & product.qa_flags(CLOUD_CLASSES, window=block.core)).sum())
-    if not hidden:
-        return ()
-    return (f"{hidden / seen:.1%} is cloud or cloud shadow by the quality band: not valid; --keep-clouds maps it",)
-
-
-def _landsat_band(product: Product, band: str, window: Tile) -> Channels:
-    """Reflectance of a band, NaN at fill."""
-    dn = product.read(band, window=window)
-    mult, add = product.coefficients("REFLECTANCE", band)
-    if product.level == 2:
-        return surface_reflectance_from_level2(dn, mult=mult, add=add).astype(np.float32)
-    elevation = product.mtl.constant("SUN_ELEVATION")
-    return toa_reflectance(dn, mult=mult, add=add, sun_elevation=elevation).astype(np.float32)
-
-
-# --- pictures and rasters ---
-
-
-def _raster_scene(
-    source: RasterSource, bands: Sequence[str], scale: float | None, offset: float | None, nodata: float | None
-) -> Scene:
-    """The channels of a file but for alpha, which is its mask."""
-    name = source.path.name
-    if "palette" in source.colours:
-        raise RasterError(f"{name} is a palette picture, whose numbers are no colours: save it as RGB")
-    chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
-    names, notes = channel_names(source, chosen, bands)
-    dtype = source.dtypes[chosen[0] - 1]
-    placed = source.crs is not None or not source.transform.is_identity
-    picture = not placed and dtype in ("uint8", "uint16") and len(chosen) in PICTURE_CHANNELS
-    undeclared = nodata is None and not picture and all(source.nodatavals[i - 1] is None for i in chosen)
-    if undeclared and dtype != "uint8":
-        nodata = 0.0
-        notes += ("the file declares no nodata: pixels that are 0 in all channels are not valid",)
-    orientation = orientation_of(source.path) if not placed else UPRIGHT
-    stored, shape = _turned(_stored(source, chosen, nodata), source.shape, orientation)
-    raw = _planes_of(stored, names)
-    sample = sample_planes(raw, shape, name)
-    if undeclared and dtype == "uint8" and (black := float((np.nan_to_num(sample) == 0).all(axis=0).mean())) > 0:
-        notes += (f"{black:.1%} of the pixels are 0 in all channels and count as black: if that is fill, --nodata 0",)
-    encoding = encoding_of(source, chosen, sample, scale, offset, picture=picture)
-    factor, addend = np.float32(encoding.scale), np.float32(encoding.offset)
-    return Scene(
-        path=source.path,
-        name=name,
-        kind="picture" if picture else "raster",
-        shape=shape,
-        transform=source.transform,
-        crs=source.crs,
-        bands=present_bands(names),
-        units=encoding.meaning,
-        scale=_common_scale(sample * factor + addend),
-        date=date_in(name),
-        notes=notes,
-        inputs=(source.path,),
-        reflectance=lambda window: raw(window) * factor + addend,
-    )
-
-
-def _stored(source: RasterSource, chosen: Sequence[int], nodata: float | None) -> Reader:
-    """Channels (C, H, W) as the file declares them; NaN where all hold a stored value that is none."""
-    if nodata is None:
-        return lambda window: source.read(window, bands=chosen).data
-    factors, addends = (np.array([values[i - 1] for i in chosen]) for values in (source.scales, source.offsets))
-    nothing = (nodata * factors + addends).astype(np.float32)[:, None, None]
-
-    def read(window: Tile) -> Channels:
-        values = source.read(window, bands=chosen).data
-        values[:, (values == nothing).all(axis=0)] = np.nan
-        return values
-
-    return read
-
-
-def _turned(read: Reader, shape: tuple[int, int], orientation: int) -> tuple[Reader, tuple[int, int]]:
-    """A reader of the upright picture, with its height and width, of one of the file's."""
-    if orientation == UPRIGHT:
-        return read, shape
-    whole = window_in_file(Tile(0, 0, *shape), shape, orientation).shape  # a quarter turn swaps them
-
-    def read_upright(window: Tile) -> Channels:
-        values = read(window_in_file(window, whole, orientation))
-        return np.moveaxis(upright(np.moveaxis(values, 0, -1), orientation), -1, 0)
-
-    return read_upright, whole
-
-
-# --- what all have in common ---
-
-
-def _planes_of(channels: Reader, names: Sequence[str]) -> Reader:
-    """Channels of a window in the order of `BANDS`; a pixel that one of them lacks is not valid in any."""
+def placed_reader(channels: Reader, names: Sequence[str]) -> Reader:
+    """A reader of planes in the order of `BANDS` from one of channels; a pixel that lacks one used channel is NaN."""
     used = [index for index, name in enumerate(names) if name in BANDS]
 
-    def read(window: Tile) -> Channels:
+    def read(window: Tile) -> Planes:
         values = channels(window)
         values[:, np.isnan(values[used]).any(axis=0)] = np.nan
         return place_bands(values, names)
@@ -301,25 +327,16 @@ def _planes_of(channels: Reader, names: Sequence[str]) -> Reader:
     return read
 
 
-def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Channels:
-    """Valid pixels of blocks that are spread over an image, (6, N).
-
-    Parameters
-    ----------
-    read
-        Gives any window, (6, H, W).
-    shape
-        Rows and columns.
-    name
-        What the image is called in an error.
+def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Planes:
+    """Valid pixels (6, N) of blocks that are spread over an image of so many rows and columns.
 
     Raises
     ------
     RasterError
-        No valid pixel in the whole image.
+        No valid pixel in the whole image, which the error calls ``name``.
     """
     blocks = blocks_over(shape, block=SAMPLE_SIDE, halo=0)
-    found: list[Channels] = []
+    found: list[Planes] = []
     for index in sorted(range(len(blocks)), key=lambda number: number * _GOLDEN % 1):
         planes = read(blocks[index].core)
         valid = ~np.isnan(planes).all(axis=0)
@@ -332,6 +349,6 @@ def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Channels:
     return np.concatenate(found, axis=1)
 
 
-def _common_scale(sample: Channels) -> float:
-    """Of a sample (6, N)."""
+def scale_of(sample: Planes) -> float:
+    """The common scale of a sample (6, N)."""
     return common_scale(sample[:, None], np.ones((1, sample.shape[1]), dtype=np.bool_))

@@ -73,22 +73,22 @@ class Atmosphere:
                 raise ProductError(f"{name} {value}: wanted 0 or more, in W m-2 sr-1 um-1; check sign and unit")
 
 
-def radiance(dn: ArrayLike, *, mult: float, add: float) -> Float:
-    """Spectral radiance at the sensor, L = M_L DN + A_L (USGS19); W m-2 sr-1 um-1, NaN at fill.
+def rescale(dn: ArrayLike, *, mult: float, add: float) -> Float:
+    """Physical value of digital numbers, M DN + A; NaN at fill (0).
 
-    Parameters
-    ----------
-    dn
-        Digital numbers, any shape; 0 is fill.
-    mult, add
-        RADIANCE_MULT_BAND_x and RADIANCE_ADD_BAND_x of the MTL file.
+    Spectral radiance at the sensor, W m-2 sr-1 um-1 (USGS19), from RADIANCE_MULT and RADIANCE_ADD of the MTL file. Of
+    Collection-2 Level 2 (LSDS-1619): surface temperature, K, from TEMPERATURE_MULT and TEMPERATURE_ADD of ``ST_B10``
+    (`LEVEL2_ST_MULT`, `LEVEL2_ST_ADD`), and surface reflectance from REFLECTANCE_MULT and REFLECTANCE_ADD.
 
     Examples
     --------
-    >>> radiance([0, 65535], mult=3.3420e-4, add=0.1).round(4).tolist()  # RADIANCE_MAXIMUM_BAND_10 = 22.00180
+    >>> rescale([0, 65535], mult=3.3420e-4, add=0.1).round(4).tolist()  # RADIANCE_MAXIMUM_BAND_10 = 22.00180
     [nan, 22.0018]
+    >>> rescale([44947], mult=LEVEL2_ST_MULT, add=LEVEL2_ST_ADD).round(1).tolist()  # the worked figure on usgs.gov
+    [302.6]
     """
-    return _scaled(dn, mult, add)
+    number = np.asarray(dn, dtype=np.float64)
+    return np.where(number == FILL_DN, np.nan, mult * number + add)
 
 
 def toa_reflectance(
@@ -134,7 +134,7 @@ def toa_reflectance(
         )
     if form not in get_args(ReflectanceForm):
         raise ProductError(f"reflectance form {form!r}: wanted one of {', '.join(get_args(ReflectanceForm))}")
-    rho = _scaled(dn, mult, add) / math.sin(math.radians(sun_elevation))
+    rho = rescale(dn, mult=mult, add=add) / math.sin(math.radians(sun_elevation))
     if form == "usgs":
         return rho
     if earth_sun_distance is None or not EARTH_SUN_RANGE[0] <= earth_sun_distance <= EARTH_SUN_RANGE[1]:
@@ -346,40 +346,6 @@ def emitted_radiance(lst: ArrayLike, emissivity: ArrayLike, *, k1: float, k2: fl
     _check_thermal(k1, k2)
     exponent = k2 / np.asarray(lst, dtype=np.float64)
     return np.asarray(np.asarray(emissivity, dtype=np.float64) * k1 / np.expm1(exponent))
-
-
-def surface_temperature_from_level2(
-    dn: ArrayLike, *, mult: float = LEVEL2_ST_MULT, add: float = LEVEL2_ST_ADD
-) -> Float:
-    """Surface temperature of a Collection-2 Level-2 product, ST = 0.00341802 DN + 149.0 (LSDS-1619); K, NaN at fill.
-
-    Parameters
-    ----------
-    dn
-        Digital numbers of ``ST_B10``, any shape; 0 is fill.
-    mult, add
-        TEMPERATURE_MULT_BAND_ST_B10 and TEMPERATURE_ADD_BAND_ST_B10 of the MTL file; Collection 2 has one pair.
-
-    Examples
-    --------
-    >>> surface_temperature_from_level2([44947]).round(1).tolist()  # the worked figure on usgs.gov
-    [302.6]
-    """
-    return _scaled(dn, mult, add)
-
-
-def surface_reflectance_from_level2(dn: ArrayLike, *, mult: float, add: float) -> Float:
-    """Surface reflectance of a Collection-2 Level-2 product, rho = 0.0000275 DN - 0.2 (LSDS-1619); NaN at fill.
-
-    ``mult`` and ``add`` are REFLECTANCE_MULT_BAND_x and REFLECTANCE_ADD_BAND_x of the MTL file's Level-2 group.
-    """
-    return _scaled(dn, mult, add)
-
-
-def _scaled(dn: ArrayLike, mult: float, add: float) -> Float:
-    """M DN + A, NaN at fill."""
-    number = np.asarray(dn, dtype=np.float64)
-    return np.where(number == FILL_DN, np.nan, mult * number + add)
 
 
 def _ratio(numerator: Float, denominator: Float) -> Float:

@@ -74,7 +74,7 @@ class SimulatedProduct:
     Attributes
     ----------
     folder
-        The product, for `lacunar.sensors.landsat.open_product`.
+        The product, for `lacunar.sensors.scene.open_scene`.
     truth_path
         The clear-sky LST beside the bands: GeoTIFF, float32, kelvin.
     gap_fraction

@@ -1,4 +1,4 @@
-"""What counts as gap: quality classes, masks and nodata; and LST as the golden files have it."""
+"""`Scene.lst`: LST as the golden files have it, and what counts as missing: quality classes, masks and nodata."""
 
 import json
 
@@ -10,8 +10,7 @@ from commands import CLEAR, cloud_at, make_pre_collection, mask_for, write
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
-from lacunar.sensors.gaps import LstOptions, ProductGaps, RasterGaps, compute_lst
-from lacunar.sensors.landsat import open_product
+from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.sebal import Atmosphere
 from products import file_of, rewrite
 
@@ -28,7 +27,9 @@ def blot(shape=(64, 64)):
 
 
 def gaps(folder, mask=None, **options):
-    return ProductGaps(open_product(folder), LstOptions(**options), mask)
+    scene = open_scene(folder, lst_options=LstOptions(**options), gap_mask=mask)
+    scene.check_lst()
+    return scene
 
 
 # --- from digital numbers to LST ---
@@ -39,7 +40,9 @@ def gaps(folder, mask=None, **options):
 )
 def test_every_band_of_a_real_product_is_that_of_the_golden_file(shared, golden, name):
     expected = json.loads((shared / "golden" / f"sebal_{golden}.json").read_text())
-    bands = compute_lst(open_product(shared / "data" / "landsat" / name), LstOptions(soil_l=expected["savi_l"]))
+    bands = open_scene(
+        shared / "data" / "landsat" / name, lst_options=LstOptions(soil_l=expected["savi_l"])
+    ).intermediates()
     at = tuple(np.transpose(expected["pixels"]))
     for band, tolerance in {"reflectance_b4": 1e-6, "reflectance_b5": 1e-6, "savi": 1e-6, "lai": 1e-5}.items():
         np.testing.assert_allclose(bands[band][at], expected[band], atol=tolerance)
@@ -50,28 +53,27 @@ def test_every_band_of_a_real_product_is_that_of_the_golden_file(shared, golden,
 
 
 def test_level_2_gives_its_own_temperature(shared):
-    product = open_product(shared / "data" / "landsat" / LIVERPOOL)
-    (band,) = compute_lst(product, LstOptions()).items()
-    dn = product.read("ST_B10")
+    product = open_scene(shared / "data" / "landsat" / LIVERPOOL)
+    (band,) = product.intermediates().items()
+    dn = product.dn("ST_B10")
     assert band[0] == "lst"
     np.testing.assert_allclose(band[1][dn > 0], dn[dn > 0] * 0.00341802 + 149.0, atol=1e-3)
 
 
 def test_lst_outside_the_clouds_is_the_truth(simulated_64):
-    read = gaps(simulated_64.folder).read(WHOLE)
+    read = gaps(simulated_64.folder).lst(WHOLE)
     with open_raster(simulated_64.truth_path) as source:
         truth = source.read().data[0]
     assert np.abs(read.values - truth)[read.known].max() < 0.05
-    assert np.abs(read.values - truth)[read.gap].max() > 5.0
-    assert read.gap.mean() == pytest.approx(simulated_64.gap_fraction)
+    assert np.abs(read.values - truth)[read.missing].max() > 5.0
+    assert read.missing.mean() == pytest.approx(simulated_64.gap_fraction)
 
 
 def test_each_option_changes_lst_the_way_it_should(simulated_64):
     air = Atmosphere(path_radiance=0.9, transmissivity=0.85, sky_radiance=1.4)
     options = {"plain": {}, "idaho": {"soil_l": 0.1}, "dr": {"reflectance": "dr"}, "air": {"atmosphere": air}}
-    product = open_product(simulated_64.folder)
-    lst = {name: compute_lst(product, LstOptions(**chosen)) for name, chosen in options.items()}
-    clear = gaps(simulated_64.folder).read(WHOLE).known
+    lst = {name: gaps(simulated_64.folder, **chosen).intermediates() for name, chosen in options.items()}
+    clear = gaps(simulated_64.folder).lst(WHOLE).known
     red, nir = lst["plain"]["reflectance_b4"], lst["plain"]["reflectance_b5"]
     np.testing.assert_allclose((lst["dr"]["reflectance_b4"] / red)[clear], 0.9889**2, rtol=1e-6)  # dr = 1 / d^2
     np.testing.assert_allclose(lst["idaho"]["savi"], 1.1 * (nir - red) / (0.1 + nir + red), rtol=1e-9)
@@ -85,37 +87,36 @@ def test_each_option_changes_lst_the_way_it_should(simulated_64):
 
 def test_the_quality_classes_that_are_asked_for_are_the_gap(product):
     cloud_at(product, blot())
-    np.testing.assert_array_equal(gaps(product).read(WHOLE).gap, blot())
-    assert not gaps(product, gap_classes=["cirrus"]).read(WHOLE).gap.any()
-    np.testing.assert_array_equal(gaps(product, gap_classes=["clear"]).read(WHOLE).gap, ~blot())
+    np.testing.assert_array_equal(gaps(product).lst(WHOLE).missing, blot())
+    assert not gaps(product, gap_classes=["cirrus"]).lst(WHOLE).missing.any()
+    np.testing.assert_array_equal(gaps(product, gap_classes=["clear"]).lst(WHOLE).missing, ~blot())
 
 
 def test_a_window_is_a_part_of_the_whole(product):
     make_pre_collection(product, blot())  # here cloud is dilated: a window must see beyond its border
     source = gaps(product)
-    whole = source.read(WHOLE)
+    whole = source.lst(WHOLE)
     for window in (Tile(0, 0, 24, 64), Tile(17, 22, 1, 1), Tile(30, 46, 34, 18)):
-        part = source.read(window)
+        part = source.lst(window)
         np.testing.assert_array_equal(part.values, whole.values[window.slices])
         np.testing.assert_array_equal(part.known, whole.known[window.slices])
-        np.testing.assert_array_equal(part.gap, whole.gap[window.slices])
+        np.testing.assert_array_equal(part.missing, whole.missing[window.slices])
 
 
 def test_cloud_is_dilated_where_the_product_has_no_class_for_it(product):
     make_pre_collection(product, blot())
     grown = ndimage.maximum_filter(blot(), size=7)
-    np.testing.assert_array_equal(gaps(product).read(WHOLE).gap, grown)
-    np.testing.assert_array_equal(gaps(product, gap_classes=["cloud"]).read(WHOLE).gap, blot())
+    np.testing.assert_array_equal(gaps(product).lst(WHOLE).missing, grown)
+    np.testing.assert_array_equal(gaps(product, gap_classes=["cloud"]).lst(WHOLE).missing, blot())
 
 
 def test_the_mask_is_added_to_what_the_quality_band_names(product, tmp_path):
     cloud_at(product, blot())
     other = np.roll(blot(), 15, axis=0)
-    with open_raster(mask_for(product, tmp_path / "mask.tif", 7 * other)) as mask:
-        source = gaps(product, mask)
-        read = source.read(WHOLE)
-        assert source.inputs[-1] == tmp_path / "mask.tif"
-    np.testing.assert_array_equal(read.gap, blot() | other)
+    source = gaps(product, mask_for(product, tmp_path / "mask.tif", 7 * other))
+    read = source.lst(WHOLE)
+    assert source.inputs[-1] == tmp_path / "mask.tif"
+    np.testing.assert_array_equal(read.missing, blot() | other)
     np.testing.assert_array_equal(read.known, ~(blot() | other))
 
 
@@ -123,10 +124,9 @@ def test_nodata_of_the_mask_names_no_gap(product, tmp_path):
     cloud_at(product, np.zeros((64, 64), bool))
     values = np.where(blot(), 1.0, np.nan).astype(np.float32)
     values[0, 0], values[0, 1] = 0.0, -9.0
-    transform = open_product(product).transform
+    transform = open_scene(product).transform
     path = write(tmp_path / "mask.tif", values, crs="EPSG:32619", transform=transform, nodata=-9.0)
-    with open_raster(path) as mask:
-        np.testing.assert_array_equal(gaps(product, mask).read(WHOLE).gap, blot())
+    np.testing.assert_array_equal(gaps(product, path).lst(WHOLE).missing, blot())
 
 
 @pytest.mark.parametrize("band", ["B10", "B4", "B5"])
@@ -135,10 +135,9 @@ def test_fill_is_neither_known_nor_gap_even_under_a_mask(product, tmp_path, band
     dn[:, :8] = 0
     rewrite(file_of(product, band), dn)
     cloud_at(product, blot())
-    with open_raster(mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))) as mask:
-        read = gaps(product, mask).read(WHOLE)
+    read = gaps(product, mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))).lst(WHOLE)
     assert not read.known.any()
-    np.testing.assert_array_equal(read.gap, dn > 0)
+    np.testing.assert_array_equal(read.missing, dn > 0)
 
 
 def test_saturated_and_implausible_pixels_are_gap(product):
@@ -146,22 +145,21 @@ def test_saturated_and_implausible_pixels_are_gap(product):
     dn = np.full((64, 64), 25000, np.uint16)
     dn[3, 3], dn[4, 4] = 65535, 1  # saturated; 0.1 W m-2 sr-1 um-1 is colder than any ground
     rewrite(file_of(product, "B10"), dn)
-    read = gaps(product).read(WHOLE)
-    assert np.argwhere(read.gap).tolist() == [[3, 3], [4, 4]]
+    read = gaps(product).lst(WHOLE)
+    assert np.argwhere(read.missing).tolist() == [[3, 3], [4, 4]]
     assert read.known.sum() == 64 * 64 - 2
 
 
 def test_the_record_says_where_lst_comes_from(product, shared, tmp_path):
     air = Atmosphere(path_radiance=0.9, transmissivity=0.85, sky_radiance=1.4)
-    record = gaps(product, soil_l=0.1, gap_classes=("cloud",), atmosphere=air).record()
+    record = gaps(product, soil_l=0.1, gap_classes=("cloud",), atmosphere=air).lst_record()
     assert record["gap_classes"] == ["cloud"]
     assert (record["lst_from"], record["savi_l"], record["reflectance"]) == ("SEBAL", 0.1, "usgs")
     assert record["atmosphere"] == {"path_radiance": 0.9, "transmissivity": 0.85, "sky_radiance": 1.4}
     assert record["atmospherically_corrected"] is True
-    assert gaps(product).record()["atmospherically_corrected"] is False
+    assert gaps(product).lst_record()["atmospherically_corrected"] is False
     liverpool = shared / "data" / "landsat" / LIVERPOOL
-    with open_raster(mask_for(liverpool, tmp_path / "m.tif", np.zeros((267, 433)))) as mask:
-        record = gaps(liverpool, mask).record()
+    record = gaps(liverpool, mask_for(liverpool, tmp_path / "m.tif", np.zeros((267, 433)))).lst_record()
     assert record["gap_mask"] == str(tmp_path / "m.tif")
     assert (record["gap_classes"], record["atmospherically_corrected"]) == ([], True)
     assert "savi_l" not in record
@@ -173,16 +171,15 @@ def test_the_record_says_where_lst_comes_from(product, shared, tmp_path):
 def test_nodata_and_nan_of_a_raster_are_its_gap(tmp_path):
     values = np.arange(30, dtype=np.float32).reshape(5, 6)
     values[1, 2], values[3, 4] = np.nan, -9999.0
-    with open_raster(write(tmp_path / "a.tif", values, nodata=-9999.0, units="mm")) as raster:
-        source = RasterGaps(raster)
-        read = source.read(Tile(0, 0, 5, 6))
-        part = source.read(Tile(1, 2, 1, 1))
-    assert np.argwhere(read.gap).tolist() == [[1, 2], [3, 4]]
-    np.testing.assert_array_equal(read.known, ~read.gap)
+    source = open_scene(write(tmp_path / "a.tif", values, nodata=-9999.0, units="mm"))
+    read = source.lst()
+    part = source.lst(Tile(1, 2, 1, 1))
+    assert np.argwhere(read.missing).tolist() == [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(read.known, ~read.missing)
     np.testing.assert_array_equal(read.values[read.known], values[read.known])
-    assert part.gap.all()
+    assert part.missing.all()
     assert (source.units, source.name, source.quantity) == ("mm", "a.tif", "value")
-    assert source.record() == {"raster": str(tmp_path / "a.tif"), "gap_mask": None}
+    assert source.lst_record() == {"raster": str(tmp_path / "a.tif"), "gap_mask": None}
 
 
 def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
@@ -190,14 +187,11 @@ def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
     gap = np.zeros((5, 6), np.uint8)
     gap[2, 2:4] = 255
     values[2, 2], values[4, 4] = -1, -1  # nodata under the mask, and elsewhere
-    with (
-        open_raster(write(tmp_path / "a.tif", values, nodata=-1)) as raster,
-        open_raster(write(tmp_path / "m.tif", gap)) as mask,
-    ):
-        source = RasterGaps(raster, mask)
-        read = source.read(Tile(0, 0, 5, 6))
-    assert np.argwhere(read.gap).tolist() == [[2, 2], [2, 3]]
-    assert np.argwhere(~(read.gap | read.known)).tolist() == [[4, 4]]
+    path = write(tmp_path / "a.tif", values, nodata=-1)
+    source = open_scene(path, gap_mask=write(tmp_path / "m.tif", gap))
+    read = source.lst()
+    assert np.argwhere(read.missing).tolist() == [[2, 2], [2, 3]]
+    assert np.argwhere(~(read.missing | read.known)).tolist() == [[4, 4]]
     assert source.inputs == [tmp_path / "a.tif", tmp_path / "m.tif"]
 
 
@@ -229,32 +223,20 @@ def test_a_product_whose_gaps_nothing_tells_is_refused(product):
 
 def test_level_2_is_not_corrected_twice(shared):
     air = Atmosphere(path_radiance=0.9, transmissivity=0.85, sky_radiance=1.4)
-    maskless = open_product(shared / "data" / "landsat" / LIVERPOOL)
+    maskless = shared / "data" / "landsat" / LIVERPOOL
+    any_mask = next(maskless.glob("*ST_B10.TIF"))
     with pytest.raises(LacunarError, match="no quality band"):
-        ProductGaps(maskless, LstOptions(atmosphere=air))
-    with (
-        open_raster(next(iter(maskless.sources.values()))) as any_mask,
-        pytest.raises(LacunarError, match="of Level 2, corrected for the atmosphere already: leave path radiance"),
-    ):
-        ProductGaps(maskless, LstOptions(atmosphere=air), any_mask)
+        gaps(maskless, atmosphere=air)
+    with pytest.raises(LacunarError, match="of Level 2, corrected for the atmosphere already: leave path radiance"):
+        gaps(maskless, any_mask, atmosphere=air)
 
 
 def test_a_mask_on_another_grid_and_several_bands_are_refused(product, tmp_path):
-    with (
-        open_raster(write(tmp_path / "m.tif", np.ones((64, 64), np.uint8))) as mask,
-        pytest.raises(
-            RasterError, match=r"the gap mask .*m.tif is 64x64 pixels, EPSG:32632.* wanted the grid of the input"
-        ),
-    ):
+    mask = write(tmp_path / "m.tif", np.ones((64, 64), np.uint8))
+    message = r"the gap mask .*m.tif is 64x64 pixels, EPSG:32632.* wanted the grid of the input"
+    with pytest.raises(RasterError, match=message):
         gaps(product, mask)
-    with (
-        open_raster(write(tmp_path / "two.tif", np.full((2, 5, 5), CLEAR, np.uint16))) as raster,
-        pytest.raises(RasterError, match=r"two.tif has 2 bands: wanted one; extract it first"),
-    ):
-        RasterGaps(raster)
-    with (
-        open_raster(write(tmp_path / "one.tif", np.ones((5, 5), np.uint16))) as raster,
-        open_raster(tmp_path / "m.tif") as mask,
-        pytest.raises(RasterError, match=r"64x64 pixels.*wanted the grid of the input, 5x5 pixels"),
-    ):
-        RasterGaps(raster, mask)
+    with pytest.raises(RasterError, match=r"two.tif has 2 bands: wanted one; extract it first"):
+        gaps(write(tmp_path / "two.tif", np.full((2, 5, 5), CLEAR, np.uint16)))
+    with pytest.raises(RasterError, match=r"64x64 pixels.*wanted the grid of the input, 5x5 pixels"):
+        gaps(write(tmp_path / "one.tif", np.ones((5, 5), np.uint16)), mask)

@@ -1,0 +1,155 @@
+"""Scenes that are one file: a picture, or a raster of one or several bands."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lacunar.errors import RasterError
+from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
+from lacunar.geo.raster import open_raster
+from lacunar.geo.windows import Tile
+from lacunar.sensors.bands import BandName, Encoding, channel_names, encoding_of, present_bands
+from lacunar.sensors.scene import Measured, Planes, Scene, date_in, placed_reader, sample_planes, scale_of
+
+PICTURE_CHANNELS = (1, 3)
+
+
+class RasterScene(Scene):
+    """A picture or raster, upright whatever its EXIF orientation says. Parameters are those of `open_scene`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gap_mask: Path | None = None,
+        bands: Sequence[str] = (),
+        scale: float | None = None,
+        offset: float | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        super().__init__(path)
+        self._source = source = self._open_files.enter_context(open_raster(path))
+        self._said, self._scale, self._offset, self._nodata = tuple(bands), scale, offset, nodata
+        self._chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
+        placed = source.crs is not None or not source.transform.is_identity
+        self._orientation = UPRIGHT if placed else orientation_of(path)
+        self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
+        self.transform, self.crs, self.units, self.date = (
+            source.transform,
+            source.crs,
+            source.units[0],
+            date_in(path.name),
+        )
+        small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
+        self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
+        self.inputs.append(path)
+        self._add_mask(gap_mask)
+
+    def check_lst(self, *, needs_qa: bool = True) -> None:
+        """Refuse a raster of several bands."""
+        if self._source.count != 1:
+            raise RasterError(
+                f"{self.path} has {self._source.count} bands: wanted one; extract it first (rio stack --bidx)"
+            )
+
+    def lst(self, window: Tile | None = None) -> Measured:
+        """The single band of a window; its nodata is missing, or else what the gap mask names."""
+        self.check_lst()
+        window = window or self._whole
+        values = self._read(window, [1], self._nodata)[0]
+        if (self._scale, self._offset) != (None, None):
+            encoding = encoding_of(self._source, [1], values, self._scale, self._offset, picture=False)
+            values = values * np.float32(encoding.scale) + np.float32(encoding.offset)
+        known = np.isfinite(values)
+        if self._mask is None:
+            return Measured(values, known, ~known)
+        missing = self._masked(window)
+        return Measured(values, known & ~missing, missing)
+
+    def lst_record(self) -> dict[str, Any]:
+        """The file."""
+        return {"raster": str(self.path), "gap_mask": str(self._mask.path) if self._mask else None}
+
+    @property
+    def band_names(self) -> tuple[BandName, ...]:
+        """Bands that the user or the file names."""
+        return present_bands(self._channels[0])
+
+    @property
+    def band_units(self) -> str:
+        """What is declared, said, or recognised."""
+        return self._encoding.meaning
+
+    @cached_property
+    def band_notes(self) -> tuple[str, ...]:
+        """How channels and nodata were told."""
+        notes = self._channels[1]
+        if not self._nodata_is_told:
+            if self._band_nodata is not None:
+                notes += ("the file declares no nodata: pixels that are 0 in all channels are not valid",)
+            elif (black := float((np.nan_to_num(self._sample) == 0).all(axis=0).mean())) > 0:
+                told = f"{black:.1%} of the pixels are 0 in all channels and count as black"
+                notes += (f"{told}: if that is fill, --nodata 0",)
+        return notes
+
+    @cached_property
+    def common_scale(self) -> float:
+        """Of the sampled pixels."""
+        return scale_of(self._encoded(self._sample))
+
+    def _reflectance(self, window: Tile) -> Planes:
+        """Stored planes by the encoding."""
+        return self._encoded(self._stored_planes(window))
+
+    @cached_property
+    def _channels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the channels, and notes about them."""
+        if "palette" in self._source.colours:
+            raise RasterError(f"{self.name} is a palette picture, whose numbers are no colours: save it as RGB")
+        return channel_names(self._source, self._chosen, self._said)
+
+    @property
+    def _nodata_is_told(self) -> bool:
+        """Whether the user or the file says which pixels are nodata; of a picture none is."""
+        declared = any(self._source.nodatavals[index - 1] is not None for index in self._chosen)
+        return self._nodata is not None or declared or self.kind == "picture"
+
+    @property
+    def _band_nodata(self) -> float | None:
+        """The stored value of pixels that are not valid: 0 where nothing is told, but for 8 bits, where 0 is black."""
+        guessed = not self._nodata_is_told and self._source.dtypes[self._chosen[0] - 1] != "uint8"
+        return 0.0 if guessed else self._nodata
+
+    @cached_property
+    def _encoding(self) -> Encoding:
+        return encoding_of(
+            self._source, self._chosen, self._sample, self._scale, self._offset, picture=self.kind == "picture"
+        )
+
+    def _encoded(self, stored: Planes) -> Planes:
+        return stored * np.float32(self._encoding.scale) + np.float32(self._encoding.offset)
+
+    @cached_property
+    def _sample(self) -> Planes:
+        """Valid pixels (6, N) as stored."""
+        return sample_planes(self._stored_planes, self.shape, self.name)
+
+    def _stored_planes(self, window: Tile) -> Planes:
+        """Planes (6, H, W) as the file declares them."""
+        return placed_reader(lambda tile: self._read(tile, self._chosen, self._band_nodata), self._channels[0])(window)
+
+    def _read(self, window: Tile, channels: Sequence[int], nodata: float | None) -> NDArray[np.float32]:
+        """Channels (C, H, W) of an upright window as declared; NaN where unknown, and where all hold ``nodata``."""
+        values = self._source.read(window_in_file(window, self.shape, self._orientation), bands=channels).data
+        if nodata is not None:
+            factors, addends = (
+                np.array([told[index - 1] for index in channels])
+                for told in (self._source.scales, self._source.offsets)
+            )
+            nothing = (nodata * factors + addends).astype(np.float32)[:, None, None]
+            values[:, (values == nothing).all(axis=0)] = np.nan
+        return np.moveaxis(upright(np.moveaxis(values, 0, -1), self._orientation), -1, 0)
