@@ -125,7 +125,7 @@ def test_a_product_without_position(product, refused):
 
 
 def test_no_product_at_all(out, refused):
-    refused(out / "none", "none: no such folder or file; give a product's folder")
+    refused(out / "none", "none: no such file; wanted a raster file, or a product's folder or .tar")
 
 
 # --- what is gap ---

@@ -253,7 +253,7 @@ def test_a_path_that_is_no_raster_or_product_is_refused(target, tmp_path):
     (tmp_path / "empty").mkdir()
     for how, message in (
         ({"references": [tmp_path / "none.tif"]}, r"none.tif: no such file"),
-        ({"references": [tmp_path / "none.tar"]}, r"none.tar: no such folder or file"),
+        ({"references": [tmp_path / "none.tar"]}, r"none.tar: no such file"),
         ({"references": [tmp_path / "empty"]}, r"empty holds no MTL file"),
         ({"covariates": [tmp_path / "empty"]}, r"empty holds no MTL file"),
     ):

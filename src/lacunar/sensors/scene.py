@@ -283,6 +283,8 @@ def open_scene(
         No such file, a file that is cut off or no image, a product without metadata or position.
     """
     path = Path(path)
+    if not path.exists():
+        raise RasterError(f"{path}: no such file; wanted a raster file, or a product's folder or .tar: check the path")
     if path.is_dir() or path.name.lower().endswith(ARCHIVES):
         from lacunar.sensors.landsat import LandsatScene
 
