@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyogrio
@@ -16,18 +15,15 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from lacunar.errors import RasterError
-from lacunar.geo.polygons import check_polygon_file, find_bodies, write_bodies
+from lacunar.geo.polygons import check_polygon_file, polygonize, write_polygons
 
 UTM = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 
 
-def grid(shape, *, crs="EPSG:32632", transform=UTM):
-    return SimpleNamespace(shape=shape, transform=transform, crs=CRS.from_user_input(crs) if crs else None)
-
-
-def bodies_of(mask, probability=None, **where):
+def bodies_of(mask, probability=None, *, crs="EPSG:32632", transform=UTM):
     chance = np.ones(mask.shape) if probability is None else probability
-    return find_bodies(lambda w: mask[w.slices], lambda w: chance[w.slices], grid(mask.shape, **where))
+    placed = CRS.from_user_input(crs) if crs else None
+    return polygonize(mask, transform, placed, probability=lambda window: chance[window.slices])
 
 
 def random_mask(seed, shape=(600, 700), share=0.5):
@@ -54,9 +50,9 @@ def mask_from(text):
 )
 def test_small_maps(drawing, areas, lengths, islands):
     found = bodies_of(mask_from(drawing), crs=None)
-    assert found.area.tolist() == areas
-    assert found.perimeter.tolist() == lengths
-    assert sum(len(part.interiors) for outline in found.outlines for part in outline.geoms) == islands
+    assert found.area_pixels.tolist() == areas
+    assert found.perimeter_pixels.tolist() == lengths
+    assert sum(len(part.interiors) for outline in found.geometry for part in outline.geoms) == islands
     assert found.mean_probability.tolist() == [1.0] * len(areas)
 
 
@@ -67,14 +63,14 @@ def test_a_rough_map_is_that_of_a_labelling(share):
     found = bodies_of(mask, probability, crs=None)
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     assert len(found) == count
-    assert shapely.is_valid(found.outlines).all()
-    burnt = rasterize([(outline, i + 1) for i, outline in enumerate(found.outlines)], out_shape=mask.shape)
+    assert found.is_valid.all()
+    burnt = rasterize(zip(found.geometry, found.id, strict=True), out_shape=mask.shape)
     np.testing.assert_array_equal(burnt > 0, mask)
     assert len(np.unique(labels[mask] * (count + 1) + burnt[mask])) == count  # the same pixels belong together
     means = ndimage.mean(probability, burnt, np.arange(1, count + 1))
     np.testing.assert_allclose(found.mean_probability, means, atol=1e-9)
-    np.testing.assert_array_equal(found.area, ndimage.sum(mask, burnt, np.arange(1, count + 1)))
-    assert (np.diff(found.area) <= 0).all()
+    np.testing.assert_array_equal(found.area_pixels, ndimage.sum(mask, burnt, np.arange(1, count + 1)))
+    assert (np.diff(found.area_pixels) <= 0).all()
 
 
 def test_where_probability_is_not_known_it_counts_as_0():
@@ -99,29 +95,31 @@ def test_area_in_a_geographic_crs_is_that_on_the_ellipsoid(south, side):
     rows, cols = 100, 200
     transform = Affine(side, 0, 10.0, 0, -side, south + rows * side)
     found = bodies_of(np.ones((rows, cols), bool), crs="EPSG:4326", transform=transform)
-    assert found.area.item() == pytest.approx(meridian_strip(south, south + rows * side, cols * side), rel=1e-6)
+    assert found.area_m2.item() == pytest.approx(meridian_strip(south, south + rows * side, cols * side), rel=1e-6)
 
 
 def test_area_in_utm_is_that_of_an_equal_area_projection():
     """A pixel of UTM is not quite as large as it says."""
     found = bodies_of(random_mask(3, (80, 90)))
     way = Transformer.from_crs(32632, 6933, always_xy=True)
-    for outline, area in zip(found.outlines[:20], found.area[:20], strict=True):
-        fine = shapely.transform(shapely.segmentize(outline, 1.0), lambda xy: np.column_stack(UTM @ xy.T))
+    for outline, area in zip(found.geometry[:20], found.area_m2[:20], strict=True):
+        fine = shapely.segmentize(outline, 30.0)
         flat = shapely.transform(fine, lambda xy: np.column_stack(way.transform(*xy.T)))
         assert area == pytest.approx(flat.area, rel=1e-6)
-        assert area != pytest.approx(900.0 * outline.area, rel=1e-4)
-        assert area == pytest.approx(900.0 * outline.area, rel=2e-3)
+        assert area != pytest.approx(outline.area, rel=1e-4)
+        assert area == pytest.approx(outline.area, rel=2e-3)
 
 
 def test_the_shore_in_metres():
+    """That of the island counts."""
     found = bodies_of(mask_from("### #.# ###"))
-    assert found.perimeter.item() == pytest.approx(16 * 30.0, rel=1e-3)
+    assert found.perimeter_m.item() == pytest.approx(16 * 30.0, rel=1e-3)
 
 
-def test_only_those_of_an_area():
-    found = bodies_of(mask_from("##.. ##.. ...#"), crs=None).from_area(2)
-    assert (found.area.tolist(), len(found.outlines)) == ([4.0], 1)
+def test_a_mask_without_probability_has_no_such_column():
+    found = polygonize(mask_from("##. ..#"), UTM, CRS.from_epsg(32632))
+    assert list(found.columns) == ["id", "area_m2", "perimeter_m", "geometry"]
+    assert found.crs == "EPSG:32632"
 
 
 def test_a_crs_that_is_nowhere_on_earth():
@@ -138,9 +136,9 @@ def test_pixels_beyond_a_projection():
 # --- files ---
 
 
-def written(path, *parts, crs="EPSG:32632"):
-    parts = parts or (({}, bodies_of(mask_from("##### #...# #.#.# #...# #####"), crs=crs)),)
-    write_bodies(path, parts, transform=UTM, crs=CRS.from_user_input(crs) if crs else None)
+def written(path, bodies=None, crs="EPSG:32632"):
+    bodies = bodies_of(mask_from("##### #...# #.#.# #...# #####"), crs=crs) if bodies is None else bodies
+    write_polygons(path, bodies, UTM)
     meta, _, geometry, columns = pyogrio.raw.read(path)
     return meta, shapely.from_wkb(geometry), dict(zip(meta["fields"], columns, strict=True))
 
@@ -182,16 +180,8 @@ def test_without_a_crs_both_hold_pixels(tmp_path, ending):
 @pytest.mark.parametrize("crs", ["EPSG:32632", None])
 def test_no_water_is_a_layer_without_features(tmp_path, ending, crs):
     none = bodies_of(np.zeros((3, 3), bool), crs=crs)
-    meta, outlines, _ = written(tmp_path / f"lakes.{ending}", ({}, none), crs=crs)
+    meta, outlines, _ = written(tmp_path / f"lakes.{ending}", none)
     assert (len(outlines), meta["geometry_type"]) == (0, "MultiPolygon" if ending == "gpkg" else "Unknown")
-
-
-def test_columns_that_hold_one_text(tmp_path):
-    small, none = bodies_of(mask_from("#.# ...")), bodies_of(mask_from("... ..."))
-    parts = [({"change": "gained"}, small), ({"change": "lost"}, none), ({"change": "lost"}, small)]
-    _, _, columns = written(tmp_path / "change.gpkg", *parts)
-    assert columns["change"].tolist() == ["gained"] * 2 + ["lost"] * 2
-    assert columns["id"].tolist() == [1, 2, 1, 2]
 
 
 def test_a_date_line_is_where_geojson_is_cut(tmp_path):
@@ -199,10 +189,10 @@ def test_a_date_line_is_where_geojson_is_cut(tmp_path):
     mask = np.ones((3, 10), bool)
     path = tmp_path / "lakes.geojson"
     found = bodies_of(mask, crs="EPSG:4326", transform=transform)
-    write_bodies(path, [({}, found)], transform=transform, crs=CRS.from_epsg(4326))
+    write_polygons(path, found, transform)
     west, _, east, _ = shapely.from_wkb(pyogrio.raw.read(path)[2])[0].bounds
     assert (west, east) == (-180.0, 180.0)
-    assert found.area.item() == pytest.approx(meridian_strip(9.97, 10.0, 0.1), rel=1e-6)
+    assert found.area_m2.item() == pytest.approx(meridian_strip(9.97, 10.0, 0.1), rel=1e-6)
 
 
 def test_endings_that_say_nothing():

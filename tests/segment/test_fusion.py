@@ -15,7 +15,7 @@ from lacunar.segment.fusion import (
     decision_patterns,
     fit_staple,
     fuse_blocks,
-    mean_and_spread,
+    mean_and_disagreement,
 )
 
 
@@ -42,7 +42,7 @@ def as_blocks(samples, side):
 
 def fused(samples, room, *, side=16, **options):
     """The fused map put together, and its blocks."""
-    parts = list(fuse_blocks(as_blocks(samples, side), room=room, **options))
+    parts = list(fuse_blocks(as_blocks(samples, side), folder=room, **options))
     whole = {name: np.zeros(samples.shape[1:]) for name in ("water", "probability", "disagreement")}
     for part in parts:
         for name, values in whole.items():
@@ -169,7 +169,7 @@ def test_staple_of_blocks_is_staple_of_the_whole(samples, tmp_path):
     valid = ~np.isnan(samples[0])
     table = fit_staple(counts_of(samples)).probability
     np.testing.assert_allclose(whole["probability"][valid], table[decision_patterns(samples)[valid]], rtol=1e-6)
-    np.testing.assert_array_equal(whole["disagreement"], mean_and_spread(samples)[1])
+    np.testing.assert_array_equal(whole["disagreement"], mean_and_disagreement(samples)[1])
 
 
 def test_a_folder_that_takes_nothing(samples, tmp_path):

@@ -12,7 +12,7 @@ import shapely
 from affine import Affine
 
 from commands import bands_of, contents, write
-from lacunar.segment.job import WaterOptions, segment_water
+from lacunar.segment.job import WaterOptions, segment_file
 from water_models import lake_scene, stand_in
 
 BANDS = ("--bands", "blue,green,red,nir")
@@ -225,7 +225,7 @@ def test_overwriting(raster, out, lacunar):
 def test_the_library_does_what_the_command_does(raster, out):
     asked = []
     options = WaterOptions(bands=("blue", "green", "red", "nir"), steps=2, samples=3)
-    record = segment_water(raster[0], out / "a.tif", options=options, callback=lambda *counts: asked.append(counts))
+    record = segment_file(raster[0], out / "a.tif", options=options, callback=lambda *counts: asked.append(counts))
     assert record == json.loads((out / "a.json").read_text())
     assert asked == [(1, 4), (2, 4), (3, 4), (4, 4)]
 

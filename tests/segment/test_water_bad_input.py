@@ -252,7 +252,7 @@ def test_a_model_that_does_not_exist(raster, refused, monkeypatch):
     [
         ("pathlib.Path.write_text", "water.json"),
         ("matplotlib.figure.Figure.savefig", "map.png"),
-        ("pyogrio.raw.write", "lakes.gpkg"),
+        ("pyogrio.write_dataframe", "lakes.gpkg"),
     ],
 )
 def test_a_disk_that_is_full_at_the_end(raster, refused, monkeypatch, part, name):

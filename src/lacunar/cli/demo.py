@@ -108,11 +108,11 @@ def _lst(
 
 def _water(folder: Path, seed: int, device: str, engine: "EngineName", *, overwrite: bool, bars: Bars) -> list[str]:
     """Map the lakes of the simulated product."""
-    from lacunar.segment.job import WaterOptions, segment_water
+    from lacunar.segment.job import WaterOptions, segment_file
 
     options = WaterOptions(seed=seed, device=device, engine=engine, overwrite=overwrite, command=typed_command())
     options = replace(options, polygons=folder / "water.gpkg", figure=folder / "water.png")
-    record = segment_water(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
+    record = segment_file(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
     return [
         f"water of the same product: {record['water']['bodies']} water bodies; {record['seconds']:.0f} s",
         f"raster:  {folder / 'water.tif'}",

@@ -69,7 +69,7 @@ def water_command(
     Bands of the output: water (1 water, 0 land), probability, disagreement; 255 is nodata.
     """
     from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
-    from lacunar.segment.job import WaterOptions, segment_water, water_change
+    from lacunar.segment.job import WaterOptions, compare_dates, segment_file
     from lacunar.sensors.bands import parse_bands
 
     options = WaterOptions(
@@ -96,9 +96,9 @@ def water_command(
         raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")
     with Bars() as bars:
         if change:
-            record = water_change(image, output, options=options, callback=bars.segmenting)
+            record = compare_dates(image, output, options=options, callback=bars.segmenting)
         else:
-            record = segment_water(image[0], output, options=options, callback=bars.segmenting)
+            record = segment_file(image[0], output, options=options, callback=bars.segmenting)
     if print_json:
         typer.echo(json.dumps(record, indent=2))
     elif change:

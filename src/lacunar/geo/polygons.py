@@ -1,149 +1,118 @@
-"""Water bodies as polygons: one feature each, with area and shoreline in metres, written as GeoPackage or GeoJSON.
+"""A mask as polygons: one per water body, with its area and shoreline in metres, in a GeoPackage or GeoJSON file.
 
-Pixels that touch at a side or a corner are one body (a river one pixel wide is one river). Borders follow the pixels
+Pixels that touch at a side or a corner are one body: a river one pixel wide is one river. Outlines follow the pixels
 exactly and islands stay holes. Areas and lengths are those on the ellipsoid of the raster's CRS, whatever its
-projection; without a CRS they are pixels. The whole mask is held while it is traced, 1 byte per pixel; everything else
-is read strip by strip.
+projection; without a CRS they are in pixels. The mask is held in memory, 1 byte per pixel; probability is read strip by
+strip.
 """
 
+import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pyogrio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS as GeodeticCRS
-from pyproj import Geod, Transformer
+from pyproj import Geod
 from rasterio.crs import CRS
 from rasterio.features import shapes
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lacunar.errors import RasterError
-from lacunar.geo.grid import Gridded
-from lacunar.geo.windows import Tile, blocks_over
+from lacunar.geo.windows import Tile
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 LAYER = "water"  # of a GeoPackage
 
-BLOCK = 1024  # side of the parts in which a mask is read
-STRIP_ROWS = 256  # rows of the probability that are held at once
-# Straight sides are cut to this many pixels before they are bent to another projection: of a side of 16 pixels of 30 m
-# the middle moves by 5 mm.
+STRIP_ROWS = 256  # rows of the probability that are read at once
+# Straight sides are cut to this many pixels before they are bent to another projection: the middle of a side of 16
+# pixels of 30 m then moves by 5 mm.
 LONGEST_SIDE = 16.0
 
-FloatArray = NDArray[np.float64]
-Polygons = NDArray[np.object_]
-
-
-@dataclass(frozen=True, eq=False)
-class Bodies:
-    """Water bodies of one map, the largest first; body i has the id i + 1.
-
-    Parameters
-    ----------
-    outlines
-        (N,) MultiPolygons in pixels: x is the column, y the row, from the upper left corner.
-    area, perimeter
-        (N,), in square metres and metres, shores of islands included; without a CRS in pixels and pixel sides.
-    mean_probability
-        (N,), mean of the probability of water over the body.
-    """
-
-    outlines: Polygons
-    area: FloatArray
-    perimeter: FloatArray
-    mean_probability: FloatArray
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.outlines)
-
-    def from_area(self, least: float) -> "Bodies":
-        """Those of at least this area."""
-        large = self.area >= least
-        return replace(self, **{name: values[large] for name, values in vars(self).items()})
+Floats = NDArray[np.float64]
+Outlines = NDArray[np.object_]
 
 
 def check_polygon_file(path: Path) -> None:
-    """Refuse a name whose ending says no format.
-
-    Raises
-    ------
-    RasterError
-        Any ending but .gpkg and .geojson.
-    """
+    """Refuse, with a ``RasterError``, any ending but .gpkg and .geojson."""
     if path.suffix.lower() not in DRIVERS:
         raise RasterError(f"{path}: got the ending '{path.suffix}'; wanted polygons as {' or '.join(DRIVERS)}: rename")
 
 
-def check_measurable(grid: Gridded) -> None:
-    """Refuse a grid whose areas cannot be told in square metres, before any work is done; one without a CRS is pixels.
-
-    Raises
-    ------
-    RasterError
-        A CRS from which no way leads to longitude and latitude.
-    """
-    if grid.crs is not None:
-        _earthly(grid.crs)
+def check_measurable(crs: CRS | None) -> None:
+    """Refuse, with a ``RasterError``, a CRS that does not lead to longitude and latitude; None means pixels."""
+    if crs is not None:
+        _geodetic(crs)
 
 
-def find_bodies(
-    water: Callable[[Tile], NDArray[np.bool_]], probability: Callable[[Tile], NDArray[np.floating[Any]]], grid: Gridded
-) -> Bodies:
-    """Trace the water bodies of a mask and measure them.
+def area_column(crs: CRS | None) -> str:
+    """Name of the column of areas: square metres, or pixels without a CRS."""
+    return "area_m2" if crs is not None else "area_pixels"
+
+
+def polygonize(
+    mask: NDArray[np.bool_],
+    transform: Affine,
+    crs: CRS | None,
+    *,
+    probability: Callable[[Tile], NDArray[np.floating[Any]]] | None = None,
+) -> gpd.GeoDataFrame:
+    """Trace the bodies of a mask and measure them.
 
     Parameters
     ----------
-    water
-        Gives any window of the mask, boolean.
+    mask
+        (H, W), boolean.
+    transform, crs
+        Of the mask. Without a CRS the polygons are in pixels: x the column, y the row, counted downwards from the upper
+        left corner.
     probability
-        Gives any window of the probability of water; NaN counts as 0.
-    grid
-        Size, position and CRS.
+        Reads a window of the probability of water, for one more column; NaN counts as 0.
 
     Returns
     -------
-    Bodies
-        The largest first; none for a map without water.
+    geopandas.GeoDataFrame
+        One MultiPolygon per body, the largest first, with ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of
+        islands included (``area_pixels`` and ``perimeter_pixels`` without a CRS), and ``mean_probability``.
 
     Raises
     ------
     RasterError
-        A CRS from which no way leads to longitude and latitude.
+        A CRS that does not lead to longitude and latitude, or pixels outside where it holds.
+
+    Examples
+    --------
+    >>> lake = np.array([[True, True], [True, False]])
+    >>> polygonize(lake, Affine.identity(), None)[["id", "area_pixels", "perimeter_pixels"]].values.tolist()
+    [[1.0, 3.0, 8.0]]
     """
-    outlines = _outlines(water, grid.shape)
+    outlines = _traced(mask)
     pixels = shapely.area(outlines)
-    if grid.crs is None:
-        area, perimeter = pixels, shapely.length(outlines)
+    if crs is None:
+        columns = {"area_pixels": pixels, "perimeter_pixels": shapely.length(outlines)}
     else:
-        area, perimeter = _on_ellipsoid(outlines, grid.transform, grid.crs)
-    mean = _sums_within(outlines, probability, grid.shape) / pixels
-    order = np.argsort(-area, kind="stable")
-    return Bodies(outlines[order], area[order], perimeter[order], mean[order])
+        area, perimeter = _on_ellipsoid(outlines, transform, crs)
+        columns = {"area_m2": area, "perimeter_m": perimeter}
+    if probability is not None:
+        columns["mean_probability"] = _sums_within(outlines, probability, mask.shape) / pixels
+    placed, wkt = (outlines, None) if crs is None else (_placed(outlines, transform), crs.to_wkt())
+    bodies = gpd.GeoDataFrame(columns, geometry=placed, crs=wkt)
+    bodies = bodies.sort_values(area_column(crs), ascending=False, kind="stable", ignore_index=True)
+    bodies.insert(0, "id", np.arange(1, len(bodies) + 1))
+    return bodies
 
 
-def write_bodies(
-    path: Path, parts: Sequence[tuple[Mapping[str, str], Bodies]], *, transform: Affine, crs: CRS | None
-) -> None:
-    """Write polygons as GeoPackage (in the raster's CRS) or GeoJSON (RFC 7946: longitude and latitude of WGS 84).
+def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> None:
+    """Write polygons as GeoPackage (in their CRS) or GeoJSON (RFC 7946: longitude and latitude of WGS 84).
 
-    Without a CRS both hold pixels: x the column, y the row, counted downwards from the upper left corner.
-
-    Parameters
-    ----------
-    path
-        Ends in .gpkg or .geojson.
-    parts
-        Bodies, each with further columns that hold one text for all of them.
-    transform, crs
-        Of the raster.
+    Without a CRS both formats hold pixels. ``transform`` is that of the raster.
 
     Raises
     ------
@@ -151,122 +120,72 @@ def write_bodies(
         Another ending, or a file that cannot be written.
     """
     check_polygon_file(path)
-    driver = DRIVERS[path.suffix.lower()]
-    outlines = np.concatenate([bodies.outlines for _, bodies in parts])
-    if crs is not None:
-        outlines = _moved(shapely.segmentize(outlines, LONGEST_SIDE) if driver == "GeoJSON" else outlines, transform)
-    square, length = ("area_m2", "perimeter_m") if crs is not None else ("area_pixels", "perimeter_pixels")
-    columns = {"id": np.concatenate([np.arange(1, len(bodies) + 1) for _, bodies in parts])}
-    for name in dict.fromkeys(name for texts, _ in parts for name in texts):
-        columns[name] = np.concatenate([np.full(len(bodies), texts[name], dtype=object) for texts, bodies in parts])
-    for name, values in ((square, "area"), (length, "perimeter"), ("mean_probability", "mean_probability")):
-        columns[name] = np.concatenate([getattr(bodies, values) for _, bodies in parts])
-    options = {"RFC7946": "YES"} if driver == "GeoJSON" and crs is not None else {}
+    driver, options = DRIVERS[path.suffix.lower()], {}
+    if driver == "GeoJSON" and bodies.crs is not None:
+        pixel = min(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
+        bodies = bodies.set_geometry(bodies.segmentize(LONGEST_SIDE * pixel))
+        options = {"RFC7946": "YES"}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
-            pyogrio.raw.write(
-                path,
-                shapely.to_wkb(outlines),
-                list(columns.values()),
-                list(columns),
-                layer=LAYER,
-                driver=driver,
-                geometry_type="MultiPolygon",
-                crs=None if crs is None else crs.to_wkt(),
-                **options,
-            )
+            pyogrio.write_dataframe(bodies, path, layer=LAYER, driver=driver, geometry_type="MultiPolygon", **options)
     except Exception as error:  # GDAL's own classes and OSError
         reason = " ".join(str(error).split())[:160]
         raise RasterError(f"{path}: cannot be written ({reason}); wanted a writable folder with free space") from error
 
 
-def _outlines(water: Callable[[Tile], NDArray[np.bool_]], shape: tuple[int, int]) -> Polygons:
-    """One MultiPolygon for each body, in pixels."""
-    mask = np.zeros(shape, dtype=np.uint8)
-    for block in blocks_over(shape, block=BLOCK, halo=0):
-        mask[block.core.slices] = water(block.core)
+def _traced(mask: NDArray[np.bool_]) -> Outlines:
+    """One MultiPolygon in pixels for each body, in the order in which they are traced."""
     # Traced by sides alone, rings never touch themselves; parts that touch at a corner are joined afterwards.
-    traced = shapes(mask, mask=mask, connectivity=4)
-    parts = np.array([shapely.from_geojson(_geojson(geometry)) for geometry, _ in traced], dtype=object)
+    traced = [json.dumps(geometry) for geometry, _ in shapes(mask.view(np.uint8), mask=mask, connectivity=4)]
+    parts = np.asarray(shapely.from_geojson(traced), dtype=object)
     if not len(parts):
         return parts
-    body = _joined_at_corners(parts)
+    corners, part = shapely.get_coordinates(parts, return_index=True)
+    _, corner = np.unique(corners, axis=0, return_inverse=True)
+    size = len(parts) + int(corner.max()) + 1
+    links = coo_array((np.ones(part.size, dtype=np.bool_), (part, len(parts) + corner.ravel())), shape=(size, size))
+    body = connected_components(links, directed=False)[1][: len(parts)]
     order = np.argsort(body, kind="stable")
     return np.asarray(shapely.multipolygons(parts[order], indices=body[order]))
 
 
-def _geojson(geometry: Mapping[str, Any]) -> str:
-    """A traced polygon as text, whose parser is many times faster than building it ring by ring."""
-    rings = ",".join("[" + ",".join(f"[{x:.0f},{y:.0f}]" for x, y in ring) + "]" for ring in geometry["coordinates"])
-    return f'{{"type":"Polygon","coordinates":[{rings}]}}'
-
-
-def _joined_at_corners(parts: Polygons) -> NDArray[np.int32]:
-    """Which body each part belongs to: parts that share a corner are one."""
-    corners, part = shapely.get_coordinates(parts, return_index=True)
-    _, corner = np.unique(corners, axis=0, return_inverse=True)
-    links = coo_array((np.ones(part.size, dtype=np.bool_), (part, len(parts) + corner.ravel())))
-    size = len(parts) + int(corner.max()) + 1
-    links.resize((size, size))
-    _, body = connected_components(links, directed=False)
-    return np.asarray(np.unique(body[: len(parts)], return_inverse=True)[1], dtype=np.int32)
-
-
-def _on_ellipsoid(outlines: Polygons, transform: Affine, crs: CRS) -> tuple[FloatArray, FloatArray]:
-    """Area in square metres and length of all shores in metres."""
-    here, there, ellipsoid = _earthly(crs)
-    rings, body, sign = _rings(outlines)
-    placed = _moved(shapely.segmentize(rings, LONGEST_SIDE), transform)
-    way = Transformer.from_crs(here, there, always_xy=True)
-    bent = shapely.transform(placed, lambda xy: np.column_stack(way.transform(xy[:, 0], xy[:, 1])))
-    area, length = np.zeros((2, len(outlines)))
-    for ring, owner, side in zip(bent, body, sign, strict=True):
-        square, around = _measured(ellipsoid, shapely.get_coordinates(ring), here.name)
-        area[owner] += side * square
-        length[owner] += around
-    return area, length
-
-
-def _earthly(crs: CRS) -> tuple[GeodeticCRS, GeodeticCRS, Geod]:
-    """A CRS, the longitude and latitude that it is based on, and their ellipsoid."""
-    here = GeodeticCRS.from_wkt(crs.to_wkt())
-    there, ellipsoid = here.geodetic_crs, here.get_geod()
-    if there is None or ellipsoid is None:
-        raise RasterError(f"no way from the CRS {here.name!r} to longitude and latitude: wanted one on the earth")
-    return here, there, ellipsoid
-
-
-def _measured(ellipsoid: Geod, points: FloatArray, name: str) -> tuple[float, float]:
-    """Area and length of one ring."""
-    square, around = ellipsoid.polygon_area_perimeter(points[:, 0], points[:, 1])
-    if not np.isfinite((square, around)).all():
+def _on_ellipsoid(outlines: Outlines, transform: Affine, crs: CRS) -> tuple[Floats, Floats]:
+    """Areas in square metres, and lengths of all shores in metres."""
+    geodetic, ellipsoid = _geodetic(crs)
+    placed = shapely.orient_polygons(_placed(shapely.segmentize(outlines, LONGEST_SIDE), transform))
+    bent = gpd.GeoSeries(placed, crs=crs.to_wkt()).to_crs(geodetic)
+    area = np.array([ellipsoid.geometry_area_perimeter(outline)[0] for outline in bent])  # less that of islands
+    length = np.array([ellipsoid.geometry_length(shores) for shores in bent.boundary])
+    if not np.isfinite([area, length]).all():
+        name = GeodeticCRS.from_wkt(crs.to_wkt()).name
         raise RasterError(f"pixels lie outside where the CRS {name!r} holds: wanted the CRS of this place; check it")
-    return abs(square), around
+    return np.abs(area), length
 
 
-def _rings(outlines: Polygons) -> tuple[Polygons, NDArray[np.intp], NDArray[np.int8]]:
-    """Every ring, whose it is, and +1 for an outer border, -1 for an island."""
-    parts, body = shapely.get_parts(outlines, return_index=True)
-    rings, part = shapely.get_rings(parts, return_index=True)  # of each part the outer border comes first
-    first = np.diff(part, prepend=-1) > 0
-    return rings, body[part], np.where(first, 1, -1).astype(np.int8)
+def _geodetic(crs: CRS) -> tuple[GeodeticCRS, Geod]:
+    """The longitude and latitude that a CRS is based on, and their ellipsoid."""
+    here = GeodeticCRS.from_wkt(crs.to_wkt())
+    geodetic, ellipsoid = here.geodetic_crs, here.get_geod()
+    if geodetic is None or ellipsoid is None:
+        raise RasterError(f"no way from the CRS {here.name!r} to longitude and latitude: wanted one on the earth")
+    return geodetic, ellipsoid
 
 
-def _moved(geometries: Polygons, transform: Affine) -> Polygons:
+def _placed(outlines: Outlines, transform: Affine) -> Outlines:
     """From pixels to coordinates."""
     t = transform
     matrix, start = np.array([[t.a, t.d], [t.b, t.e]]), np.array([t.c, t.f])
-    return np.asarray(shapely.transform(geometries, lambda xy: xy @ matrix + start))
+    return np.asarray(shapely.transform(outlines, lambda xy: xy @ matrix + start))
 
 
 def _sums_within(
-    outlines: Polygons, read: Callable[[Tile], NDArray[np.floating[Any]]], shape: tuple[int, int]
-) -> FloatArray:
-    """Sum of a raster over each body, from its borders alone.
+    outlines: Outlines, read: Callable[[Tile], NDArray[np.floating[Any]]], shape: tuple[int, ...]
+) -> Floats:
+    """Sum of a raster over each body, read strip by strip, from the outlines alone.
 
-    In a row, the sum between two borders is the difference of the row's running sum at the right and at the left one.
-    Rings run with the water on one side, so that an upright side counts + or - by its direction.
+    The sum of a row between two borders is the difference of its running sum at both. Rings run with the water on one
+    side, so an upright side counts + or - by its direction.
     """
     parts, body = shapely.get_parts(outlines, return_index=True)
     rings, part = shapely.get_rings(shapely.orient_polygons(parts), return_index=True)
@@ -282,10 +201,9 @@ def _sums_within(
         near = np.flatnonzero((top < row + rows) & (bottom > row))
         if not near.size:
             continue
-        running = np.zeros((rows, shape[1] + 1))
-        np.cumsum(np.nan_to_num(read(Tile(row, 0, rows, shape[1]))), axis=1, dtype=np.float64, out=running[:, 1:])
-        down = np.zeros((rows + 1, shape[1] + 1))
-        np.cumsum(running, axis=0, out=down[1:])
+        running = np.zeros((rows + 1, shape[1] + 1))
+        running[1:, 1:] = np.nan_to_num(read(Tile(row, 0, rows, shape[1])))
+        running = running.cumsum(axis=1).cumsum(axis=0)
         first, last = np.maximum(top[near] - row, 0), np.minimum(bottom[near] - row, rows)
-        np.add.at(sums, owner[near], sign[near] * (down[last, column[near]] - down[first, column[near]]))
+        np.add.at(sums, owner[near], sign[near] * (running[last, column[near]] - running[first, column[near]]))
     return sums

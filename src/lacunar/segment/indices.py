@@ -1,13 +1,10 @@
-"""Water without a network: one index, and one threshold for each image, by Otsu's method.
+"""Water without a network: a spectral index, and one threshold for each image by Otsu's method, without clean-up.
 
-An index sees the planes of `lacunar.sensors.bands.BANDS` (6, H, W), NaN where a band is absent or a pixel is
-unknown. It is
-honest and modest: one threshold for a whole image, no clean-up after it.
+An index takes the planes of `lacunar.sensors.bands.BANDS` (6, H, W), NaN where a band is absent or a pixel is unknown.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,6 +23,7 @@ Planes = NDArray[np.floating[Any]]
 FloatArray = NDArray[np.float64]
 
 _VISIBLE: tuple[BandName, ...] = ("blue", "green", "red")
+_RATIOS: Mapping[str, tuple[BandName, BandName]] = {"NDWI": ("green", "nir"), "MNDWI": ("green", "swir1")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,28 +48,18 @@ def index_names(bands: Planes) -> tuple[IndexName, ...]:
     >>> index_names(picture)
     ('darkness',)
     """
-    there = _present(bands)
-    return tuple(name for name in INDEX_NAMES if _serves(name, there))
+    present = _present(bands)
+    return tuple(name for name in INDEX_NAMES if _serves(name, present))
 
 
 def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
-    """Map water by an index and Otsu's threshold of this one image.
+    """Map water by an index and Otsu's threshold of this one image; unknown pixels are not water.
 
     - NDWI = (green - nir) / (green + nir), McFeeters (1996), Eq. 1: water is above the threshold.
     - MNDWI = (green - swir1) / (green + swir1), Xu (2006), Eq. 2: the same.
     - darkness = -(mean of the visible bands): all that a picture without infrared allows; water is the darker class.
 
-    Parameters
-    ----------
-    name
-        One of `INDEX_NAMES`.
-    bands
-        (6, H, W); all bands in one unit whose zero is no light. Negative values count as 0.
-
-    Returns
-    -------
-    Thresholded
-        Unknown pixels are not water.
+    All bands are in one unit whose zero is no light; negative values count as 0.
 
     Raises
     ------
@@ -91,11 +79,12 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     """
     if name not in INDEX_NAMES:
         raise LacunarError(f"unknown index {name!r}: choose out of {', '.join(INDEX_NAMES)}")
-    there = _present(bands)
-    if not _serves(name, there):
-        got = ", ".join(band for band in BANDS if band in there) or "none"
-        raise LacunarError(f"{name} wants {_WANTED[name]}; the image has {got}: choose another index")
-    index = _INDICES[name](np.maximum(bands, 0).astype(np.float64))
+    present = _present(bands)
+    if not _serves(name, present):
+        got = ", ".join(band for band in BANDS if band in present) or "none"
+        wanted = " and ".join(_RATIOS[name]) if name in _RATIOS else "blue, green or red"
+        raise LacunarError(f"{name} wants {wanted}; the image has {got}: choose another index")
+    index = _index(name, np.maximum(bands, 0).astype(np.float64), present)
     known = index[np.isfinite(index)]
     if known.size == 0 or known.min() == known.max():
         return Thresholded(np.zeros(index.shape, dtype=np.bool_), index, float("nan"))
@@ -112,32 +101,14 @@ def _present(bands: Planes) -> set[str]:
     return {band for band, plane in zip(BANDS, bands, strict=True) if np.isfinite(plane).any()}
 
 
-def _serves(name: IndexName, there: set[str]) -> bool:
+def _serves(name: IndexName, present: set[str]) -> bool:
     """Whether an index can be computed of these bands."""
-    if name == "darkness":
-        return bool(there & set(_VISIBLE))
-    return {"green", "nir" if name == "NDWI" else "swir1"} <= there
+    return set(_RATIOS[name]) <= present if name in _RATIOS else bool(present & set(_VISIBLE))
 
 
-def _difference(first: BandName, second: BandName) -> Callable[[FloatArray], FloatArray]:
-    """A normalised difference of two bands; 0 where both are 0."""
-
-    def index(bands: FloatArray) -> FloatArray:
-        x, y = bands[BANDS.index(first)], bands[BANDS.index(second)]
-        return np.asarray(np.divide(x - y, x + y, out=np.zeros(x.shape), where=x + y != 0))
-
-    return index
-
-
-def _darkness(bands: FloatArray) -> FloatArray:
-    """Mean of the visible bands that the image has, negative; NaN where one of them is unknown."""
-    visible = [bands[BANDS.index(band)] for band in _VISIBLE if band in _present(bands)]
-    return np.asarray(-np.mean(visible, axis=0))
-
-
-_INDICES: Mapping[IndexName, Callable[[FloatArray], FloatArray]] = MappingProxyType(
-    {"NDWI": _difference("green", "nir"), "MNDWI": _difference("green", "swir1"), "darkness": _darkness}
-)
-_WANTED: Mapping[IndexName, str] = MappingProxyType(
-    {"NDWI": "green and nir", "MNDWI": "green and swir1", "darkness": "blue, green or red"}
-)
+def _index(name: IndexName, bands: FloatArray, present: set[str]) -> FloatArray:
+    """A normalised difference, 0 where both bands are; or the negative mean of the visible bands that there are."""
+    if name not in _RATIOS:
+        return np.asarray(-np.mean([bands[BANDS.index(band)] for band in _VISIBLE if band in present], axis=0))
+    x, y = (bands[BANDS.index(band)] for band in _RATIOS[name])
+    return np.asarray(np.divide(x - y, x + y, out=np.zeros(x.shape), where=x + y != 0))

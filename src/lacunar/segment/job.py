@@ -1,4 +1,4 @@
-"""The story of water: an image becomes a map of water with its probability, and polygons of every water body."""
+"""From an image file to a map of water with its probability, and polygons of every water body; and change over time."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,17 +18,17 @@ from matplotlib.figure import Figure
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import same_grid
 from lacunar.geo.picture import Picture, write_picture
-from lacunar.geo.polygons import Bodies, check_measurable, check_polygon_file, find_bodies, write_bodies
+from lacunar.geo.polygons import area_column, check_measurable, check_polygon_file, write_polygons
 from lacunar.geo.staging import Staging, write_text
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import EngineName, check_engine, with_engine
 from lacunar.models.checkpoint import SegmentationModel, load_segmenter
 from lacunar.plotting import FIGURE_ENDINGS, save_figure
-from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, drawn, segment_blocks
-from lacunar.segment.change import Change, DatedWater, area_name, draw_changes, rows_of
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, samples_and_steps, segment_blocks
+from lacunar.segment.change import DatedWater, change_between, change_rows, draw_changes, total_area
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.plot import colour_image, overlay, water_figure
-from lacunar.segment.raster_map import BAND_NAMES, FIGURE_SIDE, WaterMap, blocks_on, planes_on, thinned, write_map
+from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_on, thinned, write_map
 from lacunar.sensors.scene import Scene, open_scene
 from lacunar.versions import versions
 
@@ -43,26 +44,20 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class WaterOptions:
-    """How water is found and what is written besides the map.
+    """How water is found, and what is written besides the map.
 
     Parameters
     ----------
     model
         A shipped model's name or a model folder.
-    bands
-        What the channels of a file are, in their order; see `lacunar.sensors.scene.open_scene`.
-    scale, offset
-        Reflectance = value x scale + offset, in place of what the file declares; None asks the file.
-    nodata
-        Pixels whose channels all hold this value are not valid, besides what the file declares.
-    keep_clouds
-        Of a Landsat product: map what its quality band calls cloud or cloud shadow, too.
+    bands, scale, offset, nodata, keep_clouds
+        How the image is read: see `lacunar.sensors.scene.open_scene`.
     steps, samples
         Evaluations of the network for a sample, and samples that are fused.
     fusion, threshold
         How samples become one probability, and from which probability a pixel is water.
     seed, device, engine
-        The same seed gives the same map; where the network runs; what computes its answers (`lacunar.models.backend`).
+        The same seed gives the same map; where the network runs; its backend (`lacunar.models.backend`).
     min_area
         Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
     polygons
@@ -112,7 +107,7 @@ class WaterOptions:
             raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
 
-def segment_water(
+def segment_file(
     image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
     """Find the water in an image of any size.
@@ -125,8 +120,6 @@ def segment_water(
         ``.tif``: a Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and
         ``disagreement`` (standard deviation of the samples), float32, nodata 255. ``.png``, for an image without a CRS:
         a mask, white where water is, and beside it ``NAME_overlay.png``.
-    options
-        How, and what else.
     callback
         Called with (done, all).
 
@@ -151,15 +144,15 @@ def segment_water(
         if options.keep_clouds and scene.kind != "product":
             raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
-        check_measurable(scene)
+        check_measurable(scene.crs)
         files = _Files(staging, scene, output, options)
         model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
         pixels = _map_scene(scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
-            bodies = find_bodies(found.water, found.probability, scene)
-            written = bodies.from_area(options.min_area)
+            bodies = found.polygons()
+            written = _large(bodies, options)
             if files.polygons:
-                write_bodies(files.polygons, [({}, written)], transform=scene.transform, crs=scene.crs)
+                write_polygons(files.polygons, written, scene.transform)
             if files.mask and files.overlay:
                 _write_pictures(scene, found, files.mask, files.overlay)
             if files.figure:
@@ -169,7 +162,7 @@ def segment_water(
             "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
             "pixels": pixels,
             "water": {
-                **_area(bodies, scene),
+                area_column(scene.crs): total_area(bodies),
                 "bodies": len(bodies),
                 "bodies_in_polygons": len(written) if files.polygons else None,
                 "min_area": options.min_area,
@@ -184,7 +177,7 @@ def segment_water(
     return record
 
 
-def water_change(
+def compare_dates(
     images: Sequence[Path], folder: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
     """Find the water on several dates, and what was gained and lost from each to the next.
@@ -194,12 +187,12 @@ def water_change(
     Parameters
     ----------
     images
-        Two or more, in their order in time; as in `segment_water`.
+        Two or more, in their order in time; as in `segment_file`.
     folder
         Receives a map of each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost
-        between neighbouring dates, where both see), ``change.png`` and ``change.json``.
+        between neighbouring dates, where both are valid), ``change.png`` and ``change.json``.
     options
-        How; `min_area` holds for the polygons of change.
+        ``min_area`` holds for the polygons of change.
     callback
         Called with (done, all).
 
@@ -214,16 +207,11 @@ def water_change(
         Bad input, or images that do not overlap; nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
-    if len(images) < 2:
-        raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
-    if options.polygons or options.figure:
-        raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
-    if folder.suffix.lower() in FILE_ENDINGS:
-        raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
+    _check_comparison(images, folder, options)
     with ExitStack() as stack:
         scenes = [_open(image, options, stack) for image in images]
         first = scenes[0]
-        check_measurable(first)
+        check_measurable(first.crs)
         _check_order(scenes)
         planes = [planes_on(scene, first) for scene in scenes]
         inputs = [path for scene in scenes for path in scene.inputs]
@@ -239,10 +227,9 @@ def water_change(
             _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
         maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
         dates = [DatedWater.of(scene, one) for scene, one in zip(scenes, maps, strict=True)]
-        changes = [Change.between(*pair) for pair in pairwise(dates)]
-        parts = [part for change in changes for part in change.parts(options.min_area)]
-        write_bodies(polygons, parts, transform=first.transform, crs=first.crs)
-        rows = rows_of(dates, changes)
+        changes = [change_between(*pair) for pair in pairwise(dates)]
+        write_polygons(polygons, _large(pd.concat(changes, ignore_index=True), options), first.transform)
+        rows = change_rows(dates, changes)
         write_text(table, pd.DataFrame(rows).to_csv(index=False))
         _save(draw_changes(dates, planes), figure)
         record = {
@@ -266,6 +253,21 @@ def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
     scene = stack.enter_context(open_scene(image, **said))
     scene.check_bands()
     return scene
+
+
+def _check_comparison(images: Sequence[Path], folder: Path, options: WaterOptions) -> None:
+    """Refuse what cannot be compared, or not written there."""
+    if len(images) < 2:
+        raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
+    if options.polygons or options.figure:
+        raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
+    if folder.suffix.lower() in FILE_ENDINGS:
+        raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
+
+
+def _large(bodies: gpd.GeoDataFrame, options: WaterOptions) -> gpd.GeoDataFrame:
+    """Polygons of the least area or more."""
+    return bodies[bodies[area_column(bodies.crs)] >= options.min_area]
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:
@@ -292,7 +294,7 @@ def _map_scene(
         seed=options.seed,
         callback=callback,
     )
-    fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, room=path.parent)
+    fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, folder=path.parent)
     return write_map(path, fused, scene)
 
 
@@ -355,8 +357,7 @@ def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> No
 def _draw_map(scene: Scene, found: WaterMap, path: Path) -> None:
     """Image, water, probability and disagreement, thinned to what a screen shows."""
     image, water, probability, disagreement = (
-        thinned(read, scene.shape, most=FIGURE_SIDE)
-        for read in (scene.bands, found.water, found.probability, found.disagreement)
+        thinned(read, scene.shape) for read in (scene.bands, found.water, found.probability, found.disagreement)
     )
     _save(water_figure(colour_image(image), water, probability, disagreement, title=scene.name), path)
 
@@ -376,14 +377,9 @@ def _part(callback: Callback | None, index: int, count: int) -> Callback | None:
     return lambda done, total: callback(index * total + done, count * total)
 
 
-def _area(bodies: Bodies, scene: Scene) -> dict[str, float]:
-    """Area of all bodies together."""
-    return {area_name(scene): round(float(bodies.area.sum()), 1)}
-
-
 def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
     """Options, model, time and versions."""
-    samples, steps = drawn(model, options.steps, options.samples)
+    samples, steps = samples_and_steps(model, options.samples, options.steps)
     return {
         "model": {"name": model.name, "sha256": model.card.sha256},
         "steps": steps,

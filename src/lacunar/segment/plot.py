@@ -1,6 +1,6 @@
 """Maps of water as pictures: over the image itself, with probability and disagreement, and what changed between dates.
 
-Arrays in, 8-bit pictures or matplotlib figures out; this module imports nothing of the package.
+Arrays in, 8-bit pictures or matplotlib figures out.
 """
 
 from collections.abc import Sequence
@@ -38,19 +38,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class DatedMap:
-    """The water of one date, for `change_figure`.
-
-    Parameters
-    ----------
-    title
-        Date or name.
-    image
-        (H, W, 3), 8 bits.
-    water, valid
-        (H, W), boolean.
-    area
-        In words.
-    """
+    """The water of one date, for `change_figure`: image (H, W, 3) of 8 bits, boolean (H, W), and its area in words."""
 
     title: str
     image: Colours
@@ -62,15 +50,8 @@ class DatedMap:
 def colour_image(planes: NDArray[np.floating[Any]]) -> Colours:
     """An image as a person would see it, or in the nearest composite that its bands allow.
 
-    Parameters
-    ----------
-    planes
-        (6, H, W): blue, green, red, nir, swir1, swir2; NaN where lacking or not valid.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W, 3), 8 bits; grey where not valid. Colours share one stretch, so that hues stay.
+    Takes planes (6, H, W): blue, green, red, nir, swir1, swir2; NaN where lacking or not valid. Gives (H, W, 3) of 8
+    bits, grey where not valid. All colours share one stretch, so hues stay.
     """
     there = [bool(np.isfinite(plane).any()) for plane in planes]
     found = next((triple for triple in COMPOSITES if all(there[index] for index in triple)), None)
@@ -85,25 +66,7 @@ def colour_image(planes: NDArray[np.floating[Any]]) -> Colours:
 
 
 def overlay(image: Colours, water: Bools) -> Colours:
-    """Water laid over an image: filled, with its shore drawn one pixel wide inside the water.
-
-    Parameters
-    ----------
-    image
-        (H, W, 3), 8 bits.
-    water
-        (H, W), boolean.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W, 3), 8 bits.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit.
-    """
+    """Lay water (H, W) over an image (H, W, 3): filled, with its shore drawn one pixel wide inside the water."""
     if image.shape != (*water.shape, 3):
         raise ValueError(f"got an image of {image.shape} and water of {water.shape}; wanted (H, W, 3) and (H, W)")
     colours = image / 255.0
@@ -134,23 +97,9 @@ def water_figure(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Draw the image, the water over it, its probability, and how far the samples disagree.
+    """Draw the image (H, W, 3), the water (H, W) over it, its probability, and how far the samples disagree.
 
-    Parameters
-    ----------
-    image
-        (H, W, 3), 8 bits.
-    water
-        (H, W), boolean.
-    probability, disagreement
-        (H, W); NaN where not valid.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit.
+    Probability and disagreement (H, W) are NaN where not valid. Shapes that do not fit are a ``ValueError``.
     """
     figure, axes = _panels(4, water.shape, title, columns=4, extra=0.4)
     for panel, picture, name in zip(axes, (image, overlay(image, water)), ("Image", "Water"), strict=False):
@@ -171,20 +120,10 @@ def water_figure(
     return figure
 
 
-def change_figure(maps: Sequence[DatedMap], *, title: str | None = None) -> Figure:
+def change_figure(maps: Sequence[DatedMap]) -> Figure:
     """Draw the water of each date over its image, and below, from the second date on, what was kept, gained and lost.
 
-    Parameters
-    ----------
-    maps
-        Two or more, of one shape, in their order in time.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two dates, or different shapes.
+    Fewer than two dates, or different shapes, are a ``ValueError``.
     """
     if len(maps) < 2 or len({one.water.shape for one in maps}) > 1:
         raise ValueError(
@@ -193,7 +132,7 @@ def change_figure(maps: Sequence[DatedMap], *, title: str | None = None) -> Figu
     count = len(maps)
     columns = min(count, MOST_COLUMNS)
     rows = -(-count // columns)
-    figure, axes = _panels(2 * rows * columns, maps[0].water.shape, title, columns=columns, extra=0.35)
+    figure, axes = _panels(2 * rows * columns, maps[0].water.shape, None, columns=columns, extra=0.35)
     for panel in axes:
         panel.set_axis_off()
     for index, one in enumerate(maps):

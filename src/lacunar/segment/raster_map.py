@@ -9,14 +9,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.geo.grid import Gridded
+from lacunar.geo.polygons import polygonize
 from lacunar.geo.raster import RasterWriter, open_raster
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.segment.fusion import NOT_VALID, FusedBlock, decided_block
+from lacunar.segment.fusion import NOT_VALID, Bools, FusedBlock, Values, decided_block
 from lacunar.sensors.bands import BANDS
 from lacunar.sensors.scene import Scene
 
@@ -25,12 +27,9 @@ TAGS = {"water_values": "0 land, 1 water", "disagreement": "standard deviation o
 FIGURE_SIDE = 1200  # pixels on the longer side of what a figure shows of an image
 BLOCK = 1024  # side of the parts in which a map is read or warped
 
-Bools = NDArray[np.bool_]
-Values = NDArray[np.float32]
-
 
 class WaterMap(AbstractContextManager["WaterMap"]):
-    """A map that `write_map` wrote, open for reading in a ``with`` block; it lies on a grid as rasters do."""
+    """A map that `write_map` wrote, open for reading in a ``with`` block, with the grid of its raster."""
 
     def __init__(self, path: Path) -> None:
         self._source = open_raster(path)
@@ -56,6 +55,13 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         """Standard deviation of the samples; NaN where not valid."""
         return self._band(3, window)
 
+    def polygons(self, where: Callable[[Tile], Bools] | None = None) -> gpd.GeoDataFrame:
+        """Water bodies as in `lacunar.geo.polygons.polygonize`, or the bodies of another mask on this map's grid."""
+        mask = np.zeros(self.shape, dtype=np.bool_)
+        for block in blocks_over(self.shape, block=BLOCK, halo=0):
+            mask[block.core.slices] = (where or self.water)(block.core)
+        return polygonize(mask, self.transform, self.crs, probability=self.probability)
+
     def _band(self, number: int, window: Tile) -> Values:
         """One band of a window."""
         values: Values = self._source.read(window, bands=[number]).data[0]
@@ -63,21 +69,7 @@ class WaterMap(AbstractContextManager["WaterMap"]):
 
 
 def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[str, int]:
-    """Write a map as its blocks come.
-
-    Parameters
-    ----------
-    path
-        Ends in .tif.
-    blocks
-        They part the grid.
-    grid
-        Size, position and CRS.
-
-    Returns
-    -------
-    dict
-        How many pixels are ``water``, ``land`` and ``nodata``.
+    """Write a map (.tif) as its blocks come, and count its pixels of ``water``, ``land`` and ``nodata``.
 
     Raises
     ------
@@ -141,7 +133,7 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
     return read
 
 
-def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int) -> NDArray[Any]:
+def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int = FIGURE_SIDE) -> NDArray[Any]:
     """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``.
 
     Examples
@@ -152,10 +144,9 @@ def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, mos
     """
     step = -(-max(shape) // most)
     side = step * max(1, BLOCK // step)
-    strips = []
-    for row in range(0, shape[0], side):
-        windows = [
-            Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col)) for col in range(0, shape[1], side)
-        ]
-        strips.append(np.concatenate([read(window)[..., ::step, ::step] for window in windows], axis=-1))
-    return np.concatenate(strips, axis=-2)
+
+    def part(row: int, col: int) -> NDArray[Any]:
+        window = Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
+        return read(window)[..., ::step, ::step].copy()  # a view would keep the whole window
+
+    return np.block([[part(row, col) for col in range(0, shape[1], side)] for row in range(0, shape[0], side)])
