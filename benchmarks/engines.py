@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacunar.diffusion.samplers import PRESETS
 from lacunar.evaluate.cases import lst_cases, read_scenes, spread_out
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.metrics import rmse
 from lacunar.models.backend import EngineName, with_engine
 from lacunar.models.checkpoint import Model, SegmentationModel, load_model, load_segmenter
@@ -141,8 +141,7 @@ def in_kelvin(data: Path, device: torch.device, chosen: Sequence[EngineName]) ->
     runs = {"eager": model} | {engine: with_engine(model, engine) for engine in chosen}
     filled = {
         name: [
-            fill_array(case.values, ~case.gap, case.gap, run, preset=PRESETS["fast"], samples=8, seed=0)
-            for case in cases
+            fill_array(case.values, ~case.gap, case.gap, run, FillOptions(preset="fast", samples=8)) for case in cases
         ]
         for name, run in runs.items()
     }

@@ -19,6 +19,7 @@ from lacunar.diffusion.samplers import Preset
 from lacunar.evaluate.cases import read_scenes
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.classical import fill
 from lacunar.models.checkpoint import load_model
@@ -46,9 +47,8 @@ def main() -> None:
             "without": {"coarse": one_cell},
         }
         for label, arguments in fills.items():
-            filled = fill_array(
-                values, left, gap, model, preset=preset, samples=options.samples, seed=options.seed, **arguments
-            )
+            chosen = FillOptions(preset=preset, samples=options.samples, seed=options.seed)
+            filled = fill_array(values, left, gap, model, chosen, **arguments)
             squares.setdefault(label, []).append((filled.mean - values)[gap] ** 2)
         laplace = fill("laplace", values, left)
         squares.setdefault("Laplace", []).append((laplace - values)[gap] ** 2)

@@ -13,9 +13,10 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.samplers import PRESET_NAMES, PRESETS
+from lacunar.diffusion.samplers import PRESET_NAMES
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill import blocks as streaming
+from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over
 from lacunar.metrics import seam_ratio
 from lacunar.models.checkpoint import Model, load_model
@@ -99,11 +100,10 @@ def fill(
             print(f"\r{samples} samples: {100 * done // total} %", end="", file=sys.stderr, flush=True)
 
     filled = truth.copy()
-    coarse, preset = streaming.survey(read, truth.shape).coarse, PRESETS[options.preset]
+    found = streaming.survey(read, truth.shape)
+    chosen = FillOptions(preset=options.preset, samples=samples, seed=options.seed)
     with patch.object(streaming, "BLOCK", block):
-        for part in streaming.fill_blocks(
-            read, truth.shape, coarse, model, preset=preset, samples=samples, seed=options.seed, callback=progress
-        ):
+        for part in streaming.fill_blocks(read, truth.shape, found, model, chosen, callback=progress):
             filled[part.window.slices] = part.value
     return filled
 

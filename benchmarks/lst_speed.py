@@ -14,6 +14,7 @@ from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.evaluate.cases import Case, lst_cases, read_scenes
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import tiles_over, tiles_touching
 from lacunar.metrics import rmse
 from lacunar.models.backend import with_engine
@@ -79,9 +80,7 @@ def fill(case: Case, model: Model, preset: Preset, *, samples: int) -> tuple[flo
         ~case.gap,
         case.gap,
         model,
-        preset=preset,
-        samples=samples,
-        seed=0,
+        FillOptions(preset=preset, samples=samples),
         callback=lambda done, total: ends.append(time.perf_counter()),
     )
     seconds = time.perf_counter() - start

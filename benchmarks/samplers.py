@@ -31,8 +31,9 @@ from lacunar.diffusion.samplers import PRESETS, SAMPLER_NAMES, SAMPLERS, Preset,
 from lacunar.evaluate.cases import lst_cases, read_scenes
 from lacunar.evaluate.picture_evaluation import PictureCase, picture_cases
 from lacunar.evaluate.tables import markdown_table
-from lacunar.fill.array import fill_from_base
-from lacunar.interpolate.background import TILE, CoarseField, base_field
+from lacunar.fill.array import fill_from_background
+from lacunar.fill.options import FillOptions
+from lacunar.interpolate.background import TILE, CoarseField, background_field
 from lacunar.interpolate.membrane import classical_base
 from lacunar.metrics import psnr
 from lacunar.models.checkpoint import load_model
@@ -130,20 +131,14 @@ def lst_panel(options: argparse.Namespace) -> Run:
             known, coarse = ~case.gap, CoarseField.of(case.values, ~case.gap, TILE // 4)
             for kriged in (True, False):
                 if (number, kriged) not in bases:
-                    bases[number, kriged] = base_field(case.values, known, case.gap, coarse, kriged=kriged)
-            filled = fill_from_base(
-                bases[number, preset.conditional],
-                case.values,
-                known,
-                case.gap,
-                model,
-                preset=preset,
-                samples=samples,
-                seed=number,
+                    bases[number, kriged] = background_field(case.values, known, case.gap, coarse, kriged=kriged)
+            options = FillOptions(preset=preset, samples=samples, seed=number)
+            filled = fill_from_background(
+                bases[number, preset.conditional], case.values, known, case.gap, model, options
             )
             truth, sigma = case.values[case.gap], filled.sigma[case.gap]
             error, one = filled.mean[case.gap] - truth, filled.samples[0][case.gap] - truth
-            start = bases[number, True].base[case.gap] - truth
+            start = bases[number, True].mean[case.gap] - truth
             inside = np.abs(error) <= sigma
             sums += [
                 case.gap.sum(), (error**2).sum(), (one**2).sum(), (start**2).sum(), inside.sum(), (sigma**2).sum()

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.evaluate.tables import markdown_table
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import gap_pattern
 from lacunar.models.backend import with_engine
 from lacunar.models.checkpoint import load_model, load_segmenter
@@ -101,7 +102,7 @@ def ours(options: argparse.Namespace) -> list[tuple[str, int, int, float]]:
     rows = []
 
     def filled(preset: Preset, samples: int) -> Callable[[], object]:
-        return lambda: fill_array(values, ~gap, gap, model, preset=preset, samples=samples, seed=0)
+        return lambda: fill_array(values, ~gap, gap, model, FillOptions(preset=preset, samples=samples))
 
     filled(PRESETS["fast"], options.samples)()  # pays for what is loaded on demand
     for name, preset in PRESETS.items():

@@ -16,6 +16,7 @@ from lacunar.evaluate.methods import (
     reference_fillers,
 )
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.interpolate.classical import FILL_NAMES, fill
 from lacunar.interpolate.external_drift import REFERENCE_FILL_NAMES, fill_from_reference
 from lacunar.interpolate.kriging import krige
@@ -98,7 +99,7 @@ def test_a_model_gives_mean_sigma_and_one_of_its_samples():
     truth, model = case("a", seed=3), gap_model(GaussianResidual())
     hidden, known = np.where(truth.gap, np.nan, truth.values), ~truth.gap
     made = model_filler(model, preset=Preset(steps=5), samples=4)(hidden, known, 11)
-    filled = fill_array(hidden, known, truth.gap, model, preset=Preset(steps=5), samples=4, seed=11)
+    filled = fill_array(hidden, known, truth.gap, model, FillOptions(preset=Preset(steps=5), samples=4, seed=11))
     np.testing.assert_array_equal(made.mean, filled.mean)
     np.testing.assert_array_equal(made.sigma, filled.sigma)
     np.testing.assert_array_equal(made.sample, filled.samples[0])

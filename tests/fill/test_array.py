@@ -11,10 +11,11 @@ from gap_models import SCHEDULE, GaussianResidual, ddim_gain, gap_model, tiny_mo
 from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.samplers import PRESET_NAMES, PRESETS, Preset, preset_named
 from lacunar.errors import LacunarError, ModelError
-from lacunar.fill.array import Filled, fill_array, fill_from_base
+from lacunar.fill.array import Filled, fill_array, fill_from_background
+from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import gap_pattern
 from lacunar.geo.windows import blend_weights, stitch, tiles_over
-from lacunar.interpolate.background import CoarseField, base_field
+from lacunar.interpolate.background import CoarseField, background_field
 from lacunar.interpolate.kriging import krige
 
 FEW = Preset(steps=3)
@@ -33,7 +34,11 @@ def holes(shape, seed=0, rate=0.2):
 
 def run(values, gap, model, *, known=None, preset=FEW, samples=2, seed=0, **options):
     known = ~gap if known is None else known
-    return fill_array(values, known, gap, model, preset=preset, samples=samples, seed=seed, **options)
+    return fill_array(values, known, gap, model, FillOptions(preset=preset, samples=samples, seed=seed), **options)
+
+
+def over_background(filled, z):
+    return filled.background_mean + filled.background_sigma * z
 
 
 def test_the_network_sees_a_base_at_every_unknown_pixel_of_its_tiles():
@@ -59,7 +64,7 @@ def test_samples_are_the_closed_form_of_ddim_on_gaussian_residuals(mean, varianc
     values, gap = field((64, 64)), holes((64, 64))
     filled = run(values, gap, gap_model(GaussianResidual(mean=mean, variance=variance)), preset=PRESETS["fast"])
     noise = pixel_noise((64, 64), (0, 0), 2, 0)[:, 0].double().numpy()
-    expected = filled.base + filled.spread * (mean + ddim_gain(10, variance) * noise)
+    expected = filled.background_mean + filled.background_sigma * (mean + ddim_gain(10, variance) * noise)
     np.testing.assert_allclose(filled.samples[:, gap], expected[:, gap], atol=2e-3)
 
 
@@ -68,10 +73,10 @@ def test_many_steps_sample_the_mean_and_variance_of_the_residual(mean, variance)
     values, gap = field((64, 64)), holes((64, 64))
     model = gap_model(GaussianResidual(mean=mean, variance=variance))
     filled = run(values, gap, model, preset=Preset(steps=250), samples=32)
-    z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
+    z = (filled.samples - filled.background_mean)[:, gap] / filled.background_sigma[gap]
     assert z.mean() == pytest.approx(mean, abs=2e-3)  # opposite pairs: the mean is exact
     assert z.std() == pytest.approx(variance**0.5, rel=0.02)
-    np.testing.assert_allclose(filled.mean[gap], (filled.base + mean * filled.spread)[gap], atol=0.01)
+    np.testing.assert_allclose(filled.mean[gap], over_background(filled, mean)[gap], atol=0.01)
 
 
 def test_tiles_that_overlap_share_one_state_and_leave_no_seam():
@@ -79,7 +84,7 @@ def test_tiles_that_overlap_share_one_state_and_leave_no_seam():
     values, gap = field((150, 170)), holes((150, 170), rate=0.5)
     filled = run(values, gap, gap_model(GaussianResidual(mean=0.3, variance=0.5)), samples=1)
     noise = pixel_noise((150, 170), (0, 0), 1, 0)[0, 0].double().numpy()
-    expected = filled.base + filled.spread * (0.3 + ddim_gain(3, 0.5) * noise)
+    expected = filled.background_mean + filled.background_sigma * (0.3 + ddim_gain(3, 0.5) * noise)
     np.testing.assert_allclose(filled.samples[0][gap], expected[gap], atol=2e-3)
 
 
@@ -99,15 +104,15 @@ def test_predictions_are_averaged_by_the_blend_weights_where_tiles_overlap():
     prediction = stitch(numbers, tiles, shape=shape, weights=blend_weights(64, overlap=16))
     abar = SCHEDULE.respaced(1).alphas_cumprod[0]
     z = abar**0.5 * pixel_noise(shape, (0, 0), 1, 0)[0, 0].double().numpy() - (1 - abar) ** 0.5 * prediction
-    np.testing.assert_allclose(filled.samples[0][gap], (filled.base + filled.spread * z)[gap], atol=2e-3)
+    np.testing.assert_allclose(filled.samples[0][gap], over_background(filled, z)[gap], atol=2e-3)
 
 
 def test_one_tile_starts_from_kriging():
     values, gap = field((64, 64)), holes((64, 64))
     filled = run(values, gap, gap_model(GaussianResidual()))
     mean, std = krige(np.where(gap, np.nan, values), ~gap)
-    np.testing.assert_allclose(filled.base, mean, atol=1e-4)
-    np.testing.assert_allclose(filled.spread, std, atol=1e-5)
+    np.testing.assert_allclose(filled.background_mean, mean, atol=1e-4)
+    np.testing.assert_allclose(filled.background_sigma, std, atol=1e-5)
 
 
 # --- what the network sees ---
@@ -121,8 +126,8 @@ def test_the_network_sees_state_base_spread_and_gap_in_the_tiles_own_scale():
     np.testing.assert_array_equal(flag, gap)
     np.testing.assert_array_equal(state[~gap], 0.0)
     np.testing.assert_allclose(state[gap], pixel_noise((64, 64), (0, 0), 1, 0)[0, 0].numpy()[gap])
-    np.testing.assert_allclose(base, (filled.base - mean) / std, atol=1e-4)
-    np.testing.assert_allclose(spread, filled.spread / std, atol=1e-5)
+    np.testing.assert_allclose(base, (filled.background_mean - mean) / std, atol=1e-4)
+    np.testing.assert_allclose(spread, filled.background_sigma / std, atol=1e-5)
 
 
 def test_what_stands_in_the_gap_is_never_looked_at():
@@ -157,7 +162,7 @@ def test_an_array_smaller_than_a_tile_is_filled():
     values, gap = field((37, 50)), holes((37, 50))
     filled = run(values, gap, tiny_model())
     assert filled.samples.shape == (2, 37, 50)
-    assert filled.base.shape == filled.spread.shape == (37, 50)
+    assert filled.background_mean.shape == filled.background_sigma.shape == (37, 50)
     assert np.isfinite(filled.samples).all()
 
 
@@ -183,8 +188,8 @@ def test_the_coarse_level_given_is_the_one_that_is_used():
     gap[:, 40:] = True
     warm = CoarseField(np.full((4, 16), 320.0), np.ones((4, 16), bool), within=4.0, reduction=16)
     filled = run(values, gap, gap_model(GaussianResidual()), coarse=warm)
-    np.testing.assert_allclose(filled.base[:, 200:], 320.0, atol=1e-3)
-    assert (filled.spread[:, 200:] >= 2.0).all()  # at least the deviation inside a cell
+    np.testing.assert_allclose(filled.background_mean[:, 200:], 320.0, atol=1e-3)
+    assert (filled.background_sigma[:, 200:] >= 2.0).all()  # at least the deviation inside a cell
 
 
 # --- samples and noise ---
@@ -202,7 +207,7 @@ def test_mean_and_sigma_are_those_of_the_samples():
 def test_sigma_of_few_samples_is_near_that_of_many(preset):
     values, gap, model = field((64, 64)), holes((64, 64)), gap_model(GaussianResidual())
     few, many = (run(values, gap, model, preset=preset, samples=count) for count in (8, 64))
-    spread = many.spread[gap]
+    spread = many.background_sigma[gap]
     true_ratio = (many.samples.std(axis=0)[gap] / spread).mean()
     pooled, plain = (sigma[gap] / spread / true_ratio for sigma in (few.sigma, few.samples.std(axis=0)))
     assert pooled.mean() == pytest.approx(1.0, abs=0.03)  # at the gap's border too
@@ -254,11 +259,11 @@ def test_the_cards_quantiles_come_with_its_preset():
 def test_a_base_that_is_there_already_is_what_samples_start_from():
     values, gap, model = field((64, 64)), holes((64, 64)), tiny_model()
     whole = run(values, gap, model)
-    made = base_field(values, ~gap, gap, CoarseField.of(values, ~gap, 16), kriged=True)
-    options = {"preset": FEW, "samples": 2, "seed": 0}
-    again = fill_from_base(made, values, ~gap, gap, model, **options)
+    made = background_field(values, ~gap, gap, CoarseField.of(values, ~gap, 16), kriged=True)
+    options = FillOptions(preset=FEW, samples=2)
+    again = fill_from_background(made, values, ~gap, gap, model, options)
     np.testing.assert_array_equal(again.samples, whole.samples)
-    warmer = fill_from_base(replace(made, base=made.base + 10 * gap), values, ~gap, gap, model, **options)
+    warmer = fill_from_background(replace(made, mean=made.mean + 10 * gap), values, ~gap, gap, model, options)
     assert (warmer.samples - whole.samples)[:, gap].min() > 5
     np.testing.assert_array_equal(warmer.samples[:, ~gap], whole.samples[:, ~gap])
 
@@ -266,7 +271,7 @@ def test_a_base_that_is_there_already_is_what_samples_start_from():
 def test_the_sigma_of_one_sample_is_that_of_kriging():
     values, gap = field((64, 64)), holes((64, 64))
     filled = run(values, gap, tiny_model(), samples=1)
-    np.testing.assert_array_equal(filled.sigma, filled.spread)
+    np.testing.assert_array_equal(filled.sigma, filled.background_sigma)
 
 
 def test_noise_comes_in_opposite_pairs():
@@ -332,11 +337,11 @@ def test_repaint_asks_an_unconditional_network_and_keeps_what_is_measured():
     np.testing.assert_array_equal(filled.samples[:, ~gap], np.broadcast_to(values[~gap], (16, (~gap).sum())))
     np.testing.assert_array_equal(filled.sigma[~gap], 0.0)
     # The prior's pixels are independent: what is filled knows mean and deviation of what surrounds it, and no more.
-    z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
+    z = (filled.samples - filled.background_mean)[:, gap] / filled.background_sigma[gap]
     assert z.mean() == pytest.approx(0.0, abs=0.05)
     assert z.std() == pytest.approx(1.0, rel=0.1)
     near = values[:, :96][~gap[:, :96]]
-    assert filled.base[gap].mean() == pytest.approx(near.mean(), abs=1.0)
+    assert filled.background_mean[gap].mean() == pytest.approx(near.mean(), abs=1.0)
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones():
@@ -354,7 +359,7 @@ def test_bad_input_is_refused():
         run(values, gap, model, known=~gap[:, :63])
     with pytest.raises(LacunarError, match="0 samples"):
         run(values, gap, model, samples=0)
-    with pytest.raises(LacunarError, match="every pixel is a gap"):
+    with pytest.raises(LacunarError, match="no pixel is known"):
         run(values, np.ones((64, 64), bool), model)
-    with pytest.raises(ModelError, match=r"model tiny takes 3 channels .*wanted 4 \(state, base, spread, gap\)"):
+    with pytest.raises(ModelError, match=r"model tiny takes 3 channels .*wanted 4 \(state, mean, sigma, missing\)"):
         run(values, gap, tiny_model(in_channels=3))

@@ -9,6 +9,7 @@ from lacunar.diffusion.samplers import Preset
 from lacunar.errors import RasterError
 from lacunar.fill import blocks as streaming
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, fill_blocks, survey
+from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import blocks_over
 from lacunar.interpolate.background import CoarseField
 from lacunar.metrics import seam_ratio
@@ -50,12 +51,11 @@ def reader(values, gap, nodata=None):
     return read
 
 
-def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, references=None, callback=None):
+def stream(read, shape, model, *, preset=FEW, samples=2, seed=0, guides=None, callback=None):
     """Value, source and sigma of the whole raster, and its blocks."""
-    found = survey(read, shape, references)
-    how = {"preset": preset, "samples": samples, "seed": seed, "callback": callback, "references": references}
-    how["coarse_references"] = [part.coarse for part in found.references]
-    blocks = list(fill_blocks(read, shape, found.coarse, model, **how))
+    found = survey(read, shape, guides)
+    options = FillOptions(preset=preset, samples=samples, seed=seed)
+    blocks = list(fill_blocks(read, shape, found, model, options, guides=guides, callback=callback))
     out = np.full((3, *shape), -1.0, np.float32)
     for block in blocks:
         assert (out[0][block.window.slices] == -1).all()
@@ -114,7 +114,7 @@ def test_blocks_with_references_agree_and_follow_them(rows):
     others = np.stack([0.7 * values + 80.0, 50.0 - values]) + 0.05 * noise
     others[0, :, 100:120], others[1, :9] = np.nan, np.nan
     model = gap_model(GaussianResidual(variance=0.6))
-    told = {"references": lambda window: others[:, *window.slices]}
+    told = {"guides": lambda window: others[:, *window.slices]}
     parts, blocks = stream(reader(values, gap), SHAPE, model, **told)
     without, _ = stream(reader(values, gap), SHAPE, model)
     streaming.BLOCK = 480
@@ -235,7 +235,7 @@ def test_the_survey_counts_every_kind_and_averages_strip_by_strip():
     values, gap, nodata = field(shape), np.zeros(shape, bool), np.zeros(shape, bool)
     gap[10:30, 5:40], nodata[:, 45:] = True, True
     found = survey(reader(values, gap, nodata), shape)
-    assert (found.measured, found.gap, found.nodata) == (100 * 45 - 700, 700, 500)
+    assert (found.measured, found.missing, found.nodata) == (100 * 45 - 700, 700, 500)
     whole = CoarseField.of(values, ~gap & ~nodata, 16)
     np.testing.assert_array_equal(found.coarse.known, whole.known)
     np.testing.assert_allclose(found.coarse.values, whole.values)
@@ -256,19 +256,20 @@ def test_the_survey_of_references_counts_and_averages_each_alike():
     finally:
         streaming.BLOCK = block
     assert found.coarse.values.shape == (7, 4)
-    assert [part.measured for part in found.references] == [80 * 50, 100 * 5, 0]
-    assert [part.common for part in found.references] == [80 * 45 - 350, 0, 0]
-    assert [part.share for part in found.references] == [0.8, 0.1, 0.0]
-    assert [part.gap_share for part in found.references] == [0.5, 0.0, 0.0]
-    for part, other in zip(found.references, others, strict=True):
+    assert [part.measured for part in found.guides] == [80 * 50, 100 * 5, 0]
+    assert [part.common for part in found.guides] == [80 * 45 - 350, 0, 0]
+    assert [part.share for part in found.guides] == [0.8, 0.1, 0.0]
+    assert [part.missing_share for part in found.guides] == [0.5, 0.0, 0.0]
+    for part, other in zip(found.coarse.guides, others, strict=True):
         whole = CoarseField.of(other, np.isfinite(other), 16)
         both = CoarseField.of(other, np.isfinite(other) & ~gap & ~nodata, 16)  # of the pixels that the raster measures
-        np.testing.assert_array_equal(part.coarse.known, whole.known)
-        np.testing.assert_allclose(part.coarse.values, np.where(both.known, both.values, whole.values))
-        assert part.coarse.within == pytest.approx(whole.within)
-    assert survey(read, shape).references == ()
+        np.testing.assert_array_equal(part.known, whole.known)
+        np.testing.assert_allclose(part.values, np.where(both.known, both.values, whole.values))
+        assert part.within == pytest.approx(whole.within)
+    assert survey(read, shape).guides == ()
     assert (
-        survey(reader(values, gap & False), shape, lambda window: others[:, *window.slices]).references[0] is not None
+        survey(reader(values, gap & False), shape, lambda window: others[:, *window.slices]).guides[0].missing_share
+        is None
     )
 
 
@@ -284,5 +285,5 @@ def test_the_coarse_level_of_a_large_raster_has_no_more_cells_than_that_of_a_sma
 def test_a_raster_of_gap_and_nodata_alone_is_refused():
     gap, nodata = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
     nodata[:, :10] = True
-    with pytest.raises(RasterError, match=r"no measured pixel: 30080 of 30720 pixels are gap .*check the gap mask"):
+    with pytest.raises(RasterError, match=r"no measured pixel: 30080 of 30720 pixels are missing .*check the gap mask"):
         survey(reader(field(), gap, nodata), SHAPE)

@@ -10,9 +10,10 @@ from gap_models import GaussianResidual, gap_model, tiny_model
 from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import gap_pattern
 from lacunar.interpolate.background import CoarseField
-from lacunar.interpolate.external_drift import krige_with_references
+from lacunar.interpolate.external_drift import krige_with_guides
 
 FEW = Preset(steps=2)
 JUMPS = Preset(steps=6, jump_length=2, jump_n_sample=2, sampler="repaint")
@@ -48,9 +49,8 @@ def run(values, gap, model, references=None, *, known=None, preset=FEW, samples=
     known = ~gap if known is None else known
     references = None if references is None else np.stack(references)
     values = np.where(known, values, np.nan)
-    return fill_array(
-        values, known, gap, model, preset=preset, samples=samples, seed=seed, references=references, **options
-    )
+    how = FillOptions(preset=preset, samples=samples, seed=seed)
+    return fill_array(values, known, gap, model, how, guides=references, **options)
 
 
 # --- what the network hears ---
@@ -61,7 +61,7 @@ def test_a_network_of_five_channels_hears_the_guide_in_the_tiles_own_scale():
     references = [date_like(values), field((64, 64), 5)]
     network = GaussianResidual(in_channels=5)
     filled = run(values, gap, gap_model(network), references)
-    kriged = krige_with_references(values, ~gap, np.stack(references))
+    kriged = krige_with_guides(values, ~gap, np.stack(references))
     guide, mean, std = kriged.guide, values[~gap].mean(), values[~gap].std()
     assert network.seen[0].shape == (2, 5, 64, 64)
     _, base, spread, flag, heard = network.seen[0][0].double().numpy()
@@ -69,7 +69,7 @@ def test_a_network_of_five_channels_hears_the_guide_in_the_tiles_own_scale():
     np.testing.assert_allclose(base, (kriged.mean - mean) / std, atol=1e-4)
     np.testing.assert_allclose(spread, kriged.std / std, atol=1e-5)
     np.testing.assert_array_equal(flag, gap)
-    np.testing.assert_allclose(filled.base, kriged.mean, atol=1e-4)
+    np.testing.assert_allclose(filled.background_mean, kriged.mean, atol=1e-4)
     assert heard.std() > 0.5
 
 
@@ -87,10 +87,10 @@ def test_without_references_the_guide_is_silent():
     values, gap = field((64, 64)), holes((64, 64))
     for references in (None, np.zeros((0, 64, 64)), np.full((1, 64, 64), np.nan)):
         network = GaussianResidual(in_channels=5)
-        known, options = ~gap, {"preset": FEW, "samples": 1, "seed": 0}
-        filled = fill_array(values, known, gap, gap_model(network), references=references, **options)
+        known, options = ~gap, FillOptions(preset=FEW, samples=1)
+        filled = fill_array(values, known, gap, gap_model(network), options, guides=references)
         assert not network.seen[0][:, 4].any()
-        plain = fill_array(values, known, gap, gap_model(GaussianResidual()), **options)
+        plain = fill_array(values, known, gap, gap_model(GaussianResidual()), options)
         np.testing.assert_array_equal(filled.samples, plain.samples)
 
 
@@ -102,17 +102,17 @@ def test_a_network_of_four_channels_starts_from_the_same_base():
     assert four.seen[0].shape[1] == 4
     np.testing.assert_array_equal(four.seen[0], five.seen[0][:, :4])
     np.testing.assert_array_equal(filled.samples, other.samples)
-    assert np.abs(filled.base - run(values, gap, gap_model(four)).base)[gap].max() > 0.5
+    assert np.abs(filled.background_mean - run(values, gap, gap_model(four)).background_mean)[gap].max() > 0.5
 
 
 def test_what_the_network_hears_changes_what_it_says():
     values, gap, model = field((64, 64)), holes((64, 64)), tiny_model(in_channels=5)
     filled = run(values, gap, model, [date_like(values)])
-    z = (filled.samples - filled.base)[:, gap] / filled.spread[gap]
+    z = (filled.samples - filled.background_mean)[:, gap] / filled.background_sigma[gap]
     with_silence = replace(model, network=Deaf(model.network))
     deaf = run(values, gap, with_silence, [date_like(values)])
-    np.testing.assert_array_equal(deaf.base, filled.base)
-    other = (deaf.samples - deaf.base)[:, gap] / deaf.spread[gap]
+    np.testing.assert_array_equal(deaf.background_mean, filled.background_mean)
+    other = (deaf.samples - deaf.background_mean)[:, gap] / deaf.background_sigma[gap]
     assert np.abs(z - other).max() > 0.01
 
 
@@ -132,10 +132,10 @@ class Deaf(GaussianResidual):
 def test_repaint_refuses_references_and_hears_none():
     values, gap, network = field((64, 64)), holes((64, 64)), GaussianResidual(in_channels=5)
     for preset, name in ((PRESETS["paper"], "paper"), (JUMPS, "without a name")):
-        with pytest.raises(LacunarError, match=f"preset {name} is RePaint, whose prior knows no references: choose"):
+        with pytest.raises(LacunarError, match=f"preset {name} is RePaint, whose prior knows no guides .*: choose"):
             run(values, gap, gap_model(network), [date_like(values)], preset=preset)
-    options = {"preset": JUMPS, "samples": 1, "seed": 0, "references": np.zeros((0, 64, 64))}
-    fill_array(values, ~gap, gap, gap_model(network), **options)
+    options = FillOptions(preset=JUMPS, samples=1)
+    fill_array(values, ~gap, gap, gap_model(network), options, guides=np.zeros((0, 64, 64)))
     for given in network.seen:
         assert (given[:, 1] == 0).all()
         assert (given[:, 2:4] == 1).all()
@@ -180,7 +180,7 @@ def test_an_array_smaller_than_a_tile_is_filled():
     values, gap = field((52, 50)), holes((52, 50))
     filled = run(values, gap, tiny_model(in_channels=5), [(300 - values).astype(np.float32)])
     assert filled.samples.shape == (2, 52, 50)
-    assert np.abs(filled.base - values).max() < 0.1
+    assert np.abs(filled.background_mean - values).max() < 0.1
 
 
 def test_a_block_with_its_origin_is_what_the_whole_is_there():
@@ -190,20 +190,19 @@ def test_a_block_with_its_origin_is_what_the_whole_is_there():
     reference, model = date_like(values), tiny_model(in_channels=5)
     coarse = CoarseField.of(np.where(gap, np.nan, values), ~gap, 16)
     other = CoarseField.of(reference, np.isfinite(reference), 16)
-    whole = run(values, gap, model, [reference], coarse=coarse, coarse_references=[other])
+    guided = replace(coarse, guides=(other,))
+    whole = run(values, gap, model, [reference], coarse=guided)
     first = 96  # a multiple of the steps between kriging tiles and between the network's
     part = run(
         values[:, first:],
         gap[:, first:],
         model,
         [reference[:, first:]],
-        origin=(0, first),
-        coarse=replace(coarse, origin=(0, first)),
-        coarse_references=[replace(other, origin=(0, first))],
+        coarse=replace(guided, origin=(0, first)),
     )
     assert part.coarse_tiles > 0
-    assert np.abs(whole.base - run(values, gap, model, coarse=coarse).base)[:, 150:250].max() > 1
-    np.testing.assert_allclose(part.base[:, 96:], whole.base[:, first + 96 :], atol=1e-4)
+    assert np.abs(whole.background_mean - run(values, gap, model, coarse=coarse).background_mean)[:, 150:250].max() > 1
+    np.testing.assert_allclose(part.background_mean[:, 96:], whole.background_mean[:, first + 96 :], atol=1e-4)
     np.testing.assert_allclose(part.samples[:, :, 160:], whole.samples[:, :, first + 160 :], atol=1e-3)
 
 
@@ -213,5 +212,5 @@ def test_a_block_with_its_origin_is_what_the_whole_is_there():
 @pytest.mark.parametrize("shape", [(1, 64, 63), (64, 64), (2, 1, 64, 64)])
 def test_references_of_another_shape_are_refused(shape):
     values, gap = field((64, 64)), holes((64, 64))
-    with pytest.raises(LacunarError, match=r"references have shape \(.*\), wanted \(K, 64, 64\)"):
-        fill_array(values, ~gap, gap, tiny_model(), preset=FEW, samples=1, seed=0, references=np.zeros(shape))
+    with pytest.raises(LacunarError, match=r"guides have shape \(.*\), wanted \(K, 64, 64\)"):
+        fill_array(values, ~gap, gap, tiny_model(), FillOptions(preset=FEW, samples=1), guides=np.zeros(shape))

@@ -30,7 +30,11 @@ def holes(shape, seed=0, rate=0.2):
 
 
 def run(values, gap, model, preset, *, samples=2, seed=0, **options):
-    return fill_array(values, ~gap, gap, model, preset=preset, samples=samples, seed=seed, **options)
+    return fill_array(values, ~gap, gap, model, FillOptions(preset=preset, samples=samples, seed=seed), **options)
+
+
+def over_background(filled, z):
+    return filled.background_mean + filled.background_sigma * z
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
@@ -45,7 +49,7 @@ def test_every_sampler_fills_an_array_and_keeps_what_is_measured(name):
     assert filled.paired == SAMPLERS[name].conditional
     if SAMPLERS[name].conditional:  # told what is known; opposite noise leaves the mean alone
         assert all((given[:, 3] == 0).any() for given in network.seen)
-        np.testing.assert_allclose(filled.mean[gap], (filled.base + 0.4 * filled.spread)[gap], atol=0.05)
+        np.testing.assert_allclose(filled.mean[gap], over_background(filled, 0.4)[gap], atol=0.05)
     else:
         assert all((given[:, 3] == 1).all() for given in network.seen)
 
@@ -56,7 +60,7 @@ def test_the_angle_keeps_the_spread_of_the_residual_where_ddim_loses_it():
     for name in ("ddim", "adams"):
         filled = run(values, gap, model, plan(name, 10))
         noise = pixel_noise((64, 64), (0, 0), 2, 0)[0, 0].numpy()
-        z = (filled.samples[0] - filled.base)[gap] / filled.spread[gap]
+        z = (filled.samples[0] - filled.background_mean)[gap] / filled.background_sigma[gap]
         spreads[name] = float((z * noise[gap]).sum() / (noise[gap] ** 2).sum())
     assert spreads["ddim"] == pytest.approx(0.883, abs=0.002)
     assert spreads["adams"] == pytest.approx(1.0, abs=0.002)
@@ -71,7 +75,7 @@ def test_one_evaluation_gives_the_mean_whatever_the_seed(mean, variance):
     network = GaussianResidual(mean=mean, variance=variance)
     filled = run(values, gap, gap_model(network), INSTANT, samples=1)
     assert len(network.seen) == filled.evaluations == 1
-    np.testing.assert_allclose(filled.mean[gap], (filled.base + mean * filled.spread)[gap], atol=1e-3)
+    np.testing.assert_allclose(filled.mean[gap], over_background(filled, mean)[gap], atol=1e-3)
     other = run(values, gap, gap_model(network), INSTANT, samples=1, seed=5)
     np.testing.assert_array_equal(other.mean, filled.mean)
 
@@ -81,10 +85,10 @@ def test_the_sigma_of_the_mean_alone_is_that_of_kriging_times_the_cards_factor()
     table = {"0.05": -2.0, "0.5": 0.0, "0.95": 2.5}
     card = replace(model.card, sigma_factor={"instant": 0.8, "fast": 9.0}, error_quantiles={"instant": table})
     filled = run(values, gap, replace(model, card=card), INSTANT, samples=1)
-    np.testing.assert_allclose(filled.sigma, 0.8 * filled.spread, rtol=1e-6)
+    np.testing.assert_allclose(filled.sigma, 0.8 * filled.background_sigma, rtol=1e-6)
     np.testing.assert_allclose(filled.quantile(0.95), filled.mean + 2.5 * filled.sigma, rtol=1e-6)
     one = run(values, gap, replace(model, card=card), PRESETS["fast"], samples=1)
-    np.testing.assert_array_equal(one.sigma, one.spread)  # the factor of several samples is none of one sample
+    np.testing.assert_array_equal(one.sigma, one.background_sigma)  # the factor is that of several samples
 
 
 def test_the_mean_alone_is_no_sample():

@@ -22,12 +22,12 @@ from lacunar.geo.windows import blocks_over
 BLOCKS = 4  # of 32 pixels in the product of 64
 
 
-def drawn(values, known, gap, model, *, preset, samples, seed, origin, **_):
+def drawn(values, known, missing, model, options, *, coarse, **_):
     """Noise in place of a network's samples: other values for every block, seed and number of samples."""
-    rng = np.random.default_rng((seed, *origin, samples))
-    samples = np.where(known, values, 300 + rng.standard_normal((samples, *values.shape))).astype(np.float32)
+    rng = np.random.default_rng((options.seed, *coarse.origin, options.samples))
+    samples = np.where(known, values, 300 + rng.standard_normal((options.samples, *values.shape))).astype(np.float32)
     spread = np.where(known, 0, 1).astype(np.float32)
-    return Filled(samples, samples[0], spread, tiles=1, coarse_tiles=0, evaluations=preset.evaluations)
+    return Filled(samples, samples[0], spread, tiles=1, coarse_tiles=0, evaluations=options.chosen.evaluations)
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 
 from gaussian_fields import MEAN, large_draw
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
-from lacunar.interpolate import background as basefield
-from lacunar.interpolate.background import CoarseField, base_field
-from lacunar.interpolate.external_drift import krige_with_references
+from lacunar.interpolate import background
+from lacunar.interpolate.background import CoarseField, background_field
+from lacunar.interpolate.external_drift import krige_with_guides
 from lacunar.interpolate.kriging import Covariance, krige, krige_with_drift
 
 
@@ -34,17 +34,17 @@ def test_cells_hold_the_mean_of_their_known_pixels():
 def test_a_constant_field_stays_constant_far_away():
     values, known = np.full((160, 160), 300.0), np.zeros((160, 160), bool)
     known[:, :16] = True
-    base, spread, _ = far(values, known).at(Tile(40, 90, 64, 64))
-    np.testing.assert_allclose(base, 300.0)
-    assert base.shape == spread.shape == (64, 64)
+    mean, sigma, _ = far(values, known).at(Tile(40, 90, 64, 64))
+    np.testing.assert_allclose(mean, 300.0)
+    assert mean.shape == sigma.shape == (64, 64)
 
 
 def test_a_plane_is_met_at_pixel_centres_between_known_cells():
     rows, cols = np.mgrid[:128, :128]
     values, known = 300.0 + 0.1 * rows - 0.05 * cols, np.ones((128, 128), bool)
-    base, spread, _ = far(values, known).at(Tile(32, 20, 64, 64))
-    np.testing.assert_allclose(base, values[32:96, 20:84], atol=1e-9)
-    np.testing.assert_allclose(spread**2, (0.1**2 + 0.05**2) * (16**2 - 1) / 12)  # variance of a plane in a cell
+    mean, sigma, _ = far(values, known).at(Tile(32, 20, 64, 64))
+    np.testing.assert_allclose(mean, values[32:96, 20:84], atol=1e-9)
+    np.testing.assert_allclose(sigma**2, (0.1**2 + 0.05**2) * (16**2 - 1) / 12)  # variance of a plane in a cell
 
 
 def test_the_origin_moves_the_array_on_the_raster():
@@ -59,9 +59,9 @@ def test_the_origin_moves_the_array_on_the_raster():
 def test_the_window_grows_until_it_meets_known_cells():
     values, known = np.full((16, 2048), 290.0), np.zeros((16, 2048), bool)
     known[:, :256] = True  # sixteen cells, far from the tile
-    base, spread, _ = far(values, known).at(Tile(0, 1900, 16, 64))
-    np.testing.assert_allclose(base, 290.0)
-    assert (spread > 0).all()
+    mean, sigma, _ = far(values, known).at(Tile(0, 1900, 16, 64))
+    np.testing.assert_allclose(mean, 290.0)
+    assert (sigma > 0).all()
 
 
 def test_larger_cells_hold_the_mean_and_the_variance_of_smaller_ones():
@@ -79,14 +79,14 @@ def test_far_away_the_cost_stays_and_the_answer_comes_from_larger_cells(monkeypa
         sizes.append(known.size)
         return krige_with_drift(values, known, terms, **options)
 
-    monkeypatch.setattr(basefield, "krige_with_drift", spy)
+    monkeypatch.setattr(background, "krige_with_drift", spy)
     rows, cols = np.mgrid[:256, :256]
     known = np.hypot(rows - 128, cols - 128) > 100  # a cloud of 3,200 pixels in diameter
     coarse = CoarseField(290.0 + 0.05 * cols, known, within=1.0, reduction=16, origin=(2016, 1000))
-    base, spread, _ = coarse.at(Tile(0, 1000, 64, 64))
+    mean, sigma, _ = coarse.at(Tile(0, 1000, 64, 64))
     assert max(sizes) < 2000
-    assert base.mean() == pytest.approx(290 + 0.05 * 2032 / 16, abs=0.5)
-    assert (spread > coarse.at(Tile(0, 0, 64, 64))[1]).all()  # nearer to the rim
+    assert mean.mean() == pytest.approx(290 + 0.05 * 2032 / 16, abs=0.5)
+    assert (sigma > coarse.at(Tile(0, 0, 64, 64))[1]).all()  # nearer to the rim
 
 
 # --- base and spread ---
@@ -96,11 +96,11 @@ def test_base_and_spread_of_one_tile_are_kriging():
     rng = np.random.default_rng(1)
     values, known = rng.normal(300, 3, (64, 64)), np.ones((64, 64), bool)
     known[10:40, 20:50] = known[50, 5:60] = False
-    field = base_field(np.where(known, values, np.nan), known, ~known, far(values, known), kriged=True)
+    field = background_field(np.where(known, values, np.nan), known, ~known, far(values, known), kriged=True)
     mean, std = krige(values, known)
     # Part of the solve is in single precision, whose last bits depend on the threads of BLAS.
-    np.testing.assert_allclose(field.base, mean, rtol=0, atol=0.02)
-    np.testing.assert_allclose(field.spread, std, rtol=0, atol=0.02)
+    np.testing.assert_allclose(field.mean, mean, rtol=0, atol=0.02)
+    np.testing.assert_allclose(field.sigma, std, rtol=0, atol=0.02)
     assert (field.tiles, field.coarse_tiles) == (1, 0)
 
 
@@ -108,39 +108,39 @@ def test_known_pixels_keep_their_value_and_have_no_spread():
     rng = np.random.default_rng(2)
     values, known = rng.normal(300, 3, (64, 128)), np.ones((64, 128), bool)
     known[20:40, 50:90] = False
-    field = base_field(values, known, ~known, far(values, known), kriged=True)
-    np.testing.assert_array_equal(field.base[known], values[known])
-    np.testing.assert_array_equal(field.spread[known], 0.0)
-    assert (field.spread[~known] > 0).all()
+    field = background_field(values, known, ~known, far(values, known), kriged=True)
+    np.testing.assert_array_equal(field.mean[known], values[known])
+    np.testing.assert_array_equal(field.sigma[known], 0.0)
+    assert (field.sigma[~known] > 0).all()
 
 
 def test_the_number_of_threads_changes_no_bit():
     values, known = large_draw(Covariance(32.0, 2.0, 16.0, 1e-3), 160, 3), np.ones((160, 160), bool)
     known[10:90, 20:150] = False
     one, three = (
-        base_field(values, known, ~known, far(values, known), kriged=True, threads=threads) for threads in (1, 3)
+        background_field(values, known, ~known, far(values, known), kriged=True, threads=threads) for threads in (1, 3)
     )
     assert one.tiles == three.tiles > 3
-    np.testing.assert_array_equal(one.base, three.base)
-    np.testing.assert_array_equal(one.spread, three.spread)
+    np.testing.assert_array_equal(one.mean, three.mean)
+    np.testing.assert_array_equal(one.sigma, three.sigma)
 
 
 def test_only_tiles_that_touch_the_gap_are_computed():
     values, known = np.random.default_rng(3).normal(300, 3, (64, 320)), np.ones((64, 320), bool)
     known[30:34, 100:104] = False
-    field = base_field(values, known, ~known, far(values, known), kriged=False)
+    field = background_field(values, known, ~known, far(values, known), kriged=False)
     touched = tiles_touching(tiles_over((64, 320), tile=64, overlap=32), ~known)
     assert field.tiles == len(touched) == 2
-    assert (field.spread[:, 64:128] > 0).all()
-    assert (field.spread[:, 192:] == 0).all()
+    assert (field.sigma[:, 64:128] > 0).all()
+    assert (field.sigma[:, 192:] == 0).all()
 
 
 def test_without_kriging_every_pixel_gets_mean_and_deviation_of_what_is_known_around():
     values, known = np.random.default_rng(4).normal(300, 3, (64, 64)), np.ones((64, 64), bool)
     known[20:40, 20:40] = False
-    field = base_field(np.where(known, values, np.nan), known, ~known, far(values, known), kriged=False)
-    np.testing.assert_allclose(field.base, values[known].mean())
-    np.testing.assert_allclose(field.spread, values[known].std())
+    field = background_field(np.where(known, values, np.nan), known, ~known, far(values, known), kriged=False)
+    np.testing.assert_allclose(field.mean, values[known].mean())
+    np.testing.assert_allclose(field.sigma, values[known].std())
 
 
 @pytest.mark.parametrize(("count", "coarse_tiles"), [(15, 1), (16, 0)])
@@ -149,9 +149,9 @@ def test_fewer_than_sixteen_known_pixels_ask_the_coarse_level(count, coarse_tile
     known[0, :count] = True
     values[known] += np.random.default_rng(5).normal(0, 1, count)
     warm = CoarseField(np.full((4, 4), 320.0), np.ones((4, 4), bool), within=4.0, reduction=16)
-    field = base_field(values, known, ~known, warm, kriged=True)
+    field = background_field(values, known, ~known, warm, kriged=True)
     assert field.coarse_tiles == coarse_tiles
-    assert (field.base[60, 60] > 315.0) == bool(coarse_tiles)
+    assert (field.mean[60, 60] > 315.0) == bool(coarse_tiles)
 
 
 # --- far from known pixels ---
@@ -166,33 +166,35 @@ def half_open():
 
 def test_far_off_kriging_and_coarse_level_weigh_by_their_precisions():
     values, known, warm = half_open()
-    field = base_field(values, known, ~known, warm, kriged=True)
+    field = background_field(values, known, ~known, warm, kriged=True)
     far_off = np.s_[:, 3 + 48 :]
     mean, std = (part[far_off] for part in krige(values, known))
-    other, spread, _ = (part[far_off] for part in warm.at(Tile(0, 0, 64, 64)))
-    np.testing.assert_allclose(field.base[far_off], (mean / std**2 + other / spread**2) / (1 / std**2 + 1 / spread**2))
+    other, sigma, _ = (part[far_off] for part in warm.at(Tile(0, 0, 64, 64)))
+    np.testing.assert_allclose(field.mean[far_off], (mean / std**2 + other / sigma**2) / (1 / std**2 + 1 / sigma**2))
     assert (np.abs(other - mean) > 1).all()  # the two differ: the test tests something
     assert field.coarse_tiles == 0
 
 
 def test_up_to_sixteen_pixels_from_a_known_one_the_coarse_level_changes_no_bit():
     values, known, warm = half_open()
-    fields = [base_field(values, known, ~known, coarse, kriged=True) for coarse in (warm, replace(warm, within=1.0))]
+    fields = [
+        background_field(values, known, ~known, coarse, kriged=True) for coarse in (warm, replace(warm, within=1.0))
+    ]
     mean, std = krige(values, known)
     near, farther = np.s_[:, : 3 + 16 + 1], np.s_[:, 3 + 18 :]
-    for name, expected in (("base", np.where(known, values, mean)), ("spread", std)):
+    for name, expected in (("mean", np.where(known, values, mean)), ("sigma", std)):
         first, second = (getattr(field, name) for field in fields)
         np.testing.assert_array_equal(first[near], second[near])
         np.testing.assert_allclose(first[near], expected[near], rtol=1e-12)
-    assert (fields[0].base[farther] > mean[farther]).all()  # there the warmth around is felt
-    assert (fields[1].base[farther] > fields[0].base[farther]).all()
+    assert (fields[0].mean[farther] > mean[farther]).all()  # there the warmth around is felt
+    assert (fields[1].mean[farther] > fields[0].mean[farther]).all()
 
 
 def test_spread_grows_away_from_known_pixels_and_never_falls_below_that_of_kriging():
     values, known, warm = half_open()
-    spread, (_, std) = base_field(values, known, ~known, warm, kriged=True).spread, krige(values, known)
-    assert (spread >= std * (1 - 1e-12)).all()
-    bands = [spread[:, start : start + 12].mean() for start in range(4, 64, 12)]
+    sigma, (_, std) = background_field(values, known, ~known, warm, kriged=True).sigma, krige(values, known)
+    assert (sigma >= std * (1 - 1e-12)).all()
+    bands = [sigma[:, start : start + 12].mean() for start in range(4, 64, 12)]
     assert bands == sorted(bands)
 
 
@@ -204,16 +206,17 @@ def test_where_every_pixel_is_near_a_known_one_the_coarse_level_is_not_asked(mon
         raise AssertionError("asked")
 
     monkeypatch.setattr(CoarseField, "at", refuse)
-    assert base_field(values, known, ~known, warm, kriged=True).tiles == 1
+    assert background_field(values, known, ~known, warm, kriged=True).tiles == 1
 
 
 def test_a_tile_that_a_reference_guides_keeps_its_own_kriging():
     values, known, warm = half_open()
     reference = values + np.random.default_rng(8).standard_normal(values.shape)
-    field = base_field(values, known, ~known, warm, kriged=True, references=reference[None], coarse_references=[warm])
-    guided = krige_with_references(values, known, reference[None])
-    np.testing.assert_allclose(field.base, guided.mean)
-    np.testing.assert_allclose(field.spread, guided.std, atol=1e-12)
+    warm = replace(warm, guides=(warm,))
+    field = background_field(values, known, ~known, warm, kriged=True, guides=reference[None])
+    guided = krige_with_guides(values, known, reference[None])
+    np.testing.assert_allclose(field.mean, guided.mean)
+    np.testing.assert_allclose(field.sigma, guided.std, atol=1e-12)
 
 
 def test_without_references_a_tile_sees_farther_on_the_coarse_level(monkeypatch):
@@ -228,10 +231,10 @@ def test_without_references_a_tile_sees_farther_on_the_coarse_level(monkeypatch)
         shapes.append(known.shape)
         return krige_with_drift(values, known, terms)
 
-    monkeypatch.setattr(basefield, "krige_with_drift", spy)
+    monkeypatch.setattr(background, "krige_with_drift", spy)
     told = replace(coarse, values=np.random.default_rng(9).normal(0, 1, (40, 40)))
     for reference in (told, replace(coarse, values=np.zeros((40, 40))), replace(coarse, known=~known)):
-        coarse.at(tile, [reference], np.zeros((1, 64, 64)))
+        replace(coarse, guides=(reference,)).at(tile, np.zeros((1, 64, 64)))
     assert coarse.at(tile)[0].max() > 291
     assert shapes == [(12, 12), (20, 20), (20, 20), (20, 20)]  # a reference that tells nothing is none
 
@@ -263,7 +266,8 @@ def based(truth, known, references, *, reduction=8, kriged=True):
     )
     stack = np.array(references).reshape(-1, *truth.shape)
     values = np.where(known, truth, np.nan)
-    return base_field(values, known, ~known, coarse, kriged=kriged, references=stack, coarse_references=others)
+    coarse = replace(coarse, guides=tuple(others))
+    return background_field(values, known, ~known, coarse, kriged=kriged, guides=stack)
 
 
 def test_a_reference_that_is_an_affine_copy_tells_the_truth_near_and_far(truth, known):
@@ -272,8 +276,8 @@ def test_a_reference_that_is_an_affine_copy_tells_the_truth_near_and_far(truth, 
     near = np.zeros(SHAPE, bool)
     near[:, :96] = True
     for region in (near & ~known, np.indices(SHAPE)[1] >= FAR[1].start):
-        errors = [np.sqrt(np.mean((field.base - truth)[region] ** 2)) for field in (helped, alone)]
-        spreads = [field.spread[region].mean() for field in (helped, alone)]
+        errors = [np.sqrt(np.mean((field.mean - truth)[region] ** 2)) for field in (helped, alone)]
+        spreads = [field.sigma[region].mean() for field in (helped, alone)]
         assert errors[0] < 0.05 * truth.std()
         assert errors[0] < 0.15 * errors[1]
         assert spreads[0] < 0.4 * spreads[1]
@@ -286,7 +290,7 @@ def test_a_second_date_adds_what_the_first_does_not_tell(truth, known):
     other = large_draw(Covariance(16.0, 2.0, 16.0, 1e-3), 256, 4)[:64] - MEAN
     first, second = 280 + truth + other, 260 - other
     one, two = (based(truth, known, references) for references in ([first], [first, second]))
-    errors = [np.sqrt(np.mean((field.base - truth)[FAR] ** 2)) for field in (two, one)]
+    errors = [np.sqrt(np.mean((field.mean - truth)[FAR] ** 2)) for field in (two, one)]
     assert errors[0] < 0.3 * errors[1]
 
 
@@ -296,8 +300,8 @@ def test_the_units_of_a_reference_do_not_matter(truth, known):
         based(truth, known, [values]) for values in (reference, 1.8 * (reference - 273.15) + 32, 1000 - 7 * reference)
     )
     for field in (fahrenheit, flipped):
-        np.testing.assert_allclose(field.base, kelvin.base, atol=1e-3)
-        np.testing.assert_allclose(field.spread, kelvin.spread, atol=1e-3)
+        np.testing.assert_allclose(field.mean, kelvin.mean, atol=1e-3)
+        np.testing.assert_allclose(field.sigma, kelvin.sigma, atol=1e-3)
         np.testing.assert_allclose(field.guide, kelvin.guide, atol=1e-3)
 
 
@@ -305,11 +309,11 @@ def test_a_reference_may_have_gaps_of_its_own(truth, known):
     reference = 500 - 2 * truth
     reference[10:40, 4:30] = reference[20:50, 200:230] = np.nan
     whole, gappy = based(truth, known, [500 - 2 * truth]), based(truth, known, [reference])
-    for field in (gappy.base, gappy.spread, gappy.guide):
+    for field in (gappy.mean, gappy.sigma, gappy.guide):
         assert np.isfinite(field).all()
     shown = np.isfinite(reference)
     shown[:, :120] = False  # kriging tiles see the reference's gap from outside too
-    np.testing.assert_allclose(gappy.base[shown], whole.base[shown], atol=0.15 * truth.std())
+    np.testing.assert_allclose(gappy.mean[shown], whole.mean[shown], atol=0.15 * truth.std())
     # In it the base is smooth: there is no detail to be had.
     inside = (slice(26, 44), slice(206, 224))
     assert np.diff(gappy.guide[inside], axis=1).std() < 0.5 * np.diff(truth[inside], axis=1).std()
@@ -320,33 +324,32 @@ def test_far_away_an_unknown_pixel_of_a_reference_takes_the_value_of_its_cell(tr
     reference[::3, ::3] = np.nan
     field, unseen = based(truth, known, [reference]), np.isnan(reference)
     unseen[:, : FAR[1].start] = False
-    assert np.corrcoef(field.base[unseen], truth[unseen])[0, 1] > 0.9
-    assert np.sqrt(np.mean((field.base - truth)[unseen] ** 2)) < 0.4 * truth.std()
+    assert np.corrcoef(field.mean[unseen], truth[unseen])[0, 1] > 0.9
+    assert np.sqrt(np.mean((field.mean - truth)[unseen] ** 2)) < 0.4 * truth.std()
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf])
 def test_a_reference_that_shows_nothing_changes_nothing(truth, known, junk):
     alone, dark = based(truth, known, []), based(truth, known, [np.full(SHAPE, junk), np.full(SHAPE, 300.0)])
-    for name in ("base", "spread", "guide"):
+    for name in ("mean", "sigma", "guide"):
         np.testing.assert_array_equal(getattr(dark, name), getattr(alone, name))
 
 
 def test_known_pixels_keep_their_value_beside_references(truth, known):
     field = based(truth, known, [500 - 2 * truth])
-    np.testing.assert_array_equal(field.base[known], truth[known])
-    np.testing.assert_array_equal(field.spread[known], 0.0)
-    assert (field.spread[~known] > 0).all()
+    np.testing.assert_array_equal(field.mean[known], truth[known])
+    np.testing.assert_array_equal(field.sigma[known], 0.0)
+    assert (field.sigma[~known] > 0).all()
 
 
 def test_a_constant_field_stays_constant_beside_a_reference():
     values, known, tile = np.full((160, 160), 287.3), np.zeros((160, 160), bool), Tile(40, 90, 64, 64)
     known[:, :64] = True
     reference = np.random.default_rng(0).normal(280, 4, (1, 160, 160))
-    base, spread, guide = far(values, known).at(
-        tile, [far(reference[0], np.isfinite(reference[0]))], reference[:, *tile.slices]
-    )
-    np.testing.assert_allclose(base, 287.3)
-    assert np.isfinite(spread).all()
+    coarse = replace(far(values, known), guides=(far(reference[0], np.isfinite(reference[0])),))
+    mean, sigma, guide = coarse.at(tile, reference[:, *tile.slices])
+    np.testing.assert_allclose(mean, 287.3)
+    assert np.isfinite(sigma).all()
     np.testing.assert_allclose(guide, 0, atol=1e-9)
 
 
@@ -355,9 +358,9 @@ def test_the_coarse_level_of_references_moves_with_the_array(truth, known):
     reference = 300 + truth + np.random.default_rng(2).standard_normal(SHAPE)
     coarse, other = CoarseField.of(truth, known, 8), CoarseField.of(reference, np.isfinite(reference), 8)
     inner, row, col = Tile(0, 40, 64, 64), 0, 150
-    whole = coarse.at(Tile(row, col + 40, 64, 64), [other], reference[None, :, col + 40 : col + 104])
-    moved = [replace(field, origin=(row, col)) for field in (coarse, other)]
-    part = moved[0].at(inner, moved[1:], reference[None, :, col + 40 : col + 104])
+    coarse, shown = replace(coarse, guides=(other,)), reference[None, :, col + 40 : col + 104]
+    whole = coarse.at(Tile(row, col + 40, 64, 64), shown)
+    part = replace(coarse, origin=(row, col)).at(inner, shown)
     for mine, theirs in zip(part, whole, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -371,8 +374,8 @@ def test_the_spread_within_a_cell_falls_by_what_the_references_explain(truth, kn
     shares = []
     for reference in (truth, rough):
         other = CoarseField.of(reference, everything, 8)
-        _, spread, _ = coarse.at(tile, [other], reference[None, *tile.slices])
-        shares.append(spread.min() ** 2 / coarse.within)
+        _, sigma, _ = replace(coarse, guides=(other,)).at(tile, reference[None, *tile.slices])
+        shares.append(sigma.min() ** 2 / coarse.within)
     assert shares[0] == pytest.approx(0.1, abs=0.02)
     assert 0.2 < shares[1] < 0.7  # far from the floor: a third of that pattern is noise
     assert coarse.at(tile)[1].min() ** 2 == pytest.approx(coarse.within)

@@ -12,7 +12,7 @@ from lacunar.interpolate.external_drift import (
     SCALES,
     drift_terms,
     fill_from_reference,
-    krige_with_references,
+    krige_with_guides,
 )
 from lacunar.interpolate.kriging import Covariance, krige, krige_with_drift
 
@@ -253,9 +253,9 @@ def test_the_deviation_grows_where_a_reference_that_counts_is_hidden():
     hidden = reference.copy()
     hidden[:, : SIDE // 2] = np.nan
     veiled = np.isnan(hidden) & ~known
-    whole = krige_with_references(truth, known, reference[None])
-    partly = krige_with_references(truth, known, hidden[None])
-    nothing = krige_with_references(truth, known, np.full((1, SIDE, SIDE), np.nan))
+    whole = krige_with_guides(truth, known, reference[None])
+    partly = krige_with_guides(truth, known, hidden[None])
+    nothing = krige_with_guides(truth, known, np.full((1, SIDE, SIDE), np.nan))
     assert (partly.std[veiled] > 1.5 * whole.std[veiled]).mean() > 0.9
     assert np.median(partly.std[veiled] / nothing.std[veiled]) > 0.5
     shown = ~np.isnan(hidden) & ~known
@@ -270,7 +270,7 @@ def test_what_a_hidden_reference_would_have_told_is_part_of_the_covariance():
         detail = 2 * pattern(16.0, 0.0, seed)
         truth = 290 + detail + 0.5 * pattern(32.0, 4.0, 100 + seed)
         assert krige_with_drift(truth, known, drift_terms(detail[None], known)).veiled is False
-        kriged = krige_with_references(truth, known, np.where(hidden, np.nan, detail)[None])
+        kriged = krige_with_guides(truth, known, np.where(hidden, np.nan, detail)[None])
         there = {"hidden": ~known & hidden, "shown": ~known & ~hidden}
         for place, pixels in there.items():
             within[place].append((np.abs(kriged.mean - truth) < kriged.std)[pixels].mean())

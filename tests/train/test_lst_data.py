@@ -9,7 +9,7 @@ import pytest
 
 from gaussian_fields import large_draw
 from lacunar.errors import TrainingError
-from lacunar.interpolate.external_drift import krige_with_references
+from lacunar.interpolate.external_drift import krige_with_guides
 from lacunar.interpolate.kriging import Covariance
 from lacunar.train import lst_data as datasets
 from lacunar.train.lst_data import (
@@ -305,9 +305,9 @@ def test_references_have_clouds_of_their_own(monkeypatch: pytest.MonkeyPatch):
 
     def spy(values, known, references):
         seen.append((references.copy(), known.copy()))
-        return krige_with_references(values, known, references)
+        return krige_with_guides(values, known, references)
 
-    monkeypatch.setattr(datasets, "krige_with_references", spy)
+    monkeypatch.setattr(datasets, "krige_with_guides", spy)
     examples_of(150)
     gaps = [np.isnan(reference) for references, _ in seen for reference in references]
     rates = np.array([gap.mean() for gap in gaps if gap.any()])

@@ -10,8 +10,9 @@ import torch
 from lacunar.diffusion.samplers import PRESETS
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError, TrainingError
-from lacunar.fill.array import fill_from_base
-from lacunar.interpolate.background import BaseField
+from lacunar.fill.array import fill_from_background
+from lacunar.fill.options import FillOptions
+from lacunar.interpolate.background import Background
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import load_model, save_model
@@ -320,9 +321,9 @@ def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_p
 
     def watched(field, *args, **options):
         heard.append(field.guide)
-        return fill_from_base(field, *args, **options)
+        return fill_from_background(field, *args, **options)
 
-    monkeypatch.setattr(recipes, "fill_from_base", watched)
+    monkeypatch.setattr(recipes, "fill_from_background", watched)
     path, _ = run_recipe("tiny", pack, tmp_path / "run", steps=1)
     held_out = LstExamples.load(tmp_path / "run" / "held_out.npz")
     assert held_out.guide.any()
@@ -332,9 +333,9 @@ def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_p
         parts = (held_out.z, held_out.base, held_out.spread, held_out.guide)
         z, base, spread, guide = (part[index].astype(float) for part in parts)
         gap, truth = spread > 0, base + spread * z
-        field, chosen = BaseField(base, spread, guide, 1, 0), PRESETS[preset]
-        options = {"preset": chosen, "samples": chosen.usual_samples, "seed": index}
-        filled = fill_from_base(field, np.where(gap, np.nan, truth), ~gap, gap, model, **options)
+        field, chosen = Background(base, spread, guide, 1, 0), PRESETS[preset]
+        options = FillOptions(preset=chosen, samples=chosen.usual_samples, seed=index)
+        filled = fill_from_background(field, np.where(gap, np.nan, truth), ~gap, gap, model, options)
         inside.append((np.abs(filled.mean - truth) <= filled.sigma)[gap])
         for level, shares in below.items():
             shares.append((truth <= filled.quantile(level))[gap])

@@ -16,6 +16,7 @@ from lacunar.errors import LacunarError
 from lacunar.evaluate.cases import BoolArray, Case, FloatArray
 from lacunar.evaluate.measure import ONE_SAMPLE, Fill, Measured, measure
 from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.interpolate.classical import FILL_NAMES, FillName, fill
 from lacunar.interpolate.external_drift import REFERENCE_FILL_NAMES, ReferenceFillName, fill_from_reference
 from lacunar.interpolate.kriging import fit_covariance, krige
@@ -89,7 +90,8 @@ def model_filler(
 
     def filler(values: FloatArray, known: BoolArray, seed: int, references: References = (), /) -> Fill:
         others = np.stack(list(references)) if with_references and references else None
-        filled = fill_array(values, known, ~known, model, preset=preset, samples=samples, seed=seed, references=others)
+        options = FillOptions(preset=preset, samples=samples, seed=seed)
+        filled = fill_array(values, known, ~known, model, options, guides=others)
         each = filled.evaluations
         if samples == 1 and not (preset.mean_only and with_sigma):
             return Fill(filled.mean, evaluations=each)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from lacunar.diffusion.presets import PresetName, preset_named
+from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import LacunarError
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
 from lacunar.fill.guides import MAX_REFERENCES
@@ -27,7 +27,7 @@ from lacunar.geo.labelled import (
 )
 from lacunar.geo.windows import Block, Tile
 from lacunar.models.checkpoint import Model, load_model
-from lacunar.sensors.gaps import Gappy
+from lacunar.sensors.scene import Measured
 
 SAMPLES = 8  # that give a mean and a sigma
 NEIGHBOURS = 4  # dates of a cube that guide the fill of another: the nearest in time
@@ -50,7 +50,7 @@ def fill(
     guides: AnyArray | Sequence[AnyArray] = (),
     missing: AnyArray | None = None,
     model: str | Path | Model = DEFAULT_MODEL,
-    preset: PresetName = "fast",
+    preset: str = "fast",
     samples: int | None = None,
     seed: int = 0,
     quantiles: Sequence[float] = (),
@@ -186,14 +186,14 @@ class _Fill:
         kept = self.plane.copy(data=filled.astype(self.plane.dtype))
         return kept.where(self.plane.copy(data=source) != MEASURED, self.plane).data
 
-    def read(self, window: Tile) -> Gappy:
+    def read(self, window: Tile) -> Measured:
         """A window with what is known of it and what is to be filled."""
         values = _computed(self.plane, window).astype(np.float32)
         finite = np.isfinite(values)
         if self.missing is None:
-            return Gappy(values, finite, ~finite)
+            return Measured(values, finite, ~finite)
         gap = _computed(self.missing, window)
-        return Gappy(values, finite & ~gap, gap)
+        return Measured(values, finite & ~gap, gap)
 
     def read_guides(self, window: Tile) -> NDArray[np.float32]:
         """Guides (K, H, W) of a window."""
@@ -207,32 +207,14 @@ class _Fill:
 
     def block(self, block: Block, found: Survey) -> NDArray[np.float32]:
         """Bands (3 + Q, h, w) of one block; what it sees is read once."""
-        seen = self.read(block.outer)
-
-        def read(window: Tile) -> Gappy:
-            cut = Tile(window.row - block.outer.row, window.col - block.outer.col, *window.shape).slices
-            return Gappy(seen.values[cut], seen.known[cut], seen.gap[cut])
-
-        options = self.options
-        return fill_block(
-            read,
-            block,
-            found.coarse,
-            self.model,
-            preset=options.chosen,
-            samples=options.samples,
-            seed=options.seed,
-            quantiles=options.quantiles,
-            references=self._guided(),
-            coarse_references=[guide.coarse for guide in found.references],
-        ).bands
+        return fill_block(self.read, block, found, self.model, self.options, guides=self._guided()).bands
 
     def _guided(self) -> Callable[[Tile], NDArray[np.float32]] | None:
         return self.read_guides if self.guides or self.neighbours else None
 
     def _check(self, found: Survey) -> None:
         """Refuse guides that tell nothing."""
-        for number, guide in enumerate(found.references[: len(self.guides)], start=1):
+        for number, guide in enumerate(found.guides[: len(self.guides)], start=1):
             if guide.common == 0:
                 raise LacunarError(
                     f"guide {number} has {guide.measured} measured pixels and none in common with the array: wanted "

@@ -1,14 +1,14 @@
-"""Fill the gaps of one array: kriging says where to start, the diffusion network samples what kriging leaves open.
+"""Fill one array: kriging gives the background field, the diffusion network samples what kriging leaves open.
 
-The state of the diffusion is the residual over a base in units of a spread, ``x = base + spread * z``:
+The state of the diffusion is the residual over the background in units of its sigma, ``value = mean + sigma * z``:
 
-- conditional (presets ``fast``, ``balanced``): base and spread are the kriged value and its standard deviation, the
-  network sees both, the gap and what other dates say, and DDIM, or another solver, carries pure noise to z in a few
-  evaluations; one evaluation without noise gives the mean of z (preset ``instant``);
-- on the unconditional prior (preset ``paper``): base and spread are the mean and standard deviation of the known
-  pixels, the network is told that all is gap, and RePaint, or another zero-shot sampler, holds it to what is known.
+- conditional (presets ``fast``, ``balanced``): the background is kriged. The network sees it, what is missing and what
+  the guides say, and DDIM or another solver turns noise into z in a few evaluations. One evaluation without noise gives
+  the mean of z (preset ``instant``).
+- unconditional (preset ``paper``): the background is the mean and standard deviation of the known pixels. The network
+  is told that everything is missing, and RePaint or another zero-shot sampler holds it to the known pixels.
 
-Overlapping tiles are denoised together: their predictions are averaged at every step, so there is one state, no seam.
+Overlapping tiles are denoised together: their predictions are averaged at every step, so no seam can form.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,16 +24,19 @@ from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
+from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
-from lacunar.interpolate.background import TILE, BaseField, CoarseField, base_field
+from lacunar.interpolate.background import TILE, Background, CoarseField, background_field
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledDenoiser, overlap_of
 
-POOLING = 2.0  # pixels: width of the Gaussian over which the samples' variance is pooled
-CHANNELS = (4, 5)  # of a network without and with the guide that references give
+POOLING = 2.0  # pixels: width of the Gaussian over which the variance of the samples is pooled
+CHANNELS = (4, 5)  # input channels of a network without and with guides
+COARSE_CELL = TILE // 4  # pixels: side of the cells of block means, where none are given
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+Callback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,23 @@ class Filled:
     Parameters
     ----------
     samples
-        (K, H, W) float32; measured pixels carry their value in every sample.
-    base, spread
-        (H, W) classical fill and its standard deviation; 0 spread where measured.
+        (K, H, W) float32; known pixels carry their value in every sample.
+    background_mean, background_sigma
+        (H, W) classical fill and its standard deviation; sigma is 0 where known.
     tiles, coarse_tiles
-        Tiles given to the network, and kriging tiles so far from measured pixels that they start from a coarser level.
+        Tiles given to the network, and kriging tiles so far from known pixels that block means alone tell them.
     evaluations
         Network evaluations for each sample of each tile.
     paired
         Samples come in pairs from opposite noise.
     sigma_factor, error_quantiles
-        Calibration of the model for this preset, from its card: what the samples' deviation is multiplied by, and level
-        -> quantile of the errors in units of that; normal quantiles where the card has none.
+        Calibration of the model for this preset, from its card: the factor of the samples' deviation, and level ->
+        quantile of the errors in units of sigma. Empty: normal quantiles.
     """
 
     samples: NDArray[np.float32]
-    base: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    background_mean: NDArray[np.float32]
+    background_sigma: NDArray[np.float32]
     tiles: int
     coarse_tiles: int
     evaluations: int
@@ -68,10 +71,9 @@ class Filled:
     error_quantiles: Mapping[str, float] = field(default_factory=dict)
 
     def quantile(self, level: float) -> NDArray[np.float32]:
-        """Value (H, W) that the truth stays below with probability ``level``, by the errors on held-out places.
+        """Value (H, W) that the truth stays below with probability ``level`` in (0, 1).
 
-        Between the levels of the card it is interpolated as the normal quantiles lie; measured pixels keep their value.
-        A level outside (0, 1) is a ``LacunarError``.
+        The card's quantiles come from held-out places; between its levels they are interpolated on the normal scale.
         """
         if not 0 < level < 1:
             raise LacunarError(f"quantile level {level:g}: wanted a number between 0 and 1, such as 0.05")
@@ -94,218 +96,188 @@ class Filled:
 
     @property
     def sigma(self) -> NDArray[np.float32]:
-        """Standard deviation of the samples; of one result, the classical fill's.
+        """Calibrated standard deviation of the samples; for a single sample that of the background.
 
-        A few samples alone would give a grainy estimate. In units of the spread the variance changes slowly from pixel
-        to pixel, so it is pooled with a Gaussian weight over the gap around. It is divided by K, not K - 1, where
-        samples come in pairs from opposite noise: their mean is next to the true one, no degree of freedom is spent.
-        Last it is multiplied by the model's calibration factor.
+        The variance of a few samples is grainy. In units of the background's it changes slowly, so it is pooled over
+        neighbouring missing pixels. Samples in opposite pairs have a mean next to the true one: no degree of freedom is
+        lost, and the sum of squares is divided by K, not K - 1.
         """
         if len(self.samples) == 1:
-            return np.asarray(self.sigma_factor * self.spread, dtype=np.float32)
-        drawn = (self.spread > 0) & np.isfinite(self.samples[0])
-        residual = np.divide(self.samples - self.mean, self.spread, out=np.zeros(self.samples.shape), where=drawn)
+            return np.asarray(self.sigma_factor * self.background_sigma, dtype=np.float32)
+        scale = self.background_sigma
+        drawn = (scale > 0) & np.isfinite(self.samples[0])
+        residual = np.divide(self.samples - self.mean, scale, out=np.zeros(self.samples.shape), where=drawn)
         weight = ndimage.gaussian_filter(drawn.astype(np.float64), POOLING, mode="constant")
         pooled = ndimage.gaussian_filter(residual.var(axis=0, ddof=0 if self.paired else 1), POOLING, mode="constant")
         ratio = np.sqrt(np.divide(pooled, weight, out=np.zeros(weight.shape), where=drawn))
-        return np.asarray(self.sigma_factor * self.spread * ratio, dtype=np.float32)
+        return np.asarray(self.sigma_factor * scale * ratio, dtype=np.float32)
 
 
 def fill_array(
     values: NDArray[np.floating],
     known: BoolArray,
-    gap: BoolArray,
+    missing: BoolArray,
     model: Model,
+    options: FillOptions,
     *,
-    preset: Preset,
-    samples: int,
-    seed: int,
-    origin: tuple[int, int] = (0, 0),
+    guides: NDArray[np.floating] | None = None,
     coarse: CoarseField | None = None,
-    references: NDArray[np.floating] | None = None,
-    coarse_references: Sequence[CoarseField] = (),
-    callback: Callable[[int, int], None] | None = None,
+    callback: Callback | None = None,
 ) -> Filled:
-    """Draw samples of the gap of one array that fits in memory.
+    """Draw samples of the missing pixels of an array that fits in memory.
 
     Parameters
     ----------
     values
-        (H, W) physical values; what stands at unknown pixels is not looked at.
-    known, gap
-        (H, W); measured, and to be filled. Pixels that are neither stay out: they are not filled.
+        (H, W) in any unit; values of pixels that are not known are never read.
+    known, missing
+        (H, W): measured, and to be filled. Pixels that are neither stay unfilled.
     model
-        A model of five input channels (state, base, spread, gap, guide), or four without the guide; its device is where
-        the work is done.
-    preset, samples, seed
-        How samples are drawn, how many, and the seed. Noise belongs to a pixel of the absolute grid.
-    origin
-        Row and column of the array's first pixel on the absolute grid.
-    coarse
-        Block means around the array, for tiles without known pixels; made from the array itself where none is given.
-    references
+        An LST model: input channels are the state, the background's mean and sigma, missing and, of five, the guide. It
+        runs on its own device.
+    options
+        How samples are drawn; the model that they name is not looked at.
+    guides
         (K, H, W) other dates of the place or static rasters in any units, NaN where unknown.
-    coarse_references
-        Block means of each, on the cells of ``coarse``; made from the array itself where ``coarse`` is not given.
+    coarse
+        Block means around the array and of its guides, and where the array lies; by default those of the array itself.
     callback
-        Called with (evaluations done, all) of this array.
-
-    Returns
-    -------
-    Filled
+        Called with (evaluations done, all).
 
     Raises
     ------
     LacunarError
-        No known pixel, shapes that differ, fewer than one sample, or references with RePaint, whose prior knows none.
+        No known pixel, shapes that differ, or guides for an unconditional sampler, which cannot use them.
     ModelError
         A model of other channels.
     """
-    _check_fill(values, known, gap, references, model, preset, samples, seed)
+    preset = options.chosen
+    _check(values, known, missing, guides, model, preset)
     shape, side = values.shape, model.network.config.sample_size
     pads = [(0, max(0, max(TILE, side) - length)) for length in shape]
-    values, known, gap = np.pad(values, pads), np.pad(known, pads), np.pad(gap, pads)
-    if references is not None:
-        references = np.pad(references.astype(np.float64), [(0, 0), *pads], constant_values=np.nan)
+    values, known, missing = np.pad(values, pads), np.pad(known, pads), np.pad(missing, pads)
+    if guides is not None:
+        guides = np.pad(guides.astype(np.float64), [(0, 0), *pads], constant_values=np.nan)
     if coarse is None:
-        coarse = CoarseField.of(values, known, TILE // 4)
-        others = references if references is not None else ()
-        coarse_references = [CoarseField.of(other, np.isfinite(other), TILE // 4) for other in others]
+        others = tuple(CoarseField.of(one, np.isfinite(one), COARSE_CELL) for one in (() if guides is None else guides))
+        coarse = replace(CoarseField.of(values, known, COARSE_CELL), guides=others)
     if not coarse.known.any():
-        raise LacunarError("every pixel is a gap: at least one measured pixel is wanted to start from")
-    # The network sees whole tiles: what is unknown in them needs a base too, be it gap or outside the footprint.
-    seen = np.zeros(gap.shape, dtype=bool)
-    for tile in _tiles(gap, side):
+        raise LacunarError("no pixel is known: at least one measured pixel is wanted to start from")
+    # The network sees whole tiles, so every unknown pixel in them needs a background, missing or not.
+    seen = np.zeros(missing.shape, dtype=bool)
+    for tile in _network_tiles(missing, side):
         seen[tile.slices] = True
-    conditional = preset.conditional
-    field = base_field(
+    background = background_field(
         values,
         known,
-        seen & ~known if conditional else seen,
+        seen & ~known if preset.conditional else seen,
         coarse,
-        kriged=conditional,
-        references=references,
-        coarse_references=coarse_references,
+        kriged=preset.conditional,
+        guides=guides,
         threads=torch.get_num_threads(),
     )
-    filled = fill_from_base(
-        field, values, known, gap, model, preset=preset, samples=samples, seed=seed, origin=origin, callback=callback
+    filled = fill_from_background(
+        background, values, known, missing, model, options, origin=coarse.origin, callback=callback
     )
     cut = (slice(0, shape[0]), slice(0, shape[1]))
-    return replace(filled, samples=filled.samples[:, *cut], base=filled.base[cut], spread=filled.spread[cut])
+    return replace(
+        filled,
+        samples=filled.samples[:, *cut],
+        background_mean=filled.background_mean[cut],
+        background_sigma=filled.background_sigma[cut],
+    )
 
 
-def fill_from_base(
-    field: BaseField,
+def fill_from_background(
+    background: Background,
     values: NDArray[np.floating],
     known: BoolArray,
-    gap: BoolArray,
+    missing: BoolArray,
     model: Model,
+    options: FillOptions,
     *,
-    preset: Preset,
-    samples: int,
-    seed: int,
     origin: tuple[int, int] = (0, 0),
-    callback: Callable[[int, int], None] | None = None,
+    callback: Callback | None = None,
 ) -> Filled:
-    """Draw samples of the gap of one array, at least one tile in size, whose base and spread are there already.
+    """Draw samples as `fill_array` does, over a given background, of an array at least one tile in size.
 
-    Parameters
-    ----------
-    field
-        Base, spread and guide of the unknown pixels.
-    values, known, gap, model, preset, samples, seed, origin, callback
-        As in `fill_array`.
+    ``origin`` is the row and column of the array's first pixel on the absolute grid, to whose pixels noise belongs.
     """
-    tiles = _tiles(gap, model.network.config.sample_size)
-    conditional = preset.conditional
+    preset, samples = options.chosen, options.samples
+    tiles = _network_tiles(missing, model.network.config.sample_size)
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
     if tiles:
-        denoiser = TiledDenoiser(model, values, known, tiles, field, conditional=conditional)
-        noise = pixel_noise(values.shape, origin, samples, seed)
-        words = np.random.SeedSequence((seed, *origin)).generate_state(1)
-        noise = noise.to(denoiser.norm.device)
-        z = _sample(denoiser, values, known, field, model, preset, noise, int(words[0]), callback)
-        drawn = np.where(gap & ~known, field.base + field.spread * z, drawn)
+        denoiser = TiledDenoiser(model, values, known, tiles, background, conditional=preset.conditional)
+        noise = pixel_noise(values.shape, origin, samples, options.seed).to(denoiser.norm.device)
+        inside = known & (background.sigma > 0)  # no pixel for a conditional sampler
+        residual = values - background.mean
+        observed = np.divide(residual, background.sigma, out=np.zeros(known.shape), where=inside)
+        # Noise that a sampler draws on its way belongs to no pixel: it comes from a generator of its own.
+        words = np.random.SeedSequence((options.seed, *origin)).generate_state(1)
+        z = _sample(denoiser, noise, observed, inside, model, preset, int(words[0]), callback)
+        drawn = np.where(missing & ~known, background.mean + background.sigma * z, drawn)
     return Filled(
         samples=drawn.astype(np.float32),
-        base=field.base.astype(np.float32),
-        spread=np.where(known, 0.0, field.spread).astype(np.float32),
+        background_mean=background.mean.astype(np.float32),
+        background_sigma=np.where(known, 0.0, background.sigma).astype(np.float32),
         tiles=len(tiles),
-        coarse_tiles=field.coarse_tiles,
+        coarse_tiles=background.coarse_tiles,
         evaluations=preset.evaluations if tiles else 0,
-        paired=conditional and samples % 2 == 0,
-        # A sampler's factor is that of the spread of several samples; the mean alone has one of the classical spread.
+        paired=preset.conditional and samples % 2 == 0,
+        # The card's factor of a sampler belongs to the deviation of several samples, not to the background's sigma.
         sigma_factor=model.card.sigma_factor.get(preset.name, 1.0) if samples > 1 or preset.mean_only else 1.0,
         error_quantiles=model.card.error_quantiles.get(preset.name, {}),
     )
 
 
-def _tiles(gap: BoolArray, side: int) -> Sequence[Tile]:
-    """Tiles of the network that touch the gap."""
-    return tiles_touching(tiles_over((gap.shape[0], gap.shape[1]), tile=side, overlap=overlap_of(side)), gap)
+def _network_tiles(missing: BoolArray, side: int) -> Sequence[Tile]:
+    """Tiles of the network that hold missing pixels."""
+    tiles = tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side))
+    return tiles_touching(tiles, missing)
 
 
-def _check_fill(
+def _check(
     values: NDArray[np.floating],
     known: BoolArray,
-    gap: BoolArray,
-    references: NDArray[np.floating] | None,
+    missing: BoolArray,
+    guides: NDArray[np.floating] | None,
     model: Model,
     preset: Preset,
-    samples: int,
-    seed: int,
 ) -> None:
     """Refuse what cannot be filled."""
-    if not (values.shape == known.shape == gap.shape) or samples < 1 or seed < 0:
-        raise LacunarError(
-            f"got shapes {values.shape}, {known.shape}, {gap.shape}, {samples} samples and seed {seed}; wanted one "
-            "shape, 1 sample or more and a seed from 0"
-        )
-    if references is not None and references.shape[1:] != values.shape:
-        raise LacunarError(
-            f"references have shape {references.shape}, wanted (K, {values.shape[0]}, {values.shape[1]})"
-        )
-    if references is not None and len(references) and not preset.conditional:
+    if not values.shape == known.shape == missing.shape:
+        raise LacunarError(f"got shapes {values.shape}, {known.shape} and {missing.shape}; wanted one shape")
+    if guides is not None and guides.shape[1:] != values.shape:
+        raise LacunarError(f"guides have shape {guides.shape}, wanted (K, {values.shape[0]}, {values.shape[1]})")
+    if guides is not None and len(guides) and not preset.conditional:
         raise LacunarError(
             f"preset {preset.name or 'without a name'} is {SAMPLERS[preset.sampler].label}, whose prior knows no "
-            "references: choose fast or balanced"
+            "guides (references, covariates): choose fast or balanced"
         )
-    preset.check_samples(samples)
     if model.network.in_channels not in CHANNELS or model.network.out_channels != 1:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
-            f"wanted {CHANNELS[0]} (state, base, spread, gap) or {CHANNELS[1]} (and guide), and 1: choose an LST model"
+            f"wanted {CHANNELS[0]} (state, mean, sigma, missing) or {CHANNELS[1]} (and guide), and 1: choose an LST "
+            "model"
         )
 
 
 def _sample(
-    denoiser: "TiledDenoiser",
-    values: NDArray[np.floating],
-    known: BoolArray,
-    field: BaseField,
+    denoiser: TiledDenoiser,
+    noise: Tensor,
+    observed: FloatArray,
+    inside: BoolArray,
     model: Model,
     preset: Preset,
-    noise: Tensor,
     seed: int,
-    callback: Callable[[int, int], None] | None,
+    callback: Callback | None,
 ) -> FloatArray:
-    """Residuals z (K, H, W), by the preset's sampler.
-
-    The noise that a sampler draws on its way does not belong to pixels as ``noise`` does: it comes from ``seed``.
-    """
-    device = next(model.network.parameters()).device
-    inside = known & (field.spread > 0)  # for a conditional sampler nowhere
-
-    def state(physical: NDArray[np.floating], where: BoolArray) -> Tensor:
-        """Physical values as residuals, 0 elsewhere, in the shape of the noise."""
-        z = np.divide(physical - field.base, field.spread, out=np.zeros(known.shape), where=where)
-        return torch.from_numpy(z).to(noise)[None, None].expand_as(noise)
-
+    """Residuals z (K, H, W), by the preset's sampler; ``observed`` are those of the known pixels ``inside``."""
     with torch.inference_mode():
         measurement = None
         if not preset.conditional:
-            measurement = Mask(torch.from_numpy(inside).to(device)[None, None]).measure(state(values, inside))
+            mask = Mask(torch.from_numpy(inside).to(noise.device)[None, None])
+            measurement = mask.measure(torch.from_numpy(observed).to(noise)[None, None].expand_as(noise))
         z = preset.draw(
             denoiser,
             torch.zeros_like(noise) if preset.mean_only else noise,

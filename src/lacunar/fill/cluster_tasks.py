@@ -65,14 +65,10 @@ def block_there(job: Job, found: Survey, block: Block) -> FilledBlock | Refusal:
             return fill_block(
                 source.lst,
                 block,
-                found.coarse,
+                found,
                 _model_there(options.model, _own_device(options.device), options.engine, job.sha256),
-                preset=options.chosen,
-                samples=options.samples,
-                seed=options.seed,
-                quantiles=options.quantiles,
-                references=beside.read if beside else None,
-                coarse_references=[part.coarse for part in found.references],
+                options,
+                guides=beside.read if beside else None,
             )
     except LacunarError as error:
         return Refusal(error)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
-from lacunar.fill.blocks import ReferenceSurvey
+from lacunar.fill.blocks import GuideCounts
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.scene import PLAUSIBLE_LST, LstOptions, Scene, open_scene
@@ -69,7 +69,7 @@ class References:
         parts = [layer.warped.read(window) for layer in self._layers]
         return np.stack(parts) if parts else np.empty((0, *window.shape), dtype=np.float32)
 
-    def check(self, found: Sequence[ReferenceSurvey]) -> None:
+    def check(self, found: Sequence[GuideCounts]) -> None:
         """Refuse a raster that says nothing about the input.
 
         Parameters
@@ -89,7 +89,7 @@ class References:
                     "and none in common with it (all cloud, or nodata?): wanted some, to match the two; leave it out"
                 )
 
-    def record(self, found: Sequence[ReferenceSurvey]) -> dict[str, Any]:
+    def record(self, found: Sequence[GuideCounts]) -> dict[str, Any]:
         """What the sidecar says: for each raster its file, date, days from the input, and the shares it measures."""
         entries: dict[str, list[dict[str, Any]]] = {"reference": [], "covariate": []}
         for layer, counted in zip(self._layers, found, strict=True):
@@ -102,7 +102,7 @@ class References:
                     "date": layer.date.isoformat() if layer.date else None,
                     "days_apart": abs((layer.date - self._target_date).days) if known else None,  # type: ignore[operator]
                     "share_of_grid": round(counted.share, 6),
-                    "share_of_gap": None if counted.gap_share is None else round(counted.gap_share, 6),
+                    "share_of_gap": None if counted.missing_share is None else round(counted.missing_share, 6),
                     "warped": not layer.warped.same_grid,
                     "notes": list(layer.notes),
                 }

@@ -133,14 +133,10 @@ def fill_inputs(
             for block in fill_blocks(
                 source.lst,
                 source.shape,
-                found.coarse,
+                found,
                 model,
-                preset=options.chosen,
-                samples=options.samples,
-                seed=options.seed,
-                quantiles=options.quantiles,
-                references=read_beside,
-                coarse_references=[part.coarse for part in found.references],
+                options,
+                guides=read_beside,
                 finished=outputs.finished,
                 callback=callback,
             ):

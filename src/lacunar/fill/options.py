@@ -50,7 +50,7 @@ class FillOptions:
     """
 
     model: str = DEFAULT_MODEL
-    preset: str = "fast"
+    preset: str | Preset = "fast"
     samples: int = 8
     seed: int = 0
     device: str = "cpu"
@@ -85,12 +85,15 @@ class FillOptions:
     @property
     def chosen(self) -> Preset:
         """How samples are drawn: the preset, or what is asked for in place of it."""
+        if isinstance(self.preset, Preset):
+            return self.preset
         return chosen_preset(self.preset, self.sampler, self.evaluations)
 
     def record(self) -> dict[str, Any]:
         """What a record says of how samples were drawn."""
         chosen = self.chosen
-        said: dict[str, Any] = {"preset": self.preset, "sampler": chosen.sampler, "samples": self.samples}
-        if chosen.name != self.preset:
+        name = self.preset.name if isinstance(self.preset, Preset) else self.preset
+        said: dict[str, Any] = {"preset": name, "sampler": chosen.sampler, "samples": self.samples}
+        if chosen.name != name:
             said["sampler_note"] = f"sigma is not calibrated for {chosen.name}"
         return said

@@ -128,7 +128,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
         LacunarError
             References that say nothing about the input.
         """
-        self._beside.check(found.references)
+        self._beside.check(found.guides)
         self._found = found
         self._tiles = self._coarse_tiles = self._evaluations = 0
         self._kept: set[Tile] = set()
@@ -198,8 +198,8 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             **self._source.lst_record(),
             "output": str(self.output),
             **self._asked(),
-            "pixels": {"measured": found.measured, "filled": found.gap, "nodata": found.nodata},
-            "gap_share": round(found.gap / (found.measured + found.gap), 6),
+            "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},
+            "gap_share": round(found.missing / (found.measured + found.missing), 6),
             **options.record(),
             "quantiles": list(options.quantiles),
             "seed": options.seed,
@@ -213,6 +213,6 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             "network_tiles": self._tiles,
             "kriging_tiles_from_coarser_level": self._coarse_tiles,
             "network_evaluations": {"per_sample_and_tile": evaluations, "all": self._evaluations},
-            **self._beside.record(found.references),
+            **self._beside.record(found.guides),
             **self._truth.scores(),
         }

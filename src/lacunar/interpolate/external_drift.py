@@ -76,7 +76,7 @@ class Guided:
     guide: FloatArray
 
 
-def krige_with_references(
+def krige_with_guides(
     values: NDArray[np.floating],
     known: BoolArray,
     references: NDArray[np.floating],
@@ -132,7 +132,7 @@ def fill_from_reference(
     name
         ``reference copy``: the first reference after matching mean and standard deviation on the pixels that both know;
         ``regression``: ordinary least squares on all references; ``regression + kriging``: and the residual kriged with
-        the exponential covariance; ``kriging with drift``: `krige_with_references`. Where a
+        the exponential covariance; ``kriging with drift``: `krige_with_guides`. Where a
         reference is unknown the first two take its mean.
     values, known
         (H, W); True = measured.
@@ -159,7 +159,7 @@ def fill_from_reference(
         raise LacunarError(f"got {len(references)} references; wanted one or more of the values' shape {known.shape}")
     clean = np.where(known, values, 0.0).astype(np.float64)
     if name == "kriging with drift":
-        guided = krige_with_references(clean, known, np.stack(list(references)))
+        guided = krige_with_guides(clean, known, np.stack(list(references)))
         return guided.mean, guided.std
     if name == "reference copy":
         return np.where(known, clean, _matched(clean, known, references[0])), None

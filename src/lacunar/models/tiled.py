@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lacunar.geo.windows import Tile, blend_weights
-from lacunar.interpolate.background import MIN_KNOWN, BaseField
+from lacunar.interpolate.background import MIN_KNOWN, Background
 from lacunar.interpolate.scaling import tile_statistics
 from lacunar.models.checkpoint import Model
 from lacunar.networks.conditioning import network_input
@@ -102,7 +102,7 @@ class TiledDenoiser(TiledGapNetwork):
         values: NDArray[np.floating],
         known: BoolArray,
         tiles: Sequence[Tile],
-        field: BaseField,
+        field: Background,
         *,
         conditional: bool,
     ) -> None:
@@ -110,7 +110,7 @@ class TiledDenoiser(TiledGapNetwork):
         device = self.norm.device
         conditions, gaps = [], []
         for tile in self.tiles:
-            unknown, base, spread = (~known)[tile.slices], field.base[tile.slices], field.spread[tile.slices]
+            unknown, base, spread = (~known)[tile.slices], field.mean[tile.slices], field.sigma[tile.slices]
             if conditional:
                 mean, scale = _tile_scale(values[tile.slices], ~unknown, base, spread)
                 guide = field.guide[tile.slices]

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
 from lacunar.geo.missing_shapes import PatternName, gap_pattern
-from lacunar.interpolate.external_drift import krige_with_references
+from lacunar.interpolate.external_drift import krige_with_guides
 from lacunar.interpolate.scaling import tile_statistics
 from lacunar.train.lst_packs import KELVIN_PER_COUNT, UNREADABLE, LstPack
 
@@ -141,7 +141,7 @@ def _draw_example(
     gap = _draw_gap(clouds, size, RATES, rng)
     mean, std = tile_statistics(tile, ~gap)
     field = (tile - mean) / std
-    kriged = krige_with_references(field, ~gap, references)
+    kriged = krige_with_guides(field, ~gap, references)
     z = np.zeros_like(field)
     z[gap] = np.clip((field - kriged.mean)[gap] / kriged.std[gap], -MAX_ABS_Z, MAX_ABS_Z)
     return z, kriged.mean, kriged.std, kriged.guide - kriged.guide.mean()

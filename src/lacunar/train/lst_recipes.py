@@ -16,8 +16,9 @@ from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import TrainingError
-from lacunar.fill.array import fill_from_base
-from lacunar.interpolate.background import BaseField
+from lacunar.fill.array import fill_from_background
+from lacunar.fill.options import FillOptions
+from lacunar.interpolate.background import Background
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import load_model, save_model
@@ -277,16 +278,9 @@ def _held_out_errors(model: Path, held_out: LstExamples, preset: Preset) -> NDAr
         parts = (held_out.z, held_out.base, held_out.spread, held_out.guide)
         z, base, spread, guide = (part[index].astype(np.float64) for part in parts)
         gap = spread > 0
-        filled = fill_from_base(
-            BaseField(base, spread, guide, tiles=1, coarse_tiles=0),
-            base + spread * z,
-            ~gap,
-            gap,
-            loaded,
-            preset=preset,
-            samples=1 if preset.mean_only else CALIBRATION_SAMPLES,
-            seed=index,
-        )
+        background = Background(base, spread, guide, tiles=1, coarse_tiles=0)
+        options = FillOptions(preset=preset, samples=1 if preset.mean_only else CALIBRATION_SAMPLES, seed=index)
+        filled = fill_from_background(background, base + spread * z, ~gap, gap, loaded, options)
         error = (base + spread * z - filled.mean)[gap]
         errors.append(error / np.maximum(filled.sigma[gap], np.finfo(np.float32).tiny))
     return np.concatenate(errors)
