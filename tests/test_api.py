@@ -10,9 +10,12 @@ import rioxarray  # noqa: F401  # the accessor rio
 import xarray as xr
 
 import lacunar as lc
+import lacunar.fill.api  # what is loaded late must be importable when tests are collected
 import lacunar.fill.blocks
+import lacunar.pictures.api
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model
+from picture_models import tiny_picture_model
 
 UTM = "EPSG:32632"
 
@@ -210,3 +213,52 @@ def test_a_model_whose_scaling_is_unknown_is_refused(tiny_folder, tmp_path):
     (folder / "scaling.json").write_text('{"kind": "logarithm"}')
     with pytest.raises(LacunarError, match="scaling: kind is 'logarithm'"):
         lc.fill(np.where(disc(), np.nan, field()), model=folder)
+
+
+# --- inpaint ---
+
+
+@pytest.fixture(scope="module")
+def tiny_picture():
+    return tiny_picture_model()
+
+
+def shades(dtype, channels):
+    ramp = np.linspace(0.2, 0.8, 64 * 64 * max(1, channels)).reshape(64, 64, *([channels] if channels else []))
+    return ramp.astype(dtype) if np.dtype(dtype).kind == "f" else np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 0), (np.uint8, 4), (np.float64, 3)])
+def test_inpaint_keeps_shape_type_and_every_other_pixel(dtype, channels, tiny_picture):
+    picture = shades(dtype, channels)
+    filled = lc.inpaint(picture, disc(), model=tiny_picture)
+    assert (filled.shape, filled.dtype) == (picture.shape, picture.dtype)
+    np.testing.assert_array_equal(filled[~disc()], picture[~disc()])
+    colours = filled if channels in (0, 3) else filled[..., :3]
+    assert (colours != picture[..., :3] if channels else filled != picture)[disc()].any()
+    if channels == 4:
+        np.testing.assert_array_equal(filled[..., 3], picture[..., 3])
+
+
+def test_inpaint_gives_several_answers_one_after_another(tiny_picture):
+    answers = lc.inpaint(shades(np.uint8, 3), disc(), model=tiny_picture, samples=3, seed=5)
+    assert answers.shape == (3, 64, 64, 3)
+    assert (answers[0] != answers[1])[disc()].any()
+    np.testing.assert_array_equal(answers[0], lc.inpaint(shades(np.uint8, 3), disc(), model=tiny_picture, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("picture", "missing", "message"),
+    [
+        (shades(np.uint8, 3), disc().astype(int), "missing is int64 .*wanted booleans"),
+        (shades(np.uint8, 3), disc((9, 9)), r"shape \(9, 9\)"),
+        (shades(np.uint8, 3), np.zeros((64, 64), bool), "a pixel to fill"),
+        (shades(np.float64, 3) * 255, disc(), "floats beyond 0 to 1"),
+        (shades(np.uint8, 3).astype(np.int64), disc(), "int64 values: wanted uint8"),
+        (shades(np.uint8, 5), disc(), r"wanted \(height, width\) or \(height, width, 1 to 4\)"),
+    ],
+    ids=["mask type", "mask shape", "nothing", "floats", "int64", "channels"],
+)
+def test_inpaint_refuses_what_is_no_picture_or_no_mask(picture, missing, message, tiny_picture):
+    with pytest.raises(LacunarError, match=message):
+        lc.inpaint(picture, missing, model=tiny_picture)
