@@ -13,6 +13,7 @@ import lacunar as lc
 import lacunar.fill.api  # what is loaded late must be importable when tests are collected
 import lacunar.fill.blocks
 import lacunar.pictures.api
+import lacunar.sensors.api
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model
 from picture_models import tiny_picture_model
@@ -262,3 +263,40 @@ def test_inpaint_gives_several_answers_one_after_another(tiny_picture):
 def test_inpaint_refuses_what_is_no_picture_or_no_mask(picture, missing, message, tiny_picture):
     with pytest.raises(LacunarError, match=message):
         lc.inpaint(picture, missing, model=tiny_picture)
+
+
+# --- open_scene ---
+
+
+def test_a_product_opens_as_lst_in_kelvin_with_its_place_and_what_is_missing(simulated_64):
+    with lc.open_scene(simulated_64.folder) as scene:
+        lst, valid, bands = scene.lst(), scene.valid(), scene.bands()
+        windows = scene.scene.lst()
+        grid = scene.scene.transform, scene.scene.crs
+    assert (lst.rio.transform(), lst.rio.crs) == grid
+    assert lst.attrs["units"] == "K"
+    assert lst.attrs["source"].startswith("LC08_")
+    assert lst.attrs["date"] == "2022-11-15"
+    np.testing.assert_array_equal(lst.values, np.where(windows.known, windows.values, np.nan))
+    np.testing.assert_array_equal(lst["missing"], windows.missing)
+    np.testing.assert_array_equal(valid, windows.known)
+    assert valid.dtype == bool
+    assert bands.dims == ("band", "y", "x")
+    assert list(bands["band"].values) == ["blue", "green", "red", "nir", "swir1", "swir2"]
+    assert 0 < float(bands.median()) < 1
+
+
+def test_fill_heeds_what_a_scene_calls_missing(simulated_64, tiny):
+    with lc.open_scene(simulated_64.folder) as scene:
+        lst = scene.lst()
+    lst = lst.copy(data=lst.where(lst["y"] < lst["y"][5]).values)  # rows that lie outside the image
+    lst = lst.assign_coords(missing=lst["missing"] & (lst["y"] < lst["y"][5]))
+    filled = lc.fill(lst, model=tiny, preset="instant")
+    np.testing.assert_array_equal(filled["source"] == 2, lst["missing"])
+    assert (filled["source"][:6] == 0).all()
+    assert "missing" not in filled.coords
+
+
+def test_open_scene_says_what_is_wrong(tmp_path):
+    with pytest.raises(LacunarError, match="no such file"):
+        lc.open_scene(tmp_path / "nothing.tif")

@@ -15,6 +15,7 @@ from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fil
 from lacunar.fill.guides import MAX_REFERENCES
 from lacunar.fill.options import DEFAULT_MODEL, FillOptions
 from lacunar.geo.labelled import (
+    MISSING,
     AnyArray,
     as_labelled,
     dataset_on,
@@ -71,7 +72,8 @@ def fill(
         Other dates of the place, or static rasters, in any unit: one array, or several. On another grid they are warped
         where both have a CRS (in memory).
     missing
-        (y, x) booleans, True = to be filled. By default all that is NaN; with it, other NaN pixels stay NaN.
+        (y, x) booleans, True = to be filled; other NaN pixels stay NaN. By default the array's coordinate ``missing``
+        where it has one, as the LST of `lacunar.open_scene` does, else all that is NaN.
     model
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
     preset
@@ -119,8 +121,7 @@ def fill(
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
     network = model if isinstance(model, Model) else load_model(model)
     if given.ndim == 2:
-        mask = None if missing is None else missing_of(missing, given)
-        filled = _Fill(given, mask, beside, options, network).dataset()
+        filled = _Fill(given, _missing(missing, given), beside, options, network).dataset()
     else:
         filled = _fill_dates(given, missing, beside, options, network)
     if isinstance(array, xr.DataArray):
@@ -147,7 +148,8 @@ def _fill_dates(
     for number, one in enumerate(times):
         nearest = [int(other) for other in np.argsort(np.abs(times - one), kind="stable") if other != number]
         others = [cube.isel({axis: other}, drop=True).astype(np.float32) for other in nearest[:room]]
-        filled.append(_Fill(cube.isel({axis: number}), None, guides, options, model, neighbours=others).dataset())
+        plane = cube.isel({axis: number})
+        filled.append(_Fill(plane, _missing(None, plane), guides, options, model, neighbours=others).dataset())
     return xr.concat(filled, dim=cube[axis] if axis in cube.coords else axis)
 
 
@@ -270,6 +272,13 @@ def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
     """A window of an array in memory."""
     part = array.data[window.slices]
     return np.asarray(part.compute(scheduler="synchronous") if is_lazy(part) else part)
+
+
+def _missing(missing: AnyArray | None, plane: xr.DataArray) -> xr.DataArray | None:
+    """What is to be filled of a plane, where anything but its NaN pixels says so."""
+    if missing is None and MISSING in plane.coords:
+        missing = plane[MISSING]
+    return None if missing is None else missing_of(missing, plane)
 
 
 def _listed(guides: AnyArray | Sequence[AnyArray]) -> list[AnyArray]:

@@ -16,11 +16,12 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from lacunar.errors import LacunarError, RasterError
-from lacunar.geo.grid import check_same_grid, same_grid
+from lacunar.geo.grid import Gridded, check_same_grid, same_grid
 
 AnyArray = xr.DataArray | NDArray[Any]
 
 ROW, COL = "y", "x"
+MISSING = "missing"  # a coordinate of booleans: which pixels are to be filled, of those that are NaN
 TIME_NAMES = ("time", "date", "t")
 _KELVIN = {"k", "kelvin", "kelvins", "degk"}
 _LIVEABLE = 1000.0  # K: a median above this is no temperature of a land surface
@@ -90,7 +91,21 @@ def grid_of(array: xr.DataArray) -> Grid:
         steps = np.diff(array[axis].values.astype(np.float64))
         if steps.size and np.ptp(steps) > 1e-3 * abs(steps[0]):
             raise RasterError(f"the coordinates along {axis} are not evenly spaced: wanted a regular grid; resample it")
-    return Grid(shape, placed.rio.transform(), placed.rio.crs)
+    return Grid(shape, placed.rio.transform(recalc=True), placed.rio.crs)
+
+
+def coordinates_of(grid: Gridded) -> dict[str, NDArray[np.floating[Any]]]:
+    """Coordinates of the centres of pixels along rows and columns.
+
+    Raises
+    ------
+    RasterError
+        A rotated grid, whose pixels have no coordinates along its axes.
+    """
+    t, (height, width) = grid.transform, grid.shape
+    if t.b or t.d:
+        raise RasterError("the grid is rotated: wanted rows along x and columns along y; warp it first (gdalwarp)")
+    return {ROW: t.f + t.e * (np.arange(height) + 0.5), COL: t.c + t.a * (np.arange(width) + 0.5)}
 
 
 def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray:
@@ -141,7 +156,7 @@ def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
         raise LacunarError(f"missing has shape {mask.shape}: wanted that of the array, {target.shape[-2:]}")
     if isinstance(missing, xr.DataArray) and mask.dims[-2] in mask.coords:
         check_same_grid(grid_of(target), grid_of(mask), names=("the array", "missing"))
-    return _relabelled(mask, target)
+    return _relabelled(mask, target).drop_vars(MISSING, errors="ignore")
 
 
 def time_dim(array: xr.DataArray) -> str | None:
@@ -184,7 +199,7 @@ def refuse_digital_numbers(values: NDArray[np.floating[Any]], units: str, *, nam
 def dataset_on(array: xr.DataArray, variables: dict[str, Any], attrs: dict[str, Any]) -> xr.Dataset:
     """Variables, each an array or an (array, attributes) pair, on rows, columns and the coordinates of an array."""
     rows, cols = array.dims[-2:]
-    coords = {name: one for name, one in array.coords.items() if set(one.dims) <= {rows, cols}}
+    coords = {name: one for name, one in array.coords.items() if set(one.dims) <= {rows, cols} and name != MISSING}
     made = {}
     for name, value in variables.items():
         values, said = value if isinstance(value, tuple) else (value, {})

@@ -310,7 +310,7 @@ class LandsatScene(Scene):
         """Names of the files' bands that `band_names` are read from."""
         return tuple(band for band in _REFLECTIVE[self.level] if band in self.sources)
 
-    def _reflectance(self, window: Tile) -> Planes:
+    def reflectance(self, window: Tile) -> Planes:
         """Reflectance, NaN at fill and, unless clouds are kept, under cloud and cloud shadow."""
         return placed_reader(self._channels, self.band_names)(window)
 

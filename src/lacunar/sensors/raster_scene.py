@@ -101,7 +101,7 @@ class RasterScene(Scene):
         """Of the sampled pixels."""
         return scale_of(self._encoded(self._sample))
 
-    def _reflectance(self, window: Tile) -> Planes:
+    def reflectance(self, window: Tile) -> Planes:
         """Stored planes by the encoding."""
         return self._encoded(self._stored_planes(window))
 

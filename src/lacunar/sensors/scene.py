@@ -195,13 +195,13 @@ class Scene(AbstractContextManager["Scene"], ABC):
         """What a user should know about the bands."""
 
     @abstractmethod
-    def _reflectance(self, window: Tile) -> Planes:
+    def reflectance(self, window: Tile) -> Planes:
         """Reflectance (6, H, W) of a window; NaN in bands that are lacking, and in all where a pixel is not valid."""
 
     @cached_property
     def common_scale(self) -> float:
         """The reflectance by which all bands are divided, from a sample of blocks."""
-        return scale_of(sample_planes(self._reflectance, self.shape, self.name))
+        return scale_of(sample_planes(self.reflectance, self.shape, self.name))
 
     def check_bands(self) -> None:
         """Refuse, with a `LacunarError`, a scene of which `bands` cannot be read."""
@@ -209,7 +209,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
 
     def bands(self, window: Tile | None = None) -> Planes:
         """Six planes (6, H, W), float32, divided by `common_scale`: what a network sees."""
-        return self._reflectance(window or self._whole) / np.float32(self.common_scale)
+        return self.reflectance(window or self._whole) / np.float32(self.common_scale)
 
     def record(self) -> dict[str, Any]:
         """What a sidecar says about `bands`, ready for JSON."""
