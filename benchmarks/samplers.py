@@ -40,10 +40,10 @@ from lacunar.models.checkpoint import load_model
 from lacunar.pictures.fill import Drawing, fill_window, to_model
 from lacunar.pictures.sampler import frame_evaluations
 from lacunar.plotting import save_figure
-from lacunar.train.lst_packs import place_of
-from lacunar.train.lst_recipes import LST_HELD_OUT_WEIGHTS
+from lacunar.train.kinds import HELD_OUT_FACES
+from lacunar.train.lst_data import place_of
 from lacunar.train.picture_data import FACE_CENTRE, FACE_SIDE, cut_square
-from lacunar.train.picture_recipes import HELD_OUT_FACES
+from lacunar.train.recipes import LST_HELD_OUT_WEIGHTS
 from lacunar.versions import describe_machine
 
 LST_RATE, FACE_RATE = 0.22, 0.20

@@ -6,7 +6,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
-from lacunar.train.lst_packs import LstPack
+from lacunar.train.lst_data import LstPack
 
 GRID = Affine(30, 0, 5e5, 0, -30, 6e6)
 

@@ -6,16 +6,16 @@ from torch import Tensor
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train.loop import TrainingConfig
-from lacunar.train.objectives import GapObjective
+from lacunar.train.objectives import DenoisingObjective
 
 SIZE, EDGE = 8, 5  # side of an item; the columns from EDGE on are known
 SCHEDULE = NoiseSchedule.cosine(100)
-OBJECTIVE = GapObjective(schedule=SCHEDULE, prediction="v")
+OBJECTIVE = DenoisingObjective(schedule=SCHEDULE, prediction="v")
 SHORT = TrainingConfig(steps=52, batch_size=4, warmup_steps=5, validate_every=20, checkpoint_every=1000)
 
 
 class Copies:
-    """Items whose x_0 is half the base, a plane given in the condition: trivial to learn; the gap is the left side."""
+    """Items whose x_0 is half the mean, a plane given in the condition: trivial to learn; the left side is missing."""
 
     def __init__(self, count: int = 10, seed: int = 0):
         self.count, self.seed, self.asked = count, seed, []
@@ -27,12 +27,13 @@ class Copies:
         self.asked.append(key)
         epoch, index = key
         level, slope = torch.randn(2, generator=torch.Generator().manual_seed(1000 * self.seed + index))
-        base = (level + slope * torch.linspace(-1, 1, SIZE)).expand(1, SIZE, SIZE)
-        gap = torch.zeros(1, SIZE, SIZE)
-        gap[..., :EDGE] = 1
-        spread = gap * (1 + 0.5 * (epoch % 2))
-        weight = gap / gap.mean()
-        return {"x_0": 0.5 * base * gap, "condition": torch.cat([base, spread]), "gap": gap, "weight": weight}
+        mean = (level + slope * torch.linspace(-1, 1, SIZE)).expand(1, SIZE, SIZE)
+        missing = torch.zeros(1, SIZE, SIZE)
+        missing[..., :EDGE] = 1
+        sigma = missing * (1 + 0.5 * (epoch % 2))
+        weight = missing / missing.mean()
+        condition = torch.cat([mean, sigma])
+        return {"x_0": 0.5 * mean * missing, "condition": condition, "missing": missing, "weight": weight}
 
 
 def tiny(seed: int = 0) -> UNet:

@@ -27,9 +27,9 @@ from lacunar.models.checkpoint import load_model, shipped_models
 from lacunar.networks.unet import UNetConfig
 from lacunar.sensors.landsat_qa import GAP_CLASSES
 from lacunar.sensors.scene import LstOptions, open_scene
+from lacunar.train.kinds import LstRecipe
 from lacunar.train.loop import Progress, TrainingConfig
-from lacunar.train.lst_recipes import LstRecipe
-from lacunar.train.recipe import RECIPES
+from lacunar.train.recipes import RECIPES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "fill_raster.py"
 
@@ -265,6 +265,7 @@ def recipe(monkeypatch):
         patch=4,
     )
     tiny = LstRecipe(
+        name="tiny",
         network=network,
         training=TrainingConfig(steps=6, batch_size=2, checkpoint_every=2, validate_every=3, warmup_steps=1),
         examples=4,
@@ -272,7 +273,7 @@ def recipe(monkeypatch):
         weights={"hill": 1.0},
         held_out_weights={"lake": 1.0},
     )
-    monkeypatch.setattr("lacunar.train.recipe.RECIPES", {"tiny": tiny})
+    monkeypatch.setattr("lacunar.train.recipes.RECIPES", {"tiny": tiny})
     return tiny
 
 
@@ -310,14 +311,21 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
     assert load_model(out / "run" / "model").card.steps == 6
 
 
-@pytest.mark.parametrize("name", ["water-small", "face-small"])
-def test_clouds_are_of_lst(lacunar, places, out, name):
-    ran = lacunar("train", name, "--pack", out / "pack.npz", "--data", places, "--clouds", places)
-    assert (ran.code, ran.out) == (cli.BAD_INPUT, "")
-    assert ran.err.endswith(f"for {name}: only LST is trained under clouds; leave them out\n")
-    ran = lacunar("train", name, "--pack", out / "pack.npz", "--workers", 2)
-    assert ran.err.startswith("note: --workers counts for LST alone")
-    assert not (out / "pack.npz").exists()
+@pytest.mark.parametrize(
+    ("name", "option", "value", "takers"),
+    [
+        ("water-small", "clouds", "masks", "lst-small, lst-full"),
+        ("face-small", "clouds", "masks", "lst-small, lst-full"),
+        ("water-small", "workers", 2, "lst-small, lst-full"),
+        ("lst-prior", "workers", 2, "lst-small, lst-full"),
+        ("water-small", "distill", "lst-small", "lst-small, lst-full, picture-small, face-small"),
+    ],
+)
+def test_an_option_without_a_meaning_for_a_recipe_is_refused(lacunar, out, name, option, value, takers):
+    ran = lacunar("train", name, "--pack", out / "pack.npz", "--data", out, f"--{option}", value)
+    line = f"lacunar: --{option} {value} for {name}: it has a meaning for {takers} alone; leave it out\n"
+    assert ran == Ran(cli.BAD_INPUT, "", line)
+    assert not list(out.iterdir())
 
 
 def test_ctrl_c_while_training_says_how_to_go_on(lacunar, recipe, places, out, monkeypatch):

@@ -42,15 +42,15 @@ def test_an_item_without_variation_is_its_example(examples: LstExamples):
         assert {name: tuple(value.shape) for name, value in item.items()} == {
             "x_0": (1, SIZE, SIZE),
             "condition": (3, SIZE, SIZE),
-            "gap": (1, SIZE, SIZE),
+            "missing": (1, SIZE, SIZE),
             "weight": (1, SIZE, SIZE),
         }
         assert {value.dtype for value in item.values()} == {torch.float32}
-        parts = (examples.z, examples.base, examples.spread, examples.guide)
+        parts = (examples.z, examples.mean, examples.sigma, examples.guide)
         z, base, spread, guide = (part[index].astype(np.float32) for part in parts)
         np.testing.assert_array_equal(item["x_0"][0], z)
         np.testing.assert_array_equal(item["condition"], np.stack([base, spread, guide]))
-        np.testing.assert_array_equal(item["gap"][0], spread > 0)
+        np.testing.assert_array_equal(item["missing"][0], spread > 0)
         np.testing.assert_allclose(item["weight"][0], spread / spread.mean(), rtol=1e-6)
 
 
@@ -61,18 +61,18 @@ def test_an_unconditional_item_is_the_standardised_field_in_one_gap(examples: Ls
         assert not item["condition"][0].any()
         assert torch.all(item["condition"][1] == 1)
         assert not item["condition"][2].any()  # other dates are not heard either
-        assert torch.all(item["gap"] == 1)
+        assert torch.all(item["missing"] == 1)
         assert torch.all(item["weight"] == 1)
         assert abs(float(item["x_0"].mean())) < 1e-4
         assert float(item["x_0"].std(correction=0)) == pytest.approx(1, abs=1e-3)
-        field = examples.base[index] + examples.spread[index].astype(float) * examples.z[index]
+        field = examples.mean[index] + examples.sigma[index].astype(float) * examples.z[index]
         correlation = np.corrcoef(item["x_0"].flatten(), field.ravel())[0, 1]
         assert correlation == pytest.approx(1, abs=1e-4)
 
 
 def test_the_share_of_unconditional_items(examples: LstExamples):
     dataset = LstDataset(examples, unconditional_share=0.25, augment=True, seed=0)
-    everything = [bool(dataset[epoch, i]["gap"].all()) for epoch in range(20) for i in range(COUNT)]
+    everything = [bool(dataset[epoch, i]["missing"].all()) for epoch in range(20) for i in range(COUNT)]
     assert np.mean(everything) == pytest.approx(0.25, abs=0.06)
 
 
@@ -82,7 +82,7 @@ def test_variations_are_the_eight_symmetries_and_the_sign(examples: LstExamples)
     seen = set()
     for epoch in range(200):
         item = varied[epoch, 0]
-        assert torch.equal(item["gap"], (item["condition"][1:2] > 0).float())
+        assert torch.equal(item["missing"], (item["condition"][1:2] > 0).float())
         matches = []
         for turn in range(8):
             for sign in (1, -1):
@@ -104,7 +104,7 @@ def test_variations_are_the_eight_symmetries_and_the_sign(examples: LstExamples)
 
 
 def test_an_item_from_a_constant_field_is_finite(examples: LstExamples):
-    still = replace(examples, z=np.zeros_like(examples.z), base=np.ones_like(examples.base))
+    still = replace(examples, z=np.zeros_like(examples.z), mean=np.ones_like(examples.mean))
     item = LstDataset(still, unconditional_share=1.0, augment=True, seed=0)[0, 0]
     assert all(value.isfinite().all() for value in item.values())
     assert not item["x_0"].any()

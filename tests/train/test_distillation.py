@@ -11,9 +11,8 @@ from lacunar.diffusion.samplers import plan
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import ddim_sample
 from lacunar.errors import TrainingError
-from lacunar.train.distillation import DistillationObjective, distillation_target
 from lacunar.train.loop import train
-from lacunar.train.objectives import GapObjective
+from lacunar.train.objectives import DenoisingObjective, DistillationObjective, distillation_target
 from oracles import GaussianDenoiser
 from trainings import SCHEDULE, SHORT, Copies, tiny
 
@@ -33,7 +32,7 @@ def test_one_step_to_the_target_ends_where_two_of_the_teacher_do(prediction):
     x_T = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     two = ddim_sample(teacher, x_T, schedule.respaced(3), prediction=prediction)  # steps 100, 50, 0
     t = torch.full((6,), 100)
-    x_0 = distillation_target(teacher, x_T, t, t // 2, t * 0, schedule, prediction=prediction)
+    x_0 = distillation_target(teacher, x_T, (t, t // 2, t * 0), schedule, prediction)
     alpha_bar = schedule.alphas_cumprod
     eps = (x_T - alpha_bar[100] ** 0.5 * x_0) / (1 - alpha_bar[100]) ** 0.5
     x_next = alpha_bar[0] ** 0.5 * x_0 + (1 - alpha_bar[0]) ** 0.5 * eps
@@ -51,10 +50,8 @@ def test_steps_differ_from_image_to_image():
     teacher = GaussianDenoiser(MEAN, COVARIANCE, schedule, "v")
     x_t = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     times = torch.tensor([[100, 60, 20], [50, 30, 10], [0, 10, -1]])
-    together = distillation_target(teacher, x_t, *times, schedule, prediction="v")
-    alone = [
-        distillation_target(teacher, x_t[i : i + 1], *times[:, i : i + 1], schedule, prediction="v") for i in range(3)
-    ]
+    together = distillation_target(teacher, x_t, tuple(times), schedule, "v")
+    alone = [distillation_target(teacher, x_t[i : i + 1], tuple(times[:, i : i + 1]), schedule, "v") for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
@@ -62,7 +59,7 @@ def test_a_teacher_that_never_changes_its_mind_is_the_target():
     x_0 = torch.tensor([[[[1.5, -2.0]]]])
     t = torch.tensor([80])
     found = distillation_target(
-        constant(x_0), torch.ones_like(x_0), t, t // 2, t * 0 - 1, NoiseSchedule.cosine(101), prediction="x_0"
+        constant(x_0), torch.ones_like(x_0), (t, t // 2, t * 0 - 1), NoiseSchedule.cosine(101), "x_0"
     )
     torch.testing.assert_close(found, x_0)
 
@@ -72,7 +69,12 @@ def trained_teacher(folder: Path):
     network, examples = tiny(), Copies(24)
     config = replace(SHORT, steps=80, batch_size=8, learning_rate=3e-3)
     train(
-        network, examples, None, objective=GapObjective(schedule=SCHEDULE, prediction="v"), config=config, folder=folder
+        network,
+        examples,
+        None,
+        objective=DenoisingObjective(schedule=SCHEDULE, prediction="v"),
+        config=config,
+        folder=folder,
     )
     return network.eval()
 

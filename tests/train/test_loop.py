@@ -15,7 +15,7 @@ from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import TrainingError
 from lacunar.train import loop as training
 from lacunar.train.loop import Ema, History, Progress, TrainingConfig, train
-from lacunar.train.objectives import GapObjective
+from lacunar.train.objectives import DenoisingObjective
 from trainings import EDGE, OBJECTIVE, SCHEDULE, SHORT, SIZE, Copies, tiny
 
 
@@ -66,7 +66,7 @@ def test_training_depends_on_its_seed_alone(tmp_path: Path):
     torch.manual_seed(1)
     _, first, _ = run(tmp_path / "a", config)
     torch.manual_seed(2)
-    _, again, _ = run(tmp_path / "b", config, workers=2)
+    _, again, _ = run(tmp_path / "b", config)
     _, other, _ = run(tmp_path / "c", TrainingConfig(steps=4, batch_size=4, seed=1))
     assert same(first.weights, again.weights)
     assert not same(first.weights, other.weights)
@@ -113,7 +113,7 @@ def test_the_network_is_given_state_condition_and_gap(tmp_path: Path):
     run(tmp_path, config, network=network, examples=examples, objective=replace(OBJECTIVE, schedule=clean))
     items = [Copies()[key] for key in examples.asked]
     x = torch.cat([given for given, _ in network.given[:3]])
-    for name, channels in (("x_0", slice(0, 1)), ("condition", slice(1, 3)), ("gap", slice(3, 4))):
+    for name, channels in (("x_0", slice(0, 1)), ("condition", slice(1, 3)), ("missing", slice(3, 4))):
         torch.testing.assert_close(x[:, channels], torch.stack([item[name] for item in items]), rtol=0, atol=1e-3)
 
 
@@ -191,7 +191,9 @@ def test_a_run_that_is_interrupted_goes_on_exactly(
         elif where == "loading":
             examples = Interrupted(23 * config.batch_size + 2)
         elif where == "gradients":
-            patched.setattr(GapObjective, "_loss", stopping(25, GapObjective._loss))  # one of them was for a score
+            patched.setattr(
+                DenoisingObjective, "_loss", stopping(25, DenoisingObjective._loss)
+            )  # one of them was for a score
         elif where == "average":
             patched.setattr(Ema, "update", stopping(15, Ema.update))  # weights have moved, average and step not
         else:
@@ -310,7 +312,7 @@ class Gain(nn.Module):
 
 
 def score(network, examples, *, schedule=SCHEDULE, prediction="x_0"):
-    objective = GapObjective(schedule=schedule, prediction=prediction)
+    objective = DenoisingObjective(schedule=schedule, prediction=prediction)
     return objective.score(network, examples, device=torch.device("cpu"))
 
 
@@ -329,7 +331,7 @@ def test_scores_by_hand_with_a_spread_that_varies():
     class Steps(Copies):
         def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
             item = super().__getitem__(key)
-            item["weight"] = torch.ones_like(item["gap"])  # the known side does not count all the same
+            item["weight"] = torch.ones_like(item["missing"])  # the known side does not count all the same
             item["condition"][1, :, 2:EDGE] *= 3  # spread 1 in the columns 0 and 1, 3 in the others
             return item
 

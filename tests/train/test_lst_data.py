@@ -21,10 +21,12 @@ from lacunar.train.lst_data import (
     REFERENCE_SHARES,
     SHRINKS,
     LstExamples,
+    LstPack,
     draw_tile,
+    load_lst,
     make_examples,
+    pack_lst,
 )
-from lacunar.train.lst_packs import LstPack, load_pack, pack_lst
 from surfaces import counts, pack_of, surface
 
 SIZE = 16
@@ -114,7 +116,7 @@ def test_an_example_gives_back_its_field():
     """Where a raster is one tile the field is known: standardised by the mean and deviation of its known pixels."""
     truth, clipped = surface((SIZE, SIZE)), 0
     drawn = make_examples(pack_of(truth), {"hill": 1.0}, count=20, size=SIZE, seed=3)
-    for z, base, spread in zip(drawn.z, drawn.base, drawn.spread, strict=True):
+    for z, base, spread in zip(drawn.z, drawn.mean, drawn.sigma, strict=True):
         known = spread == 0
         assert RATES[0] - 0.01 < (~known).mean() < RATES[1] + 0.01
         tile = counts(truth) * 0.01
@@ -147,14 +149,14 @@ def test_the_residuals_are_those_of_a_calibrated_kriging(helped, cloudy, widest,
     positions = [(i // 2, 0, 0) for i in range(len(rasters))]
     pack = pack_of(*rasters, names=[f"hill_{i}" for i in range(len(rasters))], positions=positions)
     drawn = make_examples(pack if helped else apart(pack), {"hill": 1.0}, count=16, size=64, seed=0)
-    z = drawn.z[drawn.spread > 0].astype(float)
+    z = drawn.z[drawn.sigma > 0].astype(float)
     assert 0.85 < z.std() < widest
     assert abs(z.mean()) < 0.2
 
 
 def test_an_example_depends_on_the_seed_and_its_number_alone(examples: LstExamples):
     few, parallel, other = examples_of(5), examples_of(24, workers=2), examples_of(5, seed=1)
-    for name in ("z", "base", "spread", "guide"):
+    for name in ("z", "mean", "sigma", "guide"):
         whole = getattr(examples, name)
         assert whole.dtype == np.float16
         np.testing.assert_array_equal(whole[:5], getattr(few, name))
@@ -200,20 +202,6 @@ def test_places_that_the_pack_lacks():
 def test_rasters_without_a_whole_tile(raster: np.ndarray):
     with pytest.raises(TrainingError, match="no fully known tile of 16 pixels in 200 tries: the rasters are too small"):
         make_examples(pack_of(raster), {"hill": 1.0}, count=1, size=SIZE, seed=0)
-
-
-def test_examples_are_saved_and_loaded(tmp_path: Path, examples: LstExamples):
-    examples.save(tmp_path / "examples.npz")
-    loaded = LstExamples.load(tmp_path / "examples.npz")
-    for name in ("z", "base", "spread", "guide"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(examples, name))
-    assert [path.name for path in tmp_path.iterdir()] == ["examples.npz"]
-    content = (tmp_path / "examples.npz").read_bytes()
-    (tmp_path / "examples.npz").write_bytes(content[:-100])
-    np.savez(tmp_path / "old.npz", z=examples.z, base=examples.base, spread=examples.spread, origin=np.array(""))
-    for name in ("examples", "old"):
-        with pytest.raises(TrainingError, match=rf"{name}.npz holds no whole examples \(.+\): delete it, to have them"):
-            LstExamples.load(tmp_path / f"{name}.npz")
 
 
 # --- other dates ---
@@ -283,7 +271,7 @@ def test_other_dates_make_the_base_better_and_the_spread_smaller():
     truth = dates(3, (SIZE, SIZE))
     rebuilt, errors, spreads, correlations = 0, {True: [], False: []}, {True: [], False: []}, []
     drawn = make_examples(truth, {"hill": 1.0}, count=60, size=SIZE, seed=3)
-    for z, base, spread, guide in zip(drawn.z, drawn.base, drawn.spread, drawn.guide, strict=True):
+    for z, base, spread, guide in zip(drawn.z, drawn.mean, drawn.sigma, drawn.guide, strict=True):
         z, base, spread, guide = (part.astype(float) for part in (z, base, spread, guide))
         known, whole = spread == 0, np.abs(z) < datasets.MAX_ABS_Z
         fields = [(raster - raster[known].mean()) / raster[known].std() for raster in np.array(truth.rasters, float)]
@@ -323,7 +311,7 @@ def test_real_dates_help_one_another(shared: Path, tmp_path: Path):
         source = shared / f"data/lst/train/macas_landsat_{year}.tif"
         (tmp_path / source.name).symlink_to(source)
     pack_lst(tmp_path, None, tmp_path / "all.npz")
-    pack = load_pack(tmp_path / "all.npz")
+    pack = load_lst(tmp_path / "all.npz")
     assert pack.other_dates(0) == (1, 2)
     assert np.abs(np.array(pack.positions)[:, 1:]).max() <= 4 * 2  # one footprint, displaced by some pixels at most
     rng, correlations = np.random.default_rng(0), []

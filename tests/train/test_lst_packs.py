@@ -11,8 +11,8 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 from lacunar.errors import RasterError, TrainingError
-from lacunar.train import lst_packs as packing
-from lacunar.train.lst_packs import REGISTRATION_REACH, LstPack, load_pack, pack_lst, place_of
+from lacunar.train import lst_data as packing
+from lacunar.train.lst_data import REGISTRATION_REACH, LstPack, load_lst, pack_lst, place_of
 from surfaces import counts, pack_of, surface, write
 
 # --- packs ---
@@ -27,7 +27,7 @@ def test_a_pack_holds_every_raster_to_a_hundredth_of_a_kelvin(tmp_path: Path):
     write(tmp_path / "lake_2021.tif", gappy, nodata=-9999)
     write(tmp_path / "manhattan_2022.tif", scaled, nodata=0, scale=0.01)
     pack_lst(tmp_path, None, tmp_path / "out" / "all.npz")
-    pack = load_pack(tmp_path / "out" / "all.npz")
+    pack = load_lst(tmp_path / "out" / "all.npz")
     assert pack.names == ("hill_a_2020", "lake_2021", "manhattan_2022")
     assert pack.places == ("hill", "lake", "newyork")
     assert pack.clouds == ()
@@ -55,7 +55,7 @@ def test_cloud_masks_come_from_bit_3_or_from_what_is_not_zero(tmp_path: Path):
     write(tmp_path / "clouds/clear_QA_PIXEL.tif", np.full((30, 40), 64, np.uint16))
     write(tmp_path / "clouds/overcast_QA_PIXEL.tif", np.full((30, 40), 8, np.uint16))
     pack_lst(tmp_path, tmp_path / "clouds", tmp_path / "all.npz")
-    clouds = load_pack(tmp_path / "all.npz").clouds
+    clouds = load_lst(tmp_path / "all.npz").clouds
     assert len(clouds) == 3  # no shape is in an all clear or an overcast sky
     assert all(mask.dtype == np.bool_ for mask in clouds)
     np.testing.assert_array_equal(clouds[0], cloud)
@@ -67,7 +67,7 @@ def test_real_rasters_and_clouds_pack(shared: Path, tmp_path: Path):
     source = shared / "data/lst/train/macas_landsat_2015.tif"
     (tmp_path / source.name).symlink_to(source)
     pack_lst(tmp_path, shared / "data/clouds", tmp_path / "all.npz")
-    pack = load_pack(tmp_path / "all.npz")
+    pack = load_lst(tmp_path / "all.npz")
     with rasterio.open(source) as dataset:
         truth = dataset.read(1, masked=True).astype(np.float64) * dataset.scales[0] + dataset.offsets[0]
     known = ~np.ma.getmaskarray(truth) & np.isfinite(truth.data)
@@ -75,15 +75,6 @@ def test_real_rasters_and_clouds_pack(shared: Path, tmp_path: Path):
     np.testing.assert_allclose(pack.rasters[0][known] * 0.01, truth.data[known], rtol=0, atol=0.00503)
     assert pack.places == ("macas",)
     assert len(pack.clouds) >= 3
-
-
-def test_only_keeps_the_places_that_are_wanted_and_every_cloud():
-    pack = pack_of(surface(), surface(seed=1), names=("hill_1", "lake_1"), clouds=(np.ones((2, 2), bool),))
-    kept = pack.only(lambda place: place == "lake")
-    assert kept.names == ("lake_1",)
-    assert kept.rasters == (pack.rasters[1],)
-    assert kept.clouds == pack.clouds
-    assert kept.positions == (pack.positions[1],)
 
 
 def test_place_of_a_name():
@@ -129,48 +120,16 @@ def test_pack_that_would_be_too_large(tmp_path: Path, monkeypatch: pytest.Monkey
     write(tmp_path / "hill_1.tif", surface().astype("f4"))
     (tmp_path / "all.npz").write_bytes(b"the one before")
     monkeypatch.setattr(packing, "MAX_PACK_BYTES", 1000)
-    with pytest.raises(TrainingError, match=r"MiB, more than .* MiB: give less of it"):
+    with pytest.raises(TrainingError, match=r"MiB, more than .* MiB: give less data"):
         pack_lst(tmp_path, None, tmp_path / "all.npz")
     assert (tmp_path / "all.npz").read_bytes() == b"the one before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.npz", "hill_1.tif"]
 
 
-def damaged_packs(tmp_path: Path) -> dict[str, Path]:
-    """Files that are no packs, by what is wrong with them."""
-    write(tmp_path / "hill_1.tif", surface((200, 200)).astype("f4"))
-    whole = tmp_path / "whole.npz"
-    pack_lst(tmp_path, None, whole)
-    content = whole.read_bytes()
-    flipped = bytearray(content)
-    flipped[len(content) // 2] ^= 0xFF
-    broken = {
-        "nothing": b"",
-        "cut in the header": content[:20],
-        "cut in the middle": content[: len(content) // 2],
-        "cut at the end": content[:-1],
-        "damaged": bytes(flipped),
-        "text": b"PLACE,LST\nhill,300\n",
-        "pickle": b"\x80\x04K\x01.",
-    }
-    for name, data in broken.items():
-        (tmp_path / name).write_bytes(data)
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    np.savez(tmp_path / "objects.npz", **{"lst/hill": np.array([{}], dtype=object)})
-    return {name: tmp_path / name for name in (*broken, "array.npy", "objects.npz", "missing", "")}
-
-
-def test_files_that_are_no_whole_pack(tmp_path: Path):
-    for name, file in damaged_packs(tmp_path).items():
-        with pytest.raises(TrainingError, match=r"is not a whole pack \(.+\): write it again with") as caught:
-            load_pack(file)
-        assert str(file) in str(caught.value), name
-        assert "\n" not in str(caught.value), name
-
-
 def test_array_file_of_something_else(tmp_path: Path):
     np.savez(tmp_path / "other.npz", z=np.zeros(3))
     with pytest.raises(TrainingError, match="holds no LST raster: write it again with `lacunar train --pack`"):
-        load_pack(tmp_path / "other.npz")
+        load_lst(tmp_path / "other.npz")
 
 
 def test_a_pack_trains_without_any_geospatial_library(tmp_path: Path):
@@ -181,9 +140,8 @@ def test_a_pack_trains_without_any_geospatial_library(tmp_path: Path):
         from pathlib import Path
         for name in ("rasterio", "osgeo", "rioxarray", "affine", "pyproj"):
             sys.modules[name] = None  # importing it is an ImportError
-        from lacunar.train.lst_data import make_examples
-        from lacunar.train.lst_packs import load_pack
-        pack = load_pack(Path(sys.argv[1]))
+        from lacunar.train.lst_data import load_lst, make_examples
+        pack = load_lst(Path(sys.argv[1]))
         print(pack.places, make_examples(pack, {"hill": 1.0}, count=1, size=16, seed=0).z.shape)
     """
     run = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "all.npz")]
@@ -208,7 +166,7 @@ def date_of(folder: Path, name: str, true: tuple[int, int], claimed=None, *, sid
 
 def packed(folder: Path) -> LstPack:
     pack_lst(folder, None, folder / "all.npz")
-    return load_pack(folder / "all.npz")
+    return load_lst(folder / "all.npz")
 
 
 def noisy(seen: np.ndarray) -> np.ndarray:
@@ -306,9 +264,6 @@ def test_other_dates_are_those_of_the_same_grid():
     positions = ((0, 0, 0), (1, 0, 0), (0, 3, 4), (0, -9, 2))
     pack = pack_of(*(surface(seed=i) for i in range(4)), names=("a_1", "b_1", "a_2", "a_3"), positions=positions)
     assert [pack.other_dates(i) for i in range(4)] == [(2, 3), (), (0, 3), (0, 2)]
-    kept = pack.only(lambda place: place == "a")
-    assert kept.positions == (positions[0], *positions[2:])
-    assert kept.other_dates(1) == (0, 2)
 
 
 def test_a_window_is_0_beyond_the_border():
@@ -332,4 +287,4 @@ def test_a_window_is_0_beyond_the_border():
 def test_a_pack_of_an_older_version_is_refused(tmp_path: Path):
     np.savez(tmp_path / "old.npz", **{"lst/hill_1": np.ones((4, 4), np.uint16)})
     with pytest.raises(TrainingError, match=r"old.npz is not a whole pack \('hill_1'\): write it again with"):
-        load_pack(tmp_path / "old.npz")
+        load_lst(tmp_path / "old.npz")

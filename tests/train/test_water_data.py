@@ -14,6 +14,7 @@ from lacunar.sensors.bands import BANDS
 from lacunar.train import water_augment
 from lacunar.train.water_data import (
     IGNORE,
+    WaterDataset,
     WaterScene,
     chosen_by_name,
     decoded_all,
@@ -21,7 +22,6 @@ from lacunar.train.water_data import (
     pack_water,
     water_scenes,
 )
-from lacunar.train.water_examples import WaterDataset
 from water_sets import write_scene
 
 

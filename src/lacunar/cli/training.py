@@ -13,6 +13,7 @@ from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
     from lacunar.train.loop import History
+    from lacunar.train.recipe import Recipe
 
 
 def models_command() -> None:
@@ -67,31 +68,31 @@ def train_command(
     ] = None,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
-    from lacunar.train.gap_filling import STUDENT_STEPS
     from lacunar.train.loop import this_process
-    from lacunar.train.lst_recipes import LstRecipe
-    from lacunar.train.recipe import recipe_named, run_recipe
+    from lacunar.train.recipe import STUDENT_STEPS, load_start, run_recipe
+    from lacunar.train.recipes import RECIPES
 
-    is_lst = isinstance(recipe_named(recipe), LstRecipe)
-    if clouds is not None and not is_lst:
-        raise LacunarError(f"--clouds {clouds} for {recipe}: only LST is trained under clouds; leave them out")
-    if workers is not None and not is_lst:
-        typer.echo("note: --workers counts for LST alone, whose examples are drawn before the training", err=True)
+    chosen = RECIPES.get(recipe)
+    if chosen is None:
+        raise LacunarError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    for option, value in (("clouds", clouds), ("workers", workers), ("distill", distill)):
+        if value is not None and option not in chosen.options:
+            takers = ", ".join(name for name, other in RECIPES.items() if option in other.options)
+            raise LacunarError(f"--{option} {value} for {recipe}: it has a meaning for {takers} alone; leave it out")
     if student_steps is not None and distill is None:
         raise LacunarError(f"--student-steps {student_steps} without --distill: name its teacher, or leave it out")
-    _pack(recipe, data, clouds, pack)
     student_steps = student_steps or STUDENT_STEPS
+    start = load_start(chosen, init_from, distill, student_steps)
+    _pack(chosen, data, clouds, pack)
     run = run or Path("runs") / (f"{recipe}-distilled-{student_steps}" if distill else recipe)
     try:
         with Bars() as bars:
             model, history = run_recipe(
-                recipe,
+                chosen,
                 pack,
                 run,
                 steps=steps,
-                init_from=init_from,
-                distill=distill,
-                student_steps=student_steps,
+                start=start,
                 workers=workers or os.cpu_count() or 1,
                 callback=bars.training,
                 drawing=bars.drawing,
@@ -104,10 +105,9 @@ def train_command(
         typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
 
 
-def _pack(recipe: str, data: Path | None, clouds: Path | None, pack: Path) -> None:
+def _pack(recipe: "Recipe", data: Path | None, clouds: Path | None, pack: Path) -> None:
     """Write the packed data where there are none; of several processes the first does, and the others find them."""
     from lacunar.train.loop import this_process
-    from lacunar.train.recipe import pack_data
 
     if data is None:
         if not pack.exists():
@@ -115,7 +115,7 @@ def _pack(recipe: str, data: Path | None, clouds: Path | None, pack: Path) -> No
         return
     with this_process().main_process_first():
         if not pack.exists():
-            pack_data(recipe, data, clouds, pack)
+            recipe.pack(data, clouds, pack)
             typer.echo(f"packed {data} into {pack} ({pack.stat().st_size / 2**20:.1f} MiB)")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 from lacunar.geo.missing_shapes import PatternName, gap_pattern
-from lacunar.train.lst_packs import KELVIN_PER_COUNT, load_pack, pack_lst, place_of
+from lacunar.train.lst_data import KELVIN_PER_COUNT, load_lst, pack_lst, place_of
 
 RATES = (0.15, 0.22, 0.50)  # missing rates of Bezerra et al. 2024
 MONTH = 31  # days: up to here two dates are "within a month"
@@ -86,7 +86,7 @@ def read_scenes(rasters: Path, clouds: Path | None) -> tuple[dict[str, FloatArra
     with TemporaryDirectory() as folder:
         packed = Path(folder) / "scenes.npz"
         pack_lst(rasters, clouds, packed)
-        pack = load_pack(packed)
+        pack = load_lst(packed)
     kelvin = (np.where(counts > 0, counts * KELVIN_PER_COUNT, np.nan) for counts in pack.rasters)
     return dict(zip(pack.names, kelvin, strict=True)), pack.clouds
 

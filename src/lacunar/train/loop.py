@@ -7,7 +7,7 @@ Nothing random is kept between steps: the order of the examples comes from (seed
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Sampler
 from lacunar.errors import TrainingError
 from lacunar.train.objectives import Batch, Examples, Objective, seeded
 
-RECIPE_ALONE = "the recipe alone"  # what a run of no origin is called
+RECIPE_ALONE = "the recipe alone"  # what a run without an origin is called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class TrainingConfig:
 
     Parameters
     ----------
-    steps, batch_size
-        Optimiser steps, and examples in each over all processes.
+    batch_size
+        Examples in a step, over all processes.
     learning_rate, warmup_steps, decay_share
         Peak rate of AdamW; linear warm-up; share of the steps, at the end, over which it falls linearly to zero.
     encoder_rate
@@ -42,11 +42,9 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient.
     checkpoint_every, validate_every
-        Steps.
+        In steps.
     mixed_precision
         ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it.
-    seed
-        Seed of everything random.
     """
 
     steps: int
@@ -84,16 +82,22 @@ class TrainingConfig:
 
 @dataclass
 class History:
-    """What a run went through: running training loss by step, held-out scores by step, and the running loss now."""
+    """Running training loss by step, held-out scores by step, and the running loss now."""
 
     train: list[tuple[int, float]] = field(default_factory=list)
     held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     running: float = math.nan
 
+    def add(self, step: int, loss: float) -> None:
+        """Note the loss of one more step."""
+        self.running = loss if math.isnan(self.running) else 0.98 * self.running + 0.02 * loss
+        if step % 50 == 0:
+            self.train.append((step, self.running))
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: step, steps, running loss, examples per second, seconds left."""
+    """Where a run is."""
 
     step: int
     steps: int
@@ -120,7 +124,7 @@ class Ema:
                 self.weights[name].copy_(value)
 
     def smoothed(self, network: nn.Module) -> Callable[..., Any]:
-        """The network with these weights; it keeps its own: no interruption can put the average in their place."""
+        """The network with these weights; its own stay, so that no interruption can put the average in their place."""
         return lambda *given: functional_call(network, self.weights, given)
 
 
@@ -147,9 +151,9 @@ class _Order(Sampler[list[tuple[int, int]]]):
 
 
 def this_process() -> PartialState:
-    """Find this process among those that train together, on CPUs too where ``accelerate launch --cpu`` started them.
+    """Return the state of this process among those that train together.
 
-    Asked for before the ``Accelerator`` is made, accelerate would otherwise take each for the only one.
+    On CPUs accelerate has to be told before its ``Accelerator`` is made, or it takes each process for the only one.
     """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
@@ -163,10 +167,9 @@ def train(
     config: TrainingConfig,
     folder: Path,
     origin: str = "",
-    workers: int = 0,
     callback: Callable[[Progress], None] | None = None,
 ) -> tuple[Ema, History]:
-    """Train, or go on training, a network; the run's checkpoint lives in ``folder``.
+    """Train, or go on training, a network; the run's ``checkpoint.pt`` lives in ``folder``.
 
     Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch.
 
@@ -176,23 +179,12 @@ def train(
         What the objective takes.
     examples, held_out
         Items chosen by (epoch, index); the held-out ones are scored every ``config.validate_every`` steps.
-    objective
-        The loss of a batch, and the scores of held-out examples.
-    config
-        Steps, rates, seed.
     folder
-        Holds ``checkpoint.pt``; a run that finds one goes on from it exactly.
+        A run that is found there goes on exactly.
     origin
         What the run started from and learns from, in words, kept in the checkpoint; empty where the recipe says it all.
-    workers
-        Processes that load examples.
     callback
         Called after every step.
-
-    Returns
-    -------
-    Ema, History
-        The moving average of the weights, and the losses.
 
     Raises
     ------
@@ -207,66 +199,50 @@ def train(
     process, processes = accelerator.process_index, accelerator.num_processes
     if config.batch_size % processes:
         raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
-    optimiser = torch.optim.AdamW(_groups(network, config.encoder_rate), weight_decay=0.01, fused=True)
-    ema, history = Ema(network, config.ema_decay), History()
-    file = folder / "checkpoint.pt"
-    step = _restore(file, network, optimiser, ema, history, config, origin)
-    network, optimiser = accelerator.prepare(network, optimiser)
-    ema.weights = {name: value.to(accelerator.device) for name, value in ema.weights.items()}
-    order = _Order(len(examples), config, start=step, process=process, processes=processes)
-    loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order, num_workers=workers)  # type: ignore[arg-type]
-    begun, first, bare = time.perf_counter(), step, accelerator.unwrap_model(network)
-
-    def save() -> None:
-        if accelerator.is_main_process:
-            _save(file, bare, optimiser, ema, history, config, origin, step)
+    run = _Run(folder / "checkpoint.pt", network, config, origin)
+    run.restore()
+    history = run.history
+    network, optimiser = accelerator.prepare(network, run.optimiser)
+    run.network = bare = accelerator.unwrap_model(network)
+    run.optimiser = optimiser
+    run.ema.weights = {name: value.to(accelerator.device) for name, value in run.ema.weights.items()}
+    order = _Order(len(examples), config, start=run.step, process=process, processes=processes)
+    loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order)  # type: ignore[arg-type]
+    begun, first = time.perf_counter(), run.step
 
     def score_if_due() -> None:
         last = history.held_out[-1][0] if history.held_out else 0
-        if held_out is not None and step > last and (step % config.validate_every == 0 or step == config.steps):
-            bare.eval()  # statistics of a batch norm are those of the run, and stay
-            history.held_out.append((step, objective.score(ema.smoothed(bare), held_out, device=accelerator.device)))
+        due = run.step % config.validate_every == 0 or run.step == config.steps
+        if held_out is not None and run.step > last and due:
+            bare.eval()  # batch norms use the statistics of the run, and keep them
+            scores = objective.score(run.ema.smoothed(bare), held_out, device=accelerator.device)
             bare.train()
+            history.held_out.append((run.step, scores))
 
     whole = True  # False while weights, optimiser, average and step number do not belong to one another
     try:
         score_if_due()  # what an interrupted run still owes
         for batch in loader:
-            loss = _gradients(accelerator, network, optimiser, batch, objective, config, step)
+            loss = _gradients(accelerator, network, optimiser, batch, objective, config, run.step)
             whole = False
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at step {step}: lower learning_rate and start again")
+                raise TrainingError(f"the loss is {loss} at step {run.step}: lower learning_rate and start again")
             optimiser.step()
-            ema.update(bare, step)
-            step += 1
-            history.running = loss if math.isnan(history.running) else 0.98 * history.running + 0.02 * loss
-            if step % 50 == 0:
-                history.train.append((step, history.running))
+            run.ema.update(bare, run.step)
+            run.step += 1
+            history.add(run.step, loss)
             whole = True
             score_if_due()
-            if step % config.checkpoint_every == 0:
-                save()
+            if run.step % config.checkpoint_every == 0 and accelerator.is_main_process:
+                run.save()
             if callback:
-                callback(_progress(step, step - first, time.perf_counter() - begun, history.running, config))
+                each = (time.perf_counter() - begun) / (run.step - first)
+                left = each * (config.steps - run.step)
+                callback(Progress(run.step, config.steps, history.running, config.batch_size / each, left))
     finally:
-        if whole:
-            save()
-    return ema, history
-
-
-def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
-    """The weights for the optimiser: those of a pretrained encoder apart, where they have a rate of their own."""
-    slow = {name for name, _ in network.named_parameters() if ".encoder." in name and encoder_rate != 1}
-    parts: dict[float, list[nn.Parameter]] = {1.0: [], encoder_rate: []}
-    for name, parameter in network.named_parameters():
-        parts[encoder_rate if name in slow else 1.0].append(parameter)
-    return [{"params": parameters, "share": share} for share, parameters in parts.items()]
-
-
-def _progress(step: int, taken: int, seconds: float, loss: float, config: TrainingConfig) -> Progress:
-    """Where a run stands, after so many steps and seconds of its own."""
-    each = seconds / taken
-    return Progress(step, config.steps, loss, config.batch_size / each, each * (config.steps - step))
+        if whole and accelerator.is_main_process:
+            run.save()
+    return run.ema, history
 
 
 def _gradients(
@@ -289,75 +265,74 @@ def _gradients(
     return float(accelerator.reduce(loss.detach(), reduction="mean"))
 
 
-def _save(
-    file: Path,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    ema: Ema,
-    history: History,
-    config: TrainingConfig,
-    origin: str,
-    step: int,
-) -> None:
-    """Write the state of a run, through a temporary name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    state: dict[str, Any] = {
-        "step": step,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "origin": origin,
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "ema": ema.weights,
-        "train": history.train,
-        "held_out": history.held_out,
-        "running": history.running,
-    }
-    temporary = file.with_suffix(".partial")
-    torch.save(state, temporary)
-    temporary.replace(file)
+def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
+    """The weights for the optimiser: those of a pretrained encoder apart, where they have a rate of their own."""
+    parts: dict[float, list[nn.Parameter]] = {1.0: [], encoder_rate: []}
+    for name, parameter in network.named_parameters():
+        parts[encoder_rate if ".encoder." in name else 1.0].append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in parts.items()]
 
 
-def _restore(
-    file: Path,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    ema: Ema,
-    history: History,
-    config: TrainingConfig,
-    origin: str,
-) -> int:
-    """Read the state of a run, if there is one, and return its step, else 0.
+class _Run:
+    """All that decides how a run goes on, kept in one file: network, optimiser, moving average, history and step."""
 
-    Other total steps are allowed, another seed or origin is not.
-    """
-    if not file.exists():
-        return 0
-    try:
-        state = torch.load(file, weights_only=True, map_location="cpu")
+    def __init__(self, file: Path, network: nn.Module, config: TrainingConfig, origin: str) -> None:
+        self.file, self.network, self.config, self.origin = file, network, config, origin
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
+            _groups(network, config.encoder_rate), lr=config.learning_rate, weight_decay=0.01, fused=True
+        )
+        self.ema, self.history, self.step = Ema(network, config.ema_decay), History(), 0
+
+    def save(self) -> None:
+        """Write the state, through a temporary name."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {
+            "step": self.step,
+            "seed": self.config.seed,
+            "batch_size": self.config.batch_size,
+            "origin": self.origin,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema.weights,
+            **asdict(self.history),
+        }
+        temporary = self.file.with_suffix(".partial")
+        torch.save(state, temporary)
+        temporary.replace(self.file)
+
+    def restore(self) -> None:
+        """Read the state where there is one; other total steps are allowed, another seed or origin is not."""
+        if not self.file.exists():
+            return
+        try:
+            state = torch.load(self.file, weights_only=True, map_location="cpu")
+            self._check(state)
+            self.network.load_state_dict(state["network"])
+            shares = [group["share"] for group in self.optimiser.param_groups]
+            self.optimiser.load_state_dict(state["optimiser"])
+            for group, share in zip(self.optimiser.param_groups, shares, strict=True):
+                group["share"] = share  # an older checkpoint does not say
+            self.ema.weights = state["ema"]
+            self.history = History(state["train"], state["held_out"], state.get("running", math.nan))
+            self.step = int(state["step"])
+        except TrainingError:
+            raise
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise TrainingError(
+                f"{self.file} is not a checkpoint of this network ({reason}): give another --run folder"
+            ) from error
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Refuse the state of a run that learnt otherwise."""
+        config, kept = self.config, state.get("origin", "")  # an older checkpoint does not say
         if (state["seed"], state["batch_size"]) != (config.seed, config.batch_size):
             raise TrainingError(
-                f"{file} is a run of seed {state['seed']} and batch size {state['batch_size']}, wanted "
+                f"{self.file} is a run of seed {state['seed']} and batch size {state['batch_size']}, wanted "
                 f"{config.seed} and {config.batch_size}: give another --run folder"
             )
-        kept = state.get("origin", "")  # an older checkpoint does not say
-        if kept != origin:
+        if kept != self.origin:
             raise TrainingError(
-                f"{file} is a run of {kept or RECIPE_ALONE}, wanted {origin or RECIPE_ALONE}: give another --run folder"
+                f"{self.file} is a run of {kept or RECIPE_ALONE}, wanted {self.origin or RECIPE_ALONE}: give another "
+                "--run folder"
             )
-        network.load_state_dict(state["network"])
-        shares = [group["share"] for group in optimiser.param_groups]
-        optimiser.load_state_dict(state["optimiser"])
-        for group, share in zip(optimiser.param_groups, shares, strict=True):
-            group["share"] = share  # an older checkpoint does not say
-        ema.weights = state["ema"]
-        history.train[:], history.held_out[:] = state["train"], state["held_out"]
-        history.running = state.get("running", math.nan)
-        return int(state["step"])
-    except TrainingError:
-        raise
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            f"{file} is not a checkpoint of this network ({reason}): give another --run folder"
-        ) from error

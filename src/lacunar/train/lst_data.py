@@ -1,19 +1,19 @@
-"""Training data of the LST model: gap-filling examples drawn from packed rasters.
+"""Training data of the LST models: packed rasters, and gap-filling examples and whole tiles drawn from them.
 
-An *example* is a square tile with a gap: the residual of the truth over the kriged value in units of the kriging
-standard deviation (``z``), the kriged value (``base``), that standard deviation (``spread``) and what other dates of
-the place say (``guide``), all in the tile's own scale. Kriging costs more than a network step, so examples are made
-once, in parallel, and varied by symmetries.
+An *example* is a square tile of which a part is missing: the residual of the truth over the kriged value in units of
+the kriging standard deviation (``z``), the kriged value (``mean``), that standard deviation (``sigma``) and what other
+dates of the place say (``guide``), all in the tile's own scale. Kriging costs more than a network step, so examples are
+made once, in parallel, and varied by symmetries.
 """
 
-import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,9 +26,19 @@ from lacunar.errors import TrainingError
 from lacunar.geo.missing_shapes import PatternName, gap_pattern
 from lacunar.interpolate.external_drift import krige_with_guides
 from lacunar.interpolate.scaling import tile_statistics
-from lacunar.train.lst_packs import KELVIN_PER_COUNT, UNREADABLE, LstPack
+from lacunar.train.packs import open_arrays, write_arrays
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from affine import Affine  # the packed file trains on machines without a geospatial library
+
+MAX_PACK_BYTES = 50 * 2**20
+KELVIN_PER_COUNT = 0.01  # uint16 hundredths of a kelvin hold 0 .. 655 K
+SAME_PIXEL = 0.01  # relative difference up to which two pixel sizes are one
+REGISTRATION_REACH = 4  # pixels by which two dates of one grid may be displaced
+REGISTRATION_WINDOW = 400  # side of the part that is compared, at most
+REGISTRATION_LEAST = 40  # at least
+REGISTRATION_WIDTH = 6.0  # pixels: what is smoother says nothing about a displacement
+REGISTRATION_MIN = 0.15  # smallest correlation that counts
 
 PATTERN_SHARES: dict[PatternName, float] = {"cloud": 0.5, "blobs": 0.3, "box": 0.1, "stripes": 0.05, "half": 0.05}
 RATES = (0.03, 0.7)  # missing rates of the examples, uniform
@@ -43,70 +53,214 @@ _TRIES = 200
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+# --- packs ---
+
+
+@dataclass(frozen=True)
+class LstPack:
+    """Rasters of LST as uint16 hundredths of a kelvin (0 = unknown), their names, and cloud masks.
+
+    ``positions`` says of each raster on which grid it lies, and at which row and column of it: rasters of one grid are
+    dates of one place.
+    """
+
+    names: tuple[str, ...]
+    rasters: tuple[NDArray[np.uint16], ...]
+    clouds: tuple[BoolArray, ...]
+    positions: tuple[tuple[int, int, int], ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The place of each raster: its name up to the first underscore."""
+        return tuple(place_of(name) for name in self.names)
+
+    def other_dates(self, index: int) -> tuple[int, ...]:
+        """Numbers of the rasters that lie on the grid of one."""
+        grid = self.positions[index][0]
+        return tuple(i for i, position in enumerate(self.positions) if position[0] == grid and i != index)
+
+    def window(self, index: int, row: int, col: int, side: int, *, of: int | None = None) -> NDArray[np.uint16]:
+        """A square window (side, side) of a raster in the rows and columns of raster ``of``; 0 outside."""
+        raster = self.rasters[index]
+        if of is not None:
+            row += self.positions[of][1] - self.positions[index][1]
+            col += self.positions[of][2] - self.positions[index][2]
+        out = np.zeros((side, side), dtype=np.uint16)
+        top, left = max(0, row), max(0, col)
+        part = raster[top : max(0, row + side), left : max(0, col + side)]
+        out[top - row : top - row + part.shape[0], left - col : left - col + part.shape[1]] = part
+        return out
+
+
+def place_of(name: str) -> str:
+    """Place of a raster's name; Manhattan lies inside New York, so both are one place.
+
+    Examples
+    --------
+    >>> place_of("kano_landsat8_2013"), place_of("manhattan_landsat")
+    ('kano', 'newyork')
+    """
+    place = name.split("_")[0]
+    return "newyork" if place == "manhattan" else place
+
+
+def pack_lst(folder: Path, clouds: Path | None, destination: Path) -> None:
+    """Pack the GeoTIFFs of LST of a folder and the cloud masks of another into one compressed array file.
+
+    The rasters are named ``PLACE_...tif`` and hold kelvin; the masks are Landsat QA_PIXEL rasters (``*QA_PIXEL.TIF``)
+    or non-zero where there is cloud. Values are stored as row-wise differences of uint16 hundredths of a kelvin, which
+    compress well.
+
+    Raises
+    ------
+    TrainingError
+        No raster in the folder, no folder of clouds, a raster that cannot be in kelvin, or more than 50 MiB.
+    """
+    from lacunar.geo.raster import read_raster  # the packed file trains on machines without a geospatial library
+
+    files = sorted(folder.glob("*.tif")) if folder.is_dir() else []
+    if not files:
+        raise TrainingError(f"no GeoTIFF in {folder}: --data wants a folder of LST rasters named PLACE_*.tif in kelvin")
+    arrays: dict[str, NDArray[Any]] = {}
+    grids = _Grids()
+    for file in files:
+        raster = read_raster(file)
+        counts = np.where(raster.known[0], np.round(raster.data[0] / KELVIN_PER_COUNT), 0)
+        if (raster.known[0] & ((counts < 1) | (counts > np.iinfo(np.uint16).max))).any():
+            low, high = (extreme(raster.data[0][raster.known[0]]) for extreme in (np.min, np.max))
+            raise TrainingError(f"{file} holds {low:g} .. {high:g}: wanted kelvin, above 0 and below 655: convert it")
+        arrays[f"lst/{file.stem}"] = np.diff(counts.astype(np.uint16), axis=1, prepend=np.uint16(0))
+        key = (place_of(file.stem), raster.crs.to_string() if raster.crs else "")
+        arrays[f"at/{file.stem}"] = np.array(grids.position(key, raster.transform, counts), dtype=np.int32)
+    if clouds and not clouds.is_dir():
+        raise TrainingError(f"no folder {clouds}: --clouds wants a folder of QA_PIXEL rasters or cloud masks")
+    for file in sorted(clouds.glob("*.[tT][iI][fF]")) if clouds else []:
+        cloud = _cloud_mask(file)
+        if 0.02 < cloud.mean() < 0.98:
+            arrays[f"cloud/{file.stem}"] = cloud
+    write_arrays(destination, arrays, max_bytes=MAX_PACK_BYTES)
+
+
+def load_lst(file: Path) -> LstPack:
+    """Read a file written by `pack_lst`; one that is missing, damaged or of another kind is a ``TrainingError``."""
+    with open_arrays(file) as stored:
+        rasters = {k[4:]: np.cumsum(stored[k], axis=1, dtype=np.uint16) for k in stored if k.startswith("lst/")}
+        clouds = tuple(stored[k].astype(bool) for k in stored if k.startswith("cloud/"))
+        at = {k[3:]: stored[k].tolist() for k in stored if k.startswith("at/")}
+        positions = tuple((int(at[k][0]), int(at[k][1]), int(at[k][2])) for k in rasters)
+    if not rasters:
+        raise TrainingError(f"{file} holds no LST raster: write it again with `lacunar train --pack`")
+    return LstPack(tuple(rasters), tuple(rasters.values()), clouds, positions)
+
+
+class _Grids:
+    """Grids met so far: rasters of one place, CRS and pixel size lie on one, each at a whole number of pixels.
+
+    Two dates may be displaced by a pixel or two against their georeference: each raster is put where it fits best to
+    the one of its grid that it resembles most.
+    """
+
+    def __init__(self) -> None:
+        self.met: list[tuple[tuple[str, str], Affine, list[tuple[FloatArray, int, int]]]] = []
+
+    def position(self, key: tuple[str, str], transform: "Affine", counts: NDArray[np.floating]) -> tuple[int, int, int]:
+        """Grid, row and column of a raster."""
+        detail = _detail(counts)
+        for number, (other, origin, dates) in enumerate(self.met):
+            same_pixel = all(abs(transform[i] / origin[i] - 1) < SAME_PIXEL for i in (0, 4))
+            if other == key and same_pixel:
+                row, col = round((transform.f - origin.f) / origin.e), round((transform.c - origin.c) / origin.a)
+                found = [_displacement(date, detail, (row - r, col - c)) for date, r, c in dates]
+                _, down, right = max(found)
+                row, col = row - down, col - right
+                dates.append((detail, row, col))
+                return number, row, col
+        self.met.append((key, transform, [(detail, 0, 0)]))
+        return len(self.met) - 1, 0, 0
+
+
+def _detail(counts: NDArray[np.floating]) -> FloatArray:
+    """What differs from the surroundings (H, W), in kelvin; NaN where unknown."""
+    shown = counts > 0
+    total, weight = (
+        ndimage.gaussian_filter(part, REGISTRATION_WIDTH)
+        for part in (np.where(shown, counts * KELVIN_PER_COUNT, 0.0), shown.astype(np.float64))
+    )
+    return np.where(shown, counts * KELVIN_PER_COUNT - total / np.maximum(weight, 1e-6), np.nan)
+
+
+def _displacement(first: FloatArray, second: FloatArray, at: tuple[int, int]) -> tuple[float, int, int]:
+    """Greatest absolute correlation, and the rows and columns by which the second then lies too far down and right.
+
+    Warm by day is cold by night, so the sign of the correlation says nothing.
+    """
+    starts, lengths = [], []
+    for n, m, offset in zip(first.shape, second.shape, at, strict=True):
+        low, high = max(0, offset) + REGISTRATION_REACH, min(n, offset + m) - REGISTRATION_REACH
+        length = min(REGISTRATION_WINDOW, high - low)
+        if length < REGISTRATION_LEAST:
+            return REGISTRATION_MIN, 0, 0
+        starts.append((low + high - length) // 2)
+        lengths.append(length)
+    corners = [starts, [start - offset for start, offset in zip(starts, at, strict=True)]]
+    parts = []
+    for detail, (row, col) in zip((first, second), corners, strict=True):
+        part = np.nan_to_num(detail[row : row + lengths[0], col : col + lengths[1]])
+        parts.append(part / max(float(np.linalg.norm(part)), np.finfo(np.float64).tiny))
+    # Correlation at every displacement by the Fourier transform, wrapped around: the reach is small beside the window.
+    spectrum = np.conj(np.fft.rfft2(parts[0])) * np.fft.rfft2(parts[1])
+    correlation = np.abs(np.fft.irfft2(spectrum, s=parts[0].shape))
+    steps = range(-REGISTRATION_REACH, REGISTRATION_REACH + 1)
+    found = [(float(correlation[down, right]), down, right) for down, right in product(steps, steps)]
+    return max((REGISTRATION_MIN, 0, 0), *found)
+
+
+def _cloud_mask(file: Path) -> BoolArray:
+    """Cloud by bit 3 of a Landsat QA_PIXEL raster, or by non-zero values of any other mask."""
+    from lacunar.geo.raster import read_raster
+
+    raster = read_raster(file)
+    values = np.nan_to_num(raster.data[0]).astype(np.int64)
+    is_qa = "QA_PIXEL" in file.stem.upper()
+    cloud = ((values >> 3) & 1).astype(bool) if is_qa else values != 0
+    mask: BoolArray = np.logical_and(cloud, raster.known[0])
+    return mask
+
+
+# --- tiles and examples ---
 
 
 @dataclass(frozen=True)
 class LstExamples:
-    """Gap-filling examples (N, H, W), float16: residual ``z`` (clipped), ``base``, ``spread`` (0 = known), ``guide``.
-
-    ``origin`` tells what they were drawn from and how, so that a run never trains on those of another.
-    """
+    """Gap-filling examples (N, H, W), float16: residual ``z`` (clipped), ``mean``, ``sigma`` (0 = known), ``guide``."""
 
     z: NDArray[np.float16]
-    base: NDArray[np.float16]
-    spread: NDArray[np.float16]
+    mean: NDArray[np.float16]
+    sigma: NDArray[np.float16]
     guide: NDArray[np.float16]
-    origin: str = ""
-
-    def save(self, file: Path) -> None:
-        """Write to one uncompressed file, through a temporary name."""
-        temporary = file.with_suffix(f".{os.getpid()}.partial.npz")  # every process of a run may write it
-        parts = {"z": self.z, "base": self.base, "spread": self.spread, "guide": self.guide}
-        np.savez(temporary, allow_pickle=False, origin=np.array(self.origin), **parts)
-        temporary.replace(file)
-
-    @classmethod
-    def load(cls, file: Path) -> "LstExamples":
-        """Read a file written by `save`; one that is damaged is a ``TrainingError``."""
-        try:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                z, base, spread, guide = (stored[name] for name in ("z", "base", "spread", "guide"))
-                return cls(z, base, spread, guide, str(stored["origin"]))
-        except UNREADABLE as error:
-            raise TrainingError(f"{file} holds no whole examples ({error}): delete it, to have them drawn") from error
 
 
 def make_examples(
     pack: LstPack,
-    weights: dict[str, float],
+    weights: Mapping[str, float],
     *,
     count: int,
     size: int,
     seed: int,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LstExamples:
-    """Draw examples; number i depends on the seed and i alone, whatever the workers.
-
-    Parameters
-    ----------
-    pack, weights
-        The rasters, and the share of the examples from each place.
-    count, size
-        Number of examples and side of a tile in pixels.
-    seed, workers, progress
-        Seed; processes; callback (done, count).
+    """Draw examples of ``size`` pixels by the weights of their places; number i depends on the seed and i alone.
 
     Raises
     ------
     TrainingError
-        A place of ``weights`` that the pack lacks, or rasters too small or too gappy for a whole tile.
+        A place of ``weights`` that the pack lacks, or rasters too small or with too few known pixels for a whole tile.
     """
-    missing = sorted(set(weights) - set(pack.places))
-    if missing:
-        raise TrainingError(
-            f"the pack has no raster of {', '.join(missing)}; it has {', '.join(sorted(set(pack.places)))}"
-        )
+    check_places(pack, weights)
     draw = partial(_draw_example, pack, weights, size, seed)
     parts = np.zeros((4, count, size, size), dtype=np.float16)
     for done, drawn in enumerate(_mapped(draw, count, workers)):
@@ -117,9 +271,17 @@ def make_examples(
     return LstExamples(*parts)
 
 
+def check_places(pack: LstPack, weights: Mapping[str, float]) -> None:
+    """Refuse, with a ``TrainingError``, weights of places that the pack has no raster of."""
+    lacking = sorted(set(weights) - set(pack.places))
+    if lacking:
+        there = ", ".join(sorted(set(pack.places)))
+        raise TrainingError(f"the pack has no raster of {', '.join(lacking)}; it has {there}")
+
+
 def _mapped(
-    draw: "Callable[[int], tuple[NDArray[np.float64], ...]]", count: int, workers: int
-) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    draw: Callable[[int], tuple[FloatArray, ...]], count: int, workers: int
+) -> Iterator[tuple[FloatArray, ...]]:
     """Results in order, from one process or several."""
     if workers <= 1:
         yield from map(draw, range(count))
@@ -129,26 +291,28 @@ def _mapped(
 
 
 def _draw_example(
-    pack: LstPack, weights: dict[str, float], size: int, seed: int, index: int
+    pack: LstPack, weights: Mapping[str, float], size: int, seed: int, index: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """One example: tile, gap, other dates, kriging, residual."""
+    """One example: tile, missing pixels, other dates, kriging, residual."""
     rng = np.random.default_rng((seed, index))
     clouds = [cloud for cloud in pack.clouds if min(cloud.shape) >= size]
     tile, references = draw_tile(pack, weights, size, rng)
     for reference in references:
         if rng.random() < CLOUDY_REFERENCE:
-            reference[_draw_gap(clouds, size, REFERENCE_RATES, rng)] = np.nan
-    gap = _draw_gap(clouds, size, RATES, rng)
-    mean, std = tile_statistics(tile, ~gap)
+            reference[_draw_missing(clouds, size, REFERENCE_RATES, rng)] = np.nan
+    missing = _draw_missing(clouds, size, RATES, rng)
+    mean, std = tile_statistics(tile, ~missing)
     field = (tile - mean) / std
-    kriged = krige_with_guides(field, ~gap, references)
+    kriged = krige_with_guides(field, ~missing, references)
     z = np.zeros_like(field)
-    z[gap] = np.clip((field - kriged.mean)[gap] / kriged.std[gap], -MAX_ABS_Z, MAX_ABS_Z)
+    z[missing] = np.clip((field - kriged.mean)[missing] / kriged.std[missing], -MAX_ABS_Z, MAX_ABS_Z)
     return z, kriged.mean, kriged.std, kriged.guide - kriged.guide.mean()
 
 
-def _draw_gap(clouds: list[BoolArray], size: int, rates: tuple[float, float], rng: np.random.Generator) -> BoolArray:
-    """A gap of a random pattern and missing rate; real clouds where there are any."""
+def _draw_missing(
+    clouds: list[BoolArray], size: int, rates: tuple[float, float], rng: np.random.Generator
+) -> BoolArray:
+    """Missing pixels of a random pattern and rate; real clouds where there are any."""
     pattern = str(rng.choice(list(PATTERN_SHARES), p=list(PATTERN_SHARES.values())))
     if pattern == "cloud" and not clouds:
         pattern = "blobs"
@@ -157,11 +321,11 @@ def _draw_gap(clouds: list[BoolArray], size: int, rates: tuple[float, float], rn
 
 
 def draw_tile(
-    pack: LstPack, weights: dict[str, float], size: int, rng: np.random.Generator
+    pack: LstPack, weights: Mapping[str, float], size: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """A fully known tile (size, size) in kelvin of a place drawn by weight, and other dates (K, size, size) of it.
 
-    The tile is averaged or enlarged; the other dates may have gaps (NaN).
+    The tile is averaged or enlarged; other dates are NaN where unknown.
     """
     names, shares = list(weights), np.array(list(weights.values()))
     for _ in range(_TRIES):
@@ -184,7 +348,7 @@ def draw_tile(
             tile, *references = (_resized(date, size) for date in (counts, *dates))
             return tile, np.array(references).reshape(-1, size, size)
     raise TrainingError(
-        f"no fully known tile of {size} pixels in {_TRIES} tries: the rasters are too small or too gappy"
+        f"no fully known tile of {size} pixels in {_TRIES} tries: the rasters are too small or miss too many pixels"
     )
 
 
@@ -207,18 +371,8 @@ class LstDataset(Dataset[dict[str, Tensor]]):
     """Examples as tensors, each varied by the eight symmetries of the square and the sign of the anomaly.
 
     The key (epoch, index) and the seed alone decide an item, so a run that resumes sees what it would have seen. A
-    share of the items is unconditional: everything is gap, base 0 and spread 1, and the residual is the field itself.
-
-    Parameters
-    ----------
-    examples
-        What `make_examples` drew.
-    unconditional_share
-        Share of items without any known pixel, in [0, 1].
-    augment
-        Vary the items; off for a held-out set.
-    seed
-        Seed of the variations.
+    share of the items is unconditional: everything is missing, mean 0 and sigma 1, and the residual is the field
+    itself. Without ``augment`` (a held-out set) nothing is varied.
     """
 
     def __init__(self, examples: LstExamples, *, unconditional_share: float, augment: bool, seed: int) -> None:
@@ -232,28 +386,63 @@ class LstDataset(Dataset[dict[str, Tensor]]):
         return len(self.examples.z)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Item of (epoch, index): ``x_0``, ``gap`` and ``weight`` (1, H, W) and ``condition`` (3, H, W), float32.
+        """Item of (epoch, index): ``x_0``, ``missing`` and ``weight`` (1, H, W) and ``condition`` (3, H, W), float32.
 
-        The condition is base, spread and guide; the weight is the spread over its mean, since the error that counts is
-        in kelvin: spread times the error of the residual.
+        The condition is mean, sigma and guide; the weight is sigma over its average, since the error that counts is in
+        kelvin: sigma times the error of the residual.
         """
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         source = self.examples
-        z, base, spread, guide = (
-            part[index].astype(np.float32) for part in (source.z, source.base, source.spread, source.guide)
+        z, mean, sigma, guide = (
+            part[index].astype(np.float32) for part in (source.z, source.mean, source.sigma, source.guide)
         )
         if rng.random() < self.unconditional_share:
-            field = base + spread * z
-            z, base, spread = (field - field.mean()) / max(float(field.std()), 1e-3), np.zeros_like(z), np.ones_like(z)
+            field = mean + sigma * z
+            z, mean, sigma = (field - field.mean()) / max(float(field.std()), 1e-3), np.zeros_like(z), np.ones_like(z)
             guide = np.zeros_like(z)
-        gap = (spread > 0).astype(np.float32)
-        weight = spread / max(float(spread.mean()), 1e-6)
-        stack = np.stack([z, base, spread, guide, gap, weight]).astype(np.float32)
+        missing = (sigma > 0).astype(np.float32)
+        weight = sigma / max(float(sigma.mean()), 1e-6)
+        stack = np.stack([z, mean, sigma, guide, missing, weight]).astype(np.float32)
         if self.augment:
-            stack = np.rot90(stack, int(rng.integers(4)), axes=(1, 2))
-            stack = stack[:, :, ::-1] if rng.random() < 0.5 else stack
-            sign = -1.0 if rng.random() < NEGATED_SHARE else 1.0
-            stack = stack * np.array([sign, sign, 1, sign, 1, 1], dtype=np.float32)[:, None, None]
+            stack = _varied(stack, np.array([-1, -1, 1, -1, 1, 1], dtype=np.float32), rng)
         tensor = torch.from_numpy(np.ascontiguousarray(stack))
-        return {"x_0": tensor[:1], "condition": tensor[1:4], "gap": tensor[4:5], "weight": tensor[5:]}
+        return {"x_0": tensor[:1], "condition": tensor[1:4], "missing": tensor[4:5], "weight": tensor[5:]}
+
+
+class LstTiles(Dataset[dict[str, Tensor]]):
+    """Whole standardised tiles, drawn anew for every key (epoch, index): ``x_0`` (1, H, W) for an unconditional prior.
+
+    Raises
+    ------
+    TrainingError
+        A place of ``weights`` that the pack lacks.
+    """
+
+    def __init__(
+        self, pack: LstPack, weights: Mapping[str, float], *, size: int, length: int, augment: bool, seed: int
+    ) -> None:
+        check_places(pack, weights)
+        self.pack, self.weights = pack, weights
+        self.size, self.length, self.augment, self.seed = size, length, augment, seed
+
+    def __len__(self) -> int:
+        """Tiles in an epoch."""
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """Item of (epoch, index)."""
+        rng = np.random.default_rng((self.seed, *key))
+        tile, _ = draw_tile(self.pack, self.weights, self.size, rng)
+        mean, std = tile_statistics(tile, np.ones(tile.shape, dtype=bool))
+        field = ((tile - mean) / std).astype(np.float32)[None]
+        if self.augment:
+            field = _varied(field, np.array([-1], dtype=np.float32), rng)
+        return {"x_0": torch.from_numpy(np.ascontiguousarray(field))}
+
+
+def _varied(planes: NDArray[np.float32], negated: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """One of the eight symmetries of planes (C, H, W), in some cases times ``negated`` (C,), as day turns to night."""
+    planes = np.rot90(planes, int(rng.integers(4)), axes=(1, 2))
+    planes = planes[:, :, ::-1] if rng.random() < 0.5 else planes
+    return planes * negated[:, None, None] if rng.random() < NEGATED_SHARE else planes

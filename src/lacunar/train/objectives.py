@@ -3,22 +3,29 @@
 An objective joins a network, a noise schedule and a prediction; `lacunar.train.loop` knows only its two methods.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lacunar.diffusion.losses import l_simple
-from lacunar.diffusion.process import Prediction, predict_x_0, q_sample
+from lacunar.diffusion.losses import l_hybrid, l_simple, l_vlb
+from lacunar.diffusion.process import Prediction, eps_from_x_0, predict_x_0, q_sample
+from lacunar.diffusion.samplers import plan
 from lacunar.diffusion.schedule import NoiseSchedule
+from lacunar.diffusion.solvers import Denoiser, ddim_sample
+from lacunar.errors import TrainingError
+from lacunar.models.checkpoint import Model
 from lacunar.networks.conditioning import network_input
 
 Batch = dict[str, Tensor]
 Network = Callable[..., Any]
+ObjectiveName = Literal["simple", "hybrid"]
 
 SCORED_TOGETHER = 32  # held-out examples in one call of the network
 LEAST_SUM = 1e-12  # in the denominator of a ratio of sums of squares, where there is nothing to compare with
@@ -71,37 +78,56 @@ def stacked(examples: Examples, together: int, device: torch.device) -> Iterator
         yield start, {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GapObjective:
-    """Restore a gap from what surrounds it: L_simple over the gap, each pixel by its weight.
+def denoiser_of(network: Network, batch: Batch) -> Denoiser:
+    """The network with what is known of these examples; a batch of ``x_0`` alone is for an unconditional network."""
 
-    The network is ``network(network_input(...), t)`` -> (B, C, H, W); an example holds ``x_0`` (C, H, W), ``condition``
-    (C + 1, H, W or more: base, spread, whatever else is known), ``gap`` and ``weight`` (1, H, W).
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        given = network_input(x_t, batch["condition"], batch["missing"]) if "condition" in batch else x_t
+        output: Tensor = network(given, t).float()
+        return output
+
+    return denoiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingObjective:
+    """Restore what is missing from what surrounds it, or learn whole images: L_simple or L_hybrid.
+
+    An example of a conditional network holds ``x_0`` (C, H, W), ``condition`` (C + 1, H, W or more: mean, sigma,
+    whatever else is known), ``missing`` and ``weight`` (1, H, W); the loss counts missing pixels, each by its weight.
+    An example of an unconditional network holds ``x_0`` alone.
 
     Parameters
     ----------
     schedule, prediction
         The noise schedule, and what the network predicts.
+    objective
+        ``hybrid`` teaches the variance too, to a network with learned variance (Nichol & Dhariwal 2021, Eq. 16).
     last_step_share
         Share of the examples at the noisiest timestep, where the prediction of x_0 is the posterior mean itself.
     """
 
     schedule: NoiseSchedule
     prediction: Prediction
+    objective: ObjectiveName = "simple"
     last_step_share: float = 0.2
 
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
-        """L_simple at random timesteps; the step plays no part."""
+        """The loss at random timesteps; the step plays no part."""
         del step
         t, eps = draw_noise(batch["x_0"], self.schedule.num_timesteps, self.last_step_share, generator)
-        return self._loss(network, batch, t, eps)
-
-    def _loss(self, network: Network, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
-        """L_simple at these timesteps with this noise."""
         x_t = q_sample(batch["x_0"], t, eps, self.schedule)
-        output = network(network_input(x_t, batch["condition"], batch["gap"]), t)
-        region = batch["gap"] * batch["weight"]
-        loss = l_simple(output, batch["x_0"], eps, t, self.schedule, prediction=self.prediction, region=region)
+        return self._loss(denoiser_of(network, batch)(x_t, t), batch, t, eps)
+
+    def _loss(self, output: Tensor, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
+        """The loss of what the network said at these timesteps, with this noise."""
+        x_0, region = batch["x_0"], _region(batch)
+        if self.objective == "simple":
+            loss = l_simple(output, x_0, eps, t, self.schedule, prediction=self.prediction, region=region)
+        else:
+            loss = l_hybrid(
+                output, x_0, eps, t, self.schedule, prediction=self.prediction, discretised=False, region=region
+            )
         return loss.mean()
 
     @torch.no_grad()
@@ -111,24 +137,51 @@ class GapObjective:
         Returns
         -------
         dict
-            ``loss``: L_simple at timesteps spread evenly over the schedule. ``rmse_ratio``: root of the summed squared
-            error of the prediction of x_0 made from pure noise over that of predicting zero, in tile units (spread
-            times residual): below 1, one evaluation already beats the classical fill that the residual is counted from.
+            ``loss``: the loss at timesteps spread evenly over the schedule. Of a conditional network ``rmse_ratio``:
+            root of the summed squared error of the prediction of x_0 made from pure noise over that of predicting zero,
+            in tile units (sigma times residual): below 1, one evaluation already beats the classical fill that the
+            residual is counted from. Of L_hybrid ``vlb``: L_vlb in bits per value, summed over the schedule, of data
+            that are no whole numbers: comparable only between models of one scaling.
         """
-        losses, ours, zero, steps = [], 0.0, 0.0, self.schedule.num_timesteps
+        losses, bound, ours, zero, steps = 0.0, 0.0, 0.0, 0.0, self.schedule.num_timesteps
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
-            eps = torch.randn(stack["x_0"].shape, generator=seeded(start)).to(device)
+            x_0, denoiser = stack["x_0"], denoiser_of(network, stack)
+            eps = torch.randn(x_0.shape, generator=seeded(start)).to(device)
             t = ((start + torch.arange(len(eps))) * steps // len(examples)).to(device)
-            losses.append(float(self._loss(network, stack, t, eps)) * len(eps))
-            last = torch.full_like(t, steps - 1)
-            x_t = q_sample(stack["x_0"], last, eps, self.schedule)
-            output = network(network_input(x_t, stack["condition"], stack["gap"]), last)
-            pred_x_0 = predict_x_0(output, x_t, last, self.schedule, prediction=self.prediction)
-            channels = stack["x_0"].shape[1]
-            scale = stack["gap"] * stack["condition"][:, channels : channels + 1]
-            ours += float((scale * (pred_x_0 - stack["x_0"])).square().sum())
-            zero += float((scale * stack["x_0"]).square().sum())
-        return {"loss": sum(losses) / len(examples), "rmse_ratio": math.sqrt(ours / max(zero, LEAST_SUM))}
+            x_t = q_sample(x_0, t, eps, self.schedule)
+            output = denoiser(x_t, t)
+            losses += float(self._loss(output, stack, t, eps)) * len(eps)
+            if self.objective == "hybrid":
+                terms = l_vlb(
+                    output,
+                    x_0,
+                    x_t,
+                    t,
+                    self.schedule,
+                    prediction=self.prediction,
+                    discretised=False,
+                    region=_region(stack),
+                )
+                bound += float(terms.sum()) * steps
+            if "condition" in stack:
+                last = torch.full_like(t, steps - 1)
+                x_t = q_sample(x_0, last, eps, self.schedule)
+                pred_x_0 = predict_x_0(denoiser(x_t, last), x_t, last, self.schedule, prediction=self.prediction)
+                channels = x_0.shape[1]
+                scale = stack["missing"] * stack["condition"][:, channels : channels + 1]
+                ours += float((scale * (pred_x_0 - x_0)).square().sum())
+                zero += float((scale * x_0).square().sum())
+        scores = {"loss": losses / len(examples)}
+        if self.objective == "hybrid":
+            scores["vlb"] = bound / len(examples)
+        if ours or zero:
+            scores["rmse_ratio"] = math.sqrt(ours / max(zero, LEAST_SUM))
+        return scores
+
+
+def _region(batch: Batch) -> Tensor | None:
+    """Weights of the pixels in a loss; None where all count the same."""
+    return batch["missing"] * batch["weight"] if "missing" in batch else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +189,7 @@ class SegmentationObjective:
     """Restore noisy masks of what an image shows, and let the image's own network answer too.
 
     The network is ``network(image, x_t, t)`` -> prediction of x_0 (B, 1, H, W) and logits (B, 1, H, W); an example
-    holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W). Where ``diffuses`` is False only the logits are
-    trained.
+    holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W).
 
     Parameters
     ----------
@@ -146,7 +198,7 @@ class SegmentationObjective:
     mask_scale
         A mask is plus or minus this.
     diffuses
-        Whether the network restores masks, or is a plain segmenter.
+        Whether the network restores masks; of a plain segmenter the logits alone are trained.
     last_step_share
         Share of the examples at the noisiest timestep, where nothing but the image is known.
     anchor_every
@@ -242,3 +294,159 @@ def _overlap(water: Tensor, stack: Batch) -> Tensor:
     """Pixels of the intersection and of the union with the truth."""
     valid, truth = stack["valid"] > 0, stack["mask"] > 0
     return torch.tensor([float((water & truth & valid).sum()), float(((water | truth) & valid).sum())])
+
+
+# --- progressive distillation ---
+
+
+def distillation_target(
+    teacher: Denoiser,
+    x_t: Tensor,
+    times: tuple[Tensor, Tensor, Tensor],
+    schedule: NoiseSchedule,
+    prediction: Prediction,
+) -> Tensor:
+    """Give the x_0 that takes a student in one DDIM step where two steps of the teacher lead (Algorithm 2).
+
+    x̃_0 = (x_{t''} - (σ_{t''} / σ_t) x_t) / (α_{t''} - (σ_{t''} / σ_t) α_t), where the teacher goes from t by t' to t'':
+    ``times``, LongTensors (B,), each at most the one before; -1 is the clean image.
+
+    References
+    ----------
+    Salimans & Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
+    """
+    t, t_middle, t_next = times
+    x_middle = _ddim_step(teacher, x_t, t, t_middle, schedule, prediction)
+    x_next = _ddim_step(teacher, x_middle, t_middle, t_next, schedule, prediction)
+    (alpha, sigma), (alpha_next, sigma_next) = _scales(t, x_t, schedule), _scales(t_next, x_t, schedule)
+    ratio = sigma_next / sigma
+    return (x_next - ratio * x_t) / (alpha_next - ratio * alpha)
+
+
+def _ddim_step(
+    denoiser: Denoiser, x_t: Tensor, t: Tensor, t_next: Tensor, schedule: NoiseSchedule, prediction: Prediction
+) -> Tensor:
+    """One step of DDIM (Song et al. 2021, Eq. 12 at η = 0) in which each image has times of its own."""
+    x_0 = predict_x_0(denoiser(x_t, t), x_t, t.cpu(), schedule, prediction=prediction)
+    alpha, sigma = _scales(t_next, x_t, schedule)
+    return alpha * x_0 + sigma * eps_from_x_0(x_t, t.cpu(), x_0, schedule)
+
+
+def _scales(t: Tensor, like: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
+    """√ᾱ and √(1 - ᾱ) at each time, (B, 1, 1, 1); 1 and 0 at -1."""
+    kept = torch.cat([torch.ones(1, dtype=torch.float64), torch.from_numpy(schedule.alphas_cumprod.copy())])
+    alpha_bar = kept[t.cpu() + 1].to(like)[:, None, None, None]
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationObjective:
+    """Teach a gap-filling network to do with half the steps what its teacher does, on the same examples.
+
+    Repeated, each time from the last student, 8 steps become 4, 2 and 1.
+
+    Parameters
+    ----------
+    schedule, prediction
+        The noise schedule, and what both networks predict.
+    teacher
+        The network to learn from; it stays as it is.
+    steps
+        Steps of the student, which lie as those of ``lacunar.diffusion.samplers.plan("ddim", steps)``; the teacher
+        takes twice as many, every second of them a step of the student.
+    teacher_precision
+        ``bf16`` lets the teacher compute in bfloat16.
+
+    Raises
+    ------
+    TrainingError
+        Fewer than one step, or more than half of the schedule has.
+    """
+
+    schedule: NoiseSchedule
+    prediction: Prediction
+    teacher: nn.Module
+    steps: int
+    teacher_precision: Literal["no", "bf16"] = "no"
+
+    def __post_init__(self) -> None:
+        """Check the steps, and let nothing train the teacher."""
+        most = self.schedule.num_timesteps // 2
+        if not 1 <= self.steps <= most:
+            raise TrainingError(f"a student of {self.steps} steps: wanted 1 to {most}, half of those of its teacher")
+        self.teacher.eval().requires_grad_(False)
+
+    @classmethod
+    def of_model(cls, model: Model, like: DenoisingObjective, *, steps: int, precision: Literal["no", "bf16"]) -> Self:
+        """Make the objective of a student of this model; one of another schedule or prediction is a TrainingError."""
+        schedule, prediction = like.schedule, like.prediction
+        same = np.array_equal(model.schedule.betas, schedule.betas)
+        if not same or model.prediction != prediction:
+            raise TrainingError(
+                f"{model.name} predicts {model.prediction} over {model.schedule.num_timesteps} steps, wanted "
+                f"{prediction} over the recipe's own {schedule.num_timesteps}: distil a model of this recipe"
+            )
+        network = copy.deepcopy(model.network)
+        return cls(schedule=schedule, prediction=prediction, teacher=network, steps=steps, teacher_precision=precision)
+
+    def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        """Squared distance to the teacher's answer at random steps of the student's sampler."""
+        del step
+        rung = torch.randint(self.steps, (len(batch["x_0"]),), generator=generator)
+        eps = torch.randn(batch["x_0"].shape, generator=generator).to(batch["x_0"])
+        return self._loss(network, batch, rung, eps)
+
+    def _loss(self, network: Network, batch: Batch, rung: Tensor, eps: Tensor) -> Tensor:
+        """The loss at these steps of the student's schedule with this noise."""
+        device, grid = eps.device, torch.from_numpy(np.append(-1, self._thinned(2 * self.steps).timesteps))
+        t_next, t_middle, t = (grid[2 * rung + i] for i in range(3))
+        x_t = q_sample(batch["x_0"], t, eps, self.schedule)
+        times = (t.to(device), t_middle.to(device), t_next.to(device))
+        with torch.no_grad(), self._autocast(device):
+            teacher = denoiser_of(self.teacher.to(device), batch)
+            target = distillation_target(teacher, x_t, times, self.schedule, self.prediction)
+        output = denoiser_of(network, batch)(x_t, times[0])
+        target_eps = eps_from_x_0(x_t, t, target, self.schedule)
+        region = _region(batch)
+        return l_simple(output, target, target_eps, t, self.schedule, prediction=self.prediction, region=region).mean()
+
+    @torch.no_grad()
+    def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
+        """Score a student at fixed noise.
+
+        Returns
+        -------
+        dict
+            ``loss``: as in training. ``from_teacher``: root mean square, over what is missing, of the difference
+            between the student's sample and the teacher's, which starts from the same noise and takes twice the steps,
+            over that of the teacher's sample; ``unchanged_from_teacher``: the same of the teacher itself at the
+            student's steps.
+        """
+        losses, student, unchanged, size = 0.0, 0.0, 0.0, 0.0
+        for start, stack in stacked(examples, SCORED_TOGETHER, device):
+            eps = torch.randn(stack["x_0"].shape, generator=seeded(start)).to(device)
+            rung = (start + torch.arange(len(eps))) % self.steps
+            losses += float(self._loss(network, stack, rung, eps)) * len(eps)
+            teacher, missing = self.teacher.to(device), stack["missing"]
+            truth = self._sampled(teacher, stack, eps, 2 * self.steps)
+            student += float(missing.mul(self._sampled(network, stack, eps, self.steps) - truth).square().sum())
+            unchanged += float(missing.mul(self._sampled(teacher, stack, eps, self.steps) - truth).square().sum())
+            size += float(missing.mul(truth).square().sum())
+        return {
+            "loss": losses / len(examples),
+            "from_teacher": (student / max(size, LEAST_SUM)) ** 0.5,
+            "unchanged_from_teacher": (unchanged / max(size, LEAST_SUM)) ** 0.5,
+        }
+
+    def _thinned(self, steps: int) -> NoiseSchedule:
+        """The steps that a model is sampled with, so that a student is taught just where it will be asked."""
+        return plan("ddim", steps).thinned(self.schedule)
+
+    def _sampled(self, network: Network, batch: Batch, x_T: Tensor, steps: int) -> Tensor:
+        """A sample by DDIM from this noise."""
+        with self._autocast(x_T.device):
+            return ddim_sample(denoiser_of(network, batch), x_T, self._thinned(steps), prediction=self.prediction)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        """The precision that the teacher computes in."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.teacher_precision == "bf16")

@@ -1,14 +1,14 @@
-"""Training data of the picture models: crops of pictures, occlusions of them, and the residual over a smooth fill.
+"""Training data of the picture models: packed pictures, drawn shapes that hide parts of them, and examples of both.
 
-An *example* is a square picture with a gap: the residual ``z`` of the truth over a membrane
-(`lacunar.interpolate.membrane`),
-or over what faces have in common (`lacunar.interpolate.pca_prior`), in units of its spread. Crops are cut, varied and
-filled
-anew for every example; occlusions come from a pool that is drawn once, because a brush takes longer than a crop.
+An *example* is a square picture of which a part is missing: the residual ``z`` of the truth over a membrane
+(`lacunar.interpolate.membrane`), or over what faces have in common (`lacunar.interpolate.pca_prior`), in units of its
+sigma. Squares are cut and varied anew for every example; the shapes come from a pool that a run draws once, because
+drawing a brush stroke takes longer than cutting a square.
 """
 
-import os
-from collections.abc import Callable
+import io
+import tarfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,12 +24,17 @@ from lacunar.errors import TrainingError
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
 from lacunar.interpolate.pca_prior import GaussianPrior
-from lacunar.train.lst_packs import UNREADABLE
-from lacunar.train.picture_packs import Pixels
+from lacunar.train.packs import open_arrays, write_arrays
 
 Framing = Literal["face", "anywhere"]
 
-GAP_SHARES: dict[OcclusionName, float] = {
+ALIGNED_SIZE = (89, 109)  # width and height of CelebA's aligned pictures at half size
+TEXTURE_SIDE = 128  # pixels
+TEXTURES_EACH = 4  # tiles of one picture at most
+MAX_BLANK = 0.01  # share of black pixels in a tile: corners without data
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+OCCLUSION_SHARES: dict[OcclusionName, float] = {
     **{"strokes": 0.2, "blobs": 0.2, "rectangle": 0.12, "thin": 0.1, "thick": 0.06, "half": 0.06},
     **{"hand": 0.08, "face-mask": 0.07, "sunglasses": 0.06, "scarf": 0.05},
 }
@@ -43,46 +48,110 @@ MARGIN = 16  # pixels of reflection around a picture, so that a turned square ne
 # Standard deviations of contrast, brightness and the logarithm of the gamma; half as much again by channel.
 GAIN, OFFSET, GAMMA = 0.06, 0.04, 0.1
 
+Pixels = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
 
+# --- packs ---
+
+
 @dataclass(frozen=True, eq=False)
-class GapPool:
-    """Gaps (N, side, side), True = hidden; ``origin`` tells how they were drawn."""
+class PicturePack:
+    """Aligned faces (N, 109, 89, 3) in the order of their names, and textures (M, 128, 128, 3); sRGB, uint8."""
 
-    gaps: BoolArray
-    origin: str = ""
+    faces: Pixels
+    textures: Pixels
 
-    def save(self, file: Path) -> None:
-        """Write to one file, through a temporary name."""
-        temporary = file.with_suffix(f".{os.getpid()}.partial.npz")  # every process of a run may write it
-        packed = np.packbits(self.gaps, axis=2)
-        np.savez(temporary, allow_pickle=False, gaps=packed, side=self.gaps.shape[2], origin=np.array(self.origin))
-        temporary.replace(file)
 
-    @classmethod
-    def load(cls, file: Path) -> "GapPool":
-        """Read a file written by `save`; one that is damaged is a ``TrainingError``."""
+def pack_pictures(source: Path, destination: Path) -> None:
+    """Pack a ``.tar`` of pictures, or a folder with pictures and such files at any depth, into one array file.
+
+    A picture of `ALIGNED_SIZE` is an aligned face; of any other picture a few tiles are taken as textures, those with
+    black corners left out. Label pictures, ``*_mask.*``, are passed over.
+
+    Raises
+    ------
+    TrainingError
+        No such source, no aligned face in it, or a picture that cannot be read.
+    """
+    faces: list[Pixels] = []
+    textures: list[Pixels] = []
+    for name, data in _files(source):
         try:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                gaps = np.unpackbits(stored["gaps"], axis=2, count=int(stored["side"])).astype(bool)
-                return cls(gaps, str(stored["origin"]))
-        except UNREADABLE as error:
-            raise TrainingError(f"{file} holds no whole gaps ({error}): delete it, to have them drawn") from error
+            with Image.open(io.BytesIO(data)) as opened:
+                picture = np.asarray(opened.convert("RGB"))
+        except (OSError, Image.DecompressionBombError) as error:
+            raise TrainingError(f"{name} is not a whole picture ({error}): take it out of {source}") from error
+        if picture.shape[1::-1] == ALIGNED_SIZE:
+            faces.append(picture)
+        else:
+            textures += _tiles(picture)
+    if not faces:
+        raise TrainingError(
+            f"no aligned face of {ALIGNED_SIZE[0]} x {ALIGNED_SIZE[1]} pixels in {source}: --data wants a tar or a "
+            "folder of CelebA's aligned pictures at half size"
+        )
+    none = np.zeros((0, TEXTURE_SIDE, TEXTURE_SIDE, 3), np.uint8)
+    arrays = {"faces": np.stack(faces), "textures": np.stack(textures) if textures else none}
+    write_arrays(destination, arrays, compress=False)
 
 
-def draw_gaps(count: int, side: int, *, seed: int, progress: Callable[[int, int], None] | None = None) -> GapPool:
-    """Draw occlusions in the mix of `GAP_SHARES`; number i depends on the seed and i alone."""
-    names, shares = list(GAP_SHARES), list(GAP_SHARES.values())
-    gaps = np.zeros((count, side, side), dtype=bool)
+def load_pictures(file: Path) -> PicturePack:
+    """Read a file written by `pack_pictures`; one that is missing or damaged is a ``TrainingError``."""
+    with open_arrays(file) as stored:
+        return PicturePack(stored["faces"], stored["textures"])
+
+
+def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every picture of a tar or a folder, in the order of the names."""
+    if source.is_dir():
+        for file in sorted(source.rglob("*")):
+            if file.suffix.lower() == ".tar":
+                yield from _files(file)
+            elif file.is_file() and _is_picture(file):
+                yield str(file), file.read_bytes()
+        return
+    try:
+        with tarfile.open(source) as archive:
+            for member in sorted(archive.getmembers(), key=lambda member: member.name):
+                content = archive.extractfile(member) if member.isfile() and _is_picture(Path(member.name)) else None
+                if content is not None:
+                    yield f"{source}: {member.name}", content.read()
+    except (OSError, tarfile.TarError) as error:
+        raise TrainingError(f"{source} is no folder and no whole tar ({error}): --data wants one of them") from error
+
+
+def _is_picture(name: Path) -> bool:
+    """Tell a picture from a label and from any other file, by the name."""
+    return name.suffix.lower() in SUFFIXES and not name.stem.endswith("_mask")
+
+
+def _tiles(picture: Pixels) -> list[Pixels]:
+    """A few tiles of a picture, spread over it."""
+    rows, cols = (range(0, length - TEXTURE_SIDE + 1, TEXTURE_SIDE) for length in picture.shape[:2])
+    tiles = [picture[row : row + TEXTURE_SIDE, col : col + TEXTURE_SIDE] for row in rows for col in cols]
+    whole = [tile for tile in tiles if (tile == 0).all(axis=2).mean() <= MAX_BLANK]
+    return whole[:: max(1, -(-len(whole) // TEXTURES_EACH))]
+
+
+# --- examples ---
+
+
+def draw_missing(count: int, side: int, *, seed: int, progress: Callable[[int, int], None] | None = None) -> BoolArray:
+    """Draw occlusions (count, side, side), True = missing, in the mix of `OCCLUSION_SHARES`.
+
+    Number i depends on the seed and i alone.
+    """
+    names, shares = list(OCCLUSION_SHARES), list(OCCLUSION_SHARES.values())
+    drawn = np.zeros((count, side, side), dtype=bool)
     for index in range(count):
         rng = np.random.default_rng((seed, index))
         name = names[rng.choice(len(names), p=shares)]
-        gaps[index] = occlusion(name, (side, side), rng.uniform(*RATES), rng=rng)
+        drawn[index] = occlusion(name, (side, side), rng.uniform(*RATES), rng=rng)
         if progress:
             progress(index + 1, count)
-    return GapPool(gaps)
+    return drawn
 
 
 class PictureDataset(Dataset[dict[str, Tensor]]):
@@ -90,118 +159,100 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
 
     Parameters
     ----------
-    pictures
-        (N, H, W, 3) uint8.
-    textures
-        (M, h, w, 3) uint8 that take the place of a picture in some items.
+    pack
+        Faces, and textures that take the place of a face in some items.
     pool
-        Gaps of the side of an example.
+        (N, side, side), True = missing; the side is that of an example.
     framing
         ``face`` cuts the square that CelebA-HQ shows, ``anywhere`` squares of any place and size.
     texture_share, unconditional_share
-        Share of the items that show a texture, and of those without any known pixel, in which base is 0 and spread 1.
-    augment
-        Vary framing, orientation and colours; off for a held-out set.
+        Share of the items that show a texture, and of those without any known pixel: mean 0 and sigma 1.
     variation
-        How much framing and colours are varied, in units of this module's constants.
+        How much framing, orientation and colours are varied, in units of this module's constants; 0 of a held-out set.
     seed
-        Seed of the variations.
+        Of the variations.
     prior
         What the residual is counted over, for examples of its size; None counts it over a membrane.
     """
 
     def __init__(
         self,
-        pictures: Pixels,
-        textures: Pixels,
-        pool: GapPool,
+        pack: PicturePack,
+        pool: BoolArray,
         *,
         framing: Framing,
         texture_share: float,
         unconditional_share: float,
-        augment: bool,
+        variation: float,
         seed: int,
-        variation: float = 1.0,
         prior: GaussianPrior | None = None,
     ) -> None:
-        self.pictures, self.textures, self.pool = pictures, textures, pool
+        self.pack, self.pool = pack, pool
         self.framing = framing
-        self.texture_share = texture_share if len(textures) else 0.0
+        self.texture_share = texture_share if len(pack.textures) else 0.0
         self.unconditional_share = unconditional_share
-        self.augment = augment
-        self.seed = seed
         self.variation = variation
+        self.seed = seed
         self.prior = prior
-        self._inverses: dict[int, FloatArray] = {}  # by the number of the gap: most of the work of the prior
+        self._inverses: dict[int, FloatArray] = {}  # by the number of the shape: most of the work of the prior
 
     def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
+        """Number of faces."""
+        return len(self.pack.faces)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Item of (epoch, index), float32: ``x_0`` (3, H, W), ``condition`` (4, H, W), ``gap``, ``weight`` (1, H, W).
+        """Item of (epoch, index), float32: ``x_0`` (3, H, W), ``condition`` (4, H, W), ``missing``, ``weight``.
 
-        The condition is the base and its spread; the weight is 1: the error counts the same everywhere in the gap.
+        The condition is mean and sigma; ``missing`` and ``weight`` are (1, H, W). The weight is 1: the error counts the
+        same everywhere.
         """
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         picture = self._picture(index, rng)
-        number = int(rng.integers(len(self.pool.gaps)))
-        gap = self.pool.gaps[number]
+        number = int(rng.integers(len(self.pool)))
         if rng.random() < self.unconditional_share:
-            gap, base, spread = np.ones_like(gap), np.zeros_like(picture), 1.0
+            missing, mean, sigma = np.ones_like(self.pool[number]), np.zeros_like(picture), 1.0
         else:
-            base, spread = self._base(picture, number), RESIDUAL_SPREAD
-        hidden = gap[None].astype(np.float32)
-        condition = np.concatenate([np.moveaxis(base, 2, 0), np.full_like(hidden, spread)])
+            missing, mean, sigma = self.pool[number], self._mean(picture, number), RESIDUAL_SPREAD
+        plane = missing[None].astype(np.float32)
+        condition = np.concatenate([np.moveaxis(mean, 2, 0), np.full_like(plane, sigma)])
         return {
-            "x_0": torch.from_numpy(np.ascontiguousarray(np.moveaxis((picture - base) / spread, 2, 0))),
+            "x_0": torch.from_numpy(np.ascontiguousarray(np.moveaxis((picture - mean) / sigma, 2, 0))),
             "condition": torch.from_numpy(condition),
-            "gap": torch.from_numpy(hidden),
-            "weight": torch.ones(hidden.shape),
+            "missing": torch.from_numpy(plane),
+            "weight": torch.ones(plane.shape),
         }
 
-    def _base(self, picture: FloatArray, number: int) -> FloatArray:
+    def _mean(self, picture: FloatArray, number: int) -> FloatArray:
         """What the residual is counted over."""
-        gap = self.pool.gaps[number]
+        missing = self.pool[number]
         if self.prior is None:
-            return classical_base(picture, gap)
+            return classical_base(picture, missing)
         if number not in self._inverses:
-            self._inverses[number] = self.prior.inverse(gap)
-        return self.prior.base(picture, gap, inverse=self._inverses[number])
+            self._inverses[number] = self.prior.inverse(missing)
+        return self.prior.base(picture, missing, inverse=self._inverses[number])
 
     def _picture(self, index: int, rng: np.random.Generator) -> FloatArray:
         """The square (side, side, 3) in [-1, 1] that an item shows."""
-        size = self.pool.gaps.shape[1]
+        size = self.pool.shape[1]
         is_texture = rng.random() < self.texture_share
-        source = self.textures[rng.integers(len(self.textures))] if is_texture else self.pictures[index]
+        source = self.pack.textures[rng.integers(len(self.pack.textures))] if is_texture else self.pack.faces[index]
         if self.framing == "face" and not is_texture:
-            spread = self.variation * np.clip(rng.standard_normal(4), -2, 2) if self.augment else np.zeros(4)
-            x, y = (at + SHIFT * by for at, by in zip(FACE_CENTRE, spread[:2], strict=True))
-            side, turn = FACE_SIDE * np.exp(ZOOM * spread[2]), TURN * spread[3]
+            offset = self.variation * np.clip(rng.standard_normal(4), -2, 2) if self.variation else np.zeros(4)
+            x, y = (at + SHIFT * by for at, by in zip(FACE_CENTRE, offset[:2], strict=True))
+            side, turn = FACE_SIDE * np.exp(ZOOM * offset[2]), TURN * offset[3]
         else:
             side, turn = rng.uniform(*SIDES), 0.0
             x, y = (rng.uniform(side / 2, length - side / 2) for length in source.shape[1::-1])
         picture = cut_square(source, (x, y), side, size=size, turn=turn)
-        return _varied(picture, self.variation, rng) if self.augment else picture
+        return _varied(picture, self.variation, rng) if self.variation else picture
 
 
 def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size: int, turn: float = 0.0) -> FloatArray:
-    """Cut a square out of a picture and resize it (Lanczos).
+    """Cut a square out of a picture (H, W, 3) and resize it (Lanczos).
 
-    Parameters
-    ----------
-    pixels
-        (H, W, 3) uint8.
-    centre, side, turn
-        Centre (x, y) and side in pixels, and by how many degrees the picture is turned around that centre.
-    size
-        Side of the result.
-
-    Returns
-    -------
-    numpy.ndarray
-        (size, size, 3) float32 in [-1, 1].
+    ``centre`` (x, y) and ``side`` are in pixels; the picture is turned around the centre by ``turn`` degrees. Returns
+    (size, size, 3) in [-1, 1].
     """
     x, y = centre
     if turn or min(x, y) < side / 2 or x + side / 2 > pixels.shape[1] or y + side / 2 > pixels.shape[0]:
@@ -216,7 +267,7 @@ def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size
 
 
 def _varied(picture: FloatArray, variation: float, rng: np.random.Generator) -> FloatArray:
-    """The picture mirrored or not, under a little other light."""
+    """The picture mirrored or not, in slightly different light."""
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     light = (picture + 1) / 2

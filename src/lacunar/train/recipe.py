@@ -1,143 +1,258 @@
-"""Every recipe by name: what it packs, and how it is run; ``lacunar train NAME`` reruns one."""
+"""What a recipe is, and the one way to run any: data, network, training, scores, calibration, model folder.
 
+A kind of recipe (`lacunar.train.kinds`) says what its data, its network and its objective are, and what its models'
+cards say; `run_recipe` does the rest. The recipes themselves are in `lacunar.train.recipes`.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
+from lacunar.diffusion.process import Prediction
+from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import TrainingError
-from lacunar.train.gap_filling import STUDENT_STEPS
-from lacunar.train.loop import History, Progress
-from lacunar.train.lst_packs import pack_lst
-from lacunar.train.lst_recipes import LST_RECIPES, LstRecipe, LstRecipeName, run_lst_recipe
-from lacunar.train.picture_packs import pack_pictures
-from lacunar.train.picture_recipes import PICTURE_RECIPES, PictureRecipe, PictureRecipeName, run_picture_recipe
-from lacunar.train.water_data import pack_water
-from lacunar.train.water_recipes import WATER_RECIPES, WaterRecipe, WaterRecipeName, run_water_recipe
+from lacunar.interpolate.pca_prior import GaussianPrior
+from lacunar.interpolate.scaling import Scaling
+from lacunar.models.card import Card
+from lacunar.models.checkpoint import Model, SegmentationModel, load_model, save_model
+from lacunar.train.loop import History, Progress, TrainingConfig, this_process, train
+from lacunar.train.objectives import Examples, Objective
 
-RecipeName = Literal[LstRecipeName, WaterRecipeName, PictureRecipeName]
-RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
-Recipe = LstRecipe | WaterRecipe | PictureRecipe
-RECIPES: Mapping[str, Recipe] = MappingProxyType({**LST_RECIPES, **WATER_RECIPES, **PICTURE_RECIPES})
+if TYPE_CHECKING:
+    from lacunar.networks.unet import UNet
+    from lacunar.networks.watersegdiff import SegDiff, WaterSegDiff  # diffusers takes seconds to import
 
+    Network = UNet | WaterSegDiff | SegDiff
 
-def recipe_named(name: str) -> Recipe:
-    """Return a recipe.
+STUDENT_STEPS = 4  # of a distilled model, where no number is given
 
-    Raises
-    ------
-    TrainingError
-        An unknown name; the message lists the known ones.
-    """
-    if name not in RECIPES:
-        raise TrainingError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+AnyModel = Model | SegmentationModel
+Drawing = Callable[[int, int], None] | None
 
 
-def pack_data(name: str, data: Path, clouds: Path | None, destination: Path) -> None:
-    """Write the packed data file of a recipe.
+@dataclass(frozen=True)
+class Data:
+    """What a recipe learns from and is scored on, and the prior of faces where it has one."""
+
+    training: Examples
+    held_out: Examples
+    prior: GaussianPrior | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: random weights, a model's, or in distillation a teacher's, whose sampling it learns."""
+
+    model: AnyModel | None = None
+    student_steps: int | None = None
+
+    @property
+    def options(self) -> str:
+        """The options of the command that name it."""
+        if self.model is None:
+            return ""
+        if self.student_steps is None:
+            return f" --init-from {self.model.name}"
+        return f" --distill {self.model.name} --student-steps {self.student_steps}"
+
+    @property
+    def origin(self) -> str:
+        """What the run's checkpoint keeps of it; empty for the recipe alone."""
+        return "" if self.model is None else f"{self.options.strip()} (sha256 {self.model.card.sha256[:12]})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the card of the new model says of it."""
+        if self.model is None:
+            return ()
+        origin = f"{self.model.name} (sha256 {self.model.card.sha256[:12]}; {self.model.card.command})"
+        if self.student_steps is None:
+            return (f"started from {origin}",)
+        return (
+            f"distilled from {origin}: sample it by DDIM in {self.student_steps} steps, where the teacher takes "
+            f"{2 * self.student_steps}; its first answer is a sample, no longer the mean",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """What every kind of recipe has.
 
     Parameters
     ----------
     name
-        A recipe.
-    data, clouds, destination
-        The folder that the recipe is trained from (of pictures also a tar), cloud masks (for LST), and the file to
-        write.
+        As the command line takes it.
+    training
+        Steps, rates, seed.
+    schedule, num_timesteps
+        The noise schedule.
+    last_step_share
+        Share of the training items at the noisiest timestep.
+    """
+
+    options: ClassVar[frozenset[str]] = frozenset()  # of the command, that only some kinds take
+    scaling: ClassVar[Scaling | None] = None
+
+    name: str
+    network: Any
+    training: TrainingConfig
+    schedule: ScheduleName = "cosine"
+    num_timesteps: int = 1000
+    prediction: Prediction = "v"
+    last_step_share: float = 0.2
+
+    @abstractmethod
+    def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
+        """Write the packed data file of this kind from what the user has."""
+
+    @abstractmethod
+    def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
+        """Open the packed data; what is drawn once is kept in the run's folder."""
+
+    def load_start(self, name: str | Path) -> AnyModel:
+        """Load a model to start from."""
+        return load_model(name)
+
+    @abstractmethod
+    def build(self, data: Data) -> "Network":
+        """The network with random weights."""
+
+    @abstractmethod
+    def initialise(self, network: "Network", model: AnyModel | None) -> None:
+        """Take the first weights from a model, where one is given; one that does not fit is a ``LacunarError``."""
+
+    @abstractmethod
+    def objective_of(self, start: Start) -> Objective:
+        """What the network is trained towards."""
+
+    @abstractmethod
+    def card(self, scores: Mapping[str, float]) -> Card:
+        """What a model of this recipe is, is made from and is good for; command, steps and seed are filled in."""
+
+    def finish(self, network: "Network", data: Data) -> Mapping[str, float]:
+        """Change the trained network for the last time; returns the scores that this changes or adds."""
+        del network, data
+        return {}
+
+    def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
+        """Fields of the card that are fitted to the written model."""
+        del model, data
+        return {}
+
+    @property
+    def noise_schedule(self) -> NoiseSchedule:
+        """The schedule itself."""
+        return NoiseSchedule.named(self.schedule, self.num_timesteps)
+
+
+def load_start(recipe: Recipe, init_from: str | None, distill: str | None, student_steps: int = STUDENT_STEPS) -> Start:
+    """Load the model that a new run starts from, or its teacher; nothing is loaded without either.
 
     Raises
     ------
     TrainingError
-        An unknown recipe, or data that the recipe cannot use.
+        Both are given, or models of this recipe cannot be distilled.
     """
-    recipe = recipe_named(name)
-    if isinstance(recipe, WaterRecipe):
-        pack_water(data, destination)
-    elif isinstance(recipe, PictureRecipe):
-        pack_pictures(data, destination)
-    else:
-        pack_lst(data, clouds, destination)
+    if init_from and distill:
+        raise TrainingError(
+            f"--init-from {init_from} and --distill {distill}: a student starts from its teacher; give one of the two"
+        )
+    if distill and "distill" not in recipe.options:
+        raise TrainingError(f"--distill {distill} for {recipe.name}: only a model that fills gaps can be distilled")
+    name = distill or init_from
+    return Start(recipe.load_start(name) if name else None, student_steps if distill else None)
 
 
 def run_recipe(
-    name: str,
+    recipe: Recipe,
     pack: Path,
     folder: Path,
     *,
     steps: int | None = None,
-    init_from: str | None = None,
-    distill: str | None = None,
-    student_steps: int = STUDENT_STEPS,
+    start: Start = Start(),  # frozen
     workers: int = 1,
     callback: Callable[[Progress], None] | None = None,
-    drawing: Callable[[int, int], None] | None = None,
+    drawing: Drawing = None,
 ) -> tuple[Path, History]:
-    """Train a recipe from a packed data file and write its model folder.
+    """Train a recipe from a packed data file and write its model folder; returns the folder and the losses.
 
     Parameters
     ----------
-    name
-        A recipe.
     pack
-        A file written by `pack_data`.
+        A file written by the recipe's ``pack``.
     folder
-        The run: checkpoint and, at the end, ``model/``. A run that is found there goes on.
+        The run: what is drawn once, the checkpoint and, at the end, ``model/``. A run that is found there goes on.
     steps
         Optimiser steps in place of the recipe's.
-    init_from
-        Model whose weights are the start of a new run; None starts from random weights.
-    distill, student_steps
-        Of gap filling: model whose answer in twice so many steps the new one learns to give in that many.
+    start
+        See `load_start`.
     workers
-        Processes that draw examples.
+        Processes that draw examples, of LST.
     callback, drawing
-        Progress of the training, and of the drawing of examples.
-
-    Returns
-    -------
-    model : Path
-        The model folder.
-    history : History
-        Losses of the run.
+        Progress of the training, and of the drawing or decoding of examples.
 
     Raises
     ------
     TrainingError
-        An unknown recipe, a pack that does not fit it, a run folder of another configuration, or a segmenter that is
-        to be distilled.
+        A pack that does not fit the recipe, or a run folder of another configuration.
     """
-    recipe = recipe_named(name)
-    if isinstance(recipe, WaterRecipe):
-        if distill is not None:
-            raise TrainingError(
-                f"--distill {distill} for {name}: a segmenter takes 2 steps as it is; distil a model that fills gaps"
-            )
-        return run_water_recipe(
-            name, recipe, pack, folder, steps=steps, init_from=init_from, callback=callback, drawing=drawing
-        )
-    if isinstance(recipe, PictureRecipe):
-        return run_picture_recipe(
-            name,
-            recipe,
-            pack,
-            folder,
-            steps=steps,
-            init_from=init_from,
-            distill=distill,
-            student_steps=student_steps,
-            callback=callback,
-            drawing=drawing,
-        )
-    return run_lst_recipe(
-        name,
-        recipe,
-        pack,
-        folder,
-        steps=steps,
-        init_from=init_from,
-        distill=distill,
-        student_steps=student_steps,
-        workers=workers,
+    if steps is not None:
+        recipe = replace(recipe, training=replace(recipe.training, steps=steps))
+    folder.mkdir(parents=True, exist_ok=True)
+    with this_process().main_process_first():  # the others find what the first has drawn
+        data = recipe.load_data(pack, folder, workers, drawing)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
+        network = recipe.build(data)
+    recipe.initialise(network, start.model)
+    ema, history = train(
+        network,
+        data.training,
+        data.held_out,
+        objective=recipe.objective_of(start),
+        config=recipe.training,
+        folder=folder,
+        origin=start.origin,
         callback=callback,
-        drawing=drawing,
+    )
+    model = folder / "model"
+    if this_process().is_main_process:
+        network.load_state_dict(ema.weights)
+        scores = (history.held_out[-1][1] if history.held_out else {}) | dict(recipe.finish(network.eval(), data))
+        save = partial(
+            save_model,
+            model,
+            network,
+            schedule=recipe.noise_schedule,
+            prediction=recipe.prediction,
+            scaling=recipe.scaling,
+            dtype="float16",
+            overwrite=True,
+        )
+        card = _card(recipe, start, steps, scores)
+        save(card=card)
+        calibration = recipe.calibration(model, data)
+        if calibration:
+            save(card=replace(card, **calibration))
+    return model, history
+
+
+def _card(recipe: Recipe, start: Start, steps: int | None, scores: Mapping[str, float]) -> Card:
+    """The recipe's card, with what this run adds."""
+    card = recipe.card(scores)
+    clouds = " --clouds CLOUDS" if "clouds" in recipe.options else ""
+    given = (f" --steps {steps}" if steps else "") + start.options
+    rounded = {name: round(value, 4) for name, value in scores.items()}
+    return replace(
+        card,
+        command=f"lacunar train {recipe.name} --data DATA{clouds} --pack PACK{given}",
+        steps=recipe.training.steps,
+        seeds=(recipe.training.seed,),
+        scores={"held_out": rounded | dict(card.scores)},
+        notes=(*card.notes, *start.notes),
     )

@@ -1,24 +1,30 @@
 """Images of water with their masks: a folder of pairs, a packed file of them, and training examples drawn from it.
 
-A scene is ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png`` (0 land, 1 water, 255 ignore); its folder's name
-is the name of the set that it belongs to. Pictures stay in their encoded form until they are used, so that a pack is as
-small as the folder.
+A scene is ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png`` (0 land, 1 water, 255 ignore); the name of its
+folder is the name of its set. Pictures stay encoded until they are used, so that a pack is as small as the folder.
 """
 
 import io
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
 
 from lacunar.errors import LacunarError, TrainingError
 from lacunar.sensors.bands import BANDS, RGB, common_scale, place_bands
-from lacunar.train.lst_packs import UNREADABLE, write_pack
+from lacunar.train.packs import open_arrays, write_arrays
+from lacunar.train.water_augment import augmented
 
 LAND, WATER, IGNORE = 0, 1, 255  # values of a mask
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -26,19 +32,40 @@ MASK_ENDING = "_mask.png"
 NRG: tuple[str, ...] = ("nir", "red", "green")  # sets whose name ends in _nrg
 MAX_PACK_BYTES = 100 * 2**20
 
+# Scenes of each set kept for the reported figures, and for the held-out score while training: so many, chosen by a hash
+# of their names, or these. Three of the five ESW scenes have water about as bright as land; the tiles are whole places.
+REPORTED = MappingProxyType({"waterbodies_rgb_a": 60})
+VALIDATED: Mapping[str, int | frozenset[str]] = MappingProxyType(
+    {
+        "esw_rgb": frozenset({"tif35", "tif37", "tif42", "tif44", "tif49"}),
+        "waterbodies_rgb_a": 20,
+        "glacial_nrg": 8,
+        "multispectral6": frozenset(
+            "016 027 034 042 048 054 056 068 097 102 108 109 123 126 148 149 153 161 191 196 223 224 237 246 261 281 "
+            "283 287 303".split()
+        ),
+    }
+)
+
+SCALES = (0.5, 2.0)  # pixels of the scene in a pixel of the example, log-uniform
+NO_DATA = 0.03  # an unlabelled pixel whose brightest band is below this is a black corner
+WATER_SHARE = 0.5  # of the crops that are moved to hold water, where the scene has any
+SUBSETS: Mapping[tuple[str, ...], float] = {  # what is left of an image of six bands, and how often
+    BANDS: 0.35,
+    RGB: 0.25,
+    ("nir", "red", "green"): 0.15,
+    ("blue", "green", "red", "nir"): 0.1,
+    ("green", "red", "nir", "swir1"): 0.1,
+    ("green", "nir", "swir1"): 0.05,
+}
+
 
 @dataclass(frozen=True, eq=False)
 class WaterScene:
     """An image of water and its mask, as they are stored.
 
-    Parameters
-    ----------
-    set_name, name
-        Of the folder and of the file.
-    image
-        An encoded picture (1-D, uint8), or the channels themselves (C, H, W).
-    encoded_mask
-        An encoded picture (1-D, uint8).
+    ``image`` is an encoded picture (1-D, uint8) or the channels themselves (C, H, W); ``encoded_mask`` is an encoded
+    picture.
     """
 
     set_name: str
@@ -96,6 +123,9 @@ def _decoded(scene: WaterScene, encoded: NDArray[np.generic], mode: str) -> NDAr
         raise TrainingError(f"{scene.set_name}/{scene.name} is not a whole picture ({error}): replace it") from error
 
 
+# --- folders and packs ---
+
+
 def water_scenes(folder: Path) -> list[WaterScene]:
     """Every scene of a folder and its subfolders, in the order of their paths.
 
@@ -108,9 +138,8 @@ def water_scenes(folder: Path) -> list[WaterScene]:
     scenes = []
     for mask in masks:
         stem = mask.with_name(mask.name.removesuffix(MASK_ENDING))
-        image = next(
-            (stem.with_name(stem.name + end) for end in ENDINGS if stem.with_name(stem.name + end).exists()), None
-        )
+        candidates = (stem.with_name(stem.name + ending) for ending in ENDINGS)
+        image = next((file for file in candidates if file.exists()), None)
         if image is None:
             raise TrainingError(f"{mask} has no image beside it: wanted {stem.name} with one of {', '.join(ENDINGS)}")
         scenes.append(WaterScene(mask.parent.name, stem.name, _stored(image), _bytes_of(mask)))
@@ -137,7 +166,6 @@ def _stored(image: Path) -> NDArray[np.generic]:
 
 
 def _bytes_of(file: Path) -> NDArray[np.uint8]:
-    """The bytes of a file."""
     return np.frombuffer(file.read_bytes(), dtype=np.uint8)
 
 
@@ -147,53 +175,32 @@ def pack_water(folder: Path, destination: Path) -> None:
     Raises
     ------
     TrainingError
-        No scene, one that cannot be read, or more than 100 MiB.
+        No scene, one that cannot be read, two of one name, or more than 100 MiB.
     """
-    arrays: dict[str, NDArray[np.generic]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for scene in water_scenes(folder):
         scene.mask()
         if f"image/{scene.set_name}/{scene.name}" in arrays:
             raise TrainingError(f"two scenes of {folder} are called {scene.set_name}/{scene.name}: rename one of them")
         arrays[f"image/{scene.set_name}/{scene.name}"] = scene.image
         arrays[f"mask/{scene.set_name}/{scene.name}"] = scene.encoded_mask
-    write_pack(destination, arrays, of=folder, most=MAX_PACK_BYTES)
+    write_arrays(destination, arrays, max_bytes=MAX_PACK_BYTES)
 
 
 def load_water(file: Path) -> list[WaterScene]:
-    """Read a file written by `pack_water`.
-
-    Raises
-    ------
-    TrainingError
-        The file is missing or is not such a pack.
-    """
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            keys = [(key.split("/")[1], key.split("/")[2]) for key in stored if key.startswith("image/")]
-            scenes = [
-                WaterScene(*key, stored[f"image/{key[0]}/{key[1]}"], stored[f"mask/{key[0]}/{key[1]}"]) for key in keys
-            ]
-    except (*UNREADABLE, IndexError) as error:
-        raise TrainingError(f"{file} is not a whole pack ({error}): write it again with `lacunar train`") from error
+    """Read a file written by `pack_water`; one that is missing, damaged or of another kind is a ``TrainingError``."""
+    with open_arrays(file) as stored:
+        keys = [(key.split("/")[1], key.split("/")[2]) for key in stored if key.startswith("image/")]
+        scenes = [
+            WaterScene(*key, stored[f"image/{key[0]}/{key[1]}"], stored[f"mask/{key[0]}/{key[1]}"]) for key in keys
+        ]
     if not scenes:
-        raise TrainingError(f"{file} holds no scene of water: write it again with `lacunar train`")
+        raise TrainingError(f"{file} holds no scene of water: write it again with `lacunar train --pack`")
     return scenes
 
 
-def chosen_by_name(scenes: Sequence[WaterScene], count: int, *, skip: int = 0) -> list[WaterScene]:
-    """So many scenes that their names alone choose: the first ones by the CRC-32 of ``set/name``, after ``skip``."""
-    ranked = sorted(scenes, key=lambda scene: zlib.crc32(f"{scene.set_name}/{scene.name}".encode()))
-    return ranked[skip : skip + count]
-
-
 def decoded_all(scenes: Sequence[WaterScene], callback: Callable[[int, int], None] | None = None) -> None:
-    """Decode every scene now, and not when it is first drawn.
-
-    Raises
-    ------
-    TrainingError
-        One that cannot be read.
-    """
+    """Decode every scene now, and not when it is first drawn; one that cannot be read is a ``TrainingError``."""
     for done, scene in enumerate(scenes):
         try:
             scene.scale  # noqa: B018  # decodes image and mask
@@ -203,3 +210,156 @@ def decoded_all(scenes: Sequence[WaterScene], callback: Callable[[int, int], Non
             raise TrainingError(f"{scene.set_name}/{scene.name}: {error}") from error
         if callback:
             callback(done + 1, len(scenes))
+
+
+# --- the split ---
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Scenes to train on, to score while training, and to report on; by scene, never by crop."""
+
+    training: list[WaterScene]
+    validation: list[WaterScene]
+    reported: list[WaterScene]
+
+
+def split_scenes(scenes: Sequence[WaterScene]) -> Parts:
+    """Split scenes by their names alone, as `REPORTED` and `VALIDATED` say.
+
+    Raises
+    ------
+    TrainingError
+        Nothing is left to train on, or none of a set's held-out scenes is there.
+    """
+    parts = Parts([], [], [])
+    for set_name in sorted({scene.set_name for scene in scenes}):
+        found = [scene for scene in scenes if scene.set_name == set_name]
+        reported = chosen_by_name(found, REPORTED.get(set_name, 0))
+        held = VALIDATED.get(set_name, 0)
+        if isinstance(held, int):
+            validation = chosen_by_name(found, held, skip=len(reported))
+        else:
+            validation = [scene for scene in found if scene.name in held]
+            if not validation:
+                raise TrainingError(f"{set_name} has none of the scenes that are held out: {', '.join(sorted(held))}")
+        parts.reported.extend(reported)
+        parts.validation.extend(validation)
+        parts.training.extend(scene for scene in found if scene not in reported and scene not in validation)
+    if not parts.training:
+        raise TrainingError(
+            f"{len(scenes)} scenes are too few: some are held out by name, and none is left to train on"
+        )
+    return parts
+
+
+def chosen_by_name(scenes: Sequence[WaterScene], count: int, *, skip: int = 0) -> list[WaterScene]:
+    """So many scenes that their names alone choose: the first ones by the CRC-32 of ``set/name``, after ``skip``."""
+    ranked = sorted(scenes, key=lambda scene: zlib.crc32(f"{scene.set_name}/{scene.name}".encode()))
+    return ranked[skip : skip + count]
+
+
+# --- examples ---
+
+
+class WaterDataset(Dataset[dict[str, Tensor]]):
+    """Crops of scenes; the key (epoch, index) and the seed alone decide one, so a run resumes exactly.
+
+    Parameters
+    ----------
+    scenes, shares
+        What is drawn from, and the share of the examples from each set.
+    size, length
+        Side of an example in pixels; examples in an epoch.
+    augment
+        Vary the crops; False draws plain crops at the scene's own scale.
+    seed
+        Of all that is random.
+
+    Raises
+    ------
+    TrainingError
+        A set of ``shares`` without a scene.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[WaterScene],
+        shares: Mapping[str, float],
+        *,
+        size: int,
+        length: int,
+        augment: bool,
+        seed: int,
+    ) -> None:
+        self.sets = {name: [scene for scene in scenes if scene.set_name == name] for name in shares}
+        empty = [name for name, found in self.sets.items() if not found]
+        if empty:
+            there = ", ".join(sorted({scene.set_name for scene in scenes}))
+            raise TrainingError(f"no scene of {', '.join(empty)}; there are {there or 'none'}")
+        weights = np.array([shares[name] for name in self.sets])
+        self.weights = weights / weights.sum()
+        self.size, self.length, self.augment, self.seed = size, length, augment, seed
+
+    def __len__(self) -> int:
+        """Examples in an epoch."""
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """Item of (epoch, index): ``image`` (6, H, W) with NaN, ``mask`` and ``valid`` (1, H, W), float32."""
+        rng = np.random.default_rng((self.seed, *key))
+        found = list(self.sets.values())[rng.choice(len(self.weights), p=self.weights)]
+        scene = found[rng.integers(len(found))]
+        names, divisor = self._bands_of(scene, rng)
+        image, mask = self._window(scene, rng)
+        chosen = [BANDS.index(name) for name in names]
+        stored = np.concatenate([image[chosen] / divisor, [mask == WATER, mask != IGNORE]]).astype(np.float32)
+        layers = self._resized(torch.from_numpy(stored), rng)
+        bands, water, valid = layers[:-2], (layers[-2:-1] > 0.5).float(), (layers[-1:] > 0.99).float()
+        seen = (valid > 0) | (bands.amax(dim=0, keepdim=True) > NO_DATA)  # an unlabelled pixel can be looked at
+        if self.augment:
+            bands, water = augmented(bands, water, valid, rng, rgb=names == RGB)
+        planes = torch.full((len(BANDS), self.size, self.size), torch.nan)
+        planes[chosen] = torch.where(seen, bands, torch.nan)
+        return {"image": planes, "mask": water, "valid": valid}
+
+    def _bands_of(self, scene: WaterScene, rng: np.random.Generator) -> tuple[tuple[str, ...], float]:
+        """Bands that are shown of a scene, and the common scale of an image that has no others."""
+        names = scene.band_names
+        if not self.augment or len(names) < len(BANDS):
+            return names, 1.0
+        chosen = list(SUBSETS)[rng.choice(len(SUBSETS), p=list(SUBSETS.values()))]
+        planes = scene.bands()[[BANDS.index(name) for name in chosen]]
+        return chosen, common_scale(planes, scene.mask() != IGNORE)
+
+    def _window(self, scene: WaterScene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """A square window of the scene that becomes an example."""
+        mask = scene.mask()
+        scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if self.augment else 1.0
+        scale = min(scale, min(mask.shape) / self.size)  # a small scene fills the example too
+        side = round(self.size * max(scale, SCALES[0]))
+        centre = [int(rng.integers(length)) for length in mask.shape]
+        if rng.random() < WATER_SHARE:
+            water = np.flatnonzero(mask == WATER)
+            if water.size:
+                at = np.unravel_index(int(water[rng.integers(water.size)]), mask.shape)
+                centre = [int(place + rng.integers(-side // 3, side // 3 + 1)) for place in at]
+        slices = []
+        for middle, length in zip(centre, mask.shape, strict=True):
+            first = min(max(0, middle - side // 2), max(0, length - side))
+            slices.append(slice(first, min(length, first + side)))
+        image, mask = scene.bands(*slices), mask[slices[0], slices[1]]
+        short = [(0, side - length) for length in mask.shape]
+        return np.pad(image, [(0, 0), *short]), np.pad(mask, short, constant_values=IGNORE)
+
+    def _resized(self, layers: Tensor, rng: np.random.Generator) -> Tensor:
+        """The layers at the size of an example, and as one of the eight symmetries of the square shows them."""
+        side = layers.shape[-1]
+        if side != self.size:
+            shape = (self.size, self.size)
+            resize = {"mode": "bilinear", "align_corners": False, "antialias": side > self.size}
+            layers = interpolate(layers[None], size=shape, **resize)[0]  # type: ignore[arg-type]
+        if not self.augment:
+            return layers
+        layers = torch.rot90(layers, int(rng.integers(4)), (1, 2))
+        return layers.flip(2) if rng.random() < 0.5 else layers

@@ -1,0 +1,173 @@
+"""The frozen recipes: what ``lacunar train NAME`` runs, and how every shipped model was made."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.unet import UNetConfig
+from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PictureRecipe, WaterRecipe
+from lacunar.train.loop import TrainingConfig
+from lacunar.train.recipe import Recipe
+
+# --- land surface temperature ---
+
+LST_WEIGHTS = MappingProxyType({"losangeles": 0.35, "newyork": 0.2, "aster": 0.25, "kano": 0.2})
+# Antelope Valley is used for neither: part of it lies on the ground of the Los Angeles passes.
+LST_HELD_OUT_WEIGHTS = MappingProxyType({"macas": 0.6, "liverpool": 0.4})
+
+# For a CPU: about 50 examples/s on one core that has bfloat16.
+LST_SMALL = LstRecipe(
+    name="lst-small",
+    network=UNetConfig(
+        sample_size=64,
+        in_channels=5,
+        out_channels=1,
+        block_out_channels=(48, 96, 128, 192),
+        layers_per_block=1,
+        attention_levels=(2,),
+        attention_head_dim=32,
+        norm_groups=16,
+        patch=2,
+    ),
+    training=TrainingConfig(steps=8000, batch_size=32, decay_share=0.3, mixed_precision="bf16"),
+    weights=LST_WEIGHTS,
+    held_out_weights=LST_HELD_OUT_WEIGHTS,
+)
+
+# For one GPU.
+LST_FULL = replace(
+    LST_SMALL,
+    name="lst-full",
+    network=replace(LST_SMALL.network, block_out_channels=(64, 128, 192, 256), layers_per_block=2, norm_groups=32),
+    training=TrainingConfig(steps=60_000, batch_size=256, ema_decay=0.9995, warmup_steps=1000, mixed_precision="bf16"),
+    examples=100_000,
+)
+
+# A U-Net as DDPM's with learned variance, taught by L_hybrid (Nichol & Dhariwal 2021). It predicts v, not eps: LST has
+# no range to clip to, and at the noisiest step a small error of eps is an error of x_0 thousands of times as large.
+LST_PRIOR = LstPriorRecipe(
+    name="lst-prior",
+    network=replace(LST_SMALL.network, in_channels=1, learned_variance=True),
+    training=TrainingConfig(steps=20_000, batch_size=32, mixed_precision="bf16"),
+    objective="hybrid",
+    last_step_share=0.0,
+    weights=LST_WEIGHTS,
+    held_out_weights=LST_HELD_OUT_WEIGHTS,
+)
+
+# --- pictures; for a CPU: 20 to 40 examples/s on one core that has bfloat16 ---
+
+PICTURE_SMALL = PictureRecipe(
+    name="picture-small",
+    network=UNetConfig(
+        sample_size=64,
+        in_channels=8,
+        out_channels=3,
+        block_out_channels=(48, 96, 128, 192),
+        layers_per_block=1,
+        attention_levels=(1, 2),
+        attention_head_dim=32,
+        norm_groups=16,
+        patch=2,
+    ),
+    training=TrainingConfig(steps=2000, batch_size=16, validate_every=250, mixed_precision="bf16"),
+    framing="anywhere",
+    texture_share=0.2,
+    summary="Gap filling of any picture, in squares of 64 pixels: the residual over a membrane, by conditional "
+    "diffusion. Knows faces at any place and size, hair and background, and land from above.",
+)
+
+FACE_SMALL = PictureRecipe(
+    name="face-small",
+    network=replace(PICTURE_SMALL.network, prior_components=256),
+    training=TrainingConfig(
+        steps=2600, batch_size=16, learning_rate=6e-4, decay_share=0.9, validate_every=150, mixed_precision="bf16"
+    ),
+    framing="face",
+    variation=0.5,
+    shapes=2400,
+    summary="Gap filling of aligned faces in CelebA-HQ's framing at 64 x 64 pixels: the residual over what a "
+    "Gaussian distribution of faces expects from the known pixels, by conditional diffusion.",
+)
+
+# --- water ---
+
+CONDITION_STEPS, DIFFUSION_STEPS = 3600, 1200
+# The comparisons see as many examples as the two stages of WaterSegDiff together.
+WHOLE_STEPS = CONDITION_STEPS + DIFFUSION_STEPS
+
+WATER_SMALL = WaterRecipe(
+    name="water-small",
+    network=SegmenterConfig(),
+    training=TrainingConfig(
+        steps=DIFFUSION_STEPS,
+        batch_size=16,
+        learning_rate=6e-4,
+        warmup_steps=100,
+        ema_decay=0.998,
+        validate_every=400,
+        mixed_precision="bf16",
+    ),
+    # Scenes labelled by hand count most; automatic and loose masks least.
+    shares=MappingProxyType(
+        {
+            "esw_rgb": 0.3,
+            "waterbodies_rgb_a": 0.2,
+            "waterbodies_rgb_b": 0.05,
+            "glacial_nrg": 0.12,
+            "multispectral6": 0.12,
+            "landsat6": 0.05,
+            "dhaka_rgb": 0.06,
+            "coast_rgb": 0.06,
+            "arctic_rgb": 0.03,
+            "flood_rgb": 0.01,
+        }
+    ),
+)
+WATER_CONDITION = replace(
+    WATER_SMALL,
+    name="water-condition",
+    network=SegmenterConfig(diffusion=False),
+    training=replace(WATER_SMALL.training, steps=CONDITION_STEPS),
+)
+WATER_NO_ANCHOR = replace(WATER_SMALL, name="water-no-anchor", network=SegmenterConfig(anchor=False))
+WATER_NO_SS_FORMER = replace(WATER_SMALL, name="water-no-ss-former", network=SegmenterConfig(ss_former=False))
+WATER_SEGDIFF = replace(
+    WATER_SMALL,
+    name="water-segdiff",
+    network=SegmenterConfig(kind="segdiff", widths=(40, 72, 112, 160, 208)),
+    training=replace(WATER_SMALL.training, steps=WHOLE_STEPS),
+)
+WATER_UNET = replace(
+    WATER_SMALL,
+    name="water-unet",
+    network=SegmenterConfig(diffusion=False, condition_widths=(40, 80, 128, 168, 216)),
+    training=replace(WATER_SMALL.training, steps=WHOLE_STEPS),
+)
+WATER_LITE = WaterRecipe(
+    name="water-lite",
+    network=SegmenterConfig(diffusion=False, encoder="efficientnet-lite0", condition_widths=(24, 48, 64, 96, 96)),
+    training=TrainingConfig(
+        steps=2600,
+        learning_rate=1.2e-3,
+        encoder_rate=0.4,
+        warmup_steps=100,
+        decay_share=0.6,
+        ema_decay=0.99,
+        gradient_clip=20.0,  # of a loss that counts cross-entropy ten times
+        mixed_precision="bf16",
+    ),
+    shares=WATER_SMALL.shares,
+    size=192,
+)
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        recipe.name: recipe
+        for recipe in (
+            *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL),
+            *(WATER_LITE, WATER_SMALL, WATER_CONDITION, WATER_NO_ANCHOR, WATER_NO_SS_FORMER, WATER_SEGDIFF, WATER_UNET),
+        )
+    }
+)
