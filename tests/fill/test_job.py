@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lacunar.fill import job as app
 from lacunar.fill.job import FillOptions, demonstrate, fill_lst
 from lacunar.geo.raster import open_raster
 from lacunar.sensors.scene import LstOptions, open_scene
+from lacunar.sensors.simulated import PRODUCT_ID
 
 FLATHEAD = "LC08_L1TP_041027_20150604_20170226_01_T1"
 MAUI = "LC09_L1TP_063046_20230714_20230714_02_T1"
@@ -150,6 +152,37 @@ def test_a_product_from_before_the_collections(product, options, tmp_path):
     assert record["product"]["collection"] == 0
 
 
+class Counted:
+    """An open file that counts how often its pixels are read."""
+
+    def __init__(self, dataset, reads):
+        self._dataset, self._reads = dataset, reads
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+    def read(self, *arguments, **options):
+        self._reads[Path(self._dataset.name).stem.removeprefix(f"{PRODUCT_ID}_")] += 1
+        return self._dataset.read(*arguments, **options)
+
+
+def test_each_band_is_opened_once_and_read_once_in_each_pass(simulated_64, options, tmp_path, monkeypatch):
+    opened, reads, really_open = Counter(), Counter(), rasterio.open
+
+    def counting(path, *arguments, **more):
+        dataset = really_open(path, *arguments, **more)
+        if Path(path).parent != simulated_64.folder:
+            return dataset
+        opened[Path(path).stem.removeprefix(f"{PRODUCT_ID}_")] += 1
+        return Counted(dataset, reads)
+
+    monkeypatch.setattr("rasterio.open", counting)
+    fill_lst(simulated_64.folder, tmp_path / "out.tif", options=options)
+    needed = {"B10", "B4", "B5", "QA_PIXEL", "B2", "B3", "B6", "B7"}  # the last four tell snow from water
+    assert opened == dict.fromkeys(needed, 1)
+    assert reads == dict.fromkeys(needed, 2)  # the survey of the whole raster, then its one block
+
+
 def test_without_a_gap_the_output_is_the_input(product, options, tmp_path):
     cloud_at(product, np.zeros((64, 64), bool))
     record = fill_lst(product, tmp_path / "out.tif", bands_folder=tmp_path / "bands", options=options)
@@ -168,7 +201,7 @@ def test_real_products_without_quality_band_and_crs(shared, options, tmp_path, n
     record = fill_lst(folder, tmp_path / "out.tif", gap_mask=mask, options=options, bands_folder=tmp_path / "bands")
     footprint = product.dn("B10" if product.level == 1 else "ST_B10") > 0
     if product.level == 1:
-        footprint &= (product.read("B4") > 0) & (product.read("B5") > 0)
+        footprint &= (product.dn("B4") > 0) & (product.dn("B5") > 0)
     check_bands(tmp_path / "out.tif", bands_of(tmp_path / "bands" / "lst.tif")[0], gap & footprint, footprint)
     same_grid(tmp_path / "out.tif", product)
     assert product.crs.to_epsg() == epsg

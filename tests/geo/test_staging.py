@@ -8,7 +8,7 @@ import pytest
 
 from commands import contents
 from lacunar.errors import LacunarError, RasterError
-from lacunar.geo.staging import Staging
+from lacunar.geo.staging import Staging, write_text
 
 
 def test_names_are_given_at_the_end_and_only_then(tmp_path):
@@ -65,13 +65,12 @@ def test_relative_names_work(tmp_path, monkeypatch):
     assert list(contents(tmp_path)) == ["a.tif"]
 
 
-def test_errors_tell_the_name_that_the_user_knows(tmp_path):
-    staging = Staging(overwrite=False)
-    staged = staging.stage(tmp_path / "a.tif")
-    error = RasterError(f"{staged}: the disk is full")
-    with pytest.raises(RasterError) as caught:
-        staging.__exit__(RasterError, error, None)
-    assert str(caught.value) == f"{tmp_path / 'a.tif'}: the disk is full"
+def test_errors_of_writers_do_not_name_the_hidden_folder(tmp_path):
+    with pytest.raises(RasterError) as caught, Staging(overwrite=False) as staging:
+        staged = staging.stage(tmp_path / "a.json")
+        staged.parent.rmdir()
+        write_text(staged, "{}")
+    assert str(caught.value).startswith("a.json: cannot be written (No such file or directory)")
     assert contents(tmp_path) == {}
 
 

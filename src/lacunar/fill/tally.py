@@ -135,6 +135,6 @@ class Picture:
             save_figure(figure, self._path)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}); wanted a folder with free space"
-            raise RasterError(f"{self._path}: {reason}") from error
+            raise RasterError(f"{self._path.name}: {reason}") from error
         except ValueError as error:
             raise LacunarError(f"the figure cannot be drawn: {error}; leave it out") from error

@@ -234,9 +234,9 @@ def write_picture(path: Path, picture: Picture) -> None:
         image.save(path, format_of(path), icc_profile=picture.icc_profile, **options)
     except OSError as error:
         reason = error.strerror or error
-        raise PictureError(f"{path}: cannot be written ({reason}); wanted a folder with free space") from error
+        raise PictureError(f"{path.name}: cannot be written ({reason}); wanted a folder with free space") from error
     except ValueError as error:
-        raise PictureError(f"{path}: cannot be written ({error}): choose .png or .tif") from error
+        raise PictureError(f"{path.name}: cannot be written ({error}): choose .png or .tif") from error
 
 
 def upright(pixels: NDArray[Sample], orientation: int) -> NDArray[Sample]:

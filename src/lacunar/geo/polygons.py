@@ -131,7 +131,9 @@ def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> N
             pyogrio.write_dataframe(bodies, path, layer=LAYER, driver=driver, geometry_type="MultiPolygon", **options)
     except Exception as error:  # GDAL's own classes and OSError
         reason = " ".join(str(error).split())[:160]
-        raise RasterError(f"{path}: cannot be written ({reason}); wanted a writable folder with free space") from error
+        raise RasterError(
+            f"{path.name}: cannot be written ({reason}); wanted a writable folder with free space"
+        ) from error
 
 
 def _traced(mask: NDArray[np.bool_]) -> Outlines:

@@ -1,16 +1,16 @@
 """Rasters in and out: one frozen :class:`Raster` value, read through GDAL, written as a Cloud-Optimized GeoTIFF.
 
 Small rasters travel whole (:func:`read_raster`, :func:`write_raster`); those larger than memory go window by window
-(:func:`open_raster`, :class:`RasterWriter`). Nothing appears under the final name before it is complete and read back.
+(:func:`open_raster`, :class:`RasterWriter`). Nothing appears under the final name before it is complete.
 """
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
-import shutil
-import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -233,10 +233,10 @@ def write_raster(path: FilePath, raster: Raster, *, overwrite: bool = False) -> 
 class RasterWriter:
     """Write a Cloud-Optimized GeoTIFF window by window; memory does not grow with the raster.
 
-    Windows go into an uncompressed GeoTIFF in a hidden folder beside `path` (4 bytes of disk per pixel and band). When
-    the ``with`` block ends well, GDAL's COG driver makes the final file from it (float32, deflate, predictor 3, tiles
-    of 512, overviews), it is read back and compared, and only then takes its name. After an exception, Ctrl-C or on a
-    full disk the folder goes and `path` stays as it was. Pixels never written are nodata.
+    Windows go into an uncompressed, hidden GeoTIFF beside `path` (4 bytes of disk per pixel and band). When the
+    ``with`` block ends well, GDAL's COG driver makes the final file from it (float32, deflate, predictor 3, tiles of
+    512, overviews), which then takes its name. After an exception, Ctrl-C or on a full disk the hidden files go and
+    `path` stays as it was. Pixels never written are nodata.
 
     Parameters
     ----------
@@ -271,27 +271,28 @@ class RasterWriter:
         self.path = Path(self.path)
         self.units = self.units or ("",) * len(self.band_names)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
-            raise RasterError(f"{self.path}: got the ending '{self.path.suffix}'; wanted .tif: rename the output")
+            raise RasterError(f"{self.path.name}: got the ending '{self.path.suffix}'; wanted .tif: rename the output")
         if not self.path.parent.is_dir():
-            raise RasterError(f"{self.path}: no folder {self.path.parent}; wanted an existing one: make it first")
+            raise RasterError(f"{self.path.name}: no folder {self.path.parent}; wanted an existing one: make it first")
         if min(self.shape) < 1 or not self.band_names or len(self.units) != len(self.band_names):
             got = f"{_size(self.shape)}, bands {self.band_names}, units {self.units}"
-            raise RasterError(f"{self.path}: got {got}; wanted a pixel and a band or more, one unit per band")
+            raise RasterError(f"{self.path.name}: got {got}; wanted a pixel and a band or more, one unit per band")
         self._refuse_existing()
 
     def __enter__(self) -> Self:
         """Open the staging file."""
         profile = {"height": self.shape[0], "width": self.shape[1], "transform": self.transform, "crs": self.crs}
         profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": self.nodata}
-        with _gdal(f"{self.path}: {_UNWRITABLE}"):
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent))
-            self._staged = self._folder / "staging.tif"
+        hidden = f".{self.path.name}.{uuid.uuid4().hex[:8]}"
+        self._staged = self.path.with_name(f"{hidden}.uncompressed.partial")
+        self._final = self.path.with_name(f"{hidden}.partial")
+        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
             try:
                 self._staging = rasterio.open(self._staged, "w", **profile, **_TILED)
                 self._staging.descriptions, self._staging.units = self.band_names, self.units
                 self._staging.update_tags(**self.tags)
             except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._remove_hidden()
                 raise
         return self
 
@@ -306,9 +307,11 @@ class RasterWriter:
         tile = window or Tile(0, 0, *self.shape)
         wanted = (len(self.band_names), *tile.shape)
         if not tile.inside(self.shape) or array.shape != wanted:
-            raise RasterError(f"{self.path}: got {array.shape} for {tile}; wanted {wanted} inside {_size(self.shape)}")
+            raise RasterError(
+                f"{self.path.name}: got {array.shape} for {tile}; wanted {wanted} inside {_size(self.shape)}"
+            )
         values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
-        with _gdal(f"{self.path}: {_UNWRITABLE}"):
+        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.write(values, window=Window.from_slices(*tile.slices))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -319,29 +322,37 @@ class RasterWriter:
         finally:
             with suppress(Exception):  # what already goes wrong must stay the error that is seen
                 self._staging.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove_hidden()
 
     def _finish(self) -> None:
-        """Staging file -> COG -> compared -> renamed."""
-        final = self._folder / "final.tif"
+        """Make the COG from the staging file and give it its name."""
         tiles = -(-self.shape[0] // _TILE_SIDE) * -(-self.shape[1] // _TILE_SIDE)
-        with _gdal(f"{self.path}: {_UNWRITABLE}"):
+        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.close()
-            rasterio.shutil.copy(self._staged, final, **_COG)
-            # On a full disk GDAL may report success for a file that lacks its end: only reading it back tells.
+            rasterio.shutil.copy(self._staged, self._final, **_COG)
+            # On a full disk GDAL may report success for a file that lacks its end: its size or its last tile tells.
             if self._staged.stat().st_size < tiles * _TILE_SIDE**2 * 4 * len(self.band_names):
-                raise RasterError(f"{self.path}: the uncompressed copy is cut off, the disk is full: free some space")
-            with rasterio.open(self._staged) as wrote, rasterio.open(final) as got:
-                for _, window in got.block_windows():
-                    if not np.array_equal(wrote.read(window=window), got.read(window=window), equal_nan=True):
-                        raise RasterError(f"{self.path}: read back other values than were written: check the disk")
+                raise RasterError(
+                    f"{self.path.name}: the uncompressed copy is cut off, the disk is full: free some space"
+                )
+            with rasterio.open(self._final) as made:
+                *_, (_, last) = made.block_windows()
+                made.read(window=last)
             self._refuse_existing()
-            final.replace(self.path)
+            self._final.replace(self.path)
+
+    def _remove_hidden(self) -> None:
+        """Remove the hidden files, and what GDAL may have left beside them."""
+        for path in (self._staged, self._final):
+            for left in self.path.parent.glob(f"{glob.escape(path.name)}*"):
+                left.unlink(missing_ok=True)
 
     def _refuse_existing(self) -> None:
         """Keep what is already there, unless told otherwise."""
         if self.path.is_dir() or (self.path.exists() and not self.overwrite):
-            raise RasterError(f"{self.path}: exists already; wanted a new name: choose another or allow overwriting")
+            raise RasterError(
+                f"{self.path.name}: exists already; wanted a new name: choose another or allow overwriting"
+            )
 
 
 def uncompressed_bytes(shape: tuple[int, int]) -> int:

@@ -6,17 +6,17 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
-from lacunar.errors import LacunarError, RasterError
+from lacunar.errors import RasterError
 
 _MIB = 2**20
 
 
 class Staging(AbstractContextManager["Staging"]):
-    """Write every output of a job under a hidden name first; names are given when the ``with`` block ends well.
+    """Write every output of a job in a hidden folder first; names are given when the ``with`` block ends well.
 
-    After an exception or Ctrl-C the hidden files go and every folder is as it was.
+    After an exception or Ctrl-C the hidden folder goes and everything is as it was. Errors of writers name the file
+    alone, which is the same in the hidden folder.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class Staging(AbstractContextManager["Staging"]):
         Parameters
         ----------
         target
-            The name that it shall have.
+            Its final name.
         size
-            Bytes that it will take at least, to be refused now where the disk has no room for all outputs.
+            Bytes that it will take at least; refused now where the disk has no room for all outputs.
         make_folder
             Make its folder at the end where there is none; the folder above must exist.
 
@@ -75,13 +75,11 @@ class Staging(AbstractContextManager["Staging"]):
         self._hidden[target] = room / target.name
         return self._hidden[target]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Give the names, or leave nothing behind."""
         try:
             if kind is None:
                 self._give_names()
-            elif isinstance(error, LacunarError):
-                self._retell(error)
         finally:
             for room in self._rooms.values():
                 shutil.rmtree(room, ignore_errors=True)
@@ -97,14 +95,6 @@ class Staging(AbstractContextManager["Staging"]):
             except OSError as error:
                 raise RasterError(f"{target}: cannot take its name ({error.strerror}): choose another place") from error
 
-    def _retell(self, error: LacunarError) -> None:
-        """Raise an error that names a hidden file again, with the name that the user knows."""
-        message = str(error)
-        for folder, room in self._rooms.items():
-            message = message.replace(str(room), str(folder))
-        if message != str(error):
-            raise type(error)(message) from error
-
     def _refuse_existing(self, target: Path) -> None:
         """Keep what is there, unless told otherwise."""
         if target.is_dir():
@@ -114,17 +104,13 @@ class Staging(AbstractContextManager["Staging"]):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file.
-
-    Raises
-    ------
-    RasterError
-        The disk refuses.
-    """
+    """Write a small file; a `RasterError` where the disk refuses."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+        raise RasterError(
+            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
+        ) from error
 
 
 def _hidden_folder(target: Path, *, make_folder: bool) -> Path:

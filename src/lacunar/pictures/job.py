@@ -328,7 +328,9 @@ def _draw_sheet(
     try:
         figure.savefig(path, dpi=SHEET_DPI)
     except OSError as error:
-        raise PictureError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+        raise PictureError(
+            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
+        ) from error
 
 
 def _around(regions: Sequence[FilledRegion]) -> Tile:

@@ -214,5 +214,5 @@ def _hold(path: Path, *arrays: NDArray[Any]) -> None:
                 np.save(file, array)
     except OSError as error:
         raise RasterError(
-            f"{path}: cannot be written ({error.strerror}); wanted a folder with free space: free some"
+            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space: free some"
         ) from error

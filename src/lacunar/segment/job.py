@@ -367,7 +367,9 @@ def _save(figure: Figure, path: Path) -> None:
     try:
         save_figure(figure, path)
     except OSError as error:
-        raise RasterError(f"{path}: cannot be written ({error.strerror}); wanted a folder with free space") from error
+        raise RasterError(
+            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
+        ) from error
 
 
 def _part(callback: Callback | None, index: int, count: int) -> Callback | None:
