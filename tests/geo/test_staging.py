@@ -66,10 +66,14 @@ def test_relative_names_work(tmp_path, monkeypatch):
 
 
 def test_errors_of_writers_do_not_name_the_hidden_folder(tmp_path):
-    with pytest.raises(RasterError) as caught, Staging(overwrite=False) as staging:
-        staged = staging.stage(tmp_path / "a.json")
-        staged.parent.rmdir()
-        write_text(staged, "{}")
+    def write_nowhere():
+        with Staging(overwrite=False) as staging:
+            staged = staging.stage(tmp_path / "a.json")
+            staged.parent.rmdir()
+            write_text(staged, "{}")
+
+    with pytest.raises(RasterError) as caught:
+        write_nowhere()
     assert str(caught.value).startswith("a.json: cannot be written (No such file or directory)")
     assert contents(tmp_path) == {}
 

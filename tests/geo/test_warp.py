@@ -95,7 +95,7 @@ def test_a_field_is_the_same_on_another_grid(name, tolerance):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_window_is_a_part_of_the_whole(name, monkeypatch):
+def test_a_window_is_a_part_of_the_whole(name):
     source = SOURCES[name]
     values = np.random.default_rng(0).normal(300.0, 9.0, source.shape).astype(np.float32)
     values[: source.shape[0] // 3, ::7] = np.nan
@@ -105,24 +105,42 @@ def test_a_window_is_a_part_of_the_whole(name, monkeypatch):
     windows = [Tile(0, 0, 1, 1), Tile(37, 90, 101, 77), Tile(95, 95, 3, 3), Tile(200, 0, 20, 250)]
     for window in windows:
         np.testing.assert_array_equal(warped.read(window), full[window.slices])
-    monkeypatch.setattr(warping, "SOURCE_PIXELS", 5_000)
-    np.testing.assert_array_equal(warped.read(whole(TARGET)), full)
+        np.testing.assert_array_equal(
+            Warped(source, TARGET, reader(values), name="it").read(window), full[window.slices]
+        )
 
 
-def test_no_more_of_the_source_is_read_than_a_window_needs(monkeypatch):
+def test_the_source_is_read_once_block_by_block_and_no_more_than_the_target_needs(monkeypatch):
+    monkeypatch.setattr(warping, "BLOCK", 100)
     source, seen = SOURCES["finer"], []
-    warped = Warped(source, TARGET, reader(smooth(source), seen), name="it")
-    warped.read(Tile(96, 96, 90, 90))  # one cell of 96 pixels is 576 of 5 m
-    assert len(seen) == 1
-    assert max(seen[0].shape) < 700
-    seen.clear()
-    monkeypatch.setattr(warping, "SOURCE_PIXELS", 700**2)
-    warped.read(whole(TARGET))
-    assert max(np.prod(window.shape) for window in seen) <= 700**2
-    seen.clear()
-    far = Grid((5_000, 220), TARGET.transform, UTM_31)
-    assert np.isnan(Warped(source, far, reader(smooth(source), seen), name="it").read(Tile(4_000, 0, 90, 90))).all()
+    small = Grid((40, 40), TARGET.transform @ Affine.translation(100, 100), UTM_31)  # 240 x 240 pixels of 5 m
+    warped = Warped(source, small, reader(smooth(source), seen), name="it")
     assert seen == []
+    for window in (Tile(0, 0, 10, 10), whole(small)):
+        warped.read(window)
+    assert max(max(window.shape) for window in seen) <= 100
+    assert 240**2 < sum(np.prod(window.shape) for window in seen) < 300**2
+
+
+def test_several_bands_are_warped_as_each_of_them_alone():
+    source = SOURCES["other zone"]
+    planes = np.stack([smooth(source), smooth(source) ** 2])
+    planes[:, 100:200, 100:200] = np.nan
+    read = lambda window: planes[:, *window.slices]  # noqa: E731
+    seen = Warped(source, TARGET, read, name="it", count=2).read(whole(TARGET))
+    for plane, values in zip(seen, planes, strict=True):
+        alone = Warped(source, TARGET, reader(values), name="it").read(whole(TARGET))
+        np.testing.assert_array_equal(plane, alone)
+
+
+def test_the_copy_goes_with_the_warped_raster(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = SOURCES["shifted"]
+    warped = Warped(source, TARGET, reader(smooth(source)), name="it")
+    warped.read(whole(TARGET))
+    assert len(list(tmp_path.iterdir())) == 1
+    del warped
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -1,22 +1,30 @@
-"""Windows of one raster on the grid of another: bilinear, what is unknown stays so, memory stays that of a window."""
+"""A raster on the grid of another, window by window: bilinear; what is unknown stays unknown."""
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject, transform
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform
+from rasterio.windows import Window
 
 from lacunar.errors import RasterError
 from lacunar.geo.grid import Gridded, same_grid
-from lacunar.geo.windows import Tile
+from lacunar.geo.windows import Tile, blocks_over
 
-CELL = 96  # side of the target's cells that are warped one by one: where a window begins then changes no value
-SOURCE_PIXELS = 2**21  # of the source that are read at once
-_POINTS = 9  # points along each side of a cell that are followed to the source
-_SLACK = 0.02  # share of a cell's extent by which a curved border may swell between those points
+BLOCK = 1024  # side of the parts in which the source is copied
+_POINTS = 65  # along each side of the target, that are followed to the source
+_SLACK = 0.02  # share of the extent by which a curved border may swell between those points
+_TOLERANCE = 1e-6  # source pixels by which GDAL may miss a place; 0 is not taken
 _PLANE = CRS.from_epsg(3857)  # stands for both grids where neither has a CRS: nothing is reprojected then
 
 FloatArray = NDArray[np.float64]
@@ -26,18 +34,20 @@ Values = NDArray[np.float32]
 class Warped:
     """A source seen on the grid of a target, window by window.
 
-    On the same grid windows are read as they are. Otherwise the target is warped in cells of its own absolute grid, so
-    that a window equals the same part of the whole. Where the source is finer, pixels are averaged (GDAL widens the
-    bilinear kernel). Unknown pixels have no weight; where the nearest source pixel is unknown, so is the target's.
+    On the same grid windows are read as they are. Otherwise the part of the source that the target needs is copied once
+    into a temporary file, which GDAL warps. Where the source is finer, pixels are averaged (GDAL widens the bilinear
+    kernel). Unknown pixels have no weight; where the nearest source pixel is unknown, so is the target's.
 
     Parameters
     ----------
     source, target
         The two grids.
     read
-        Gives any window of the source as float32, NaN where unknown.
+        Gives any window of the source as float32, (H, W) or (``count``, H, W); NaN, in all bands, where unknown.
     name
         What the source is called in an error.
+    count
+        Bands of the source; None for one that has no axis of its own.
 
     Raises
     ------
@@ -46,8 +56,16 @@ class Warped:
         or they do not overlap.
     """
 
-    def __init__(self, source: Gridded, target: Gridded, read: Callable[[Tile], Values], *, name: str) -> None:
-        self._source, self._target, self._read, self._name = source, target, read, name
+    def __init__(
+        self,
+        source: Gridded,
+        target: Gridded,
+        read: Callable[[Tile], Values],
+        *,
+        name: str,
+        count: int | None = None,
+    ) -> None:
+        self._source, self._target, self._read, self._name, self._count = source, target, read, name, count
         lacking = [grid.crs is None for grid in (source, target)]
         placed = [not (grid.crs is None and grid.transform.is_identity) for grid in (source, target)]
         self.same_grid = same_grid(source, target) and placed[0] == placed[1]
@@ -60,112 +78,101 @@ class Warped:
                 f"{bare} has no CRS and differs in shape or position from {other}: wanted a CRS in both, or the very "
                 "same grid; assign one (rio edit-info --crs)"
             )
-        if self._source_window(Tile(0, 0, *target.shape), points=65, margin=(0.0, 0.0)) is None:
-            raise RasterError(
-                f"{name} does not overlap the input: {_extent(source)}, the input is {_extent(target)}; "
-                "wanted a raster of the same place"
-            )
         self.step = self._step()
+        self._needed = self._source_window()
 
     def read(self, window: Tile) -> Values:
         """A window of the target's grid, float32; NaN where the source is unknown or does not reach."""
         if self.same_grid:
             return self._read(window)
-        out = np.full(window.shape, np.nan, dtype=np.float32)
-        pairs = [(cell, near) for cell in self._cells(window) if (near := self._source_window(cell)) is not None]
-        for cell, values in self._warp_all(pairs):
-            rows = slice(max(cell.row, window.row), min(cell.row + cell.height, window.row + window.height))
-            cols = slice(max(cell.col, window.col), min(cell.col + cell.width, window.col + window.width))
-            inner = values[rows.start - cell.row : rows.stop - cell.row, cols.start - cell.col : cols.stop - cell.col]
-            out[rows.start - window.row : rows.stop - window.row, cols.start - window.col : cols.stop - window.col] = (
-                inner
-            )
-        return out
-
-    def _cells(self, window: Tile) -> Iterator[Tile]:
-        """The cells of the target that a window touches."""
-        height, width = self._target.shape
-        for row in range(window.row // CELL * CELL, window.row + window.height, CELL):
-            for col in range(window.col // CELL * CELL, window.col + window.width, CELL):
-                yield Tile(row, col, min(CELL, height - row), min(CELL, width - col))
-
-    def _warp_all(self, pairs: Sequence[tuple[Tile, Tile]]) -> Iterator[tuple[Tile, Values]]:
-        """Cells and their values; what they need of the source is read at once where it is not too much."""
-        if not pairs:
-            return
-        top, left = (min(getattr(near, side) for _, near in pairs) for side in ("row", "col"))
-        bottom, right = max(n.row + n.height for _, n in pairs), max(n.col + n.width for _, n in pairs)
-        if (bottom - top) * (right - left) > SOURCE_PIXELS and len(pairs) > 1:
-            middle = len(pairs) // 2
-            yield from self._warp_all(pairs[:middle])
-            yield from self._warp_all(pairs[middle:])
-            return
-        values = self._read(Tile(top, left, bottom - top, right - left))
-        for cell, near in pairs:
-            yield cell, self._warp(values[Tile(near.row - top, near.col - left, *near.shape).slices], near, cell)
-
-    def _warp(self, values: Values, near: Tile, cell: Tile) -> Values:
-        """One cell from the part of the source that it needs."""
-        out = np.full(cell.shape, np.nan, dtype=np.float32)
-        if np.isnan(values).all():
-            return out
-        rows, cols = self.step
         try:
-            reproject(
-                np.ascontiguousarray(values),
-                out,
-                src_transform=_shifted(self._source.transform, near),
+            values: Values = self._vrt.read(window=Window.from_slices(*window.slices))
+        except rasterio.errors.RasterioError as error:
+            raise RasterError(f"{self._name} cannot be warped to the grid of the input ({_reason(error)})") from error
+        return values[0] if self._count is None else values
+
+    @cached_property
+    def _vrt(self) -> WarpedVRT:
+        """The source on the target's grid, made when first needed."""
+        folder = tempfile.mkdtemp(prefix="lacunar-warp-")
+        remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copied = Path(folder) / "source.tif"
+        try:
+            self._copy_source(copied)
+            rows, cols = self.step
+            height, width = self._target.shape
+            return WarpedVRT(
+                rasterio.open(copied),
                 src_crs=self._source.crs or _PLANE,
-                src_nodata=np.nan,
-                dst_transform=_shifted(self._target.transform, cell),
-                dst_crs=self._target.crs or _PLANE,
-                dst_nodata=np.nan,
+                crs=self._target.crs or _PLANE,
+                transform=self._target.transform,
+                height=height,
+                width=width,
                 resampling=Resampling.bilinear,
+                tolerance=_TOLERANCE,
                 XSCALE=1.0 / max(1.0, cols),
                 YSCALE=1.0 / max(1.0, rows),
+                UNIFIED_SRC_NODATA="YES",
             )
-        except Exception as error:  # rasterio lets GDAL's own classes through
+        except (OSError, rasterio.errors.RasterioError) as error:
+            remove()
             raise RasterError(f"{self._name} cannot be warped to the grid of the input ({_reason(error)})") from error
-        return out
 
-    def _source_window(
-        self, tile: Tile, *, points: int = _POINTS, margin: tuple[float, float] | None = None
-    ) -> Tile | None:
-        """The pixels of the source that a part of the target needs; None where the source does not reach."""
+    def _copy_source(self, path: Path) -> None:
+        """Write what the target needs of the source, block by block."""
+        part, t = self._needed, self._source.transform
+        profile = {
+            "driver": "GTiff",
+            "height": part.height,
+            "width": part.width,
+            "count": self._count or 1,
+            "dtype": "float32",
+            "nodata": np.nan,
+            "crs": self._source.crs or _PLANE,
+            "transform": t @ Affine.translation(part.col, part.row),
+            "tiled": True,
+            "BIGTIFF": "IF_SAFER",
+        }
+        with rasterio.open(path, "w", **profile) as copied:
+            for block in blocks_over(part.shape, block=BLOCK, halo=0):
+                core = block.core
+                values = self._read(Tile(part.row + core.row, part.col + core.col, *core.shape))
+                copied.write(values.reshape(-1, *core.shape), window=Window.from_slices(*core.slices))
+
+    def _source_window(self) -> Tile:
+        """The pixels of the source that the target needs; refuses a source that the target does not touch."""
+        height, width = self._target.shape
         rows, cols = self._to_source(
-            *np.meshgrid(
-                np.linspace(tile.row, tile.row + tile.height, points),
-                np.linspace(tile.col, tile.col + tile.width, points),
-                indexing="ij",
-            )
+            *np.meshgrid(np.linspace(0, height, _POINTS), np.linspace(0, width, _POINTS), indexing="ij")
         )
-        if rows.size == 0:
-            return None
         ranges = []
-        for place, length, step, axis in zip((rows, cols), self._source.shape, self.step, (0, 1), strict=True):
+        for place, length, step in zip((rows, cols), self._source.shape, self.step, strict=True):
+            if place.size == 0 or place.max() <= 0 or place.min() >= length:
+                raise RasterError(
+                    f"{self._name} does not overlap the input: {_extent(self._source)}, the input is "
+                    f"{_extent(self._target)}; wanted a raster of the same place"
+                )
             low, high = float(place.min()), float(place.max())
-            wide = margin[axis] if margin else 2.0 + max(1.0, step) + _SLACK * (high - low)
+            wide = 2.0 + max(1.0, step) + _SLACK * (high - low)
             first, last = max(0, int(np.floor(low - wide))), min(length, int(np.ceil(high + wide)))
-            if last <= first:
-                return None
             ranges.append((first, last - first))
-        (row, height), (col, width) = ranges
-        return Tile(row, col, height, width)
+        (row, tall), (col, broad) = ranges
+        return Tile(row, col, tall, broad)
 
     def _to_source(self, rows: FloatArray, cols: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Rows and columns of the source at those of the target, flat, without points that no projection reaches."""
-        x, y = _placed(self._target.transform, cols.ravel(), rows.ravel())
+        x, y = self._target.transform @ (cols.ravel(), rows.ravel())
         here, there = self._target.crs, self._source.crs
         if here is not None and there is not None and here != there:
             try:
                 moved = transform(here, there, x, y)
-            except Exception as error:
+            except Exception as error:  # rasterio lets GDAL's own classes through
                 raise RasterError(
                     f"{self._name} lies in {there}: no way there from the CRS of the input, {here} ({_reason(error)})"
                 ) from error
             x, y = (np.asarray(axis, dtype=np.float64) for axis in moved)
         good = np.isfinite(x) & np.isfinite(y)
-        source_cols, source_rows = _placed(~self._source.transform, x[good], y[good])
+        source_cols, source_rows = ~self._source.transform @ (x[good], y[good])
         return source_rows, source_cols
 
     def _step(self) -> tuple[float, float]:
@@ -178,23 +185,11 @@ class Warped:
         return down, across
 
 
-def _placed(t: Affine, first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """A transform of many points: columns and rows to x and y, or back."""
-    return t.a * first + t.b * second + t.c, t.d * first + t.e * second + t.f
-
-
-def _shifted(t: Affine, tile: Tile) -> Affine:
-    """The transform of a part of a grid."""
-    x, y = t.a * tile.col + t.b * tile.row + t.c, t.d * tile.col + t.e * tile.row + t.f
-    return Affine(t.a, t.b, x, t.d, t.e, y)
-
-
 def _extent(grid: Gridded) -> str:
     """Where a grid lies, in a few words."""
     height, width = grid.shape
-    corners = _placed(grid.transform, np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
-    (left, right), (bottom, top) = ((axis.min(), axis.max()) for axis in corners)
-    return f"x {left:.7g} to {right:.7g}, y {bottom:.7g} to {top:.7g} in {grid.crs or 'no CRS'}"
+    x, y = grid.transform @ (np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
+    return f"x {x.min():.7g} to {x.max():.7g}, y {y.min():.7g} to {y.max():.7g} in {grid.crs or 'no CRS'}"
 
 
 def _reason(error: Exception) -> str:

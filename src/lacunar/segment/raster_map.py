@@ -62,6 +62,11 @@ class WaterMap(AbstractContextManager["WaterMap"]):
             mask[block.core.slices] = (where or self.water)(block.core)
         return polygonize(mask, self.transform, self.crs, probability=self.probability)
 
+    def probability_and_disagreement(self, window: Tile) -> Values:
+        """Both, (2, H, W); NaN where not valid."""
+        values: Values = self._source.read(window, bands=[2, 3]).data
+        return values
+
     def _band(self, number: int, window: Tile) -> Values:
         """One band of a window."""
         values: Values = self._source.read(window, bands=[number]).data[0]
@@ -102,10 +107,9 @@ def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) ->
     RasterError
         As `lacunar.geo.warp.Warped`.
     """
-    probability = Warped(one, target, one.probability, name=name)
-    disagreement = Warped(one, target, one.disagreement, name=name)
+    warped = Warped(one, target, one.probability_and_disagreement, name=name, count=2)
     for block in blocks_over(target.shape, block=BLOCK, halo=0):
-        yield decided_block(block.core, probability.read(block.core), disagreement.read(block.core), threshold)
+        yield decided_block(block.core, *warped.read(block.core), threshold)
 
 
 def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
@@ -116,18 +120,14 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
     RasterError
         As `lacunar.geo.warp.Warped`: no common CRS, or no common place.
     """
-
-    def plane(number: int) -> Callable[[Tile], Values]:
-        return lambda window: scene.bands(window)[number]
-
-    warped = {band: Warped(scene, target, plane(BANDS.index(band)), name=scene.name) for band in scene.band_names}
-    if all(one.same_grid for one in warped.values()):
+    there = [BANDS.index(band) for band in scene.band_names]
+    warped = Warped(scene, target, lambda window: scene.bands(window)[there], name=scene.name, count=len(there))
+    if warped.same_grid:
         return scene.bands
 
     def read(window: Tile) -> Values:
         planes = np.full((len(BANDS), *window.shape), np.nan, dtype=np.float32)
-        for band, one in warped.items():
-            planes[BANDS.index(band)] = one.read(window)
+        planes[there] = warped.read(window)
         return planes
 
     return read
