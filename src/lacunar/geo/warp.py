@@ -161,7 +161,7 @@ class Warped:
 
     def _to_source(self, rows: FloatArray, cols: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Rows and columns of the source at those of the target, flat, without points that no projection reaches."""
-        x, y = self._target.transform @ (cols.ravel(), rows.ravel())
+        x, y = _placed(self._target.transform, cols.ravel(), rows.ravel())
         here, there = self._target.crs, self._source.crs
         if here is not None and there is not None and here != there:
             try:
@@ -172,7 +172,7 @@ class Warped:
                 ) from error
             x, y = (np.asarray(axis, dtype=np.float64) for axis in moved)
         good = np.isfinite(x) & np.isfinite(y)
-        source_cols, source_rows = ~self._source.transform @ (x[good], y[good])
+        source_cols, source_rows = _placed(~self._source.transform, x[good], y[good])
         return source_rows, source_cols
 
     def _step(self) -> tuple[float, float]:
@@ -185,10 +185,15 @@ class Warped:
         return down, across
 
 
+def _placed(t: Affine, first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A transform of many points: columns and rows to x and y, or back."""
+    return t.a * first + t.b * second + t.c, t.d * first + t.e * second + t.f
+
+
 def _extent(grid: Gridded) -> str:
     """Where a grid lies, in a few words."""
     height, width = grid.shape
-    x, y = grid.transform @ (np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
+    x, y = _placed(grid.transform, np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
     return f"x {x.min():.7g} to {x.max():.7g}, y {y.min():.7g} to {y.max():.7g} in {grid.crs or 'no CRS'}"
 
 

@@ -109,7 +109,8 @@ def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) ->
     """
     warped = Warped(one, target, one.probability_and_disagreement, name=name, count=2)
     for block in blocks_over(target.shape, block=BLOCK, halo=0):
-        yield decided_block(block.core, *warped.read(block.core), threshold)
+        probability, disagreement = warped.read(block.core)
+        yield decided_block(block.core, probability, disagreement, threshold)
 
 
 def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
