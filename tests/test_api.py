@@ -13,10 +13,13 @@ import lacunar as lc
 import lacunar.fill.api  # what is loaded late must be importable when tests are collected
 import lacunar.fill.blocks
 import lacunar.pictures.api
+import lacunar.segment.api
 import lacunar.sensors.api
+from commands import write
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model
 from picture_models import tiny_picture_model
+from water_models import lake_scene, plain_model, plain_segmenter, stand_in
 
 UTM = "EPSG:32632"
 
@@ -42,7 +45,7 @@ def labelled(values, *, step=30.0, left=400_000.0, top=5_000_000.0, crs=UTM, **a
     """A DataArray with the centres of its pixels as coordinates."""
     rows, cols = (np.arange(length) + 0.5 for length in values.shape[-2:])
     coords = {"y": top - step * rows, "x": left + step * cols}
-    array = xr.DataArray(values, dims=("y", "x"), coords=coords, attrs=attrs)
+    array = xr.DataArray(values, dims=("band", "y", "x")[-values.ndim :], coords=coords, attrs=attrs)
     return array if crs is None else array.rio.write_crs(crs)
 
 
@@ -300,3 +303,76 @@ def test_fill_heeds_what_a_scene_calls_missing(simulated_64, tiny):
 def test_open_scene_says_what_is_wrong(tmp_path):
     with pytest.raises(LacunarError, match="no such file"):
         lc.open_scene(tmp_path / "nothing.tif")
+
+
+# --- segment, polygonize ---
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Water is where infrared is dark: no network."""
+    monkeypatch.setattr(lacunar.segment.api, "segment_blocks", plain_segmenter)
+    monkeypatch.setattr(lacunar.segment.api, "load_segmenter", plain_model)
+
+
+def test_segment_finds_the_lake_of_a_labelled_image_and_polygonize_measures_it(plain):
+    values, lake = lake_scene()
+    image = labelled(values, top=0.0).assign_coords(band=["blue", "green", "red", "nir"])
+    found = lc.segment(image)
+    assert found.rio.crs == image.rio.crs
+    np.testing.assert_array_equal(found["class"], lake.astype(np.uint8))
+    assert ((found["probability"] >= 0.5) == lake).all()
+    (body,) = lc.polygonize(found).itertuples()
+    assert body.area_m2 == pytest.approx(lake.sum() * 900, rel=2e-3)  # UTM's scale at its central meridian: 0.9996
+    assert lc.polygonize(found).crs == UTM
+    assert len(lc.polygonize(found, min_area=1.1 * body.area_m2)) == 0
+
+
+def test_segment_takes_numpy_with_names_and_stored_reflectance(plain):
+    values, lake = lake_scene()
+    values[:, :5] = np.nan
+    names = ["blue", "green", "red", "nir"]
+    found = lc.segment(values, bands=names, fusion="staple")
+    np.testing.assert_array_equal(found.class_ == 1, lake)
+    assert (found.class_[:5] == 255).all()
+    stored = np.rint(np.nan_to_num(values) * 10_000).astype(np.uint16)
+    scaled = labelled(stored, scale_factor=1e-4, add_offset=0.0, _FillValue=0)
+    again = lc.segment(scaled, bands=names)
+    np.testing.assert_array_equal(again["class"], found.class_)
+    assert lc.polygonize(found)["area_pixels"].sum() == lake.sum()
+
+
+def test_a_picture_has_its_colours_last(plain):
+    _, lake = lake_scene()
+    picture = np.where(lake[..., None], (4, 90, 90), (150, 140, 130)).astype(np.uint8)
+    np.testing.assert_array_equal(lc.segment(picture).class_ == 1, lake)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (np.ones((4, 30, 30)), {}, "4 bands and 0 names: wanted one name for each"),
+        (np.ones((4, 30, 30)), {"bands": ["blue", "green", "red", "infrared"]}, "unknown band 'infrared'"),
+        (np.full((3, 30, 30), 9000.0), {}, "may be raw digital numbers"),
+        (np.full((3, 30, 30), np.nan), {}, "no valid pixel"),
+        (np.ones((2, 3, 30, 30)), {}, r"wanted \(band, y, x\), or a picture"),
+        (np.ones((3, 30, 30)), {"fusion": "median"}, "fusion 'median': wanted one of"),
+        (np.ones((3, 30, 30)), {"threshold": 2}, "threshold 2: wanted above 0"),
+    ],
+    ids=["names", "name", "numbers", "nan", "axes", "fusion", "threshold"],
+)
+def test_segment_refuses_what_it_cannot_understand(image, options, message, plain):
+    with pytest.raises(LacunarError, match=message):
+        lc.segment(image, **options)
+
+
+def test_segment_file_takes_options_by_name(tmp_path, monkeypatch):
+    stand_in(monkeypatch)
+    values, lake = lake_scene()
+    write(tmp_path / "scene.tif", values.astype(np.float32))
+    options = {"bands": ["blue", "green", "red", "nir"], "polygons": tmp_path / "lakes.gpkg"}
+    record = lc.segment_file(tmp_path / "scene.tif", tmp_path / "water.tif", **options)
+    assert record["pixels"]["water"] == lake.sum()
+    assert (tmp_path / "lakes.gpkg").is_file()
+    with pytest.raises(TypeError, match="no_such_option"):
+        lc.segment_file(tmp_path / "scene.tif", tmp_path / "other.tif", no_such_option=1)

@@ -38,7 +38,7 @@ class Grid:
     crs: CRS | None
 
 
-def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
+def as_labelled(array: AnyArray, *, name: str, integers: bool = False) -> xr.DataArray:
     """A DataArray of floats whose last two dimensions are rows and columns; what is missing is NaN.
 
     Parameters
@@ -48,6 +48,8 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
         ``scale_factor``, ``add_offset`` and ``_FillValue``, as `rioxarray.open_rasterio` leaves them.
     name
         What it is called in an error.
+    integers
+        Whether integers that no attribute explains are taken as they are.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
         if values.ndim < 2:
             raise LacunarError(f"{name} has shape {values.shape}: wanted an array of rows and columns")
         extra = [f"axis_{number}" for number in range(values.ndim - 2)]
-        return _decoded(xr.DataArray(values, dims=[*extra, ROW, COL]), name)
+        return _decoded(xr.DataArray(values, dims=[*extra, ROW, COL]), name, integers)
     if array.ndim < 2:
         raise LacunarError(f"{name} has the dimensions {array.dims}: wanted rows and columns")
     rows, cols = _spatial_dims(array)
@@ -71,7 +73,7 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
     array = array.transpose(..., rows, cols)
     if "band" in array.dims and array.sizes["band"] == 1:  # as rioxarray opens a raster of one band
         array = array.isel(band=0, drop=True)
-    return _decoded(array, name)
+    return _decoded(array, name, integers)
 
 
 def grid_of(array: xr.DataArray) -> Grid:
@@ -215,14 +217,14 @@ def _spatial_dims(array: xr.DataArray) -> tuple[str, str]:
         return str(array.dims[-2]), str(array.dims[-1])
 
 
-def _decoded(array: xr.DataArray, name: str) -> xr.DataArray:
+def _decoded(array: xr.DataArray, name: str, integers: bool) -> xr.DataArray:
     """Floats: integers by their scale and offset; what equals the fill value becomes NaN."""
     scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
     nodata = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
     if array.dtype.kind == "c" or array.dtype.kind not in "buif":
         raise LacunarError(f"{name} holds {array.dtype} values: wanted real numbers")
     if array.dtype.kind != "f":
-        if (scale is None and offset is None) or (scale, offset) == (1, 0):
+        if not integers and ((scale is None and offset is None) or (scale, offset) == (1, 0)):
             raise LacunarError(f"{name} holds integers without a scale; {_integers(array)}")
         floats = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
         floats = floats * floats.dtype.type(1.0 if scale is None else scale) + floats.dtype.type(offset or 0.0)

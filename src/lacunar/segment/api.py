@@ -1,0 +1,231 @@
+"""Segment labelled arrays, and polygons of the result: the public functions of this room."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+
+from lacunar.errors import LacunarError
+from lacunar.geo import polygons
+from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of
+from lacunar.geo.windows import Tile
+from lacunar.models.checkpoint import SegmentationModel, load_segmenter
+from lacunar.segment import job
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
+from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.sensors.bands import RGB, recognise
+from lacunar.sensors.scene import Planes, placed_reader, sample_planes, scale_of
+
+_CLASSES = {"flag_values": [0, 1, NOT_VALID], "flag_meanings": "land water not_valid"}
+
+
+class SegmentedArrays(NamedTuple):
+    """What `segment` gives for a numpy array; ``class_``: 0 land, 1 water, 255 not valid."""
+
+    class_: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    disagreement: NDArray[np.float32]
+
+
+def segment(
+    image: AnyArray,
+    *,
+    bands: Sequence[str] = (),
+    model: str | Path | SegmentationModel = job.DEFAULT_MODEL,
+    samples: int = SEGMENTER_SAMPLES,
+    steps: int = SEGMENTER_STEPS,
+    fusion: FusionName = "mean",
+    threshold: float = THRESHOLD,
+    seed: int = 0,
+) -> xr.Dataset | SegmentedArrays:
+    """Find the water in an image.
+
+    Parameters
+    ----------
+    image
+        (band, y, x), or a picture (y, x, 3) in numpy: reflectance of 0 to 1 or times 10,000, or 8 bits.
+        NaN = not valid. Dask arrays are read block by block.
+    bands
+        What the bands are, in their order, from blue, green, red, nir, swir1, swir2, and coastal or other, which are
+        left out. By default the coordinate ``band`` of a DataArray; three bands are red, green, blue.
+    model
+        A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
+    samples, steps
+        Samples of the mask that are fused, and network evaluations of each.
+    fusion
+        ``mean`` of the samples, or ``staple``.
+    threshold
+        A pixel of this probability or more is water.
+    seed
+        The same seed gives the same map.
+
+    Returns
+    -------
+    xarray.Dataset or SegmentedArrays
+        ``class`` (0 land, 1 water, 255 not valid), ``probability`` of water and ``disagreement`` (standard deviation of
+        the samples), on the coordinates of the image. For a numpy array a named tuple of arrays.
+
+    Raises
+    ------
+    LacunarError
+        Bands that nobody named, values that may be raw digital numbers, no valid pixel, or options out of range.
+
+    References
+    ----------
+    Wu et al. 2023 (MedSegDiff-V2, arXiv 2301.11798); Warfield, Zou & Wells 2004 (STAPLE).
+
+    Examples
+    --------
+    >>> import numpy as np, lacunar as lc
+    >>> picture = np.full((64, 64, 3), 150, dtype=np.uint8)
+    >>> picture[16:48, 16:48] = 20, 40, 60
+    >>> found = lc.segment(picture, samples=1, steps=1)
+    >>> found.probability.shape, sorted(set(found.class_.ravel().tolist()) - {0, 1})
+    ((64, 64), [])
+    """
+    check_fusion(fusion, samples=samples, threshold=threshold)
+    given = _planes_first(image)
+    shape = (given.shape[1], given.shape[2])
+
+    def channels(window: Tile) -> Planes:
+        return np.array(given.data[:, *window.slices], dtype=np.float32)
+
+    planes = placed_reader(channels, _names(given, bands))
+    sample = sample_planes(planes, shape, "the image")
+    _check_values(sample, given, image)
+    scale = np.float32(scale_of(sample))
+    network = model if isinstance(model, SegmentationModel) else load_segmenter(model)
+    blocks = segment_blocks(
+        lambda window: planes(window) / scale, shape, network, steps=steps, samples=samples, seed=seed
+    )
+    class_ = np.empty(shape, dtype=np.uint8)
+    probability, disagreement = np.empty((2, *shape), dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        for block in fuse_blocks(blocks, method=fusion, threshold=threshold, folder=Path(folder)):
+            cut = block.window.slices
+            class_[cut], probability[cut], disagreement[cut] = block.water, block.probability, block.disagreement
+    if not isinstance(image, xr.DataArray):
+        return SegmentedArrays(class_, probability, disagreement)
+    variables = {
+        "class": (class_, _CLASSES),
+        "probability": (probability, {"long_name": "probability of water"}),
+        "disagreement": (disagreement, {"long_name": "standard deviation of the samples"}),
+    }
+    return dataset_on(given, variables, {"model": network.name, "threshold": threshold})
+
+
+def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) -> gpd.GeoDataFrame:
+    """Water bodies as polygons with their area on the ellipsoid.
+
+    Parameters
+    ----------
+    found
+        What `segment` gave.
+    min_area
+        Least area, in square metres; in pixels without a CRS.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        One MultiPolygon per body, the largest first: ``id``, ``area_m2``, ``perimeter_m`` (``area_pixels`` and
+        ``perimeter_pixels`` without a CRS) and ``mean_probability``.
+
+    Raises
+    ------
+    LacunarError
+        A CRS that does not lead to longitude and latitude.
+
+    Examples
+    --------
+    >>> import numpy as np, lacunar as lc
+    >>> from lacunar.segment.api import SegmentedArrays
+    >>> water = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], dtype=np.uint8)
+    >>> sure = np.where(water == 1, 0.9, 0.1)
+    >>> lc.polygonize(SegmentedArrays(water, sure, 0 * sure))["area_pixels"].tolist()
+    [2.0, 1.0]
+    """
+    if isinstance(found, SegmentedArrays):
+        transform, crs, (class_, probability, _) = Affine.identity(), None, found
+    else:
+        grid = grid_of(found["class"])
+        transform, crs, class_, probability = (
+            grid.transform,
+            grid.crs,
+            found["class"].values,
+            found["probability"].values,
+        )
+
+    def read(window: Tile) -> NDArray[np.floating[Any]]:
+        return np.asarray(probability[window.slices])
+
+    bodies = polygons.polygonize(np.asarray(class_ == 1), transform, crs, probability=read)
+    return bodies[bodies[polygons.area_column(crs)] >= min_area].reset_index(drop=True)
+
+
+def segment_file(image: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Find the water in an image file or a Landsat product of any size, block by block.
+
+    Parameters
+    ----------
+    image
+        A picture, a raster of several bands, or a Landsat product (folder or .tar).
+    output
+        ``.tif``: bands ``water``, ``probability`` and ``disagreement``; or ``.png``, a mask, for a picture.
+    **options
+        Fields of `lacunar.segment.job.WaterOptions`: ``bands``, ``samples``, ``polygons``, ``overwrite`` ...
+
+    Returns
+    -------
+    dict
+        The record that is also written beside the output as JSON.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    return job.segment_file(Path(image), Path(output), options=job.WaterOptions(**options))
+
+
+def _planes_first(image: AnyArray) -> xr.DataArray:
+    """An image as (band, y, x); the last axis of a numpy picture becomes the first."""
+    if not isinstance(image, xr.DataArray):
+        image = np.asarray(image)
+        if image.ndim == 3 and image.shape[-1] == len(RGB) and image.shape[0] > len(RGB):
+            image = np.moveaxis(image, -1, 0)
+    given = as_labelled(image, name="the image", integers=True)
+    if given.ndim == 2:
+        given = given.expand_dims("band")
+    if given.ndim != 3:
+        raise LacunarError(f"the image has the dimensions {given.dims}: wanted (band, y, x), or a picture (y, x, 3)")
+    return given
+
+
+def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
+    """What each band is."""
+    count = given.shape[0]
+    first = given.dims[0]
+    if not bands and first in given.coords and given[first].dtype.kind in "UOT":
+        bands = [str(name) for name in given[first].values]
+    if not bands and count == len(RGB):
+        bands = RGB
+    if len(bands) != count:
+        raise LacunarError(
+            f"the image has {count} bands and {len(bands)} names: wanted one name for each in `bands`, such as "
+            "blue, green, red, nir, or a coordinate `band` of names"
+        )
+    return tuple(bands)
+
+
+def _check_values(sample: Planes, given: xr.DataArray, image: AnyArray) -> None:
+    """Refuse values that may be raw digital numbers."""
+    decoded = isinstance(image, xr.DataArray) and "scale_factor" in image.attrs
+    dtype = "float32" if decoded else str(np.asarray(image[:0]).dtype)
+    picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
+    recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=picture, name="the image")
