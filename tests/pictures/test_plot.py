@@ -1,4 +1,4 @@
-"""Contact sheets: what is shown, in which order, and the spread in numbers."""
+"""Contact sheets: what is shown, in which order, and the deviation in numbers."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def shown(figure):
     return {axis.get_title(): np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images}
 
 
-def test_every_sample_the_mean_and_the_spread():
+def test_every_sample_the_mean_and_the_deviation():
     original = np.full((20, 30, 3), 0.25)
     samples = [np.where(GAP[..., None], level, original) for level in (0.2, 0.4, 0.6)]
     panels = shown(contact_sheet(original, GAP, samples, title="a face"))
@@ -24,16 +24,16 @@ def test_every_sample_the_mean_and_the_spread():
         "sample 2",
         "sample 3",
         "mean",
-        "spread (% of white)",
+        "deviation (% of white)",
     ]
     assert (panels["masked"][GAP] == 0.5).all()
     np.testing.assert_allclose(panels["mean"][GAP], 0.4)
-    spread = np.ma.filled(panels["spread (% of white)"], np.nan)
-    np.testing.assert_allclose(spread[GAP], 20.0)  # the standard deviation of 20, 40, 60
-    assert np.isnan(spread[~GAP]).all()
+    deviation = np.ma.filled(panels["deviation (% of white)"], np.nan)
+    np.testing.assert_allclose(deviation[GAP], 20.0)  # the standard deviation of 20, 40, 60
+    assert np.isnan(deviation[~GAP]).all()
 
 
-def test_one_sample_has_no_spread():
+def test_one_sample_has_no_deviation():
     original = np.zeros((20, 30, 3))
     assert list(shown(contact_sheet(original, GAP, [original]))) == ["original", "masked", "sample 1"]
 

@@ -13,24 +13,11 @@ from lacunar.interpolate.membrane import classical_base
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_frame import Face, from_frame, in_frame, to_frame
 from lacunar.pictures.fill import Drawing, FilledRegion, check_model, check_picture_model, fill_window, to_model
-from lacunar.pictures.missing_regions import MissingRegion, check_window, find_regions
+from lacunar.pictures.missing_regions import MissingRegion, bounding_box, check_window, find_regions, window_around
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 Callback = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What stays the same from step to step."""
-
-    picture: Picture
-    missing: BoolArray
-    drawing: Drawing
-
-    def seen(self, window: Tile) -> FloatArray:
-        """A part of the picture (1, h, w, 3) in [-1, 1]."""
-        return to_model(self.picture.colours[window.slices], self.picture.white)[None]
 
 
 def fill_face(
@@ -54,8 +41,8 @@ def fill_face(
     model
         A face model; its field is the size of the frame.
     detail
-        A picture model that refines the enlarged fill and fills what lies outside the frame, or None: the fill is
-        enlarged smoothly and nothing may lie outside.
+        A picture model that refines the enlarged fill and fills what lies outside the frame. None: the fill is enlarged
+        smoothly, and nothing may lie outside.
     drawing
         How samples are drawn.
     callback
@@ -64,14 +51,13 @@ def fill_face(
     Raises
     ------
     PictureError
-        A missing that does not touch the frame, that is all of it, or that reaches outside where there is no `detail`.
+        Missing pixels that do not touch the frame, that are all of it, or that lie outside where there is no `detail`.
     ModelError
         A model of other channels, or a face model as `detail`.
     """
     check_model(model)
     if detail is not None:
         check_picture_model(detail)
-    job = _Job(picture, missing, drawing)
     rows, cols = np.nonzero(missing)
     framed = np.zeros_like(missing)
     framed[rows, cols] = in_frame(face, rows, cols)
@@ -84,86 +70,78 @@ def fill_face(
             f"{int(missing.sum() - framed.sum())} pixels of the mask lie outside the face's frame, where only a "
             "picture model fills: give --detail a picture model, or keep the mask to the face"
         )
-    residual = _residual(job, face, model)
+    job = _Job(picture, missing, face, drawing)
+    residual = job.in_frame(model)
     outside = () if detail is None else find_regions(missing & ~framed, detail.network.config.sample_size)
+    tell = callback or (lambda *_: None)
     steps = 2 + len(outside)
-    if callback is not None:
-        callback(1, steps)
-    filled = [_in_photograph(job, face, framed, residual, detail)]
+    tell(1, steps)
+    filled = [job.in_photograph(framed, residual, detail)]
     if detail is not None:
         for done, region in enumerate(outside, start=2):
-            if callback is not None:
-                callback(done, steps)
-            filled.append(_beyond(job, region, filled, detail))
-    if callback is not None:
-        callback(steps, steps)
+            tell(done, steps)
+            filled.append(job.outside(region, filled, detail))
+    tell(steps, steps)
     return tuple(filled)
 
 
-def _residual(job: _Job, face: Face, model: Model) -> FloatArray:
-    """What the face model adds to the membrane in its frame, (K, size, size, 3)."""
-    size = model.network.config.sample_size
-    window = _window_of(face, job.missing.shape)
-    shifted = replace(face, x=face.x - window.col, y=face.y - window.row)
-    frame, hidden = to_frame(job.seen(window)[0], job.missing[window.slices], shifted, size)
-    if hidden.all():
-        raise PictureError(
-            "the mask hides all of the face: at least a part is wanted to start from: draw a smaller mask"
-        )
-    drawn = fill_window(frame[None], hidden, model, job.drawing, halvings=0)
-    residual: FloatArray = drawn - classical_base(frame, hidden)
-    return residual
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same from step to step."""
 
+    picture: Picture
+    missing: BoolArray
+    face: Face
+    drawing: Drawing
 
-def _in_photograph(
-    job: _Job, face: Face, framed: BoolArray, residual: FloatArray, detail: Model | None
-) -> FilledRegion:
-    """The fill of the frame over the membrane of the photograph, refined where there is a model for that."""
-    size = residual.shape[1]
-    halvings = max(0, round(float(np.log2(face.side / size)))) if detail is not None else 0
-    field = size if detail is None else detail.network.config.sample_size
-    window = _window_around(framed, margin=(field // 2) << halvings, side=field << halvings)
-    seen, hidden, inside = job.seen(window), job.missing[window.slices], framed[window.slices]
-    rows, cols = np.nonzero(inside)
-    enlarged = np.repeat(classical_base(seen[0], hidden)[None], job.drawing.samples, axis=0)
-    enlarged[:, rows, cols] += from_frame(residual, face, rows + window.row, cols + window.col)
-    if detail is not None and halvings > 0:
-        enlarged = fill_window(
-            seen,
-            hidden,
-            detail,
-            job.drawing,
-            place=(window.row, window.col),
-            halvings=halvings,
-            started=enlarged,
-        )
-    return FilledRegion(window, inside, enlarged[:, inside].clip(-1, 1))
+    def in_frame(self, model: Model) -> FloatArray:
+        """What the face model adds to the membrane in its frame, (K, size, size, 3)."""
+        size = model.network.config.sample_size
+        window = _window_of(self.face, self.missing.shape)
+        shifted = replace(self.face, x=self.face.x - window.col, y=self.face.y - window.row)
+        frame, hidden = to_frame(self._seen(window)[0], self.missing[window.slices], shifted, size)
+        if hidden.all():
+            raise PictureError(
+                "the mask hides all of the face: at least a part is wanted to start from: draw a smaller mask"
+            )
+        drawn = fill_window(frame[None], hidden, model, self.drawing, halvings=0)
+        return np.asarray(drawn - classical_base(frame, hidden))
 
+    def in_photograph(self, framed: BoolArray, residual: FloatArray, detail: Model | None) -> FilledRegion:
+        """The fill of the frame over the membrane of the photograph, refined where there is a model for that."""
+        size = residual.shape[1]
+        halvings = max(0, round(float(np.log2(self.face.side / size)))) if detail is not None else 0
+        field = size if detail is None else detail.network.config.sample_size
+        box, margin, side = bounding_box(framed), (field // 2) << halvings, field << halvings
+        wanted = [max(side, length + 2 * margin) for length in box.shape]
+        window = window_around(box, wanted, framed.shape, of="the mask on the face spans")
+        seen, hidden, inside = self._seen(window), self.missing[window.slices], framed[window.slices]
+        rows, cols = np.nonzero(inside)
+        enlarged = np.repeat(classical_base(seen[0], hidden)[None], self.drawing.samples, axis=0)
+        enlarged[:, rows, cols] += from_frame(residual, self.face, rows + window.row, cols + window.col)
+        if detail is not None and halvings > 0:
+            place = window.row, window.col
+            enlarged = fill_window(seen, hidden, detail, self.drawing, place=place, halvings=halvings, started=enlarged)
+        return FilledRegion(window, inside, enlarged[:, inside].clip(-1, 1))
 
-def _beyond(job: _Job, region: MissingRegion, filled: list[FilledRegion], detail: Model) -> FilledRegion:
-    """Fill a region that lies outside the frame, beside what was filled before."""
-    pictures = np.repeat(job.seen(region.window), job.drawing.samples, axis=0)
-    missing = job.missing[region.window.slices].copy()
-    for part in filled:
-        _lay(part, region.window, pictures, missing)
-    whole = fill_window(
-        pictures,
-        missing,
-        detail,
-        job.drawing,
-        place=(region.window.row, region.window.col),
-        halvings=region.halvings,
-    )
-    return FilledRegion(region.window, region.inside, whole[:, region.inside])
+    def outside(self, region: MissingRegion, filled: list[FilledRegion], detail: Model) -> FilledRegion:
+        """Fill a region that lies outside the frame; what was filled before is known now."""
+        window = region.window
+        pictures = np.repeat(self._seen(window), self.drawing.samples, axis=0)
+        missing = self.missing[window.slices].copy()
+        for part in filled:
+            rows, cols = np.nonzero(part.inside)
+            rows, cols = rows + part.window.row - window.row, cols + part.window.col - window.col
+            here = (rows >= 0) & (rows < window.height) & (cols >= 0) & (cols < window.width)
+            pictures[:, rows[here], cols[here]] = part.samples[:, here]
+            missing[rows[here], cols[here]] = False
+        place = window.row, window.col
+        whole = fill_window(pictures, missing, detail, self.drawing, place=place, halvings=region.halvings)
+        return FilledRegion(window, region.inside, whole[:, region.inside])
 
-
-def _lay(part: FilledRegion, window: Tile, pictures: FloatArray, missing: BoolArray) -> None:
-    """Lay a filled region into a window's pictures (K, h, w, 3), where it is known from then on."""
-    rows, cols = np.nonzero(part.inside)
-    rows, cols = rows + part.window.row - window.row, cols + part.window.col - window.col
-    here = (rows >= 0) & (rows < window.height) & (cols >= 0) & (cols < window.width)
-    pictures[:, rows[here], cols[here]] = part.samples[:, here]
-    missing[rows[here], cols[here]] = False
+    def _seen(self, window: Tile) -> FloatArray:
+        """A part of the picture (1, h, w, 3) in [-1, 1]."""
+        return to_model(self.picture.colours[window.slices], self.picture.white)[None]
 
 
 def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:
@@ -174,15 +152,3 @@ def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:
     if bottom <= top or right <= left:
         raise PictureError("the face's box lies outside the picture: give --box inside it")
     return check_window(Tile(top, left, bottom - top, right - left), of="the face spans")
-
-
-def _window_around(missing: BoolArray, *, margin: int, side: int) -> Tile:
-    """The bounding box of what is missing, with a margin, at least so wide as far as the picture goes."""
-    spans = []
-    for axis, length in ((1, missing.shape[0]), (0, missing.shape[1])):
-        found = np.flatnonzero(missing.any(axis=axis))
-        wanted = min(length, max(side, int(np.ptp(found)) + 1 + 2 * margin))
-        middle = (int(found[0]) + int(found[-1]) + 1) // 2
-        spans.append((min(max(0, middle - wanted // 2), length - wanted), wanted))
-    (row, height), (col, width) = spans
-    return check_window(Tile(row, col, height, width), of="the mask on the face spans")

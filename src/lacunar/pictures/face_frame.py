@@ -1,14 +1,14 @@
-"""The region of interest of a face: found in a photograph, brought upright into the model's frame, and back.
+"""The frame of a face: found in a photograph, brought upright to the model's size, and back.
 
-The detector is the frontal-face cascade of local binary patterns that comes with scikit-image, weights inside. It is
-asked for every window that it takes for a face: how many agree is how sure it is, and how many agree when the picture
-is turned says how the face is tilted.
+The detector is the frontal-face cascade of local binary patterns that comes with scikit-image. It is asked for every
+window that it takes for a face: how many agree says how sure it is, and how many agree when the picture is turned says
+how the face is tilted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ COARSE_STEP, FINE_STEP = 1.1, 1.06  # from one size of window to the next
 LUMA = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 PIXEL_SPREAD = 12**-0.5  # standard deviation of a box one pixel wide
 
+Length = TypeVar("Length", float, NDArray[np.float64])
 Votes = tuple[float, float, float, int]  # middle x and y, side, how many windows agree
 
 
@@ -47,16 +48,8 @@ Votes = tuple[float, float, float, int]  # middle x and y, side, how many window
 class Face:
     """The frame of a face in a photograph: a square in CelebA-HQ's framing.
 
-    Parameters
-    ----------
-    x, y
-        Middle of the frame in pixels, from the picture's left and upper border.
-    side
-        Side of the frame in pixels.
-    tilt
-        How far the face is turned clockwise, degrees.
-    votes
-        How many of the detector's windows agree; 0 where nobody asked it.
+    Its middle (x, y) is in pixels from the picture's left and upper border, its side in pixels, its clockwise tilt in
+    degrees. ``votes`` is how many of the detector's windows agree; 0 where nobody asked it.
     """
 
     x: float
@@ -80,8 +73,8 @@ class Face:
         """Row and column in the photograph of each pixel of the frame (size, size), counted to pixels' middles."""
         across = ((np.arange(size) + 0.5) / size - 0.5) * self.side
         down, right = np.meshgrid(across, across, indexing="ij")
-        cosine, sine = np.cos(np.deg2rad(self.tilt)), np.sin(np.deg2rad(self.tilt))
-        return self.y + right * sine + down * cosine - 0.5, self.x + right * cosine - down * sine - 0.5
+        cols, rows = _turned((self.x, self.y), right, down, self.tilt)
+        return rows - 0.5, cols - 0.5
 
     def places_in_frame(
         self, rows: IndexArray, cols: IndexArray, size: int
@@ -100,14 +93,9 @@ def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[F
     Parameters
     ----------
     picture
-        (H, W, 3) in [-1, 1]; fill its missing smoothly first.
+        (H, W, 3) in [-1, 1]; fill what is missing smoothly first.
     missing
-        (H, W), True = hidden: a find of few votes is believed where it is covered in part.
-
-    Returns
-    -------
-    tuple of Face
-        In the order of their ``x``; none where none is found.
+        (H, W), True = hidden: a weak detection is accepted if the mask partly covers it.
 
     References
     ----------
@@ -130,21 +118,9 @@ def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[F
 
 
 def choose_face(faces: Sequence[Face], missing: BoolArray, *, index: int | None = None) -> Face:
-    """Choose the face that is to be filled: the one of that number, or the only one that the missing touches.
+    """Choose the face that is to be filled: the one of that number (from 1), or the only one that the mask touches.
 
-    Parameters
-    ----------
-    faces
-        As `find_faces` gives them.
-    missing
-        (H, W), True = to be filled.
-    index
-        Number of a face, from 1, or None.
-
-    Raises
-    ------
-    PictureError
-        No face, none that the missing touches, several, or no face of that number.
+    No face, none that the mask touches, several, or no face of that number are a ``PictureError``.
     """
     listed = "; ".join(f"{number} at ({face.x:.0f}, {face.y:.0f})" for number, face in enumerate(faces, start=1))
     by_hand = "say where it is with --box X,Y,WIDTH,HEIGHT (brow to chin), or --whole if the picture is the face"
@@ -165,27 +141,16 @@ def choose_face(faces: Sequence[Face], missing: BoolArray, *, index: int | None 
 
 
 def covered(face: Face, missing: BoolArray, size: int = 32) -> float:
-    """Share of the frame that the missing covers."""
+    """Share of the frame that the mask covers."""
     rows, cols = face.places(size)
     return float(ndimage.map_coordinates(missing.astype(np.uint8), [rows, cols], order=0, cval=0).mean())
 
 
 def to_frame(picture: FloatArray, missing: BoolArray, face: Face, size: int) -> tuple[FloatArray, BoolArray]:
-    """Bring a face into the model's frame.
+    """Bring a face of a picture (H, W, 3) in [-1, 1] into the model's frame.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3) in [-1, 1]; what stands in the missing is not looked at.
-    missing
-        (H, W), True = to be filled.
-    face, size
-        The frame, and its pixels on a side.
-
-    Returns
-    -------
-    frame, missing_in_frame : numpy.ndarray
-        (size, size, 3) float32 and boolean (size, size); what lies outside the photograph is missing too.
+    Returns the frame (size, size, 3) and which of its pixels are missing (size, size): those of the mask, whose values
+    are not looked at, and those outside the photograph.
     """
     rows, cols = face.places(size)
     blur = PIXEL_SPREAD * max(0.0, face.side / size - 1)
@@ -205,21 +170,9 @@ def to_frame(picture: FloatArray, missing: BoolArray, face: Face, size: int) -> 
 
 
 def from_frame(residual: FloatArray, face: Face, rows: IndexArray, cols: IndexArray) -> FloatArray:
-    """Give what the frame holds at pixels of the photograph, smoothly enlarged.
+    """What the frame holds (K, size, size, 3) at pixels (P,) of the photograph: (K, P, 3), smoothly enlarged.
 
-    Parameters
-    ----------
-    residual
-        (K, size, size, 3).
-    face
-        The frame.
-    rows, cols
-        (P,) pixels of the photograph.
-
-    Returns
-    -------
-    numpy.ndarray
-        (K, P, 3) float32; 0 outside the frame.
+    0 outside the frame.
     """
     size = residual.shape[1]
     places = face.places_in_frame(rows, cols, size)
@@ -282,9 +235,7 @@ def _finds(luma: NDArray[np.floating]) -> list[Votes]:
 def _turned_back(votes: Votes, middle: tuple[float, float], turn: float) -> Votes:
     """A find in a turned picture, where it is in the picture itself."""
     x, y, side, number = votes
-    cosine, sine = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    right, down = x - middle[0], y - middle[1]
-    return middle[0] + right * cosine - down * sine, middle[1] + right * sine + down * cosine, side, number
+    return *_turned(middle, x - middle[0], y - middle[1], turn), side, number
 
 
 def _upright(luma: NDArray[np.floating], votes: Votes, turn: float) -> Face:
@@ -300,8 +251,7 @@ def _upright(luma: NDArray[np.floating], votes: Votes, turn: float) -> Face:
     windows = windows[_central(windows)]
     if len(windows):
         right, down, box = (windows.mean(axis=0) - (CROP_RADIUS, CROP_RADIUS, 0.0)) * side / CROP_BOX
-        cosine, sine = np.cos(np.deg2rad(tilt)), np.sin(np.deg2rad(tilt))
-        x, y, side = x + right * cosine - down * sine, y + right * sine + down * cosine, box
+        (x, y), side = _turned((x, y), right, down, tilt), box
     return _frame(x, y, side, tilt, number)
 
 
@@ -321,13 +271,17 @@ def _central(windows: NDArray[np.float64]) -> BoolArray:
 def _frame(x: float, y: float, box: float, tilt: float, votes: int) -> Face:
     """The frame around a box from brow to chin."""
     side = FRAME_OVER_BOX * box
-    right, down = SHIFT_OVER_FRAME[0] * side, SHIFT_OVER_FRAME[1] * side
+    return Face(*_turned((x, y), SHIFT_OVER_FRAME[0] * side, SHIFT_OVER_FRAME[1] * side, tilt), side, tilt, votes)
+
+
+def _turned(middle: tuple[float, float], right: Length, down: Length, tilt: float) -> tuple[Length, Length]:
+    """The place (x, y) that lies so far right and down of a middle, seen in a picture tilted clockwise by degrees."""
     cosine, sine = np.cos(np.deg2rad(tilt)), np.sin(np.deg2rad(tilt))
-    return Face(x + right * cosine - down * sine, y + right * sine + down * cosine, side, tilt, votes)
+    return middle[0] + right * cosine - down * sine, middle[1] + right * sine + down * cosine
 
 
 def _believed(faces: Sequence[Face], missing: BoolArray | None) -> list[Face]:
-    """Finds that are sure; where the missing touches none of these, also the likeliest that it touches."""
+    """Finds that are sure; where the mask touches none of these, also the likeliest that it touches."""
     sure = [face for face in faces if face.votes >= SURE_VOTES]
     if missing is None or any(covered(face, missing) > 0 for face in sure):
         return sure

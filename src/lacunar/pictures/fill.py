@@ -1,18 +1,18 @@
-"""Fill the regions of a picture: a membrane says where to start, the diffusion network samples the rest.
+"""Fill the missing regions of a picture: a membrane says where to start, the diffusion network samples the rest.
 
-The state of the diffusion is the residual over the membrane, ``picture = base + spread * z`` in [-1, 1], as in
-`lacunar.fill.array`: DDIM or another solver on the conditional network (presets ``fast``, ``balanced``), one evaluation
-of it for the mean alone (``instant``), or RePaint or another zero-shot sampler on the same network as an unconditional
-prior (``paper``), which is told that everything is missing over a base of 0.
+The state of the diffusion is the residual over the membrane, ``picture = base + sigma * z`` in [-1, 1]. Presets
+``fast`` and ``balanced`` sample the conditional network, ``instant`` takes its mean in one evaluation, and ``paper``
+(RePaint) or another zero-shot sampler uses it as an unconditional prior: the network is told that all is missing.
 
 A region that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough,
 then refined on each finer grid. A refinement starts late in the schedule from the enlarged coarser fill (Meng et al.
-2022, SDEdit), so it keeps what is there and adds what the finer grid can show.
+2022, SDEdit, arXiv 2108.01073), so it keeps what is there and adds what the finer grid can show.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,22 +37,10 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn.
+    """How samples are drawn: the sampler and its steps, how many samples, and their seed.
 
-    Parameters
-    ----------
-    preset
-        The sampler and its steps.
-    samples
-        How many; but on the unconditional prior, a sample does not depend on how many there are, and two in a row have
-        opposite noise.
-    seed
-        The same seed gives the same samples.
-
-    Raises
-    ------
-    LacunarError
-        Fewer than one sample, more than one where the preset gives the mean alone, or a seed below 0.
+    On the conditional network a sample does not depend on how many there are, and two in a row have opposite noise.
+    Fewer than one sample, several where the preset gives the mean alone, or a seed below 0 are a ``LacunarError``.
     """
 
     preset: Preset
@@ -70,15 +58,7 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class FilledRegion:
-    """Samples of one region.
-
-    Parameters
-    ----------
-    window, inside
-        Where it is: (h, w) of the window, True = filled.
-    samples
-        (K, P, 3) float32 in [-1, 1], in the order of the P filled pixels.
-    """
+    """A window, which of its pixels (h, w) are filled, and samples (K, P, 3) of these in their order, in [-1, 1]."""
 
     window: Tile
     inside: BoolArray
@@ -93,25 +73,23 @@ def fill_regions(
     *,
     callback: Callback | None = None,
 ) -> tuple[FilledRegion, ...]:
-    """Draw samples of every region of a picture.
+    """Draw samples of every missing region of a picture, on the model's device.
 
     Parameters
     ----------
     picture
-        8 or 16 bit, grey or RGB; only what surrounds the regions is looked at.
+        8 or 16 bit, grey or RGB; what stands in the missing pixels is not looked at.
     missing
         (H, W), True = to be filled.
     model
-        A picture model (eight input channels, three of prediction); its device is where the work is done.
-    drawing
-        How samples are drawn.
+        A picture model: eight input channels, three of prediction.
     callback
         Called with (evaluations done, all), counted on whole windows.
 
     Raises
     ------
     LacunarError
-        A missing of another shape, or that is everything or nothing.
+        Missing pixels of another shape, or that are everything or nothing.
     ModelError
         A model of other channels, or one of aligned faces.
     """
@@ -122,20 +100,25 @@ def fill_regions(
             "wanted one shape and a pixel to fill"
         )
     regions = find_regions(missing, model.network.config.sample_size)
-    counted = _Counted(sum(_evaluations(region, drawing) for region in regions), callback)
+    total, done = sum(_evaluations(region, drawing) for region in regions), count(1)
+
+    def tell() -> None:
+        if callback is not None:
+            callback(next(done), total)
+
     filled = []
     for region in regions:
-        surroundings = to_model(picture.colours[region.window.slices], picture.white)[None]
+        window = region.window
         whole = fill_window(
-            surroundings,
-            missing[region.window.slices],
+            to_model(picture.colours[window.slices], picture.white)[None],
+            missing[window.slices],
             model,
             drawing,
-            place=(region.window.row, region.window.col),
+            place=(window.row, window.col),
             halvings=region.halvings,
-            callback=counted,
+            callback=tell,
         )
-        filled.append(FilledRegion(region.window, region.inside, whole[:, region.inside]))
+        filled.append(FilledRegion(window, region.inside, whole[:, region.inside]))
     return tuple(filled)
 
 
@@ -155,28 +138,23 @@ def fill_window(
     Parameters
     ----------
     pictures
-        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the missing is not looked at.
+        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the missing pixels is not looked
+        at.
     missing
         (H, W), True = to be filled.
-    model, drawing
-        As in `fill_regions`.
     place
         Whole numbers from 0: each place of a picture has noise of its own.
     halvings
-        How often the picture is halved before the first fill; by default until the missing is narrow enough.
+        How often the picture is halved before the first fill; by default until what is missing is narrow enough.
     started
-        (K, H, W, 3): a smooth fill that is there already, as if enlarged so often; it is refined only.
+        (K, H, W, 3): a smooth fill that is there already, as if enlarged so often; it is only refined.
     callback
         Called after each evaluation.
 
     Returns
     -------
     numpy.ndarray
-        (K, H, W, 3) float32 in [-1, 1]; the pictures outside the missing.
-
-    References
-    ----------
-    Meng et al. 2022, "SDEdit", arXiv 2108.01073.
+        (K, H, W, 3) float32 in [-1, 1]; the pictures where they are known.
     """
     if halvings is None:
         halvings = halvings_of(missing, model.network.config.sample_size)
@@ -231,7 +209,7 @@ def to_pixels(values: FloatArray, like: PixelArray) -> PixelArray:
 
 
 def check_model(model: Model) -> None:
-    """Refuse a network that is no picture model, with a ``ModelError``."""
+    """Refuse, with a ``ModelError``, a network that is no picture model."""
     if model.network.in_channels != CHANNELS_IN or model.network.out_channels != COLOURS:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
@@ -240,28 +218,13 @@ def check_model(model: Model) -> None:
 
 
 def check_picture_model(model: Model) -> None:
-    """Refuse a network that does not fill any picture, with a ``ModelError``: other channels, or faces alone."""
+    """Refuse, with a ``ModelError``, a network that does not fill any picture: other channels, or faces alone."""
     check_model(model)
     if getattr(model.network, "prior", None) is not None:
         raise ModelError(
             f"model {model.name} knows aligned faces alone, wanted a model of any picture such as picture-small: "
             "`lacunar face` fills a face with it"
         )
-
-
-@dataclass
-class _Counted:
-    """Counts evaluations and reports them."""
-
-    total: int
-    callback: Callback | None
-    done: int = 0
-
-    def __call__(self) -> None:
-        """One more."""
-        self.done += 1
-        if self.callback is not None:
-            self.callback(self.done, self.total)
 
 
 def _samples_at_once(missing: BoolArray) -> int:

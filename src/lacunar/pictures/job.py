@@ -1,4 +1,4 @@
-"""The story of a face: a picture and a mask become a filled picture, or several; and of any other picture."""
+"""From picture files to filled picture files: any picture, or a face in a photograph."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import PIL
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
-from lacunar.errors import LacunarError, PictureError
+from lacunar.errors import LacunarError
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import (
     LOSSY_FORMATS,
@@ -32,14 +32,12 @@ from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face, choose_face, find_faces
 from lacunar.pictures.fill import Drawing, FilledRegion, fill_regions, paste, to_model
 from lacunar.pictures.sampler import frame_evaluations
+from lacunar.plotting import FIGURE_ENDINGS
 from lacunar.versions import versions
 
 PICTURE_MODEL = "picture-small"
 FACE_MODEL = "face-small"
 NO_DETAIL = "none"
-SHEET_ENDINGS = (".png", ".pdf", ".svg")
-SHEET_SIDE = 512  # pixels: a larger part of a picture is thinned out on the sheet
-SHEET_DPI = 150
 MAX_SAMPLES = 64
 ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph
 ASTRONAUT_HIDDEN = 0.3  # share of it that strokes of a brush hide
@@ -56,20 +54,16 @@ class PictureOptions:
     ----------
     model
         A shipped model's name or a model folder.
-    preset, samples, seed, device
-        How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
-    engine
-        What computes the network's answers (`lacunar.models.backend`).
-    sampler, evaluations
-        Sampler and evaluations for each sample in place of the preset's.
-    mean
-        Write the mean of the samples as the one result, instead of every sample.
-    overwrite
-        Replace outputs that exist.
+    preset, sampler, evaluations
+        How samples are drawn; sampler and evaluations replace those of the preset.
+    samples, mean
+        How many samples (1 where the preset gives the mean alone), and whether their mean is written in place of each.
+    seed, device, engine
+        The same seed gives the same samples; where the network runs; its backend (`lacunar.models.backend`).
     sheet
         Contact sheet to draw (.png, .pdf or .svg), or None.
-    command
-        What the user typed, for the record.
+    overwrite, command
+        Replace outputs that exist; what the user typed, for the record.
 
     Raises
     ------
@@ -102,8 +96,8 @@ class PictureOptions:
             raise LacunarError(
                 "the mean of 1 sample is that sample: wanted --samples 2 or more with --mean; 8 are usual"
             )
-        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_ENDINGS:
-            raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(SHEET_ENDINGS)}: rename it")
+        if self.sheet is not None and self.sheet.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(FIGURE_ENDINGS)}: rename it")
 
     @property
     def chosen(self) -> Preset:
@@ -118,7 +112,7 @@ class PictureOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceChoice:
-    """Which face is meant, where the detector shall not say it alone.
+    """Which face is meant, where the detector alone cannot tell.
 
     Parameters
     ----------
@@ -164,8 +158,6 @@ def inpaint_file(
     output
         The filled picture; with several samples and no mean, ``NAME_1.png``, ``NAME_2.png``, ... in its place. Outside
         the mask the pixels are those of the picture, bit by bit (JPEG excepted, which keeps no picture exactly).
-    options
-        How it is filled.
     callback
         Called with (done, all).
 
@@ -199,22 +191,8 @@ def fill_face_file(
 ) -> dict[str, Any]:
     """Find a face, fill what hides it in the model's frame, and put that back into the photograph.
 
-    Parameters
-    ----------
-    path, mask, output, options, callback
-        As in `inpaint_file`.
-    choice
-        Which face; by default the one that the mask touches.
-
-    Returns
-    -------
-    dict
-        A record of what was done, with the frame of the face.
-
-    Raises
-    ------
-    LacunarError
-        Bad input, no face or several; nothing is written then.
+    ``choice`` says which face, by default the one that the mask touches; the rest is as in `inpaint_file`, and the
+    record also holds the frame of the face.
     """
     options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
     picture, missing = _read(path, mask, output)
@@ -264,7 +242,10 @@ def _write_filled(
     """Check the outputs, fill, write; no output takes its name before all of them are whole."""
     begun = time.perf_counter()
     with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
-        targets = _targets(output, options)
+        targets = [output]
+        if options.samples > 1 and not options.mean:
+            numbers = range(1, options.samples + 1)
+            targets = [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in numbers]
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
         model = _load(options.model, options)
@@ -272,7 +253,9 @@ def _write_filled(
         for number, path in enumerate(hidden):
             write_picture(path, paste(picture, regions, sample=None if options.mean else number))
         if sheet is not None:
-            _draw_sheet(sheet, picture, missing, regions, samples=options.samples, title=inputs[0].name)
+            from lacunar.pictures.plot import draw_sheet
+
+            draw_sheet(sheet, picture, missing, regions, title=inputs[0].name)
     return {
         "input": str(inputs[0]),
         "mask": str(inputs[1]),
@@ -304,62 +287,10 @@ def _load(name: str, options: PictureOptions) -> Model:
     return with_engine(load_model(name, device=options.device), options.engine)
 
 
-def _targets(output: Path, options: PictureOptions) -> list[Path]:
-    """The files that are written."""
-    if options.samples == 1 or options.mean:
-        return [output]
-    return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(1, options.samples + 1)]
-
-
-def _draw_sheet(
-    path: Path, picture: Picture, missing: BoolArray, regions: Sequence[FilledRegion], *, samples: int, title: str
-) -> None:
-    """Draw the part of the picture around its regions, before and after."""
-    from lacunar.pictures.plot import contact_sheet
-
-    part = _around(regions)
-    step = max(1, -(-max(part.shape) // SHEET_SIDE))
-    cut = (slice(part.row, part.row + part.height, step), slice(part.col, part.col + part.width, step))
-    shown = [
-        (to_model(one.colours[cut], one.white) + 1) / 2
-        for one in (picture, *(paste(picture, regions, sample=number) for number in range(samples)))
-    ]
-    figure = contact_sheet(shown[0], missing[cut], shown[1:], title=title)
-    try:
-        figure.savefig(path, dpi=SHEET_DPI)
-    except OSError as error:
-        raise PictureError(
-            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
-        ) from error
-
-
-def _around(regions: Sequence[FilledRegion]) -> Tile:
-    """The smallest window that holds the windows of all regions."""
-    top, left = (min(getattr(region.window, side) for region in regions) for side in ("row", "col"))
-    bottom = max(region.window.row + region.window.height for region in regions)
-    right = max(region.window.col + region.window.width for region in regions)
-    return Tile(top, left, bottom - top, right - left)
-
-
 def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callback | None = None) -> dict[str, Any]:
     """Hide a part of the face of the astronaut that scikit-image carries, and reconstruct it.
 
-    Parameters
-    ----------
-    folder
-        Where the photograph, the mask and the results are written.
-    options, callback
-        As in `fill_face_file`.
-
-    Returns
-    -------
-    dict
-        The record of `fill_face_file`.
-
-    Raises
-    ------
-    LacunarError
-        As `fill_face_file`.
+    The photograph, the mask and the results are written into the folder; options and record as in `fill_face_file`.
     """
     from skimage.data import astronaut
 

@@ -1,38 +1,49 @@
-"""Contact sheets of filled pictures: arrays in, a Figure out."""
+"""Contact sheets of filled pictures: what was given, every sample, their mean and their standard deviation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lacunar.errors import PictureError
+from lacunar.geo.picture import Picture
+from lacunar.pictures.fill import FilledRegion, paste, to_model
+
 FloatArray = NDArray[np.floating]
 
 COLUMNS = 4
 PANEL_INCHES = 2.6
-MASKED_GREY = 0.5  # how what is to be filled is shown
+MASKED_GREY = 0.5  # how missing pixels are shown
+SIDE = 512  # pixels: a larger part of a picture is thinned out
+DPI = 150
+
+
+def draw_sheet(
+    path: Path, picture: Picture, missing: NDArray[np.bool_], regions: Sequence[FilledRegion], *, title: str
+) -> None:
+    """Draw the part of a picture around its regions, before and after; a full disk is a ``PictureError``."""
+    windows = [region.window for region in regions]
+    top, left = min(window.row for window in windows), min(window.col for window in windows)
+    bottom, right = max(one.row + one.height for one in windows), max(one.col + one.width for one in windows)
+    step = max(1, -(-max(bottom - top, right - left) // SIDE))
+    part = (slice(top, bottom, step), slice(left, right, step))
+    filled = [paste(picture, regions, sample=number) for number in range(len(regions[0].samples))]
+    given, *samples = ((to_model(one.colours[part], one.white) + 1) / 2 for one in (picture, *filled))
+    try:
+        contact_sheet(given, missing[part], samples, title=title).savefig(path, dpi=DPI)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise PictureError(f"{path.name}: {reason}; wanted a folder with free space") from error
 
 
 def contact_sheet(
     original: FloatArray, missing: NDArray[np.bool_], samples: Sequence[FloatArray], *, title: str = ""
 ) -> Figure:
-    """Draw what was given and what came out: original, masked, every sample, their mean and their spread.
+    """Draw the original (H, W, 3) in [0, 1], masked, and every sample; of several also mean and standard deviation.
 
-    Parameters
-    ----------
-    original
-        (H, W, 3) in [0, 1].
-    missing
-        (H, W), True = filled.
-    samples
-        Filled pictures (H, W, 3) in [0, 1]; mean and spread are drawn for two or more.
-    title
-        Above all.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The spread is the root mean square over the colours of the samples' standard deviation, in percent of white.
+    The deviation is the root mean square over the colours, in percent of white.
     """
     masked = np.where(missing[..., None], MASKED_GREY, original)
     panels = [("original", original), ("masked", masked)]
@@ -51,9 +62,9 @@ def contact_sheet(
         axis.set_title(name, fontsize="small")
     if several:
         axis = axes[len(panels)]
-        spread = 100 * np.sqrt(np.var(samples, axis=0, ddof=1).mean(axis=-1))
-        image = axis.imshow(np.where(missing, spread, np.nan), cmap="magma", vmin=0, interpolation="nearest")
-        axis.set_title("spread (% of white)", fontsize="small")
+        deviation = 100 * np.sqrt(np.var(samples, axis=0, ddof=1).mean(axis=-1))
+        image = axis.imshow(np.where(missing, deviation, np.nan), cmap="magma", vmin=0, interpolation="nearest")
+        axis.set_title("deviation (% of white)", fontsize="small")
         figure.colorbar(image, cax=axis.inset_axes((0.05, 0.06, 0.9, 0.04)), orientation="horizontal")
     for axis in axes:
         axis.set_axis_off()
