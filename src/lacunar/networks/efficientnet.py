@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, interpolate, linear, pad, pixel_shuffle, pixel_unshuffle, relu6
 
 from lacunar.errors import ModelError
-from lacunar.networks.layers import BANDS_IN, FEATURES, band_features
+from lacunar.networks.layers import BANDS_IN, FEATURES, NORMALISED_DIFFERENCES, band_features
 from lacunar.networks.segmenter import Condition
 from lacunar.sensors.bands import BANDS, RGB
 
@@ -161,7 +161,7 @@ class PretrainedUNet(nn.Module):
             _layer(coarse + skip, fine)
             for (fine, coarse), skip in zip(pairwise(widths), self.encoder.channels[:-1], strict=True)
         )
-        self.refine = _layer(widths[0] + 4 * BANDS_IN, widths[0])
+        self.refine = _layer(widths[0] + 4 * (BANDS_IN + len(NORMALISED_DIFFERENCES)), widths[0])
         self.head = Pointwise(widths[0], 4, bias=True)
 
     def forward(self, image: Tensor) -> Condition:
@@ -174,7 +174,8 @@ class PretrainedUNet(nn.Module):
         for layer, skip in zip(reversed(self.up), reversed(skips), strict=True):
             larger = interpolate(h, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             h = layer(torch.cat([larger, skip], dim=1))
-        h = self.refine(torch.cat([h, pixel_unshuffle(planes[:, :BANDS_IN], 2)], dim=1))
+        sharp = torch.cat([planes[:, :BANDS_IN], planes[:, 2 * BANDS_IN :]], dim=1)  # without where bands are present
+        h = self.refine(torch.cat([h, pixel_unshuffle(sharp, 2)], dim=1))
         return Condition(h, embedding, pixel_shuffle(self.head(h), 2), shown)
 
     def _completed(self, image: Tensor) -> Tensor:
