@@ -113,14 +113,14 @@ WATER_SMALL = WaterRecipe(
     shares=MappingProxyType(
         {
             "esw_rgb": 0.3,
-            "waterbodies_rgb_a": 0.2,
+            "waterbodies_rgb_a": 0.19,
             "waterbodies_rgb_b": 0.05,
-            "glacial_nrg": 0.12,
-            "multispectral6": 0.12,
-            "landsat6": 0.05,
+            "glacial_nrg": 0.11,
+            "multispectral6": 0.15,
+            "landsat6": 0.06,
             "dhaka_rgb": 0.06,
-            "coast_rgb": 0.06,
-            "arctic_rgb": 0.03,
+            "coast_rgb": 0.05,
+            "arctic_rgb": 0.02,
             "flood_rgb": 0.01,
         }
     ),
@@ -149,7 +149,7 @@ WATER_LITE = WaterRecipe(
     name="water-lite",
     network=SegmenterConfig(diffusion=False, encoder="efficientnet-lite0", condition_widths=(24, 48, 64, 96, 96)),
     training=TrainingConfig(
-        steps=2600,
+        steps=2900,
         learning_rate=1.2e-3,
         encoder_rate=0.4,
         warmup_steps=100,
