@@ -36,6 +36,19 @@ class Copies:
         return {"x_0": 0.5 * mean * missing, "condition": condition, "missing": missing, "weight": weight}
 
 
+class Interrupted(Copies):
+    """Raises KeyboardInterrupt when the n-th item is asked for."""
+
+    def __init__(self, n: int, count: int = 10, seed: int = 0):
+        super().__init__(count, seed)
+        self.n = n
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        if len(self.asked) + 1 == self.n:
+            raise KeyboardInterrupt
+        return super().__getitem__(key)
+
+
 def tiny(seed: int = 0) -> UNet:
     config = UNetConfig(
         sample_size=SIZE,

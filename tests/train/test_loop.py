@@ -16,7 +16,7 @@ from lacunar.errors import TrainingError
 from lacunar.train import loop as training
 from lacunar.train.loop import Ema, History, Progress, TrainingConfig, train
 from lacunar.train.objectives import DenoisingObjective
-from trainings import EDGE, OBJECTIVE, SCHEDULE, SHORT, SIZE, Copies, tiny
+from trainings import EDGE, OBJECTIVE, SHORT, SIZE, Copies, Interrupted, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -162,19 +162,6 @@ def stopping(n: int, call):
     return stops
 
 
-class Interrupted(Copies):
-    """Raises KeyboardInterrupt when the n-th item is asked for."""
-
-    def __init__(self, n: int, count: int = 10, seed: int = 0):
-        super().__init__(count, seed)
-        self.n = n
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        if len(self.asked) + 1 == self.n:
-            raise KeyboardInterrupt
-        return super().__getitem__(key)
-
-
 @pytest.mark.parametrize(
     ("where", "steps_kept"),
     [("callback", 23), ("loading", 23), ("gradients", 23), ("average", 10), ("scoring", 20), ("last scoring", 52)],
@@ -291,66 +278,73 @@ def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, monkeypatch: py
         run(tmp_path)
 
 
+# --- parts by hand ---
+
+
+def test_processes_share_the_batches_of_one():
+    config = TrainingConfig(steps=7, batch_size=6)
+    alone = list(training._Order(10, config, start=0, process=0, processes=1))
+    parts = [list(training._Order(10, config, start=0, process=process, processes=3)) for process in range(3)]
+    for step, batch in enumerate(alone):
+        shares = [part[step] for part in parts]
+        assert [len(share) for share in shares] == [2, 2, 2]
+        assert sorted(itertools.chain(*shares)) == sorted(batch)
+    later = training._Order(10, config, start=4, process=1, processes=3)
+    assert len(later) == 3
+    assert list(later) == parts[1][4:]
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.1), (4, 0.5), (9, 1), (10, 1), (50, 1), (70, 1), (85, 0.5), (99, 1 / 30), (120, 0)]
+)
+def test_learning_rate_by_hand(step: int, share: float):
+    config = TrainingConfig(steps=100, learning_rate=2e-3, warmup_steps=10, decay_share=0.3)
+    assert config.rate_at(step) == pytest.approx(2e-3 * share, rel=1e-12)
+    constant = TrainingConfig(steps=100, learning_rate=2e-3, warmup_steps=0, decay_share=0)
+    assert constant.rate_at(min(step, 99)) == 2e-3
+
+
+def test_moving_average_by_hand():
+    network = nn.Linear(1, 1, bias=False)
+    network.register_buffer("count", torch.tensor(3))
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    ema, expected = Ema(network, decay=0.3), 1.0
+    # (1 + step) / (10 + step) = 0.1, 0.1818, 0.25, then 0.3077, of which no more than 0.3 is taken.
+    for step, decay, value in [(0, 0.1, 5.0), (1, 2 / 11, -2.0), (2, 0.25, 4.0), (3, 0.3, 8.0), (10**6, 0.3, 0.0)]:
+        with torch.no_grad():
+            network.weight.fill_(value)
+        network.count += 1
+        ema.update(network, step)
+        expected = decay * expected + (1 - decay) * value
+        assert float(ema.weights["weight"]) == pytest.approx(expected, rel=1e-5)
+        assert float(network.weight.detach()) == value
+    assert int(ema.weights["count"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        *[(name, 0, "wanted a whole number from 1") for name in ("steps", "batch_size", "checkpoint_every")],
+        *[(name, 1.5, r"wanted a share in \[0, 1\]") for name in ("decay_share", "ema_decay")],
+        *[(name, 0.0, "must be above 0") for name in ("learning_rate", "gradient_clip")],
+    ],
+)
+def test_settings_out_of_range(name: str, value: float, wanted: str):
+    with pytest.raises(TrainingError, match=rf"training: .*{name}.*{wanted}"):
+        TrainingConfig(**{"steps": 10, name: value})
+
+
+@pytest.mark.parametrize("value", ["fp16", "yes", "", None, True])
+def test_another_precision_is_refused(value: object):
+    with pytest.raises(TrainingError, match=rf"training: mixed_precision is {value!r}, wanted no or bf16"):
+        TrainingConfig(steps=10, mixed_precision=value)
+    assert TrainingConfig(steps=10).mixed_precision == "no"
+
+
 # --- figures by hand ---
 
 
 def test_the_optimiser_takes_that_rate(tmp_path: Path):
     run(tmp_path, TrainingConfig(steps=8, batch_size=4, warmup_steps=2, decay_share=0.5, learning_rate=1e-3))
     assert state_in(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * 1 / 4)  # at step 7
-
-
-class Gain(nn.Module):
-    """Predicts gain * base on the left of a column and zero on the right of it."""
-
-    def __init__(self, gain: float, column: int = SIZE):
-        super().__init__()
-        self.gain, self.column = nn.Parameter(torch.tensor(gain)), column
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        left = (torch.arange(SIZE) < self.column).float()
-        return self.gain * x[:, 1:2] * left
-
-
-def score(network, examples, *, schedule=SCHEDULE, prediction="x_0"):
-    objective = DenoisingObjective(schedule=schedule, prediction=prediction)
-    return objective.score(network, examples, device=torch.device("cpu"))
-
-
-def test_predicting_zero_scores_one():
-    network = Gain(0.0)
-    exact = score(network, Copies(5), schedule=NoiseSchedule.cosine(1000))
-    assert exact["rmse_ratio"] == 1
-    # v = 0 at the noisiest step means x_0 = sqrt(abar) x_T, and sqrt(abar) = 5e-5 there.
-    nearly = score(network, Copies(5), schedule=NoiseSchedule.cosine(1000), prediction="v")
-    assert nearly["rmse_ratio"] == pytest.approx(1, abs=1e-3)
-    everything = torch.stack([Copies(5)[0, i]["x_0"][..., :EDGE] for i in range(5)])
-    assert exact["loss"] == pytest.approx(float(everything.square().mean()), rel=1e-5)
-
-
-def test_scores_by_hand_with_a_spread_that_varies():
-    class Steps(Copies):
-        def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-            item = super().__getitem__(key)
-            item["weight"] = torch.ones_like(item["missing"])  # the known side does not count all the same
-            item["condition"][1, :, 2:EDGE] *= 3  # spread 1 in the columns 0 and 1, 3 in the others
-            return item
-
-    network = Gain(0.3, column=2)  # x_0 is 0.5 base: a residual of 0.2 base is left there
-    scores = score(network, Steps(40))
-    base = torch.stack([Copies(40)[0, i]["condition"][0] for i in range(40)]).double()
-    near, far = (float((base[..., cols] ** 2).sum()) for cols in (slice(0, 2), slice(2, EDGE)))
-    ratio = (0.2**2 * near + 0.5**2 * 9 * far) / (0.5**2 * near + 0.5**2 * 9 * far)
-    assert scores["rmse_ratio"] == pytest.approx(math.sqrt(ratio), rel=1e-5)
-    assert scores["loss"] == pytest.approx((0.2**2 * near + 0.5**2 * far) / (40 * SIZE * EDGE), rel=1e-5)
-
-
-def test_it_is_the_moving_average_that_is_scored_and_the_network_stays():
-    network = Gain(0.5)
-    ema = Ema(network, 0.9)
-    with torch.no_grad():
-        network.gain.fill_(7.0)
-    scores = score(ema.smoothed(network), Copies(5))
-    assert scores == {"loss": 0.0, "rmse_ratio": 0.0}
-    with pytest.raises(KeyboardInterrupt):
-        score(ema.smoothed(network), Interrupted(3))
-    assert float(network.gain.detach()) == 7.0

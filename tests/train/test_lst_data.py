@@ -1,4 +1,4 @@
-"""Examples against the fields that they were drawn from."""
+"""Examples against the fields that they were drawn from, and items against their examples."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gaussian_fields import large_draw
 from lacunar.errors import TrainingError
@@ -15,11 +16,13 @@ from lacunar.train import lst_data as datasets
 from lacunar.train.lst_data import (
     CLOUDY_REFERENCE,
     NATIVE,
+    NEGATED_SHARE,
     PATTERN_SHARES,
     RATES,
     REFERENCE_RATES,
     REFERENCE_SHARES,
     SHRINKS,
+    LstDataset,
     LstExamples,
     LstPack,
     draw_tile,
@@ -29,7 +32,7 @@ from lacunar.train.lst_data import (
 )
 from surfaces import counts, pack_of, surface
 
-SIZE = 16
+COUNT, SIZE = 24, 16
 
 
 def dates(count: int = 3, shape: tuple[int, int] = (40, 50)) -> LstPack:
@@ -323,3 +326,105 @@ def test_real_dates_help_one_another(shared: Path, tmp_path: Path):
             if shown.mean() > 0.5:
                 correlations.append(abs(np.corrcoef(tile[shown], reference[shown])[0, 1]))
     assert np.median(correlations) > 0.3
+
+
+# --- items ---
+
+
+@pytest.fixture(scope="module")
+def made_up() -> LstExamples:
+    """Examples as `make_examples` gives them, with a gap that no symmetry keeps."""
+    rng = np.random.default_rng(0)
+    z, base, spread, guide = rng.standard_normal((4, COUNT, SIZE, SIZE))
+    gap = np.zeros((SIZE, SIZE), bool)
+    gap[1:12, 2:6] = gap[1:4, 2:13] = True
+    return LstExamples(*(part.astype(np.float16) for part in (z * gap, base, (0.1 + np.abs(spread)) * gap, guide)))
+
+
+def test_an_item_is_decided_by_seed_epoch_and_index(made_up: LstExamples):
+    first, again = (LstDataset(made_up, unconditional_share=0.3, augment=True, seed=4) for _ in range(2))
+    other = LstDataset(made_up, unconditional_share=0.3, augment=True, seed=5)
+    keys = [(epoch, index) for epoch in range(3) for index in range(len(first))]
+    forward = {key: first[key] for key in keys}
+    for key in reversed(keys):
+        for name, value in again[key].items():
+            torch.testing.assert_close(value, forward[key][name], rtol=0, atol=0)
+    assert any(not torch.equal(forward[key]["x_0"], other[key]["x_0"]) for key in keys)
+    epochs = [torch.stack([forward[epoch, i]["x_0"] for i in range(len(first))]) for epoch in range(3)]
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_an_item_without_variation_is_its_example(made_up: LstExamples):
+    dataset = LstDataset(made_up, unconditional_share=0.0, augment=False, seed=0)
+    assert len(dataset) == COUNT
+    for index in range(COUNT):
+        item = dataset[7, index]
+        assert {name: tuple(value.shape) for name, value in item.items()} == {
+            "x_0": (1, SIZE, SIZE),
+            "condition": (3, SIZE, SIZE),
+            "missing": (1, SIZE, SIZE),
+            "weight": (1, SIZE, SIZE),
+        }
+        assert {value.dtype for value in item.values()} == {torch.float32}
+        parts = (made_up.z, made_up.mean, made_up.sigma, made_up.guide)
+        z, base, spread, guide = (part[index].astype(np.float32) for part in parts)
+        np.testing.assert_array_equal(item["x_0"][0], z)
+        np.testing.assert_array_equal(item["condition"], np.stack([base, spread, guide]))
+        np.testing.assert_array_equal(item["missing"][0], spread > 0)
+        np.testing.assert_allclose(item["weight"][0], spread / spread.mean(), rtol=1e-6)
+
+
+def test_an_unconditional_item_is_the_standardised_field_in_one_gap(made_up: LstExamples):
+    dataset = LstDataset(made_up, unconditional_share=1.0, augment=False, seed=0)
+    for index in range(COUNT):
+        item = dataset[0, index]
+        assert not item["condition"][0].any()
+        assert torch.all(item["condition"][1] == 1)
+        assert not item["condition"][2].any()  # other dates are not heard either
+        assert torch.all(item["missing"] == 1)
+        assert torch.all(item["weight"] == 1)
+        assert abs(float(item["x_0"].mean())) < 1e-4
+        assert float(item["x_0"].std(correction=0)) == pytest.approx(1, abs=1e-3)
+        field = made_up.mean[index] + made_up.sigma[index].astype(float) * made_up.z[index]
+        correlation = np.corrcoef(item["x_0"].flatten(), field.ravel())[0, 1]
+        assert correlation == pytest.approx(1, abs=1e-4)
+
+
+def test_the_share_of_unconditional_items(made_up: LstExamples):
+    dataset = LstDataset(made_up, unconditional_share=0.25, augment=True, seed=0)
+    everything = [bool(dataset[epoch, i]["missing"].all()) for epoch in range(20) for i in range(COUNT)]
+    assert np.mean(everything) == pytest.approx(0.25, abs=0.06)
+
+
+def test_variations_are_the_eight_symmetries_and_the_sign(made_up: LstExamples):
+    plain = LstDataset(made_up, unconditional_share=0.0, augment=False, seed=0)[0, 0]
+    varied = LstDataset(made_up, unconditional_share=0.0, augment=True, seed=0)
+    seen = set()
+    for epoch in range(200):
+        item = varied[epoch, 0]
+        assert torch.equal(item["missing"], (item["condition"][1:2] > 0).float())
+        matches = []
+        for turn in range(8):
+            for sign in (1, -1):
+                turned = {
+                    name: torch.rot90(value.flip(2) if turn // 4 else value, turn % 4, (1, 2))
+                    for name, value in plain.items()
+                }
+                turned["x_0"] = turned["x_0"] * sign
+                turned["condition"] = turned["condition"] * torch.tensor([sign, 1.0, sign])[:, None, None]
+                if all(torch.equal(turned[name], item[name]) for name in item):
+                    matches.append((turn, sign))
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert len(seen) == 16
+    negative = sum(
+        float((varied[epoch, 0]["x_0"].sum() * plain["x_0"].sum()).sign() < 0) for epoch in range(200)
+    )  # a symmetry keeps the sum
+    assert negative / 200 == pytest.approx(NEGATED_SHARE, abs=0.08)
+
+
+def test_an_item_from_a_constant_field_is_finite(made_up: LstExamples):
+    still = replace(made_up, z=np.zeros_like(made_up.z), mean=np.ones_like(made_up.mean))
+    item = LstDataset(still, unconditional_share=1.0, augment=True, seed=0)[0, 0]
+    assert all(value.isfinite().all() for value in item.values())
+    assert not item["x_0"].any()

@@ -1,5 +1,6 @@
 """The kinds of recipes: models that fill gaps of LST, priors of LST, models that fill pictures, segmenters of water."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -122,34 +123,40 @@ class FillingRecipe(Recipe):
 
     def objective_of(self, start: Start) -> Objective:
         """The examples themselves, or a teacher's answers in half its steps."""
-        own = DenoisingObjective(
-            schedule=self.noise_schedule,
-            prediction=self.prediction,
-            objective=self.objective,
-            last_step_share=self.last_step_share,
-        )
+        schedule, prediction = self.noise_schedule, self.prediction
+        if start.model is None or start.student_steps is None:
+            return DenoisingObjective(
+                schedule=schedule,
+                prediction=prediction,
+                objective=self.objective,
+                last_step_share=self.last_step_share,
+            )
         teacher = start.model
-        if teacher is None or start.student_steps is None:
-            return own
         if not isinstance(teacher, Model) or teacher.network.in_channels != self.network.in_channels:
             raise TrainingError(
                 f"{teacher.name} does not take the {self.network.in_channels} channels of the recipe's network: distil "
                 "a model of this recipe"
             )
-        precision = self.training.mixed_precision
-        return DistillationObjective.of_model(teacher, own, steps=start.student_steps, precision=precision)
+        if not np.array_equal(teacher.schedule.betas, schedule.betas) or teacher.prediction != prediction:
+            raise TrainingError(
+                f"{teacher.name} predicts {teacher.prediction} over {teacher.schedule.num_timesteps} steps, wanted "
+                f"{prediction} over the recipe's own {schedule.num_timesteps}: distil a model of this recipe"
+            )
+        return DistillationObjective(
+            schedule=schedule,
+            prediction=prediction,
+            teacher=copy.deepcopy(teacher.network),
+            steps=start.student_steps,
+            teacher_precision=self.training.mixed_precision,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LstRecipe(FillingRecipe):
     """A model that fills gaps of LST.
 
-    Parameters
-    ----------
-    examples, held_out_examples
-        How many gap-filling examples are drawn for training and for the held-out score.
-    weights, held_out_weights
-        Share of the examples from each place; the two sets of places must not meet.
+    ``weights`` and ``held_out_weights`` are the share of the examples from each place; the two sets of places must not
+    meet. ``examples`` and ``held_out_examples`` say how many are drawn.
     """
 
     options: ClassVar[frozenset[str]] = frozenset({"clouds", "workers", "distill"})
@@ -372,14 +379,8 @@ class PictureRecipe(FillingRecipe):
 class WaterRecipe(Recipe):
     """A segmenter of water, which predicts x_0: the mask.
 
-    Parameters
-    ----------
-    shares
-        Share of the examples from each set of scenes.
-    size
-        Side of an example in pixels.
-    anchor_every
-        As in `lacunar.train.objectives.SegmentationObjective`.
+    ``shares`` is the share of the examples from each set of scenes, ``size`` the side of an example in pixels;
+    ``anchor_every`` is as in `lacunar.train.objectives.SegmentationObjective`.
     """
 
     network: SegmenterConfig
@@ -399,19 +400,11 @@ class WaterRecipe(Recipe):
         del folder, workers
         parts = split_scenes(load_water(pack))
         decoded_all([*parts.training, *parts.validation], drawing)
-        held_out = {scene.set_name for scene in parts.validation}
-        validated = {name: share for name, share in self.shares.items() if name in held_out}
-        seed = self.training.seed
+        sets, size, seed = {scene.set_name for scene in parts.validation}, self.size, self.training.seed
+        shares = {name: share for name, share in self.shares.items() if name in sets}
         return Data(
-            WaterDataset(parts.training, self.shares, size=self.size, length=WATER_EPOCH, augment=True, seed=seed),
-            WaterDataset(
-                parts.validation,
-                validated,
-                size=self.size,
-                length=WATER_HELD_OUT,
-                augment=False,
-                seed=HELD_OUT_SEED,
-            ),
+            WaterDataset(parts.training, self.shares, size=size, length=WATER_EPOCH, augment=True, seed=seed),
+            WaterDataset(parts.validation, shares, size=size, length=WATER_HELD_OUT, augment=False, seed=HELD_OUT_SEED),
         )
 
     def load_start(self, name: str | Path) -> AnyModel:

@@ -97,7 +97,7 @@ class History:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is."""
+    """Where a run is; ``loss`` is the running one."""
 
     step: int
     steps: int
@@ -169,22 +169,11 @@ def train(
     origin: str = "",
     callback: Callable[[Progress], None] | None = None,
 ) -> tuple[Ema, History]:
-    """Train, or go on training, a network; the run's ``checkpoint.pt`` lives in ``folder``.
+    """Train a network; a run that is found in ``folder``, by its ``checkpoint.pt``, goes on exactly where it stopped.
 
-    Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch.
-
-    Parameters
-    ----------
-    network
-        What the objective takes.
-    examples, held_out
-        Items chosen by (epoch, index); the held-out ones are scored every ``config.validate_every`` steps.
-    folder
-        A run that is found there goes on exactly.
-    origin
-        What the run started from and learns from, in words, kept in the checkpoint; empty where the recipe says it all.
-    callback
-        Called after every step.
+    Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch. Held-out
+    examples are scored every ``config.validate_every`` steps. ``origin`` says in words what the run started from and
+    learns from; it is empty where the recipe says it all, and is kept in the checkpoint.
 
     Raises
     ------

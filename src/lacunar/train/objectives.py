@@ -3,11 +3,10 @@
 An objective joins a network, a noise schedule and a prediction; `lacunar.train.loop` knows only its two methods.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from lacunar.diffusion.samplers import plan
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import Denoiser, ddim_sample
 from lacunar.errors import TrainingError
-from lacunar.models.checkpoint import Model
 from lacunar.networks.conditioning import network_input
 
 Batch = dict[str, Tensor]
@@ -95,16 +93,9 @@ class DenoisingObjective:
 
     An example of a conditional network holds ``x_0`` (C, H, W), ``condition`` (C + 1, H, W or more: mean, sigma,
     whatever else is known), ``missing`` and ``weight`` (1, H, W); the loss counts missing pixels, each by its weight.
-    An example of an unconditional network holds ``x_0`` alone.
-
-    Parameters
-    ----------
-    schedule, prediction
-        The noise schedule, and what the network predicts.
-    objective
-        ``hybrid`` teaches the variance too, to a network with learned variance (Nichol & Dhariwal 2021, Eq. 16).
-    last_step_share
-        Share of the examples at the noisiest timestep, where the prediction of x_0 is the posterior mean itself.
+    An example of an unconditional network holds ``x_0`` alone. ``hybrid`` teaches the variance too, to a network with
+    learned variance (Nichol & Dhariwal 2021, Eq. 16). ``last_step_share`` of the examples are at the noisiest timestep,
+    where the prediction of x_0 is the posterior mean itself.
     """
 
     schedule: NoiseSchedule
@@ -134,14 +125,11 @@ class DenoisingObjective:
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
         """Score a network at fixed noise.
 
-        Returns
-        -------
-        dict
-            ``loss``: the loss at timesteps spread evenly over the schedule. Of a conditional network ``rmse_ratio``:
-            root of the summed squared error of the prediction of x_0 made from pure noise over that of predicting zero,
-            in tile units (sigma times residual): below 1, one evaluation already beats the classical fill that the
-            residual is counted from. Of L_hybrid ``vlb``: L_vlb in bits per value, summed over the schedule, of data
-            that are no whole numbers: comparable only between models of one scaling.
+        ``loss`` is that of timesteps spread evenly over the schedule. ``rmse_ratio``, of a conditional network, is the
+        error of x_0 predicted from pure noise over that of predicting zero, in tile units (sigma times residual): below
+        1, one evaluation already beats the classical fill that the residual is counted from. ``vlb``, of L_hybrid, is
+        L_vlb summed over the schedule, in bits per value; the data are no whole numbers, so it can only be compared
+        between models of one scaling.
         """
         losses, bound, ours, zero, steps = 0.0, 0.0, 0.0, 0.0, self.schedule.num_timesteps
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -152,16 +140,8 @@ class DenoisingObjective:
             output = denoiser(x_t, t)
             losses += float(self._loss(output, stack, t, eps)) * len(eps)
             if self.objective == "hybrid":
-                terms = l_vlb(
-                    output,
-                    x_0,
-                    x_t,
-                    t,
-                    self.schedule,
-                    prediction=self.prediction,
-                    discretised=False,
-                    region=_region(stack),
-                )
+                options: dict[str, Any] = {"prediction": self.prediction, "discretised": False}
+                terms = l_vlb(output, x_0, x_t, t, self.schedule, region=_region(stack), **options)
                 bound += float(terms.sum()) * steps
             if "condition" in stack:
                 last = torch.full_like(t, steps - 1)
@@ -193,8 +173,6 @@ class SegmentationObjective:
 
     Parameters
     ----------
-    schedule
-        The noise schedule; the network predicts x_0.
     mask_scale
         A mask is plus or minus this.
     diffuses
@@ -226,15 +204,12 @@ class SegmentationObjective:
 
     @torch.no_grad()
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
-        """Score a network on held-out examples at fixed noise.
+        """Score a network at fixed noise.
 
-        Returns
-        -------
-        dict
-            ``loss``: squared error of x_0 (a plain segmenter: anchor loss); ``iou``: pooled IoU of water of the
-            prediction from pure noise; ``anchor_iou``: the same of the logits.
+        ``loss`` is the squared error of x_0 (of a plain segmenter the anchor loss), ``iou`` the pooled IoU of water of
+        the prediction from pure noise, ``anchor_iou`` that of the logits.
         """
-        losses, ours, anchors = [], torch.zeros(2), torch.zeros(2)
+        losses, ours, anchors = 0.0, torch.zeros(2), torch.zeros(2)
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
             x_0 = (2 * stack["mask"] - 1) * self.mask_scale
             t = torch.full((len(x_0),), self.schedule.num_timesteps - 1, device=device)
@@ -242,13 +217,11 @@ class SegmentationObjective:
             pred_x_0, logits = network(stack["image"], q_sample(x_0, t, eps, self.schedule), t)
             error = ((pred_x_0 - x_0) / self.mask_scale).square() * stack["valid"]
             plain = anchor_loss(logits, stack["mask"], stack["valid"])
-            losses.append(float(error.sum() / stack["valid"].sum().clamp(min=1) if self.diffuses else plain) * len(x_0))
+            losses += float(error.sum() / stack["valid"].sum().clamp(min=1) if self.diffuses else plain) * len(x_0)
             ours += _overlap(pred_x_0 > 0, stack)
             anchors += _overlap(logits > 0, stack)
-        shares = {"iou": ours, "anchor_iou": anchors}
-        return {"loss": sum(losses) / len(examples)} | {
-            name: float(counts[0] / counts[1].clamp(min=1)) for name, counts in shares.items()
-        }
+        iou, anchor_iou = (float(counts[0] / counts[1].clamp(min=1)) for counts in (ours, anchors))
+        return {"loss": losses / len(examples), "iou": iou, "anchor_iou": anchor_iou}
 
 
 @torch.no_grad()
@@ -257,14 +230,8 @@ def logit_calibration(
 ) -> tuple[float, float]:
     """Scale and shift of a segmenter's logits that make its probabilities true on held-out examples.
 
-    Maximum likelihood of sigmoid(scale logit + shift), by Newton's method (Platt 1999).
-
-    Parameters
-    ----------
-    logits_of
-        Images (B, 6, H, W) -> logits (B, 1, H, W).
-    examples
-        As `SegmentationObjective` takes them.
+    Maximum likelihood of sigmoid(scale logit + shift), by Newton's method (Platt 1999). ``logits_of`` takes images
+    (B, 6, H, W) to logits (B, 1, H, W); the examples are those of `SegmentationObjective`.
     """
     logits, masks = [], []
     for _, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -341,16 +308,14 @@ def _scales(t: Tensor, like: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, T
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationObjective:
-    """Teach a gap-filling network to do with half the steps what its teacher does, on the same examples.
+    """Teach a gap-filling network to do with half the steps what its teacher does, on the examples of a plain training.
 
     Repeated, each time from the last student, 8 steps become 4, 2 and 1.
 
     Parameters
     ----------
-    schedule, prediction
-        The noise schedule, and what both networks predict.
     teacher
-        The network to learn from; it stays as it is.
+        The network to learn from, of the same schedule and prediction; it stays as it is.
     steps
         Steps of the student, which lie as those of ``lacunar.diffusion.samplers.plan("ddim", steps)``; the teacher
         takes twice as many, every second of them a step of the student.
@@ -376,19 +341,6 @@ class DistillationObjective:
             raise TrainingError(f"a student of {self.steps} steps: wanted 1 to {most}, half of those of its teacher")
         self.teacher.eval().requires_grad_(False)
 
-    @classmethod
-    def of_model(cls, model: Model, like: DenoisingObjective, *, steps: int, precision: Literal["no", "bf16"]) -> Self:
-        """Make the objective of a student of this model; one of another schedule or prediction is a TrainingError."""
-        schedule, prediction = like.schedule, like.prediction
-        same = np.array_equal(model.schedule.betas, schedule.betas)
-        if not same or model.prediction != prediction:
-            raise TrainingError(
-                f"{model.name} predicts {model.prediction} over {model.schedule.num_timesteps} steps, wanted "
-                f"{prediction} over the recipe's own {schedule.num_timesteps}: distil a model of this recipe"
-            )
-        network = copy.deepcopy(model.network)
-        return cls(schedule=schedule, prediction=prediction, teacher=network, steps=steps, teacher_precision=precision)
-
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         """Squared distance to the teacher's answer at random steps of the student's sampler."""
         del step
@@ -398,7 +350,7 @@ class DistillationObjective:
 
     def _loss(self, network: Network, batch: Batch, rung: Tensor, eps: Tensor) -> Tensor:
         """The loss at these steps of the student's schedule with this noise."""
-        device, grid = eps.device, torch.from_numpy(np.append(-1, self._thinned(2 * self.steps).timesteps))
+        device, grid = eps.device, torch.from_numpy(np.append(-1, self._respaced(2 * self.steps).timesteps))
         t_next, t_middle, t = (grid[2 * rung + i] for i in range(3))
         x_t = q_sample(batch["x_0"], t, eps, self.schedule)
         times = (t.to(device), t_middle.to(device), t_next.to(device))
@@ -414,13 +366,9 @@ class DistillationObjective:
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
         """Score a student at fixed noise.
 
-        Returns
-        -------
-        dict
-            ``loss``: as in training. ``from_teacher``: root mean square, over what is missing, of the difference
-            between the student's sample and the teacher's, which starts from the same noise and takes twice the steps,
-            over that of the teacher's sample; ``unchanged_from_teacher``: the same of the teacher itself at the
-            student's steps.
+        ``from_teacher`` is the difference, where pixels are missing, between the student's sample and the teacher's,
+        which starts from the same noise and takes twice the steps, over the teacher's sample (both root mean square);
+        ``unchanged_from_teacher`` is the same of the teacher itself at the student's steps.
         """
         losses, student, unchanged, size = 0.0, 0.0, 0.0, 0.0
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -438,14 +386,14 @@ class DistillationObjective:
             "unchanged_from_teacher": (unchanged / max(size, LEAST_SUM)) ** 0.5,
         }
 
-    def _thinned(self, steps: int) -> NoiseSchedule:
+    def _respaced(self, steps: int) -> NoiseSchedule:
         """The steps that a model is sampled with, so that a student is taught just where it will be asked."""
         return plan("ddim", steps).thinned(self.schedule)
 
     def _sampled(self, network: Network, batch: Batch, x_T: Tensor, steps: int) -> Tensor:
         """A sample by DDIM from this noise."""
         with self._autocast(x_T.device):
-            return ddim_sample(denoiser_of(network, batch), x_T, self._thinned(steps), prediction=self.prediction)
+            return ddim_sample(denoiser_of(network, batch), x_T, self._respaced(steps), prediction=self.prediction)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         """The precision that the teacher computes in."""
