@@ -38,7 +38,7 @@ class FieldFit:
     drift
         (H, W): what the drift terms tell, 0 without any.
     residual
-        (P, M): each drift term minus its own completion at the missing pixels: how an error of its coefficient acts there.
+        (P, M): each drift term minus its completion from known pixels: how an error of its coefficient acts there.
     covariance
         (P, P): of the coefficients, in units of s^2.
     """
@@ -191,11 +191,11 @@ def _ridged(products: FloatArray, count: int, groups: Sequence[int]) -> tuple[Fl
     def tried(ridges: Sequence[float]) -> tuple[float, FloatArray, float, FloatArray]:
         prior = np.asarray(ridges)[of] * max(count, 1) / 1e4
         system = gram + np.diag(prior)
-        solved = np.linalg.solve(system, cross)
+        solved: FloatArray = np.linalg.solve(system, cross)
         scale_squared = max(float(total - cross @ solved) / max(count, 1), LEAST_VARIANCE)
         _, determinant = np.linalg.slogdet(system)
         likelihood = -0.5 * count * np.log(scale_squared) - 0.5 * determinant + 0.5 * np.log(prior).sum()
-        return likelihood, solved, scale_squared, system
+        return float(likelihood), solved, scale_squared, system
 
     ridges = [RIDGES[len(RIDGES) // 2]] * (int(of.max()) + 1)
     best = tried(ridges)
@@ -206,4 +206,4 @@ def _ridged(products: FloatArray, count: int, groups: Sequence[int]) -> tuple[Fl
                 found = tried(candidate)
                 if found[0] > best[0]:
                     best, ridges = found, candidate
-    return best[1], best[2], np.linalg.inv(best[3])
+    return best[1], best[2], np.asarray(np.linalg.inv(best[3]))
