@@ -191,7 +191,7 @@ def _ridged(products: FloatArray, count: int, groups: Sequence[int]) -> tuple[Fl
     def tried(ridges: Sequence[float]) -> tuple[float, FloatArray, float, FloatArray]:
         prior = np.asarray(ridges)[of] * max(count, 1) / 1e4
         system = gram + np.diag(prior)
-        solved: FloatArray = np.linalg.solve(system, cross)
+        solved = np.asarray(np.linalg.solve(system, cross), dtype=np.float64)
         scale_squared = max(float(total - cross @ solved) / max(count, 1), LEAST_VARIANCE)
         _, determinant = np.linalg.slogdet(system)
         likelihood = -0.5 * count * np.log(scale_squared) - 0.5 * determinant + 0.5 * np.log(prior).sum()
