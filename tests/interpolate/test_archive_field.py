@@ -82,12 +82,22 @@ def test_an_archive_tells_more_than_the_field_alone(scene):
     assert 0.5 < within.mean() < 0.9
 
 
-def test_the_same_seed_gives_the_same_field(scene):
+def test_samples_are_coherent_and_spread_as_sigma_says(scene):
     target, known, gap, others = scene
     values = np.where(known, target, 0.0)
-    one, two = (archive_field(values, known, gap, others, seed=3) for _ in range(2))
-    np.testing.assert_array_equal(one.sigma, two.sigma)
-    np.testing.assert_array_equal(one.mean, two.mean)
+    noise = np.random.default_rng(5).standard_normal((4, 60, *gap.shape))
+    told = archive_field(values, known, gap, others, noise=noise)
+    assert (told.deviates[:, ~gap] == 0).all()
+    spread = told.deviates[:, gap].std(axis=0)
+    assert 0.85 < spread.mean() < 1.1
+    both = gap[:, :-1] & gap[:, 1:]
+    steps = np.diff(told.deviates, axis=2)[:, both].std()
+    assert steps < 0.7 * np.sqrt(2) * spread.mean()  # neighbours differ less than independent pixels would
+    again = archive_field(values, known, gap, others, noise=noise[:, :2])
+    np.testing.assert_array_equal(again.mean, told.mean)
+    np.testing.assert_allclose(again.deviates, told.deviates[:2], atol=1e-9)
+    assert told.error_quantiles["0.16"] < -0.5
+    assert told.error_quantiles["0.84"] > 0.5
 
 
 def test_dates_that_tell_nothing_do_no_harm(scene):

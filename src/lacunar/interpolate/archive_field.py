@@ -7,6 +7,7 @@ tiles; many dates become one field first, because three coefficients for each da
 are scaled by what the same steps err by on a gap transplanted onto measured pixels, by distance from a measured pixel.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ SCALES = (2.0, 8.0)  # standard deviations of the Gaussian filters that part fin
 EM_PIXELS, EM_ITERATIONS = 3000, 15
 JITTER = 1e-5  # of the variances, added to the covariance's diagonal
 DISTANCE_CLASSES = (2.0, 6.0, 16.0)  # pixels; borders of the classes in which sigma is scaled
+LEVELS = (0.005, 0.025, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.975, 0.995)
 LEAST_TRANSPLANTED = 100  # pixels of a class, below which the scale of all pixels counts
 SIGMA_DRAWS = 32
 LEAST_KNOWN = 16  # pixels; fewer in a tile say nothing of its scale
@@ -37,11 +39,11 @@ class DateModel:
     covariance: FloatArray
 
     @classmethod
-    def estimated(cls, dates: FloatArray, *, seed: int = 0) -> "DateModel":
+    def estimated(cls, dates: FloatArray) -> "DateModel":
         """By EM from (D, N) values, NaN where unknown; of many pixels a random subset is taken."""
         seen = np.isfinite(dates)
         usable = np.flatnonzero(seen.any(axis=0))
-        chosen = np.random.default_rng(seed).choice(usable, min(EM_PIXELS, len(usable)), replace=False)
+        chosen = np.random.default_rng(0).choice(usable, min(EM_PIXELS, len(usable)), replace=False)
         known = seen[:, chosen].T.astype(np.float64)
         values = np.nan_to_num(dates[:, chosen].T)
         mean = np.array([row[has].mean() if has.any() else 0.0 for row, has in zip(dates, seen, strict=True)])
@@ -78,14 +80,31 @@ class DateModel:
 
 @dataclass(frozen=True, eq=False)
 class ArchiveField:
-    """(H, W) mean and standard deviation; the known values with 0 where known."""
+    """What an archive tells of an array.
+
+    Parameters
+    ----------
+    mean, sigma
+        (H, W): known values and 0 where known, NaN and 0 outside known and missing pixels.
+    deviates
+        (K, H, W): spatially coherent samples, of which ``mean + sigma * deviate`` is one; 0 where not missing.
+    error_quantiles
+        Level -> quantile of error / sigma on the transplanted gap; empty where there was none.
+    """
 
     mean: FloatArray
     sigma: FloatArray
+    deviates: FloatArray
+    error_quantiles: Mapping[str, float]
 
 
 def archive_field(
-    values: NDArray[np.floating], known: BoolArray, missing: BoolArray, others: NDArray[np.floating], *, seed: int = 0
+    values: NDArray[np.floating],
+    known: BoolArray,
+    missing: BoolArray,
+    others: NDArray[np.floating],
+    *,
+    noise: NDArray[np.floating] | None = None,
 ) -> ArchiveField:
     """Tell missing pixels from the known ones and from other dates.
 
@@ -94,18 +113,23 @@ def archive_field(
     values, known, missing
         (H, W) target date, which of its pixels are measured and which are to be told; at least one is measured.
     others
-        (K, H, W) other dates, NaN where unknown; one or more.
-    seed
-        Of the draws behind sigma.
+        (K, H, W) other dates, NaN where unknown.
+    noise
+        (4, S, H, W) standard normal, for S samples (`lacunar.interpolate.gmrf.MarkovField.draws`); None draws none.
     """
-    told = _told(values, known, missing, others, seed)
+    noise = np.zeros((4, 0, *known.shape)) if noise is None else noise
+    mean, sigma, deviates = _told(values, known, missing, others, noise)
     hidden = _transplanted(known, missing)
+    quantiles: dict[str, float] = {}
     if hidden.any():
-        tried = _told(values, known & ~hidden, missing | hidden, others, seed)
-        errors = np.abs(tried.mean - values)[hidden] / tried.sigma[hidden]
-        factors = _factors(errors, _distance(known & ~hidden)[hidden])
-        told = ArchiveField(told.mean, told.sigma * factors[np.digitize(_distance(known), DISTANCE_CLASSES)])
-    return told
+        shown = known & ~hidden
+        tried, raw, _ = _told(values, shown, missing | hidden, others, noise[:, :0])
+        errors, distances = (values - tried)[hidden] / raw[hidden], _distance(shown)[hidden]
+        factors = _factors(errors, distances)
+        sigma = sigma * factors[np.digitize(_distance(known), DISTANCE_CLASSES)]
+        scaled = errors / factors[np.digitize(distances, DISTANCE_CLASSES)]
+        quantiles = {f"{level:g}": float(np.quantile(scaled, level)) for level in LEVELS}
+    return ArchiveField(mean, sigma, deviates, quantiles)
 
 
 def completed(dates: FloatArray, model: DateModel) -> FloatArray:
@@ -134,18 +158,23 @@ def pull_push(values: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def _told(
-    values: NDArray[np.floating], known: BoolArray, missing: BoolArray, others: NDArray[np.floating], seed: int
-) -> ArchiveField:
-    """Mean, and sigma before it is scaled."""
+    values: NDArray[np.floating],
+    known: BoolArray,
+    missing: BoolArray,
+    others: NDArray[np.floating],
+    noise: NDArray[np.floating],
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, sigma before it is scaled, and deviates."""
     dates = np.concatenate([np.where(known, values, np.nan)[None], others]).astype(np.float64)
     dates = dates[[0, *(1 + np.flatnonzero(np.isfinite(others).any(axis=(1, 2))))]]
-    model = DateModel.estimated(dates.reshape(len(dates), -1), seed=seed)
+    model = DateModel.estimated(dates.reshape(len(dates), -1))
     expected = model.expectation(completed(dates, model).reshape(len(dates), -1), 0).reshape(known.shape)
     residual = np.where(known, values - expected, 0.0)
     terms, overall = _by_scale(expected), float(residual[known].std())
     tiles = tiles_touching(tiles_over(known.shape, tile=TILE, overlap=OVERLAP), missing)
     if not tiles:
-        return ArchiveField(np.where(known, values, np.nan), np.zeros(known.shape))
+        nothing = np.zeros((noise.shape[1], *known.shape))
+        return np.where(known, values, np.nan), np.zeros(known.shape), nothing
     patches = []
     for tile in tiles:
         here, lost = known[tile.slices], missing[tile.slices]
@@ -153,14 +182,22 @@ def _told(
         fit = field.fit(residual[tile.slices], terms[:, *tile.slices], range(len(terms)))
         if here.sum() < LEAST_KNOWN:
             fit = replace(fit, scale=max(fit.scale, overall))
-        variance = np.zeros(tile.shape)
-        variance[lost] = field.sigma(fit, field.draws(SIGMA_DRAWS, np.random.default_rng(seed))) ** 2
-        patches.append(np.stack([np.nan_to_num(fit.mean), variance]))
+        own = np.random.default_rng(0).standard_normal((4, SIGMA_DRAWS, *tile.shape))
+        patch = np.zeros((2 + noise.shape[1], *tile.shape))
+        patch[0] = np.nan_to_num(fit.mean)
+        unit = field.draws(own)
+        sigma, of_field = field.sigma(fit, unit), field.sigma(replace(fit, covariance=0 * fit.covariance), unit)
+        patch[1, lost] = sigma**2
+        patch[2:, lost] = fit.scale * field.draws(noise[:, :, *tile.slices]) * sigma / of_field
+        patches.append(patch)
     weights = blend_weights(tiles[0].shape, overlap=OVERLAP)
-    mean, variance = stitch(np.stack(patches), tiles, shape=known.shape, weights=weights)
-    return ArchiveField(
+    mean, variance, *drawn = stitch(np.stack(patches), tiles, shape=known.shape, weights=weights)
+    sigma = np.where(missing, np.sqrt(variance), 0.0)
+    deviates = np.array(drawn).reshape(noise.shape[1], *known.shape)
+    return (
         np.where(known, values, np.where(missing, expected + mean, np.nan)),
-        np.where(missing, np.sqrt(variance), 0.0),
+        sigma,
+        np.divide(deviates, sigma, out=np.zeros_like(deviates), where=sigma > 0),
     )
 
 

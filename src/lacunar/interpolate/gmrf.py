@@ -131,23 +131,27 @@ class MarkovField:
         field[inside] = coefficients @ told
         return FieldFit(mean, float(np.sqrt(max(scale_squared, LEAST_VARIANCE))), field, residual, covariance)
 
-    def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
-        """(count, M) exact draws of the unit field's deviation from its conditional mean at the missing pixels.
+    def draws(self, noise: NDArray[np.floating]) -> FloatArray:
+        """(K, M) exact draws of the unit field's deviation from its conditional mean at the missing pixels.
 
-        b = kappa z_1 + sqrt(1 + b kappa^2) D'z_2 + sqrt(b) L z_3 has covariance Q; so Q x = b is a draw, and its
-        restriction to the missing rows one of the conditional field.
+        ``noise`` (4, K, H, W) is standard normal: of pixels, of their edges downwards and to the right, of pixels.
+        kappa n_1 + sqrt(1 + b kappa^2) D'n_2 + sqrt(b) L n_3 has covariance Q, so Q x = that is a draw, and its missing
+        rows are one of the conditional field. Fields that share noise, such as overlapping tiles, draw alike.
         """
+        count = noise.shape[1]
         if self._factor is None:
             return np.zeros((count, 0))
-        edges, pixels = (
-            _touching(part) for part in (self._incidence.T.tocsr()[self._free], self._laplacian[self._free])
+        first, down, right, last = (part.reshape(count, *self.shape) for part in noise)
+        inside = self._inside
+        edges = np.concatenate(
+            [down[:, :-1][:, inside[:-1] & inside[1:]], right[:, :, :-1][:, inside[:, :-1] & inside[:, 1:]]], axis=1
         )
-        right = (
-            self._kappa * rng.standard_normal((len(self._free), count))
-            + np.sqrt(self._membrane) * (edges @ rng.standard_normal((edges.shape[1], count)))
-            + np.sqrt(self._smoothness) * (pixels @ rng.standard_normal((pixels.shape[1], count)))
+        load = (
+            self._kappa * first[:, inside].T
+            + np.sqrt(self._membrane) * (self._incidence.T @ edges.T)
+            + np.sqrt(self._smoothness) * (self._laplacian @ last[:, inside].T)
         )
-        return np.ascontiguousarray(self._factor.solve(right).T)
+        return np.ascontiguousarray(self._factor.solve(np.ascontiguousarray(load[self._free])).T)
 
     def sigma(self, fit: FieldFit, draws: FloatArray) -> FloatArray:
         """(M,) standard deviation at the missing pixels, the error of the drift's coefficients included.
@@ -171,11 +175,6 @@ def _incidence(inside: BoolArray) -> sp.csr_matrix:
     entries = np.concatenate([np.ones(len(first)), -np.ones(len(first))])
     shape = (len(first), int(inside.sum()))
     return sp.coo_matrix((entries, (np.tile(edges, 2), np.concatenate([first, second]))), shape=shape).tocsr()
-
-
-def _touching(rows: sp.csr_matrix) -> sp.csr_matrix:
-    """The same rows without their empty columns."""
-    return rows[:, np.unique(rows.indices)]
 
 
 def _ridged(products: FloatArray, count: int, groups: Sequence[int]) -> tuple[FloatArray, float, FloatArray]:
