@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from lacunar.cli.options import (
+    BackgroundOption,
     Cluster,
     CovariateOption,
     Device,
@@ -34,6 +35,7 @@ from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
+    from lacunar.fill.options import BackgroundName
     from lacunar.models.backend import EngineName
     from lacunar.sensors.landsat_qa import QaClass
     from lacunar.sensors.scene import LstOptions
@@ -52,6 +54,7 @@ def lst_command(
     gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = DEFAULT_CLASSES,
     preset: PresetOption = "fast",
     sampler: SamplerOption = None,
+    background: BackgroundOption = "auto",
     evaluations: EvaluationsOption = None,
     samples: Samples = None,
     quantiles: Quantiles = "",
@@ -86,6 +89,7 @@ def lst_command(
         model=model,
         preset=preset,
         sampler=sampler,
+        background=cast("BackgroundName", background),
         evaluations=evaluations,
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),
@@ -121,6 +125,7 @@ def fill_command(
     gap_mask: GapMask = None,
     preset: PresetOption = "fast",
     sampler: SamplerOption = None,
+    background: BackgroundOption = "auto",
     evaluations: EvaluationsOption = None,
     samples: Samples = None,
     quantiles: Quantiles = "",
@@ -143,6 +148,7 @@ def fill_command(
         model=model,
         preset=preset,
         sampler=sampler,
+        background=cast("BackgroundName", background),
         evaluations=evaluations,
         samples=samples_of(preset, samples),
         quantiles=levels_of(quantiles),

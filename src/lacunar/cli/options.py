@@ -17,6 +17,14 @@ SamplerOption = Annotated[
     str | None,
     typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}."),
 ]
+BackgroundOption = Annotated[
+    str,
+    typer.Option(
+        "--background",
+        help="kriging (the network on top), archive (other dates alone, without the network), or auto: "
+        "archive from 4 references.",
+    ),
+]
 EvaluationsOption = Annotated[
     int | None,
     typer.Option("--evaluations", min=1, help="Network evaluations for each sample at most, in place of the preset's."),

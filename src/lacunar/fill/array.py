@@ -8,6 +8,9 @@ The state of the diffusion is the residual over the background in units of its s
 - unconditional (preset ``paper``): the background is the mean and standard deviation of the known pixels. The network
   is told that everything is missing, and RePaint or another zero-shot sampler holds it to the known pixels.
 
+With several other dates of the place (`FillOptions.uses_archive`) they tell nearly all that there is to tell: mean,
+sigma and samples come from `lacunar.interpolate.archive_field`, without the network.
+
 Overlapping tiles are denoised together: their predictions are averaged at every step, so no seam can form.
 """
 
@@ -26,12 +29,14 @@ from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
+from lacunar.interpolate.archive_field import archive_field
 from lacunar.interpolate.background import TILE, Background, CoarseField, background_field
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledDenoiser, overlap_of
 
 POOLING = 2.0  # pixels: width of the Gaussian over which the variance of the samples is pooled
 CHANNELS = (4, 5)  # input channels of a network without and with guides
+LEAST_KNOWN = 500  # pixels of an array, below which block means around it tell more than an archive can be fitted to
 COARSE_CELL = TILE // 4  # pixels: side of the cells of block means, where none are given
 
 BoolArray = NDArray[np.bool_]
@@ -55,6 +60,8 @@ class Filled:
         Network evaluations for each sample of each tile.
     paired
         Samples come in pairs from opposite noise.
+    exact
+        Sigma is that of the background, calibrated already; the samples have it.
     sigma_factor, error_quantiles
         Calibration of the model for this preset, from its card: the factor of the samples' deviation, and level ->
         quantile of the errors in units of sigma. Empty: normal quantiles.
@@ -67,6 +74,7 @@ class Filled:
     coarse_tiles: int
     evaluations: int
     paired: bool = True
+    exact: bool = False
     sigma_factor: float = 1.0
     error_quantiles: Mapping[str, float] = field(default_factory=dict)
 
@@ -102,7 +110,7 @@ class Filled:
         neighbouring missing pixels. Samples in opposite pairs have a mean next to the true one: no degree of freedom is
         lost, and the sum of squares is divided by K, not K - 1.
         """
-        if len(self.samples) == 1:
+        if len(self.samples) == 1 or self.exact:
             return np.asarray(self.sigma_factor * self.background_sigma, dtype=np.float32)
         scale = self.background_sigma
         drawn = (scale > 0) & np.isfinite(self.samples[0])
@@ -158,6 +166,10 @@ def fill_array(
     values, known, missing = np.pad(values, pads), np.pad(known, pads), np.pad(missing, pads)
     if guides is not None:
         guides = np.pad(guides.astype(np.float64), [(0, 0), *pads], constant_values=np.nan)
+    origin = (0, 0) if coarse is None else coarse.origin
+    if guides is not None and options.uses_archive(len(guides)) and known.sum() >= LEAST_KNOWN:
+        filled = _fill_from_archive(values, known, missing, guides, options, origin)
+        return _cut(filled, shape)
     if coarse is None:
         others = tuple(CoarseField.of(one, np.isfinite(one), COARSE_CELL) for one in (() if guides is None else guides))
         coarse = replace(CoarseField.of(values, known, COARSE_CELL), guides=others)
@@ -176,15 +188,44 @@ def fill_array(
         guides=guides,
         threads=torch.get_num_threads(),
     )
-    filled = fill_from_background(
-        background, values, known, missing, model, options, origin=coarse.origin, callback=callback
-    )
+    filled = fill_from_background(background, values, known, missing, model, options, origin=origin, callback=callback)
+    return _cut(filled, shape)
+
+
+def _cut(filled: Filled, shape: tuple[int, ...]) -> Filled:
+    """The upper left part of this shape."""
     cut = (slice(0, shape[0]), slice(0, shape[1]))
     return replace(
         filled,
         samples=filled.samples[:, *cut],
         background_mean=filled.background_mean[cut],
         background_sigma=filled.background_sigma[cut],
+    )
+
+
+def _fill_from_archive(
+    values: NDArray[np.floating],
+    known: BoolArray,
+    missing: BoolArray,
+    guides: NDArray[np.floating],
+    options: FillOptions,
+    origin: tuple[int, int],
+) -> Filled:
+    """Samples from the guides as an archive of dates; no network."""
+    seeds = np.random.SeedSequence(options.seed).generate_state(4)
+    draws = 0 if options.chosen.mean_only else options.samples
+    parts = [pixel_noise(values.shape, origin, max(draws, 1), int(seed))[:draws, 0].numpy() for seed in seeds]
+    field = archive_field(values, known, missing & ~known, guides, noise=np.stack(parts))
+    samples = field.mean + field.sigma * (field.deviates if draws else np.zeros((1, *values.shape)))
+    return Filled(
+        samples=samples.astype(np.float32),
+        background_mean=field.mean.astype(np.float32),
+        background_sigma=field.sigma.astype(np.float32),
+        tiles=0,
+        coarse_tiles=0,
+        evaluations=0,
+        exact=True,
+        error_quantiles=field.error_quantiles,
     )
 
 

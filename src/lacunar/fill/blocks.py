@@ -229,13 +229,15 @@ def fill_block(
     quantiles = np.repeat(value[None], len(options.quantiles), axis=0)
     if not core.missing.any():
         return FilledBlock(block.core, value, source, sigma, quantiles)
+    beside = None if guides is None else guides(block.outer)
+    archive = beside is not None and options.uses_archive(len(beside))
     filled = fill_array(
         outer.values,
         outer.known,
-        _near_core(outer.missing, block),
+        outer.missing if archive else _near_core(outer.missing, block),
         model,
         options,
-        guides=None if guides is None else guides(block.outer),
+        guides=beside,
         coarse=replace(found.coarse, origin=(block.outer.row, block.outer.col)),
         callback=callback,
     )

@@ -1,9 +1,10 @@
 """How gaps of a raster are filled, and what is written besides it: one value for library, command and worker."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
@@ -11,6 +12,8 @@ from lacunar.models.backend import EngineName, check_engine
 from lacunar.plotting import FIGURE_ENDINGS
 
 DEFAULT_MODEL = "lst-small"
+ARCHIVE_DATES = 4  # guides from which the archive tells more than kriging with drift; on training places
+BackgroundName = Literal["auto", "kriging", "archive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class FillOptions:
         What computes the network's answers (`lacunar.models.backend`).
     sampler, evaluations
         Sampler and evaluations for each sample in place of the preset's; sigma is not calibrated for them.
+    background
+        What the mean starts from: ``kriging`` (with drift where there are guides, the network on top), ``archive`` (EM
+        over the dates and a Markov field, which draws the samples itself), or ``auto``: the archive from 4 guides.
     quantiles
         Levels in (0, 1) of the predictive distribution; each becomes a band ``quantile_LEVEL``.
     overwrite
@@ -57,6 +63,7 @@ class FillOptions:
     engine: EngineName = "eager"
     sampler: str | None = None
     evaluations: int | None = None
+    background: BackgroundName = "auto"
     quantiles: Sequence[float] = ()
     overwrite: bool = False
     figure: Path | None = None
@@ -67,6 +74,8 @@ class FillOptions:
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
         check_engine(self.engine)
+        if self.background not in get_args(BackgroundName):
+            raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")
         self.chosen.check_samples(self.samples)
         if self.samples < 1 or self.seed < 0:
             raise LacunarError(
@@ -89,8 +98,15 @@ class FillOptions:
             return self.preset
         return chosen_preset(self.preset, self.sampler, self.evaluations)
 
-    def record(self) -> dict[str, Any]:
-        """What a record says of how samples were drawn."""
+    def uses_archive(self, guides: int) -> bool:
+        """Whether so many guides are taken as an archive of dates."""
+        least = {"auto": ARCHIVE_DATES, "archive": 1, "kriging": math.inf}[self.background]
+        return self.chosen.conditional and guides >= least
+
+    def record(self, guides: int = 0) -> dict[str, Any]:
+        """What a record says of how samples were drawn, beside so many guides."""
+        if self.uses_archive(guides):
+            return {"background": "archive", "sampler": "Gaussian Markov random field", "samples": self.samples}
         chosen = self.chosen
         name = self.preset.name if isinstance(self.preset, Preset) else self.preset
         said: dict[str, Any] = {"preset": name, "sampler": chosen.sampler, "samples": self.samples}

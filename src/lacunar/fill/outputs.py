@@ -200,7 +200,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             **self._asked(),
             "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},
             "gap_share": round(found.missing / (found.measured + found.missing), 6),
-            **options.record(),
+            **options.record(len(self._beside)),
             "quantiles": list(options.quantiles),
             "seed": options.seed,
             "device": options.device,
