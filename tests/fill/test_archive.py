@@ -84,7 +84,9 @@ def test_blocks_agree_with_one_another(monkeypatch):
 
     def mosaic():
         found, out = survey(read, values.shape, beside), np.empty(values.shape)
-        for block in fill_blocks(read, values.shape, found, tiny_model(), FillOptions(preset="instant", samples=1), guides=beside):
+        for block in fill_blocks(
+            read, values.shape, found, tiny_model(), FillOptions(preset="instant", samples=1), guides=beside
+        ):
             out[block.window.slices] = block.value
         return out
 
