@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from PIL import ExifTags, Image
 
 from commands import bands_of, contents, write
 from lacunar.segment.job import WaterOptions, segment_file
@@ -117,6 +118,19 @@ def test_a_picture_gets_a_mask_and_an_overlay(tmp_path, out, lacunar, dtype):
     _, (outline,), columns = features(out / "a.geojson")
     assert outline.bounds == (20.0, 15.0, 50.0, 40.0)
     assert columns["area_pixels"].tolist() == [lake.sum()]
+
+
+def test_a_picture_is_mapped_upright(tmp_path, out, lacunar):
+    """A telephone stores the picture on its side, and says so in EXIF."""
+    values, lake = lake_scene()
+    stored = (np.clip(values[[3, 2, 1]] / 0.4, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # row 0 of the file is the right side of the picture
+    Image.fromarray(np.rot90(stored)).save(tmp_path / "lake.png", exif=exif)
+    assert lacunar("water", tmp_path / "lake.png", "-o", out / "mask.png", "--bands", "nir,red,green").code == 0
+    with Image.open(out / "mask.png") as mask, Image.open(out / "mask_overlay.png") as overlay:
+        np.testing.assert_array_equal(np.asarray(mask), np.where(lake, 255, 0))
+        assert overlay.size == mask.size
 
 
 def test_what_is_transparent_is_told(tmp_path, out, lacunar):

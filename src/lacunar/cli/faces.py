@@ -41,7 +41,7 @@ PictureOutput = Annotated[
 PictureSamples = Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")]
 MeanOption = Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")]
 SheetOption = Annotated[
-    Path | None, typer.Option(help="Contact sheet: original, masked, samples, mean, spread (.png, .pdf or .svg).")
+    Path | None, typer.Option(help="Contact sheet: original, masked, samples, mean, deviation (.png, .pdf or .svg).")
 ]
 
 
