@@ -112,12 +112,8 @@ def polygonize(
 def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> None:
     """Write polygons as GeoPackage (in their CRS) or GeoJSON (RFC 7946: longitude and latitude of WGS 84).
 
-    Without a CRS both formats hold pixels. ``transform`` is that of the raster.
-
-    Raises
-    ------
-    RasterError
-        Another ending, or a file that cannot be written.
+    Without a CRS both hold pixels. ``transform`` is that of the raster. Another ending, or a file that cannot be
+    written, is a ``RasterError``.
     """
     check_polygon_file(path)
     driver, options = DRIVERS[path.suffix.lower()], {}

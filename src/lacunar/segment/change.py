@@ -1,7 +1,6 @@
 """Water on several dates of one grid: its area on each, what was gained and lost between them, as table and figure."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lacunar.geo.polygons import area_column
-from lacunar.geo.windows import Tile, blocks_over
+from lacunar.geo.windows import Tile
 from lacunar.segment.fusion import Bools, Values
 from lacunar.segment.plot import DatedMap, change_figure, colour_image
-from lacunar.segment.raster_map import BLOCK, WaterMap, thinned
+from lacunar.segment.raster_map import WaterMap, thinned
 from lacunar.sensors.scene import Scene
 
 SQUARE_KM = 1e6  # square metres
@@ -28,11 +27,13 @@ class DatedWater:
     date: str | None
     found: WaterMap
     bodies: gpd.GeoDataFrame
+    valid_share: float
 
     @classmethod
-    def of(cls, scene: Scene, found: WaterMap) -> "DatedWater":
-        """Trace the bodies of a map."""
-        return cls(scene.name, scene.date.isoformat() if scene.date else None, found, found.polygons())
+    def of(cls, scene: Scene, found: WaterMap, pixels: Mapping[str, int]) -> "DatedWater":
+        """Trace the bodies of a map of which `lacunar.segment.raster_map.write_map` counted the pixels."""
+        date = scene.date.isoformat() if scene.date else None
+        return cls(scene.name, date, found, found.polygons(), 1 - pixels["nodata"] / sum(pixels.values()))
 
     @property
     def label(self) -> str:
@@ -75,7 +76,7 @@ def change_rows(dates: Sequence[DatedWater], changes: Sequence[gpd.GeoDataFrame]
                 "date": one.date,
                 f"water_{unit}": total_area(one.bodies),
                 "bodies": len(one.bodies),
-                "valid_share": round(_valid_share(one.found), 6),
+                "valid_share": round(one.valid_share, 6),
                 **moved,
             }
         )
@@ -108,9 +109,3 @@ def _in_words(one: DatedWater) -> str:
     if one.found.crs is None:
         return f"{area:,.0f} pixels"
     return f"{area / SQUARE_KM:,.2f} km²" if area >= SHOWN_IN_KM else f"{area:,.0f} m²"
-
-
-def _valid_share(found: WaterMap) -> float:
-    """Share of the grid that a map covers."""
-    blocks = blocks_over(found.shape, block=BLOCK, halo=0)
-    return sum(int(found.valid(block.core).sum()) for block in blocks) / math.prod(found.shape)

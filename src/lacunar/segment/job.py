@@ -44,7 +44,7 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class WaterOptions:
-    """How water is found, and what is written besides the map.
+    """How water is found, and what is written besides the map; a value out of its range is a ``LacunarError``.
 
     Parameters
     ----------
@@ -60,17 +60,10 @@ class WaterOptions:
         The same seed gives the same map; where the network runs; its backend (`lacunar.models.backend`).
     min_area
         Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
-    polygons
-        GeoPackage (.gpkg) or GeoJSON (.geojson) to write, or None.
-    figure
-        Picture to draw (.png, .pdf or .svg), or None.
+    polygons, figure
+        A GeoPackage (.gpkg) or GeoJSON (.geojson), and a picture (.png, .pdf or .svg) to write, or None.
     overwrite, command
         Replace outputs that exist; what the user typed, for the record.
-
-    Raises
-    ------
-    LacunarError
-        A value out of its range, or an ending that names no format.
     """
 
     model: str = DEFAULT_MODEL
@@ -110,7 +103,7 @@ class WaterOptions:
 def segment_file(
     image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
-    """Find the water in an image of any size.
+    """Find the water in an image of any size; bad input is a ``LacunarError``, and nothing is written then.
 
     Parameters
     ----------
@@ -127,11 +120,6 @@ def segment_file(
     -------
     dict
         The record that is also written beside the output as JSON.
-
-    Raises
-    ------
-    LacunarError
-        Bad input; nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     if options.min_area and not options.polygons:
@@ -147,7 +135,7 @@ def segment_file(
         check_measurable(scene.crs)
         files = _Files(staging, scene, output, options)
         model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
-        pixels = _map_scene(scene, files.raster, model, options, callback)
+        pixels = _map_on(scene, scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = found.polygons()
             written = _large(bodies, options)
@@ -156,7 +144,9 @@ def segment_file(
             if files.mask and files.overlay:
                 _write_pictures(scene, found, files.mask, files.overlay)
             if files.figure:
-                _draw_map(scene, found, files.figure)
+                reads = (scene.bands, found.water, found.probability, found.disagreement)
+                image_planes, *drawn = (thinned(read, scene.shape) for read in reads)
+                _save(water_figure(colour_image(image_planes), *drawn, title=scene.name), files.figure)
         record = scene.record() | {
             "output": str(output),
             "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
@@ -182,7 +172,8 @@ def compare_dates(
 ) -> dict[str, Any]:
     """Find the water on several dates, and what was gained and lost from each to the next.
 
-    Each image is segmented as it is; then its map is brought to the grid of the first one.
+    Each image is segmented as it is; then its map is brought to the grid of the first one. Bad input, or images that do
+    not overlap, are a ``LacunarError``, and nothing is written then.
 
     Parameters
     ----------
@@ -200,11 +191,6 @@ def compare_dates(
     -------
     dict
         The record, also written as ``change.json``.
-
-    Raises
-    ------
-    LacunarError
-        Bad input, or images that do not overlap; nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     _check_comparison(images, folder, options)
@@ -223,10 +209,10 @@ def compare_dates(
             for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
         )
         model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
+        dates = []
         for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
-            _map_on(first, scene, raster, model, options, _part(callback, index, len(scenes)))
-        maps = [stack.enter_context(WaterMap(raster)) for raster in rasters]
-        dates = [DatedWater.of(scene, one) for scene, one in zip(scenes, maps, strict=True)]
+            pixels = _map_on(first, scene, raster, model, options, _share(callback, index, len(scenes)))
+            dates.append(DatedWater.of(scene, stack.enter_context(WaterMap(raster)), pixels))
         changes = [change_between(*pair) for pair in pairwise(dates)]
         write_polygons(polygons, _large(pd.concat(changes, ignore_index=True), options), first.transform)
         rows = change_rows(dates, changes)
@@ -281,10 +267,10 @@ def _check_order(scenes: Sequence[Scene]) -> None:
             )
 
 
-def _map_scene(
-    scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
+def _map_on(
+    first: Scene, scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
 ) -> dict[str, int]:
-    """Segment, fuse and write; returns how many pixels are water, land and nodata."""
+    """Write the map of a scene on the grid of the first one; counts its pixels of water, land and nodata."""
     blocks = segment_blocks(
         scene.bands,
         scene.shape,
@@ -295,21 +281,14 @@ def _map_scene(
         callback=callback,
     )
     fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, folder=path.parent)
-    return write_map(path, fused, scene)
-
-
-def _map_on(
-    first: Scene, scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
-) -> None:
-    """The map of a scene on the grid of the first one."""
     if same_grid(scene, first):
-        _map_scene(scene, path, model, options, callback)
-        return
+        return write_map(path, fused, scene)
     own = path.with_name(f"own_grid_{path.name}")  # in the hidden folder, with which it goes
-    _map_scene(scene, own, model, options, callback)
+    write_map(own, fused, scene)
     with WaterMap(own) as one:
-        write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first)
+        counts = write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first)
     own.unlink()
+    return counts
 
 
 class _Files:
@@ -354,14 +333,6 @@ def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> No
     write_picture(over, Picture(overlay(colour_image(scene.bands(whole)), water)))
 
 
-def _draw_map(scene: Scene, found: WaterMap, path: Path) -> None:
-    """Image, water, probability and disagreement, thinned to what a screen shows."""
-    image, water, probability, disagreement = (
-        thinned(read, scene.shape) for read in (scene.bands, found.water, found.probability, found.disagreement)
-    )
-    _save(water_figure(colour_image(image), water, probability, disagreement, title=scene.name), path)
-
-
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure."""
     try:
@@ -372,7 +343,7 @@ def _save(figure: Figure, path: Path) -> None:
         ) from error
 
 
-def _part(callback: Callback | None, index: int, count: int) -> Callback | None:
+def _share(callback: Callback | None, index: int, count: int) -> Callback | None:
     """Progress of one image of several, each counted alike."""
     if callback is None:
         return None

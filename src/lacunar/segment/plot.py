@@ -101,14 +101,14 @@ def water_figure(
 
     Probability and disagreement (H, W) are NaN where not valid. Shapes that do not fit are a ``ValueError``.
     """
-    figure, axes = _panels(4, water.shape, title, columns=4, extra=0.4)
-    for panel, picture, name in zip(axes, (image, overlay(image, water)), ("Image", "Water"), strict=False):
-        _show(panel, picture, name)
+    figure, axes = _panels(1, 4, water.shape, title=title, extra=0.4)
+    _show(axes[0, 0], image, "Image")
+    _show(axes[0, 1], overlay(image, water), "Water")
     maps = (
         (probability, "Probability", _PROBABILITY_MAP, 1.0),
         (disagreement, "Disagreement of samples", _DISAGREEMENT_MAP, _HIGHEST_DISAGREEMENT),
     )
-    for panel, (values, name, colours, high) in zip(axes[2:], maps, strict=True):
+    for panel, (values, name, colours, high) in zip(axes[0, 2:], maps, strict=True):
         if values.shape != water.shape:
             raise ValueError(f"got {name.lower()} of {values.shape} and water of {water.shape}; wanted one shape")
         shown = colormaps[colours].with_extremes(bad=NOT_VALID)
@@ -129,20 +129,16 @@ def change_figure(maps: Sequence[DatedMap]) -> Figure:
         raise ValueError(
             f"got {len(maps)} maps of {[one.water.shape for one in maps]}; wanted two or more of one shape"
         )
-    count = len(maps)
-    columns = min(count, MOST_COLUMNS)
-    rows = -(-count // columns)
-    figure, axes = _panels(2 * rows * columns, maps[0].water.shape, None, columns=columns, extra=0.35)
-    for panel in axes:
+    columns = min(len(maps), MOST_COLUMNS)
+    figure, axes = _panels(2 * -(-len(maps) // columns), columns, maps[0].water.shape, extra=0.35)
+    for panel in axes.flat:
         panel.set_axis_off()
     for index, one in enumerate(maps):
-        upper = axes[2 * (index // columns) * columns + index % columns]
-        upper.set_axis_on()
-        _show(upper, overlay(one.image, one.water), f"{one.title}: {one.area}")
+        row, column = 2 * (index // columns), index % columns
+        _show(axes[row, column], overlay(one.image, one.water), f"{one.title}: {one.area}")
         if index:
-            lower = axes[(2 * (index // columns) + 1) * columns + index % columns]
-            lower.set_axis_on()
-            _show(lower, _change(maps[index - 1], one), f"{maps[index - 1].title} to {one.title}")
+            before = maps[index - 1]
+            _show(axes[row + 1, column], _change(before, one), f"{before.title} to {one.title}")
     names = {"water in both": KEPT, "gained": GAINED, "lost": LOST, "not seen in both": NOT_VALID}
     handles = [Patch(facecolor=colour, label=name) for name, colour in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
@@ -164,17 +160,16 @@ def _change(before: DatedMap, after: DatedMap) -> Colours:
 
 
 def _panels(
-    count: int, shape: tuple[int, ...], title: str | None, *, columns: int, extra: float
-) -> tuple[Figure, list[Axes]]:
-    """A figure of equal panels."""
+    rows: int, columns: int, shape: tuple[int, ...], *, extra: float, title: str | None = None
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure of equal panels (rows, columns), with extra inches below them."""
     width = _PANEL * min(max(shape[1] / shape[0], 1 / _WIDEST), _WIDEST)
-    rows = -(-count // columns)
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06, wspace=0.02, hspace=0.02)
     height = rows * (_PANEL + 0.3) + extra + (0.4 if title else 0.0)
     figure = Figure(figsize=(columns * (width + 0.12), height), layout=layout)
     if title:
         figure.suptitle(title, fontsize=12, color=_INK)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _show(axes: Axes, picture: Colours, title: str) -> None:
@@ -185,6 +180,7 @@ def _show(axes: Axes, picture: Colours, title: str) -> None:
 
 def _frame(axes: Axes, title: str) -> None:
     """Title and a faint frame."""
+    axes.set_axis_on()
     axes.set_title(title, fontsize=10, color=_INK, pad=4)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=_FAINT, linewidth=0.6)

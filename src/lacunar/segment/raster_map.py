@@ -74,13 +74,7 @@ class WaterMap(AbstractContextManager["WaterMap"]):
 
 
 def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[str, int]:
-    """Write a map (.tif) as its blocks come, and count its pixels of ``water``, ``land`` and ``nodata``.
-
-    Raises
-    ------
-    RasterError
-        As `lacunar.geo.raster.RasterWriter`.
-    """
+    """Write a map (.tif) as its blocks come, and count its pixels of ``water``, ``land`` and ``nodata``."""
     counts = np.zeros(NOT_VALID + 1, dtype=np.int64)
     writer = RasterWriter(
         path,
@@ -100,13 +94,7 @@ def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[s
 
 
 def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) -> Iterator[FusedBlock]:
-    """A map on the grid of another: probability and disagreement are warped, and what is water is decided anew.
-
-    Raises
-    ------
-    RasterError
-        As `lacunar.geo.warp.Warped`.
-    """
+    """A map on the grid of another: probability and disagreement are warped, and what is water is decided anew."""
     warped = Warped(one, target, one.probability_and_disagreement, name=name, count=2)
     for block in blocks_over(target.shape, block=BLOCK, halo=0):
         probability, disagreement = warped.read(block.core)
@@ -114,13 +102,7 @@ def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) ->
 
 
 def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
-    """The six planes of a scene on the grid of another, window by window.
-
-    Raises
-    ------
-    RasterError
-        As `lacunar.geo.warp.Warped`: no common CRS, or no common place.
-    """
+    """The six planes of a scene on the grid of another, window by window; see `lacunar.geo.warp.Warped`."""
     there = [BANDS.index(band) for band in scene.band_names]
     warped = Warped(scene, target, lambda window: scene.bands(window)[there], name=scene.name, count=len(there))
     if warped.same_grid:
