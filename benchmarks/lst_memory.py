@@ -31,7 +31,7 @@ from lacunar.diffusion.samplers import PRESET_NAMES, preset_named
 from lacunar.evaluate.tables import markdown_table
 from lacunar.geo.raster import RasterWriter
 from lacunar.geo.windows import blocks_over
-from lacunar.sensors.landscape import power_law_field
+from lacunar.sensors.synthetic_scene import power_law_field
 from lacunar.versions import describe_machine
 
 PATCH = 1024  # side of the field that is mirrored into a larger raster

@@ -21,8 +21,8 @@ from lacunar.geo.windows import Tile, tiles_over
 from lacunar.metrics import seam_ratio
 from lacunar.models.checkpoint import Model, load_model
 from lacunar.models.tiled import OVERLAP
-from lacunar.sensors.landscape import power_law_field
 from lacunar.sensors.scene import Measured
+from lacunar.sensors.synthetic_scene import power_law_field
 from lacunar.versions import describe_machine
 
 KELVIN = 4.0  # standard deviation of the field

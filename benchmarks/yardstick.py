@@ -25,7 +25,7 @@ from lacunar.models.checkpoint import load_model, load_segmenter
 from lacunar.models.guided_diffusion import GuidedOptions, GuidedShape, diffusers_settings
 from lacunar.networks.unet import DiffusersConfig, UNet
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
-from lacunar.sensors.landscape import power_law_field
+from lacunar.sensors.synthetic_scene import power_law_field
 from lacunar.versions import describe_machine
 
 SIDE, RATE = 256, 0.22

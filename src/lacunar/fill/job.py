@@ -1,6 +1,5 @@
 """The story of LST: a Landsat product, or any raster with gaps, becomes a filled raster with its uncertainty."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -19,7 +18,7 @@ from lacunar.metrics import rmse
 from lacunar.models.backend import with_engine
 from lacunar.models.checkpoint import load_model
 from lacunar.sensors.scene import LstOptions, open_scene
-from lacunar.sensors.simulated import SimulatedProduct, remove_simulated, simulate_product
+from lacunar.sensors.simulated import simulate_product
 
 Callback = Callable[[int, int], None]
 
@@ -175,7 +174,7 @@ def demonstrate(
     for path in (folder / "product", output, figure, output.with_suffix(".json")):
         if path.exists() and not options.overwrite:
             raise RasterError(f"{path} exists, wanted a new demo folder: choose another, or give --overwrite")
-    simulated = _simulate_anew(folder / "product", size=size, seed=options.seed)
+    simulated = simulate_product(folder / "product", size=size, seed=options.seed, overwrite=options.overwrite)
     options = replace(options, truth=simulated.truth_path, figure=figure)
     record = fill_lst(simulated.folder, output, options=options, callback=callback)
     with open_scene(simulated.folder) as scene:
@@ -186,16 +185,3 @@ def demonstrate(
     for name in baselines:
         scores[name] = rmse(fill(name, whole.values, whole.known), truth, region=whole.missing)
     return {"record": record, "rmse": scores, "output": output, "figure": figure}
-
-
-def _simulate_anew(folder: Path, *, size: int, seed: int) -> SimulatedProduct:
-    """Simulate beside the product that is there, which goes only when the new one is whole."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as hidden:
-            made = simulate_product(Path(hidden) / folder.name, size=size, seed=seed)
-            remove_simulated(folder)
-            made.folder.replace(folder)
-    except OSError as error:
-        raise RasterError(f"{folder} cannot be written ({error.strerror}): choose another place") from error
-    return replace(made, folder=folder, truth_path=folder / made.truth_path.name)

@@ -22,8 +22,16 @@ from rasterio.warp import transform as transform_points
 from scipy import ndimage
 
 from lacunar.errors import ProductError
-from lacunar.sensors.landscape import CLOUD_TOP_TEMPERATURE, PIXEL, Clouds, Landscape, Sun, make_clouds, make_landscape
 from lacunar.sensors.sebal import emissivity, emitted_radiance, lai, lst, ndvi, savi, toa_reflectance
+from lacunar.sensors.synthetic_scene import (
+    CLOUD_TOP_TEMPERATURE,
+    PIXEL,
+    Clouds,
+    Sun,
+    SyntheticScene,
+    make_clouds,
+    make_scene,
+)
 
 Float = NDArray[np.float64]
 
@@ -69,17 +77,7 @@ _QA_CLOUD_HIGH, _QA_SHADOW_HIGH, _QA_SNOW_HIGH = 1 << 9, 1 << 11, 1 << 13
 
 @dataclass(frozen=True, slots=True)
 class SimulatedProduct:
-    """Where a simulated product lies.
-
-    Attributes
-    ----------
-    folder
-        The product, for `lacunar.sensors.scene.open_scene`.
-    truth_path
-        The clear-sky LST beside the bands: GeoTIFF, float32, kelvin.
-    gap_fraction
-        Share of pixels under cloud, rim or shadow.
-    """
+    """Where a simulated product lies, its clear-sky LST (GeoTIFF, float32, K), and the share of pixels under cloud."""
 
     folder: Path
     truth_path: Path
@@ -87,9 +85,9 @@ class SimulatedProduct:
 
 
 def simulate_product(
-    folder: str | Path, *, size: int = 256, seed: int = 0, cloud_fraction: float = 0.22
+    folder: str | Path, *, size: int = 256, seed: int = 0, cloud_fraction: float = 0.22, overwrite: bool = False
 ) -> SimulatedProduct:
-    """Write a simulated product and its truth.
+    """Write a simulated product and its truth; the same seed gives the same product, bit by bit.
 
     Parameters
     ----------
@@ -98,37 +96,39 @@ def simulate_product(
     size
         Pixels of 30 m on a side, 64 to 2048.
     seed
-        The same seed gives the same product, bit by bit.
+        0 or more.
     cloud_fraction
         Share of pixels that cloud, its rim (dilated cloud) and its shadow take together, 0 to 0.9.
-
-    Returns
-    -------
-    SimulatedProduct
-        The folder and the truth's path.
+    overwrite
+        Whether the folder may hold an earlier simulated product, which is replaced.
 
     Raises
     ------
     ProductError
-        The folder holds something or cannot be written; a size or fraction out of range.
+        The folder holds something else or cannot be written; a size, seed or fraction out of range.
     """
     target = Path(folder)
+    truth_path = target / f"{PRODUCT_ID}_TRUTH_LST.TIF"
     if seed < 0:
         raise ProductError(f"seed {seed}: wanted 0 or more")
     if not SIZE_RANGE[0] <= size <= SIZE_RANGE[1]:
         raise ProductError(f"size {size}: wanted {SIZE_RANGE[0]} to {SIZE_RANGE[1]} pixels on a side")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ProductError(f"{target} exists and is not an empty folder: wanted a new one; choose another name")
+        if not overwrite:
+            raise ProductError(f"{target} exists and is not an empty folder: wanted a new one; choose another name")
+        if not truth_path.is_file():
+            raise ProductError(f"{target} holds no simulated product: it is not removed; choose another folder")
     rng = np.random.default_rng(seed)
-    land = make_landscape(size, rng, SUN)
+    land = make_scene(size, rng, SUN)
     clouds = make_clouds(size, rng, SUN, fraction=cloud_fraction)
     bands, truth = _digital_numbers(land, clouds, rng)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         try:
             _write_product(staging, bands, truth, cloud_cover=float(clouds.cloud.mean()))
             staging.chmod(0o755)
+            shutil.rmtree(target, ignore_errors=True)
             staging.replace(target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -136,25 +136,11 @@ def simulate_product(
     except (OSError, RasterioError) as error:
         reason = " ".join(str(error).split())
         raise ProductError(f"{target} cannot be written ({reason}): check the place and its room") from error
-    return SimulatedProduct(target, target / f"{PRODUCT_ID}_TRUTH_LST.TIF", float(clouds.gap.mean()))
-
-
-def remove_simulated(folder: str | Path) -> None:
-    """Remove a folder that `simulate_product` wrote, told by its truth; one that does not exist is no matter.
-
-    Raises
-    ------
-    ProductError
-        A folder that holds something else.
-    """
-    target = Path(folder)
-    if target.exists() and any(target.iterdir()) and not (target / f"{PRODUCT_ID}_TRUTH_LST.TIF").is_file():
-        raise ProductError(f"{target} holds no simulated product: it is not removed; choose another folder")
-    shutil.rmtree(target, ignore_errors=True)
+    return SimulatedProduct(target, truth_path, float(clouds.gap.mean()))
 
 
 def _digital_numbers(
-    land: Landscape, clouds: Clouds, rng: np.random.Generator
+    land: SyntheticScene, clouds: Clouds, rng: np.random.Generator
 ) -> tuple[dict[str, NDArray[np.uint16]], NDArray[np.float32]]:
     """Bands by name, and the LST that the same scene would have shown without clouds."""
     clear = _reflectances(land) + REFLECTANCE_NOISE * rng.standard_normal((7, *land.water.shape))
@@ -187,7 +173,7 @@ def _digital_numbers(
     return bands, truth.astype(np.float32)
 
 
-def _reflectances(land: Landscape) -> Float:
+def _reflectances(land: SyntheticScene) -> Float:
     """Clear reflectance of bands 1 to 7, (7, size, size)."""
     spectra = {name: np.array(values)[:, None, None] for name, values in SPECTRA.items()}
     bare = np.where(land.town, spectra["town"], (1.0 - land.rock) * spectra["soil"] + land.rock * spectra["rock"])
@@ -211,7 +197,7 @@ def _quantised(value: Float, mult: float, add: float) -> NDArray[np.uint16]:
     return np.clip(np.rint((value - add) / mult), 1, 65535).astype(np.uint16)
 
 
-def _qa_pixel(land: Landscape, clouds: Clouds) -> NDArray[np.uint16]:
+def _qa_pixel(land: SyntheticScene, clouds: Clouds) -> NDArray[np.uint16]:
     """QA_PIXEL as CFMask would set it: cloud hides all else; snow in shadow counts as shadow."""
     qa = np.full(land.water.shape, _QA_LOW)
     qa[~clouds.cloud & ~clouds.dilated] |= _QA_CLEAR
@@ -262,47 +248,46 @@ def _mtl_text(bands: list[str], shape: tuple[int, ...], cloud_cover: float) -> s
         "ORIGIN": "Simulated by lacunar; shows no real place",
         "LANDSAT_PRODUCT_ID": PRODUCT_ID,
         "PROCESSING_LEVEL": "L1TP",
-        "COLLECTION_NUMBER": _Bare("02"),
+        "COLLECTION_NUMBER": "02",
         "COLLECTION_CATEGORY": "T1",
         "OUTPUT_FORMAT": "GEOTIFF",
         **{f"FILE_NAME_{key}": name for key, name in files.items()},
         "FILE_NAME_METADATA_ODL": f"{PRODUCT_ID}_MTL.txt",
     }
-    attributes = {
-        "SPACECRAFT_ID": "LANDSAT_8",
-        "SENSOR_ID": "OLI_TIRS",
-        "WRS_TYPE": 2,
-        "WRS_PATH": PATH,
-        "WRS_ROW": ROW,
-        "NADIR_OFFNADIR": "NADIR",
-        "DATE_ACQUIRED": _Bare(DATE),
-        "SCENE_CENTER_TIME": "14:20:00.0000000Z",
-        "CLOUD_COVER": _Bare(f"{100.0 * cloud_cover:.2f}"),
-        "SUN_AZIMUTH": _Bare(f"{SUN.azimuth:.8f}"),
-        "SUN_ELEVATION": _Bare(f"{SUN.elevation:.8f}"),
-        "EARTH_SUN_DISTANCE": _Bare(f"{EARTH_SUN_DISTANCE:.7f}"),
-    }
     groups: dict[str, dict[str, Any]] = {
         "PRODUCT_CONTENTS": contents | {f"DATA_TYPE_{key}": "UINT16" for key in files},
-        "IMAGE_ATTRIBUTES": attributes,
+        "IMAGE_ATTRIBUTES": {
+            "SPACECRAFT_ID": "LANDSAT_8",
+            "SENSOR_ID": "OLI_TIRS",
+            "WRS_TYPE": 2,
+            "WRS_PATH": PATH,
+            "WRS_ROW": ROW,
+            "NADIR_OFFNADIR": "NADIR",
+            "DATE_ACQUIRED": DATE,
+            "SCENE_CENTER_TIME": "14:20:00.0000000Z",
+            "CLOUD_COVER": f"{100.0 * cloud_cover:.2f}",
+            "SUN_AZIMUTH": f"{SUN.azimuth:.8f}",
+            "SUN_ELEVATION": f"{SUN.elevation:.8f}",
+            "EARTH_SUN_DISTANCE": f"{EARTH_SUN_DISTANCE:.7f}",
+        },
         "PROJECTION_ATTRIBUTES": _projection(shape),
         "LEVEL1_PROCESSING_RECORD": {"LANDSAT_SCENE_ID": SCENE_ID, **contents},
-        **_radiometry_groups(),
+        "LEVEL1_MIN_MAX_PIXEL_VALUE": {
+            f"QUANTIZE_CAL_{end}_BAND_{n}": value
+            for n in (*range(1, 8), 10)
+            for end, value in (("MAX", 65535), ("MIN", 1))
+        },
+        "LEVEL1_RADIOMETRIC_RESCALING": _coefficients(),
+        "LEVEL1_THERMAL_CONSTANTS": {"K1_CONSTANT_BAND_10": K1, "K2_CONSTANT_BAND_10": K2},
     }
     lines = ["GROUP = LANDSAT_METADATA_FILE"]
     for name, entries in groups.items():
         lines.append(f"  GROUP = {name}")
         for key, value in entries.items():
-            quoted = isinstance(value, str) and not isinstance(value, _Bare)
+            quoted = isinstance(value, str) and value[0].isalpha()
             lines.append(f'    {key} = "{value}"' if quoted else f"    {key} = {value}")
         lines.append(f"  END_GROUP = {name}")
     return "\n".join([*lines, "END_GROUP = LANDSAT_METADATA_FILE", "END", ""])
-
-
-class _Bare(str):
-    """A value that an MTL file writes without quotation marks."""
-
-    __slots__ = ()
 
 
 def _projection(shape: tuple[int, ...]) -> dict[str, Any]:
@@ -311,54 +296,33 @@ def _projection(shape: tuple[int, ...]) -> dict[str, Any]:
     corners = {"UL": UPPER_LEFT, "UR": (right, UPPER_LEFT[1]), "LL": (UPPER_LEFT[0], bottom), "LR": (right, bottom)}
     eastings, northings = zip(*corners.values(), strict=True)
     longitudes, latitudes = transform_points(_CRS, CRS.from_epsg(4326), eastings, northings)
-    cell = _Bare(f"{PIXEL:.2f}")
     entries: dict[str, Any] = {
         "MAP_PROJECTION": "UTM",
         "DATUM": "WGS84",
         "ELLIPSOID": "WGS84",
         "UTM_ZONE": UTM_ZONE,
-        "GRID_CELL_SIZE_REFLECTIVE": cell,
-        "GRID_CELL_SIZE_THERMAL": cell,
-        "REFLECTIVE_LINES": shape[0],
-        "REFLECTIVE_SAMPLES": shape[1],
-        "THERMAL_LINES": shape[0],
-        "THERMAL_SAMPLES": shape[1],
         "ORIENTATION": "NORTH_UP",
     }
-    for name, latitude, longitude in zip(corners, latitudes, longitudes, strict=True):
-        entries[f"CORNER_{name}_LAT_PRODUCT"] = _Bare(f"{latitude:.5f}")
-        entries[f"CORNER_{name}_LON_PRODUCT"] = _Bare(f"{longitude:.5f}")
-    for name, (easting, northing) in corners.items():
-        entries[f"CORNER_{name}_PROJECTION_X_PRODUCT"] = _Bare(f"{easting:.3f}")
-        entries[f"CORNER_{name}_PROJECTION_Y_PRODUCT"] = _Bare(f"{northing:.3f}")
+    for kind in ("REFLECTIVE", "THERMAL"):
+        entries |= {f"GRID_CELL_SIZE_{kind}": PIXEL, f"{kind}_LINES": shape[0], f"{kind}_SAMPLES": shape[1]}
+    for name, (easting, northing), longitude, latitude in zip(
+        corners, corners.values(), longitudes, latitudes, strict=True
+    ):
+        entries[f"CORNER_{name}_LAT_PRODUCT"] = f"{latitude:.5f}"
+        entries[f"CORNER_{name}_LON_PRODUCT"] = f"{longitude:.5f}"
+        entries[f"CORNER_{name}_PROJECTION_X_PRODUCT"] = f"{easting:.3f}"
+        entries[f"CORNER_{name}_PROJECTION_Y_PRODUCT"] = f"{northing:.3f}"
     return entries
 
 
-def _radiometry_groups() -> dict[str, dict[str, Any]]:
-    """Extremes, coefficients and thermal constants of bands 1 to 7 and 10."""
+def _coefficients() -> dict[str, str]:
+    """Multipliers and addends of bands 1 to 7 and 10."""
     sunlight = {number: value / EARTH_SUN_DISTANCE**2 for number, value in enumerate(SUNLIGHT, start=1)}
     radiance = {number: (REFLECTANCE_MULT * sun, REFLECTANCE_ADD * sun) for number, sun in sunlight.items()}
     radiance[10] = (RADIANCE_MULT_10, RADIANCE_ADD_10)
     reflectance = dict.fromkeys(sunlight, (REFLECTANCE_MULT, REFLECTANCE_ADD))
-    scaling: dict[str, Any] = {}
+    entries: dict[str, str] = {}
     for quantity, table, digits in (("RADIANCE", radiance, 5), ("REFLECTANCE", reflectance, 6)):
-        scaling |= {f"{quantity}_MULT_BAND_{n}": _Bare(f"{mult:.4E}") for n, (mult, _) in table.items()}
-        scaling |= {f"{quantity}_ADD_BAND_{n}": _Bare(f"{add:.{digits}f}") for n, (_, add) in table.items()}
-    return {
-        "LEVEL1_MIN_MAX_RADIANCE": _extremes("RADIANCE", radiance, digits=5),
-        "LEVEL1_MIN_MAX_REFLECTANCE": _extremes("REFLECTANCE", reflectance, digits=6),
-        "LEVEL1_MIN_MAX_PIXEL_VALUE": {
-            f"QUANTIZE_CAL_{end}_BAND_{n}": value for n in radiance for end, value in (("MAX", 65535), ("MIN", 1))
-        },
-        "LEVEL1_RADIOMETRIC_RESCALING": scaling,
-        "LEVEL1_THERMAL_CONSTANTS": {"K1_CONSTANT_BAND_10": K1, "K2_CONSTANT_BAND_10": K2},
-    }
-
-
-def _extremes(quantity: str, coefficients: dict[int, tuple[float, float]], *, digits: int) -> dict[str, _Bare]:
-    """The quantity at the highest and the lowest digital number of each band."""
-    return {
-        f"{quantity}_{end}_BAND_{number}": _Bare(f"{mult * dn + add:.{digits}f}")
-        for number, (mult, add) in coefficients.items()
-        for end, dn in (("MAXIMUM", 65535), ("MINIMUM", 1))
-    }
+        entries |= {f"{quantity}_MULT_BAND_{n}": f"{mult:.4E}" for n, (mult, _) in table.items()}
+        entries |= {f"{quantity}_ADD_BAND_{n}": f"{add:.{digits}f}" for n, (_, add) in table.items()}
+    return entries

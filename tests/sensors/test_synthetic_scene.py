@@ -1,4 +1,4 @@
-"""The simulated landscape: its statistics, its physics, and where its shadows fall."""
+"""The simulated scene: its statistics, its physics, and where its shadows fall."""
 
 import doctest
 import math
@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 
 from lacunar.errors import ProductError
-from lacunar.sensors import landscape
-from lacunar.sensors.landscape import Sun, make_clouds, make_landscape, power_law_field
+from lacunar.sensors import synthetic_scene
+from lacunar.sensors.synthetic_scene import Sun, make_clouds, make_scene, power_law_field
 
 SUN = Sun(azimuth=62.1, elevation=53.2)
 
@@ -20,7 +20,7 @@ def rng(seed=0):
 
 @pytest.fixture(scope="module")
 def land():
-    return make_landscape(256, rng(), SUN)
+    return make_scene(256, rng(), SUN)
 
 
 def spectral_slope(field, first, last):
@@ -141,4 +141,4 @@ def test_fraction_out_of_range(fraction):
 
 
 def test_doctests():
-    assert doctest.testmod(landscape).failed == 0
+    assert doctest.testmod(synthetic_scene).failed == 0

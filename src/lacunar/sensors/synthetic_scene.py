@@ -1,9 +1,8 @@
-"""A simulated landscape and its clouds: terrain, lakes, forest, fields, a town, their temperature; numpy and scipy.
+"""A synthetic scene and its clouds: terrain, lakes, forest, fields, a town, and their temperature; numpy and scipy.
 
-Made for `lacunar.sensors.simulated`. Nothing here is fitted to a place; the numbers are those of a temperate lake
-district on
-a spring morning, chosen so that the temperature field has what real thermal scenes have: a power-law spectrum,
-sharp borders between fields, lakes of nearly one temperature, and slopes warmed by the sun that they face.
+Made for `lacunar.sensors.simulated`. Nothing is fitted to a place: the numbers are those of a temperate lake district
+on a spring morning, chosen so that the temperature field has what real thermal scenes have: a power-law spectrum, sharp
+borders between fields, lakes of nearly one temperature, and slopes warmed by the sun that they face.
 """
 
 import math
@@ -41,81 +40,42 @@ class Sun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landscape:
-    """A clear scene, every array (size, size).
+class SyntheticScene:
+    """A scene under a clear sky, every array (size, size)."""
 
-    Attributes
-    ----------
-    elevation
-        Metres above the sea.
-    water, snow, town
-        Where these are.
-    cover
-        Share of the ground under green leaves, 0 to 1; 0 on water and snow.
-    rock
-        Share of rock in what is not green, 0 to 1.
-    light
-        Sunlight on the slope over sunlight on flat ground, 0 and more.
-    texture
-        Brightness of the ground relative to its kind, about 1.
-    temperature
-        Of the surface itself, kelvin, as sharp as the land cover is.
-    """
-
-    elevation: Float
+    elevation: Float  # metres above the sea
     water: Bool
     snow: Bool
     town: Bool
-    cover: Float
-    rock: Float
-    light: Float
-    texture: Float
-    temperature: Float
+    cover: Float  # share of the ground under green leaves, 0 to 1; 0 on water and snow
+    rock: Float  # share of rock in what is not green, 0 to 1
+    light: Float  # sunlight on the slope over sunlight on flat ground, 0 and more
+    texture: Float  # brightness of the ground relative to its kind, about 1
+    temperature: Float  # of the surface itself, kelvin, as sharp as the land cover is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clouds:
-    """Clouds over a scene, every array (size, size).
-
-    Attributes
-    ----------
-    cloud, dilated, shadow
-        Under a cloud; within three pixels of one; in the shadow of one and not under it. Dilated and shadow overlap.
-    opacity
-        0 clear to 1 thick; not 0 only under and around clouds.
-    """
+    """Clouds over a scene, every array (size, size)."""
 
     cloud: Bool
-    dilated: Bool
-    shadow: Bool
-    opacity: Float
+    dilated: Bool  # within three pixels of a cloud; may overlap shadow
+    shadow: Bool  # in the shadow of a cloud and not under one
+    opacity: Float  # 0 clear to 1 thick; not 0 only under and around clouds
 
     @property
     def gap(self) -> Bool:
-        """Every pixel that one of them touches."""
+        """Every pixel that cloud, rim or shadow touches."""
         return self.cloud | self.dilated | self.shadow
 
 
 def power_law_field(
     size: int, rng: np.random.Generator, *, exponent: float, outer_scale: float = OUTER_SCALE, inner_scale: float = 0.0
 ) -> Float:
-    """Gaussian random field whose power falls as wavenumber to the minus ``exponent``; mean 0, standard deviation 1.
+    """Gaussian random field (size, size) whose power falls as wavenumber to the minus ``exponent``; mean 0, sigma 1.
 
-    Parameters
-    ----------
-    size
-        Side in pixels of `PIXEL` metres.
-    rng
-        Source of randomness.
-    exponent
-        Of the two-dimensional power spectrum: about 3 for clouds, 4 for hills.
-    outer_scale, inner_scale
-        Wavelengths in metres above and below which there is no more power.
-
-    Returns
-    -------
-    numpy.ndarray
-        (size, size).
+    The exponent is that of the two-dimensional spectrum, about 3 for clouds and 4 for hills. Above ``outer_scale`` and
+    below ``inner_scale``, wavelengths in metres at `PIXEL`, there is no more power.
 
     Examples
     --------
@@ -133,8 +93,8 @@ def power_law_field(
     return np.asarray((field - field.mean()) / field.std())
 
 
-def make_landscape(size: int, rng: np.random.Generator, sun: Sun) -> Landscape:
-    """A landscape of size x size pixels; the same generator state gives the same one."""
+def make_scene(size: int, rng: np.random.Generator, sun: Sun) -> SyntheticScene:
+    """A scene of size x size pixels; the same generator state gives the same one."""
     elevation, water = _terrain(size, rng)
     light = _sunlight(elevation, sun)
     steepness = np.hypot(*np.gradient(ndimage.gaussian_filter(elevation, 3.0), PIXEL))
@@ -168,7 +128,7 @@ def make_landscape(size: int, rng: np.random.Generator, sun: Sun) -> Landscape:
     temperature = np.where(water, lake, temperature)
     temperature = np.where(snow, SNOW_TEMPERATURE + 0.4 * moisture, temperature)
     texture = 1.0 + np.where(farmed, 0.12 * tint, 0.05 * patches)
-    return Landscape(
+    return SyntheticScene(
         elevation=elevation,
         water=water,
         snow=snow,
@@ -182,28 +142,9 @@ def make_landscape(size: int, rng: np.random.Generator, sun: Sun) -> Landscape:
 
 
 def make_clouds(size: int, rng: np.random.Generator, sun: Sun, *, fraction: float) -> Clouds:
-    """Fair-weather cumulus that hides, with its rim and its shadow, this fraction of a scene.
+    """Fair-weather cumulus whose clouds, rims and shadows cover this fraction of a scene, 0 to 0.9, to a few pixels.
 
-    Parameters
-    ----------
-    size
-        Side of the scene in pixels.
-    rng
-        Source of randomness.
-    sun
-        Shadows fall away from it, by cloud base / tan(elevation).
-    fraction
-        Of the pixels that cloud, rim or shadow touches, 0 to 0.9, met to a few pixels.
-
-    Returns
-    -------
-    Clouds
-        Their masks and their opacity.
-
-    Raises
-    ------
-    ProductError
-        A fraction outside 0 to 0.9.
+    Shadows fall away from the sun, by cloud base / tan(elevation). Another fraction is a `ProductError`.
     """
     if not 0.0 <= fraction <= 0.9:
         raise ProductError(f"cloud fraction {fraction}: wanted 0 to 0.9, the share of the scene that clouds take away")
