@@ -154,6 +154,7 @@ def test_kelvin_is_taken_as_it_is_and_an_undeclared_fill_is_unknown(target, tmp_
     ("level", "unit", "message"),
     [
         (20.0, None, r"holds values from 20 to 34 without a unit tag, which are no land .*tag degrees Celsius.* degC$"),
+        (40_000.0, "K", r"to 4\.001e\+04 tagged 'K', .* looks like Landsat digital numbers: multiply by 0.00341802"),
         (20.0, "K", r"holds values from 20 to 34 tagged 'K', which are no land surface temperatures of 150 to 400 K"),
         (300.0, "degC", r"holds values from 300 to 314 tagged 'degC', which are no land surface temperatures"),
         (300.0, "m", r"is in 'm': wanted K as the input has, or degC, which is converted; .*--covariate"),

@@ -51,6 +51,14 @@ def test_whole_numbers_with_scale_and_offset_and_a_mask(options, tmp_path):
     check_bands(tmp_path / "out.tif", physical, gap, counts > -32768)
 
 
+def test_digital_numbers_are_filled_with_a_note(lacunar, tiny_folder, tmp_path):
+    values = np.where(hole((64, 64)), 0, 40_000 + 100 * field()).astype(np.uint16)
+    raster = write(tmp_path / "in.tif", values, nodata=0)
+    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--samples", 2)
+    assert ran.code == 0
+    assert "note: in.tif looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0\n" in ran.out
+
+
 @pytest.mark.parametrize("has_truth", [False, True])
 def test_the_figure_gets_the_units_and_the_truth_of_the_raster(options, tmp_path, monkeypatch, has_truth):
     seen = []

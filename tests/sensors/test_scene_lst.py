@@ -179,7 +179,7 @@ def test_nodata_and_nan_of_a_raster_are_its_gap(tmp_path):
     np.testing.assert_array_equal(read.values[read.known], values[read.known])
     assert part.missing.all()
     assert (source.units, source.name, source.quantity) == ("mm", "a.tif", "value")
-    assert source.lst_record() == {"raster": str(tmp_path / "a.tif"), "gap_mask": None}
+    assert source.lst_record() == {"raster": str(tmp_path / "a.tif"), "gap_mask": None, "notes": []}
 
 
 def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
@@ -193,6 +193,30 @@ def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
     assert np.argwhere(read.missing).tolist() == [[2, 2], [2, 3]]
     assert np.argwhere(~(read.missing | read.known)).tolist() == [[4, 4]]
     assert source.inputs == [tmp_path / "a.tif", tmp_path / "m.tif"]
+
+
+def test_a_scale_and_offset_that_are_said_make_kelvin_of_digital_numbers(tmp_path):
+    values = np.full((5, 6), 44947, np.uint16)
+    scene = open_scene(write(tmp_path / "dn.tif", values), scale=0.00341802, offset=149.0)
+    np.testing.assert_allclose(scene.lst().values, 302.6, atol=0.05)
+    assert scene.lst_notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "units", "level", "told"),
+    [
+        (np.uint16, None, 40_000, True),
+        (np.float32, "K", 40_000, True),
+        (np.float32, None, 40_000, False),
+        (np.uint16, "m", 40_000, False),
+        (np.uint16, None, 300, False),
+    ],
+)
+def test_values_that_look_like_digital_numbers_are_told(tmp_path, dtype, units, level, told):
+    scene = open_scene(write(tmp_path / "dn.tif", np.full((5, 6), level, dtype), units=units))
+    hint = "dn.tif looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0"
+    assert scene.lst_notes() == scene.notes + ((hint,) if told else ())
+    assert scene.lst_record()["notes"] == list(scene.lst_notes())
 
 
 # --- bad input ---

@@ -165,7 +165,7 @@ def _present(record: dict[str, Any], output: Path, figure: Path | None, *, print
         typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")
     if note := record.get("sampler_note"):
         typer.echo(f"note: {note}")
-    for note in record.get("product", {}).get("notes", []):
+    for note in [*record.get("product", {}).get("notes", []), *record.get("notes", [])]:
         typer.echo(f"note: {note}")
     if record.get("atmospherically_corrected") is False:
         typer.echo("note: LST is not corrected for the atmosphere; filled pixels hold the clear-sky-equivalent LST")

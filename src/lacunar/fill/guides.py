@@ -17,18 +17,17 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import GuideCounts
 from lacunar.geo.warp import Warped
-from lacunar.geo.windows import Tile, blocks_over
-from lacunar.sensors.scene import PLAUSIBLE_LST, LstOptions, Scene, open_scene
+from lacunar.geo.windows import Tile
+from lacunar.sensors.scene import KELVIN, PLAUSIBLE_LST, LstOptions, Scene, open_scene
+from lacunar.sensors.sebal import digital_numbers_hint
 
 MAX_REFERENCES = 16  # rasters beside the input, covariates included
 COARSE_FACTOR = 10.0  # pixels this many times the input's are another sensor's: the record says so
 CELSIUS_ZERO = 273.15  # K
 
-_KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}
 _CELSIUS = {"c", "°c", "degc", "deg c", "deg_c", "celsius", "degree celsius", "degrees celsius", "degree_celsius"}
 _CELSIUS |= {"degrees_celsius"}
-_SEEN_PIXELS = 100_000  # that tell a raster's unit; fewer where it has fewer
-_PLAUSIBLE_SHARE = 0.5  # of them that must be land surface temperatures in kelvin
+_PLAUSIBLE_SHARE = 0.5  # of a sample that must be land surface temperatures in kelvin
 
 Kind = Literal["reference", "covariate"]
 
@@ -181,7 +180,7 @@ def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Layer:
     """A reference, its unit checked."""
     notes: list[str] = []
     offset = 0.0
-    kelvin = _unit(target) in _KELVIN
+    kelvin = target.in_kelvin
     if scene.quantity == "lst":
         notes += scene.lst_notes()
         if options.atmosphere is not None:
@@ -224,39 +223,22 @@ def _offset_to_kelvin(scene: Scene) -> float:
     Without a tag they must be kelvin already. A 0 is left out: many files fill with it and do not say so.
     """
     unit = _unit(scene)
-    if unit and unit not in _KELVIN | _CELSIUS:
+    if unit and unit not in KELVIN | _CELSIUS:
         raise LacunarError(
             f"reference {scene.path} is in {scene.units!r}: wanted K as the input has, or degC, which is converted; "
             "another quantity goes in as --covariate"
         )
     offset = CELSIUS_ZERO if unit in _CELSIUS else 0.0
-    seen = _some_values(scene)
+    seen = scene.some_lst()
     plausible = (seen + offset > PLAUSIBLE_LST[0]) & (seen + offset < PLAUSIBLE_LST[1])
     if seen.size and plausible.mean() < _PLAUSIBLE_SHARE:
         said = f"tagged {scene.units!r}" if unit else "without a unit tag"
+        wanted = digital_numbers_hint(seen) or "wanted K as the input has; tag degrees Celsius with the unit degC"
         raise LacunarError(
             f"reference {scene.path} holds values from {seen.min():.4g} to {seen.max():.4g} {said}, which are no land "
-            f"surface temperatures of {PLAUSIBLE_LST[0]:.0f} to {PLAUSIBLE_LST[1]:.0f} K: wanted K as the input has; "
-            "tag degrees Celsius with the unit degC"
+            f"surface temperatures of {PLAUSIBLE_LST[0]:.0f} to {PLAUSIBLE_LST[1]:.0f} K: {wanted}"
         )
     return offset
-
-
-def _some_values(scene: Scene) -> NDArray[np.float32]:
-    """Measured values other than 0, from as few blocks of the raster as give enough of them."""
-    blocks = blocks_over(scene.shape, block=512, halo=0)
-    seen: list[NDArray[np.float32]] = []
-    for block in sorted(blocks, key=lambda block: _from_centre(block.core, scene.shape)):
-        part = scene.lst(block.core)
-        seen.append(part.values[part.known & (part.values != 0)].astype(np.float32))
-        if sum(values.size for values in seen) >= _SEEN_PIXELS:
-            break
-    return np.concatenate(seen)
-
-
-def _from_centre(tile: Tile, shape: tuple[int, int]) -> float:
-    """Squared distance of a tile's centre from that of the raster."""
-    return float((tile.row + (tile.height - shape[0]) / 2) ** 2 + (tile.col + (tile.width - shape[1]) / 2) ** 2)
 
 
 def _unit(scene: Scene) -> str:

@@ -1,6 +1,6 @@
 """The quality bands of Landsat 8 and 9: from bits to classes, for QA_PIXEL, BQA and the BQA before the collections.
 
-References: LSDS-1822, data format control book of Landsat 8-9 Collection 2 Level 1 (QA_PIXEL, QA_RADSAT); LSDS-1656,
+References: LSDS-1822, data format control book of Landsat 8-9 Collection 2 Level 1 (QA_PIXEL); LSDS-1656,
 product definition of Landsat Collection 1 Level 1 (BQA); LSDS-1574, data users handbook of Landsat 8 (BQA before the
 collections).
 """
@@ -48,32 +48,13 @@ _BITS: dict[QaForm, dict[QaClass, tuple[int, int, int]]] = {
 
 
 def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaForm) -> NDArray[np.bool_]:
-    """Where a quality band says one of these classes.
+    """Where a quality band (any shape; signed files hold the same 16 bits) says one of these classes; bool.
 
     QA_PIXEL (``collection_2``) has a bit for each class. In the BQA of Collection 1 cloud is bit 4; shadow, snow and
     cirrus count where their confidence is high; dilated cloud and water do not exist there and are empty. In the BQA
     before the collections cloud, cirrus, snow and water count where their confidence is high; shadow and dilated cloud
     do not exist. In both, "clear" means neither fill nor cloud, as the bit of QA_PIXEL does. The value 0, which no
-    product as delivered holds, is fill (of a crop).
-
-    Parameters
-    ----------
-    qa
-        The band's values, any shape; signed files hold the same 16 bits.
-    classes
-        Some of `QaClass`; with none the answer is False everywhere.
-    form
-        What the bits mean.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, same shape.
-
-    Raises
-    ------
-    ProductError
-        An unknown class.
+    product as delivered holds, is fill (of a crop). An unknown class is a `ProductError`.
 
     Examples
     --------

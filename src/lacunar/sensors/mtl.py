@@ -61,44 +61,20 @@ class MtlGrid:
 
 @dataclass(frozen=True, slots=True)
 class Mtl:
-    """What lacunar uses of an MTL file, under one set of names for all collections.
+    """What lacunar uses of an MTL file, under one set of names for all collections."""
 
-    Attributes
-    ----------
-    name
-        File name, for messages.
-    product_id, satellite, date
-        For example ``LC08_L1TP_041027_20150604_20170226_01_T1``, ``LANDSAT_8``, ``2015-06-04``.
-    collection
-        0 for a pre-collection product, 1 or 2.
-    level
-        1 (at-sensor) or 2 (surface reflectance and surface temperature).
-    files
-        Band name (``B10``, ``ST_B10``, ``SR_B4``, ``QA_PIXEL``, ``BQA``) -> file name.
-    grid
-        Where the bands lie, or None where the file does not say it.
-    values
-        The product's own constants as written, by their MTL names.
-    """
-
-    name: str
-    product_id: str
+    name: str  # of the file, for messages
+    product_id: str  # such as LC08_L1TP_041027_20150604_20170226_01_T1
     satellite: str
     date: str
-    collection: Literal[0, 1, 2]
-    level: Literal[1, 2]
-    files: Mapping[str, str]
-    grid: MtlGrid | None
-    values: Mapping[str, str]
+    collection: Literal[0, 1, 2]  # 0 before there were any
+    level: Literal[1, 2]  # 1 at-sensor, 2 surface reflectance and surface temperature
+    files: Mapping[str, str]  # band name (B10, ST_B10, SR_B4, QA_PIXEL, BQA) -> file name
+    grid: MtlGrid | None  # None where the file does not say it
+    values: Mapping[str, str]  # the product's own constants as written, by their MTL names
 
     def constant(self, key: str) -> float:
-        """One constant by its MTL name, for example ``K1_CONSTANT_BAND_10``.
-
-        Raises
-        ------
-        ProductError
-            The file lacks it, or holds no finite number there.
-        """
+        """One constant by its MTL name, such as ``K1_CONSTANT_BAND_10``; a `ProductError` where it is no number."""
         if key not in self.values:
             raise ProductError(f"{self.name} lacks {key}: wanted the MTL file as delivered with the product")
         return _number(self.values[key], key, self.name)
@@ -109,14 +85,7 @@ class Mtl:
 
 
 def parse_mtl(data: bytes, name: str) -> Mtl:
-    """Read an MTL file.
-
-    Parameters
-    ----------
-    data
-        The file's bytes.
-    name
-        Its name; the ending (``.txt``, ``.json``, ``.xml``) says the form.
+    """Read an MTL file from its bytes; the ending of its name (``.txt``, ``.json``, ``.xml``) says the form.
 
     Raises
     ------
@@ -203,13 +172,19 @@ def _normalise(groups: Groups, name: str) -> Mtl:
     if satellite not in SATELLITES:
         raise ProductError(f"{name} is of {satellite[:40]}: wanted {' or '.join(SATELLITES)}, which carry band 10")
     processing = _wanted(identity, "PROCESSING_LEVEL" if "PROCESSING_LEVEL" in identity else "DATA_TYPE", name)
-    level = _level(processing, name)
+    levels: dict[str, Literal[1, 2]] = {"L1": 1, "L2": 2}  # of names such as L1TP, L1GT, L1T or L2SP
+    if (level := levels.get(processing[:2])) is None:
+        raise ProductError(f"{name}: processing level {processing[:40]!r}; wanted L1... or L2...")
+    number = identity.get("COLLECTION_NUMBER", "0")
+    collections: dict[str, Literal[0, 1, 2]] = {"": 0, "1": 1, "2": 2}
+    if (collection := collections.get(number.lstrip("0"))) is None:
+        raise ProductError(f"{name}: collection {number[:40]!r}; wanted 1, 2 or none")
     return Mtl(
         name=name,
         product_id=identity.get("LANDSAT_PRODUCT_ID") or _wanted(identity, "LANDSAT_SCENE_ID", name),
         satellite=satellite,
         date=_wanted(identity, "DATE_ACQUIRED", name),
-        collection=_collection(identity.get("COLLECTION_NUMBER", "0"), name),
+        collection=collection,
         level=level,
         files=_files(groups, level),
         grid=_grid(groups, name),
@@ -217,24 +192,6 @@ def _normalise(groups: Groups, name: str) -> Mtl:
             key: value for group in reversed(_CONSTANT_GROUPS[level]) for key, value in groups.get(group, {}).items()
         },
     )
-
-
-def _level(processing: str, name: str) -> Literal[1, 2]:
-    """Level of a processing name such as L1TP, L1GT, L1T or L2SP."""
-    if processing.startswith("L1"):
-        return 1
-    if processing.startswith("L2"):
-        return 2
-    raise ProductError(f"{name}: processing level {processing[:40]!r}; wanted L1... or L2...")
-
-
-def _collection(number: str, name: str) -> Literal[0, 1, 2]:
-    """Collection 0 (before there were any), 1 or 2 of a text such as 02."""
-    known: dict[str, Literal[0, 1, 2]] = {"0": 0, "1": 1, "2": 2}
-    try:
-        return known[number.lstrip("0") or "0"]
-    except KeyError:
-        raise ProductError(f"{name}: collection {number[:40]!r}; wanted 1, 2 or none") from None
 
 
 def _files(groups: Groups, level: int) -> dict[str, str]:

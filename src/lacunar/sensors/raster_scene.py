@@ -14,6 +14,7 @@ from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BandName, Encoding, channel_names, encoding_of, present_bands
 from lacunar.sensors.scene import Measured, Planes, Scene, date_in, placed_reader, sample_planes, scale_of
+from lacunar.sensors.sebal import digital_numbers_hint
 
 PICTURE_CHANNELS = (1, 3)
 
@@ -72,7 +73,17 @@ class RasterScene(Scene):
 
     def lst_record(self) -> dict[str, Any]:
         """The file."""
-        return {"raster": str(self.path), "gap_mask": str(self._mask.path) if self._mask else None}
+        mask = str(self._mask.path) if self._mask else None
+        return {"raster": str(self.path), "gap_mask": mask, "notes": list(self.lst_notes())}
+
+    def lst_notes(self) -> tuple[str, ...]:
+        """Whether values look like digital numbers: said to be kelvin, or whole numbers that nothing explains."""
+        whole = np.issubdtype(np.dtype(self._source.dtypes[0]), np.integer) and not self.units
+        scaled = (self._source.scales[0], self._source.offsets[0], self._scale, self._offset) != (1.0, 0.0, None, None)
+        if scaled or not (self.in_kelvin or whole):
+            return self.notes
+        hint = digital_numbers_hint(self.some_lst())
+        return (*self.notes, f"{self.name} {hint}") if hint else self.notes
 
     @property
     def band_names(self) -> tuple[BandName, ...]:

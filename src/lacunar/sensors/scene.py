@@ -41,6 +41,8 @@ SceneKind = Literal["picture", "raster", "product"]
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")  # endings of a product in one file
 PLAUSIBLE_LST = (150.0, 400.0)  # K: beyond this a land surface temperature is a fault, not a measurement
+KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}  # unit tags
+SEEN_PIXELS = 100_000  # that tell what a raster holds; fewer where it has fewer
 SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
 SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 1536 pixels
 
@@ -172,6 +174,26 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def lst_notes(self) -> tuple[str, ...]:
         """What a user should know about `lst`."""
         return self.notes
+
+    @property
+    def in_kelvin(self) -> bool:
+        """Whether `lst` is declared to be in kelvin."""
+        return self.units.strip().lower() in KELVIN
+
+    def some_lst(self) -> NDArray[np.floating]:
+        """Measured values other than 0, from as few blocks about the centre as give enough of them."""
+
+        def from_centre(tile: Tile) -> float:
+            row, col = tile.row + (tile.height - self.shape[0]) / 2, tile.col + (tile.width - self.shape[1]) / 2
+            return float(row**2 + col**2)
+
+        seen: list[NDArray[np.floating]] = []
+        for block in sorted(blocks_over(self.shape, block=512, halo=0), key=lambda block: from_centre(block.core)):
+            part = self.lst(block.core)
+            seen.append(part.values[part.known & (part.values != 0)])
+            if sum(values.size for values in seen) >= SEEN_PIXELS:
+                break
+        return np.concatenate(seen)
 
     def intermediates(self, window: Tile | None = None) -> Mapping[str, NDArray[np.float64]]:
         """Every step from digital numbers to LST by name, where there are steps."""

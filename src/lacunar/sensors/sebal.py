@@ -2,8 +2,7 @@
 
 Arrays in, arrays out, in SI units and double precision; numpy only. Every constant of the sensor comes in as an
 argument (`lacunar.sensors.landsat` reads them from the product's own MTL file). A pixel that was not measured is NaN
-from
-the first step (digital number 0) to the last.
+from the first step (digital number 0) to the last.
 
 References: Bastiaanssen98 is Bastiaanssen et al. (1998), J. Hydrol. 212-213:198-212; Idaho02 the SEBAL manual of Waters
 et al. (2002), University of Idaho; Allen07 Allen et al. (2007), J. Irrig. Drain. Eng. 133(4):380-394; USGS19 the Data
@@ -44,24 +43,15 @@ _EMISSIVITY: dict[EmissivityKind, tuple[float, float, float]] = {
 class Atmosphere:
     """The air between the ground and the sensor in the thermal band, for the correction of LST.
 
-    Parameters
-    ----------
-    path_radiance
-        Rp, emitted by the air towards the sensor, W m-2 sr-1 um-1; 0 or more.
-    transmissivity
-        tau_NB of the air in the band; above 0, at most 1.
-    sky_radiance
-        Rsky, emitted by the clear sky towards the ground, W m-2 sr-1 um-1; 0 or more.
-
     Raises
     ------
     ProductError
         A value outside its range.
     """
 
-    path_radiance: float
-    transmissivity: float
-    sky_radiance: float
+    path_radiance: float  # Rp, emitted by the air towards the sensor, W m-2 sr-1 um-1; 0 or more
+    transmissivity: float  # tau_NB of the air in the band; above 0, at most 1
+    sky_radiance: float  # Rsky, emitted by the clear sky towards the ground, W m-2 sr-1 um-1; 0 or more
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -91,6 +81,24 @@ def rescale(dn: ArrayLike, *, mult: float, add: float) -> Float:
     return np.where(number == FILL_DN, np.nan, mult * number + add)
 
 
+def digital_numbers_hint(values: ArrayLike) -> str:
+    """What to do with values whose median would be a digital number of ``ST_B10`` at 240 to 350 K; else no text.
+
+    Examples
+    --------
+    >>> digital_numbers_hint([44947.0])
+    'looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0'
+    >>> digital_numbers_hint([302.6])
+    ''
+    """
+    if (
+        not np.size(values)
+        or not 240.0 <= LEVEL2_ST_MULT * float(np.median(np.asarray(values))) + LEVEL2_ST_ADD <= 350.0
+    ):
+        return ""
+    return f"looks like Landsat digital numbers: multiply by {LEVEL2_ST_MULT} and add {LEVEL2_ST_ADD}"
+
+
 def toa_reflectance(
     dn: ArrayLike,
     *,
@@ -103,25 +111,13 @@ def toa_reflectance(
     """Reflectance at the top of the atmosphere, rho = (M_rho DN + A_rho) / sin(sun elevation) (USGS19); NaN at fill.
 
     The MTL's coefficients hold the distance to the sun already, so the USGS form has no d^2. ``form="dr"`` is the
-    variant of the Brazilian SEBAL literature, which divides by dr = 1/d^2 once more.
-
-    Parameters
-    ----------
-    dn
-        Digital numbers, any shape; 0 is fill.
-    mult, add
-        REFLECTANCE_MULT_BAND_x and REFLECTANCE_ADD_BAND_x of the MTL file.
-    sun_elevation
-        Of the scene's centre, degrees above the horizon: above 0, at most 90.
-    form
-        ``"usgs"`` or ``"dr"``.
-    earth_sun_distance
-        d in astronomical units, 0.98 to 1.02; only ``form="dr"`` wants it.
+    variant of the Brazilian SEBAL literature, which divides by dr = 1/d^2 once more; it alone wants
+    ``earth_sun_distance``, d in astronomical units. ``sun_elevation`` is that of the scene's centre, in degrees.
 
     Raises
     ------
     ProductError
-        The sun below the horizon (a night scene); an unknown form; a distance lacking or out of range.
+        A night scene; an unknown form; a distance that is lacking or outside 0.98 to 1.02.
 
     Examples
     --------
@@ -160,19 +156,9 @@ def ndvi(red: ArrayLike, nir: ArrayLike) -> Float:
 
 
 def savi(red: ArrayLike, nir: ArrayLike, *, soil_l: float = 0.5) -> Float:
-    """Soil-adjusted vegetation index, (1 + L)(N - R) / (L + N + R) (Huete88); 0 where the denominator is not positive.
+    """Soil-adjusted vegetation index, (1 + L)(N - R) / (L + N + R) (Huete88); 0 where L + N + R <= 0.
 
-    Parameters
-    ----------
-    red, nir
-        Reflectance of band 4 and of band 5, in this order, of one shape.
-    soil_l
-        L, the soil adjustment, 0 to 1: 0.5 in Huete88, 0.1 in Idaho02; 0 gives NDVI.
-
-    Raises
-    ------
-    ProductError
-        L outside 0 to 1.
+    ``soil_l`` is L, 0 to 1, else a `ProductError`: 0.5 in Huete88, 0.1 in Idaho02; 0 gives NDVI.
 
     Examples
     --------
@@ -210,21 +196,9 @@ def emissivity(
     - water, NDVI < 0: e_NB = 0.99, e_0 = 0.985;
     - snow, NDVI < 0 and albedo >= 0.47: 0.985.
 
-    The manual leaves NDVI = 0 and LAI = 0 open; here they are bare land, so that only fill is NaN.
-
-    Parameters
-    ----------
-    ndvi, lai
-        From `ndvi` and `lai`, of one shape.
-    kind
-        ``"narrow_band"`` for LST, ``"broad_band"`` for the energy balance.
-    albedo
-        From `surface_albedo`, to tell snow from water; without it snow of negative NDVI counts as water.
-
-    Raises
-    ------
-    ProductError
-        An unknown kind.
+    The manual leaves NDVI = 0 and LAI = 0 open; here they are bare land, so that only fill is NaN. e_NB, the default,
+    is for LST, e_0 (``"broad_band"``) for the energy balance; another kind is a `ProductError`. Without ``albedo``,
+    from `surface_albedo`, snow of negative NDVI counts as water.
 
     Examples
     --------
@@ -254,17 +228,12 @@ def surface_albedo(
     Parameters
     ----------
     reflectances, weights
-        Top-of-atmosphere reflectance of the bands (2 to 7 for Landsat 8), of one shape, and each band's share of the
-        sun's irradiance, of sum 1, from `lacunar.sensors.landsat.Product.albedo_weights`.
+        Top-of-atmosphere reflectance of the bands (2 to 7 for Landsat 8), and each band's share of the sun's
+        irradiance, of sum 1, from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; else a `ProductError`.
     elevation
         z above the sea, metres.
     path_albedo
         What the air itself sends back: 0.025 to 0.04 (Idaho02), by default Bastiaanssen's 0.03.
-
-    Raises
-    ------
-    ProductError
-        Not one weight for each band, or a sum other than 1.
 
     Examples
     --------
@@ -274,7 +243,7 @@ def surface_albedo(
     if len(reflectances) != len(weights) or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
         raise ProductError(
             f"{len(weights)} albedo weights of sum {sum(weights):g} for {len(reflectances)} bands: "
-            "wanted one for each band, of sum 1; take them from Product.albedo_weights"
+            "wanted one for each band, of sum 1; take them from LandsatScene.albedo_weights"
         )
     planetary = np.tensordot(np.asarray(weights), np.asarray(reflectances, dtype=np.float64), axes=1)
     transmissivity = 0.75 + 2e-5 * np.asarray(elevation, dtype=np.float64)
@@ -283,8 +252,6 @@ def surface_albedo(
 
 def brightness_temperature(radiance: ArrayLike, *, k1: float, k2: float) -> Float:
     """Temperature of a black body of this radiance, K2 / ln(K1 / L + 1) (USGS19); kelvin, NaN where L <= 0.
-
-    Parameters and errors are those of `lst`.
 
     Examples
     --------
@@ -301,22 +268,8 @@ def lst(
 
     Rc = (L - Rp) / tau_NB - (1 - e_NB) Rsky with an atmosphere (Wukelic et al. 1989, Remote Sens. Environ.
     28:339-347). Without one Rc = L, and the result is NOT corrected for the atmosphere: say so wherever it is shown.
-
-    Parameters
-    ----------
-    radiance
-        Of the thermal band at the sensor, W m-2 sr-1 um-1.
-    emissivity
-        Narrow-band, above 0, of the same shape or a number.
-    k1, k2
-        K1_CONSTANT_BAND_x (W m-2 sr-1 um-1) and K2_CONSTANT_BAND_x (K) of the MTL file; both above 0.
-    atmosphere
-        Path radiance, transmissivity and sky radiance: all three or none.
-
-    Raises
-    ------
-    ProductError
-        K1 or K2 not above 0.
+    ``radiance`` is that of the thermal band at the sensor, W m-2 sr-1 um-1; K1 (W m-2 sr-1 um-1) and K2 (K) of the MTL
+    file are above 0, else a `ProductError`.
 
     Examples
     --------
@@ -335,8 +288,6 @@ def lst(
 
 def emitted_radiance(lst: ArrayLike, emissivity: ArrayLike, *, k1: float, k2: float) -> Float:
     """Radiance of a surface of this temperature, e_NB K1 / (exp(K2 / LST) - 1): the inverse of `lst` without air.
-
-    ``lst`` in kelvin, above 0; the other parameters, and the errors, are those of the function `lst`.
 
     Examples
     --------
