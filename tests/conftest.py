@@ -31,9 +31,7 @@ def tiny_folder(tmp_path_factory):
     from gap_models import tiny_model
     from lacunar.models.checkpoint import save_model
 
-    model = tiny_model()
-    parts = {name: getattr(model, name) for name in ("schedule", "prediction", "scaling", "card")}
-    return save_model(tmp_path_factory.mktemp("models") / "tiny", model.network, **parts)
+    return save_model(tmp_path_factory.mktemp("models") / "tiny", tiny_model())
 
 
 @pytest.fixture(scope="session")

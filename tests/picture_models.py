@@ -70,6 +70,4 @@ def tiny_picture_model(*, seed=0):
 
 def save_tiny(folder):
     """Write the tiny model as a model folder."""
-    model = tiny_picture_model()
-    parts = {name: getattr(model, name) for name in ("schedule", "prediction", "scaling", "card")}
-    return save_model(folder, model.network, **parts)
+    return save_model(folder, tiny_picture_model())

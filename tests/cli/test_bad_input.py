@@ -249,9 +249,7 @@ def test_weights_whose_sha256_differs_from_the_card(simulated_64, model, refused
 
 
 def test_a_model_of_other_channels(simulated_64, refused, tmp_path):
-    parts = tiny_model(in_channels=3)
-    named = {name: getattr(parts, name) for name in ("schedule", "prediction", "scaling", "card")}
-    folder = save_model(tmp_path / "three", parts.network, **named)
+    folder = save_model(tmp_path / "three", tiny_model(in_channels=3))
     refused(simulated_64.folder, r"model three takes 3 channels .* wanted 4 .*: choose an LST model", model=folder)
 
 

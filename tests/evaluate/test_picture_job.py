@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,13 +99,10 @@ def test_what_a_model_with_a_prior_starts_from_is_scored_too(folder, tmp_path):
             middle_attention=False,
             norm_groups=4,
             patch=2,
-            prior_components=2,
         )
     )
     prior = fit_prior(np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32), 2, seed=0)
-    network.prior_tensors.take(prior)
-    parts = {name: getattr(picture_model(network), name) for name in ("schedule", "prediction", "scaling", "card")}
-    saved = save_model(tmp_path / "own", network, **parts)
+    saved = save_model(tmp_path / "own", replace(picture_model(network), prior=prior))
     options = FaceQualityOptions(
         rates=(0.2,), methods=(), models=(str(saved),), presets=(), steps=(1,), samples=1, most=1
     )

@@ -17,7 +17,7 @@ from lacunar.evaluate.water_evaluation import (
     typical_scenes,
 )
 from lacunar.evaluate.water_measures import Prediction, truth_of
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.train.water_data import water_scenes
 from water_sets import disc, make_sets, put
 

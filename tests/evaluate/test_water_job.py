@@ -18,9 +18,8 @@ from lacunar.evaluate.water_job import WaterQualityOptions, evaluate_water
 from lacunar.evaluate.water_report import PAPER
 from lacunar.evaluate.water_scores import LakeScore, WaterScore
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import load_segmenter, save_model
-from lacunar.networks.segmenter import SegmenterConfig
-from lacunar.networks.watersegdiff import build_segmenter
+from lacunar.models.checkpoint import SegmentationModel, load_segmenter, save_model
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from water_sets import disc, make_sets, put
 
 INDICES = ["NDWI + Otsu", "MNDWI + Otsu", DARKNESS]
@@ -238,8 +237,8 @@ def test_the_command(lacunar, folder, out, networks):
 def test_a_model_folder_as_it_is_trained(lacunar, folder, out, tmp_path):
     config = SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 16))
     card = Card(summary="for tests", licence="none")
-    parts = {"schedule": NoiseSchedule.cosine(1000), "prediction": "x_0", "scaling": None, "card": card}
-    save_model(tmp_path / "tiny", build_segmenter(config), **parts)
+    parts = {"schedule": NoiseSchedule.cosine(1000), "prediction": "x_0", "card": card}
+    save_model(tmp_path / "tiny", SegmentationModel(name="tiny", network=build_segmenter(config), **parts))
     where = ("--scenes", folder, "--set", "ponds_nrg", "-o", out / "quality", "--device", "cpu")
     networks = ("--model", f"mine={tmp_path / 'tiny'}", "--model", tmp_path / "tiny")
     ran = lacunar("evaluate", "water", *where, *networks, "--steps", 2, "--samples", 1, "--samples", 3)

@@ -9,19 +9,26 @@ import torch
 from commands import bands_of, write
 from gap_models import gap_model, tiny_model
 from lacunar.diffusion.schedule import NoiseSchedule
-from lacunar.errors import LacunarError
-from lacunar.models import backend as engines
-from lacunar.models import graphs
-from lacunar.models.backend import ENGINE_NAMES, AnyModel, engine_for, with_engine
+from lacunar.errors import LacunarError, ModelError
+from lacunar.models import backend as backends
+from lacunar.models import onnx
+from lacunar.models.backend import (
+    BACKEND_NAMES,
+    AnyModel,
+    backend_for,
+    load_filler,
+    load_model,
+    load_segmenter,
+    with_backend,
+)
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import SegmentationModel
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.models.checkpoint import Model, SegmentationModel
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.ssformer import FourierCrossAttention
 from lacunar.networks.unet import UNet, UNetConfig
-from lacunar.networks.watersegdiff import build_segmenter
 
 SIDE = 16
-needs_onnx = pytest.mark.skipif(bool(engines.missing_packages()), reason="lacunar[onnx] is not installed")
+needs_onnx = pytest.mark.skipif(bool(backends.missing_packages()), reason="lacunar[onnx] is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +101,8 @@ def check_same(one, other, tolerance):
 @pytest.mark.parametrize("kind", ["unet", "segmenter"])
 def test_onnx_answers_as_the_network_does(kind, request, cache):
     model = request.getfixturevalue(kind)
-    fast = with_engine(model, "onnx")
-    assert (fast.engine, model.engine) == ("onnx", "eager")
+    fast = with_backend(model, "onnx")
+    assert (fast.backend, model.backend) == ("onnx", "eager")
     check_same(fast, model, 1e-4)
     assert not answers(model, 2)[-1].allclose(torch.zeros(()), atol=1e-2)  # the answer is not trivially alike
     assert {path.name.split("-")[0] for path in cache.iterdir()} == (
@@ -107,8 +114,8 @@ def test_onnx_answers_as_the_network_does(kind, request, cache):
 def test_bf16_answers_nearly_as_the_network_does(kind, request):
     model = request.getfixturevalue(kind)
     before = {name: weight.clone() for name, weight in model.network.state_dict().items()}
-    fast = with_engine(model, "bf16")
-    assert fast.engine == "bf16"
+    fast = with_backend(model, "bf16")
+    assert fast.backend == "bf16"
     check_same(fast, model, 0.05)
     assert not torch.equal(answers(fast, 2)[-1], answers(model, 2)[-1])
     assert all(torch.equal(weight, before[name]) for name, weight in model.network.state_dict().items())
@@ -126,7 +133,7 @@ def test_compiled_fills_batches_up_and_cuts_what_it_added(kind, request, monkeyp
         return compiled
 
     monkeypatch.setattr(torch, "compile", compiler)
-    fast = with_engine(model, "compiled")
+    fast = with_backend(model, "compiled")
     check_same(fast, model, 0.05)
     assert set(seen) == {1, 4, 64, 256}  # powers of four
 
@@ -137,31 +144,31 @@ def test_a_compiler_that_fails_is_told(unet, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", failing)
     with pytest.raises(LacunarError, match=r"cannot be compiled here \(no g\+\+ here\): wanted a C\+\+ compiler"):
-        with_engine(unet, "compiled")
+        with_backend(unet, "compiled")
 
 
 @needs_onnx
 @pytest.mark.slow
 def test_a_graph_is_made_once_and_again_when_it_is_damaged_or_another_networks(unet, cache, monkeypatch):
-    made, export = [], graphs._export
-    monkeypatch.setattr(graphs, "_export", lambda *given: made.append(given) or export(*given))
-    with_engine(unet, "onnx")
-    with_engine(unet, "onnx")
+    made, export = [], onnx._export
+    monkeypatch.setattr(onnx, "_export", lambda *given: made.append(given) or export(*given))
+    with_backend(unet, "onnx")
+    with_backend(unet, "onnx")
     assert len(made) == 1
     (kept,) = cache.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2])
-    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    check_same(with_backend(unet, "onnx"), unet, 1e-4)
     assert len(made) == 2
     other = gap_model(shaken(UNet(unet.network.config)), "other")
     with torch.no_grad():
         other.network.unet.conv_out.bias.add_(1.0)
-    check_same(with_engine(other, "onnx"), other, 1e-4)
+    check_same(with_backend(other, "onnx"), other, 1e-4)
     assert len(made) == 3
     assert len(list(cache.iterdir())) == 2
     other_kept = next(path for path in cache.iterdir() if path != kept)
     kept.write_bytes(other_kept.read_bytes())  # a whole graph that answers otherwise
-    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    check_same(with_backend(unet, "onnx"), unet, 1e-4)
     assert len(made) == 4
 
 
@@ -170,60 +177,60 @@ def test_a_graph_is_made_once_and_again_when_it_is_damaged_or_another_networks(u
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(unet, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("LACUNAR_CACHE", str(tmp_path / "file"))
-    check_same(with_engine(unet, "onnx"), unet, 1e-4)
+    check_same(with_backend(unet, "onnx"), unet, 1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_cache_is_where_the_system_keeps_what_can_be_made_again(monkeypatch, tmp_path):
     monkeypatch.delenv("LACUNAR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert graphs.cache_folder() == tmp_path / "lacunar"
+    assert onnx.cache_folder() == tmp_path / "lacunar"
 
 
 def test_auto_exports_what_is_worth_it_on_the_cpu_alone(unet, monkeypatch):
-    monkeypatch.setattr(engines, "missing_packages", list)
-    assert engine_for(unet, "auto", "cpu") == "eager"
-    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
-    assert engine_for(unet, "auto", "cpu") == "onnx"
-    assert engine_for(unet, "auto", "cuda") == "eager"
-    monkeypatch.setattr(engines, "missing_packages", lambda: ["onnxruntime"])
-    assert engine_for(unet, "auto", "cpu") == "eager"
+    monkeypatch.setattr(backends, "missing_packages", list)
+    assert backend_for(unet, "auto", "cpu") == "eager"
+    monkeypatch.setattr(backends, "AUTO_PARAMETERS", 1)
+    assert backend_for(unet, "auto", "cpu") == "onnx"
+    assert backend_for(unet, "auto", "cuda") == "eager"
+    monkeypatch.setattr(backends, "missing_packages", lambda: ["onnxruntime"])
+    assert backend_for(unet, "auto", "cpu") == "eager"
 
 
 def test_auto_falls_back_with_one_warning(unet, monkeypatch, caplog):
     def failing(*_, **__):
         raise RuntimeError("an operator is missing")
 
-    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
-    monkeypatch.setattr(engines, "missing_packages", list)
-    monkeypatch.setattr(engines, "graph_of", failing)
+    monkeypatch.setattr(backends, "AUTO_PARAMETERS", 1)
+    monkeypatch.setattr(backends, "missing_packages", list)
+    monkeypatch.setattr(backends, "graph_of", failing)
     with caplog.at_level(logging.WARNING):
-        assert with_engine(unet, "auto") is unet
+        assert with_backend(unet, "auto") is unet
     assert [record.message for record in caplog.records] == [
         "ONNX Runtime cannot run small (an operator is missing): PyTorch does"
     ]
     with pytest.raises(LacunarError, match=r"cannot run small \(an operator is missing\): choose --engine eager"):
-        with_engine(unet, "onnx")
+        with_backend(unet, "onnx")
 
 
 def test_what_is_not_there_is_told(unet, monkeypatch):
     with pytest.raises(LacunarError, match="unknown engine 'fast': choose one of auto, eager, onnx, bf16, compiled"):
-        with_engine(unet, "fast")
-    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "onnxruntime" else name)
+        with_backend(unet, "fast")
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "onnxruntime" else name)
     with pytest.raises(LacunarError, match=r"wants onnxruntime, not installed: pip install 'lacunar\[onnx\]'"):
-        with_engine(unet, "onnx")
-    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+        with_backend(unet, "onnx")
+    monkeypatch.setattr(backends, "find_spec", lambda name: name)
     elsewhere = gap_model(UNet(unet.network.config).to("meta"))
     with pytest.raises(LacunarError, match="runs on the cpu, the network is on meta: give --device cpu"):
-        with_engine(elsewhere, "onnx")
+        with_backend(elsewhere, "onnx")
     with pytest.raises(LacunarError, match="small has the engine bf16 already"):
-        with_engine(with_engine(unet, "bf16"), "eager")
+        with_backend(with_backend(unet, "bf16"), "eager")
 
 
 @pytest.mark.parametrize("kind", ["unet", "segmenter"])
 def test_gradients_and_other_sizes_are_the_networks_own_work(kind, request):
     model = request.getfixturevalue(kind)
-    fast, t = with_engine(model, "bf16"), torch.zeros(1, dtype=torch.long)
+    fast, t = with_backend(model, "bf16"), torch.zeros(1, dtype=torch.long)
     if kind == "unet":
         x = noise(1, 5, SIDE, SIDE).requires_grad_()
         (found,) = torch.autograd.grad(fast.network(x, t).square().sum(), x)
@@ -240,7 +247,7 @@ def test_gradients_and_other_sizes_are_the_networks_own_work(kind, request):
 
 
 def test_an_engine_keeps_the_weights_the_shape_and_the_hooks(unet):
-    fast, calls = with_engine(unet, "bf16"), []
+    fast, calls = with_backend(unet, "bf16"), []
     assert set(fast.network.state_dict()) == set(unet.network.state_dict())
     assert fast.network.config is unet.network.config
     with fast.network.register_forward_pre_hook(lambda _, given: calls.append(len(given[0]))):
@@ -284,8 +291,22 @@ def test_an_unknown_engine_is_one_line(lacunar, tiny_folder, tmp_path):
     raster = write(tmp_path / "in.tif", np.full((64, 64), 290, np.float32))
     ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--engine", "warp")
     assert ran.code == 2
-    assert f"unknown engine 'warp': choose one of {', '.join(ENGINE_NAMES)}" in ran.err
+    assert f"unknown engine 'warp': choose one of {', '.join(BACKEND_NAMES)}" in ran.err
 
 
 def test_tiny_models_of_other_tests_stay_eager():
-    assert with_engine(tiny_model(), "auto").engine == "eager"
+    assert with_backend(tiny_model(), "auto").backend == "eager"
+
+
+def test_one_function_loads_a_model_of_any_kind(tiny_folder):
+    assert isinstance(load_model(tiny_folder, device="auto"), Model)
+    assert isinstance(load_model("water-small"), SegmentationModel)
+    assert load_model(tiny_folder, backend="bf16").backend == "bf16"
+    with pytest.raises(ModelError, match="water-small segments water, wanted one that fills gaps"):
+        load_filler("water-small")
+    with pytest.raises(ModelError, match="tiny fills gaps, wanted one that segments water"):
+        load_segmenter(tiny_folder)
+    with pytest.raises(LacunarError, match="unknown engine 'fast'"):
+        load_model(tiny_folder, backend="fast")
+    with pytest.raises(LacunarError, match="no device 'abacus' here: choose one of auto, cpu"):
+        load_model(tiny_folder, device="abacus")

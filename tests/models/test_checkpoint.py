@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError
+from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models import checkpoint
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import (
+    Model,
     load_model,
     load_segmenter,
     save_model,
@@ -61,7 +63,9 @@ def save(folder: Path, network: UNet, **changes: Any) -> Path:
         "scaling": TileScaling(relative_floor=0.001),
         "card": CARD,
     }
-    return save_model(folder, network, **{**options, **changes})
+    given = {**options, **changes}
+    writing = {name: given.pop(name) for name in ("dtype", "overwrite") if name in given}
+    return save_model(folder, Model(name="", network=network, **given), **writing)
 
 
 @pytest.fixture(scope="module")
@@ -391,3 +395,32 @@ def test_schedule_survives_json(schedule: NoiseSchedule) -> None:
 def test_stored_schedule_refuses(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         schedule_from_dict(values)
+
+
+def test_the_prior_travels_with_the_weights(network: UNet, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mean, components = rng.normal(size=(8, 8, 1)), rng.normal(size=(3, 64))
+    prior = GaussianPrior(*(part.astype(np.float32) for part in (mean, components, np.array([3.0, 2.0, 1.0]))), 0.25)
+    folder = save(tmp_path / "faces", network, prior=prior)
+    read = load_model(folder).prior
+    assert read is not None
+    for name in ("mean", "components", "variances", "noise"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(prior, name))
+    assert load_model(folder).network.config == network.config
+    state = load_file(folder / "model.safetensors")
+    save_file({key: value for key, value in state.items() if not key.endswith("noise")}, folder / "model.safetensors")
+    card = json.loads((folder / "card.json").read_text())
+    card["sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"model.safetensors lacks 'prior_tensors.noise' of its prior: download"):
+        load_model(folder)
+
+
+def test_a_scaling_that_no_inference_honours_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "scaling.json").write_text(json.dumps({"kind": "log"}))
+    with pytest.raises(ModelError, match=r"scaling: kind is 'log', wanted one of \['tile', 'range'\]"):
+        load_model(folder)
+    water = shutil.copytree(shipped_models()["water-small"], tmp_path / "water")
+    (water / "scaling.json").write_text(json.dumps({"kind": "tile"}))
+    with pytest.raises(ModelError, match=r"scaling.json: a segmenter has no value scaling that is honoured; remove it"):
+        load_segmenter(water)

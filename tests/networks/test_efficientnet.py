@@ -7,8 +7,7 @@ from torch.nn.functional import conv2d
 from lacunar.errors import ModelError
 from lacunar.networks import efficientnet
 from lacunar.networks.efficientnet import EfficientNetLite0, PretrainedUNet, SameConv, imagenet_weights
-from lacunar.networks.segmenter import SegmenterConfig
-from lacunar.networks.watersegdiff import build_segmenter
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 
 WIDTHS = (8, 16, 16, 16, 16)
 

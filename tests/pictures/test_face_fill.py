@@ -1,5 +1,7 @@
 """A face filled in its frame and put back: exact where the model's answer is known, and every refusal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,7 +97,7 @@ def test_a_face_too_large_for_the_memory():
 
 
 def test_a_face_model_refines_no_picture():
-    faces = picture_model(GaussianPicture(), name="faces")
-    faces.network.prior = GaussianPrior(np.zeros((64, 64, 3), np.float32), np.eye(1, 64 * 64 * 3), np.ones(1), 1.0)
+    prior = GaussianPrior(np.zeros((64, 64, 3), np.float32), np.eye(1, 64 * 64 * 3), np.ones(1), 1.0)
+    faces = replace(picture_model(GaussianPicture(), name="faces"), prior=prior)
     with pytest.raises(ModelError, match="model faces knows aligned faces alone, wanted a model of any picture"):
         fill_face(photograph(), hidden(), FACE, EXACT, faces, TWO)

@@ -1,5 +1,7 @@
 """Samples in the frame of a Gaussian prior: refined from what it guesses, against networks whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,9 +27,7 @@ def model():
     flat = np.repeat(WAVES[..., None], 3, axis=3).reshape(len(WAVES), -1)
     components = np.linalg.qr(flat.T)[0].T.astype(np.float32)
     prior = GaussianPrior(np.zeros((SIDE, SIDE, 3), np.float32), components, np.array([900, 400, 100]), 0.4)
-    made = picture_model(GaussianPicture(mean=MEAN))
-    made.network.prior = prior
-    return made
+    return replace(picture_model(GaussianPicture(mean=MEAN)), prior=prior)
 
 
 @pytest.mark.parametrize(("preset", "evaluations"), [("fast", 4), ("balanced", 9), ("instant", 1)])
@@ -48,7 +48,7 @@ def test_without_a_prior_every_step_is_taken():
 def test_a_pair_deviates_to_opposite_sides_of_what_the_network_expects(model):
     samples = fill_window(PICTURE, GAP, model, Drawing(PRESETS["fast"], 4, 1), halvings=0)
     np.testing.assert_array_equal(samples[:, ~GAP], np.repeat(PICTURE[:, ~GAP], 4, axis=0))
-    expected = model.network.prior.base(PICTURE[0], GAP) + RESIDUAL_SPREAD * np.array(MEAN)
+    expected = model.prior.base(PICTURE[0], GAP) + RESIDUAL_SPREAD * np.array(MEAN)
     for pair in (samples[:2], samples[2:]):
         np.testing.assert_allclose(pair.mean(axis=0)[GAP], expected[GAP], atol=0.03)
     assert np.abs(samples[0] - samples[2])[GAP].mean() > 0.02

@@ -9,11 +9,10 @@ import torch
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.windows import Tile
-from lacunar.interpolate.scaling import TileScaling
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import load_model, load_segmenter, save_model
-from lacunar.networks.segmenter import Condition, SegmenterConfig
-from lacunar.networks.watersegdiff import build_segmenter
+from lacunar.models.checkpoint import SegmentationModel, load_model, load_segmenter, save_model
+from lacunar.networks.layers import Condition
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.segment.array import segment_array, segment_blocks
 
 SIDE = 64
@@ -161,7 +160,8 @@ def folder(tmp_path_factory):
             parameter.data += 0.2 * torch.randn_like(parameter)
     card = Card(summary="random", licence="none")
     where, schedule = tmp_path_factory.mktemp("models") / "random", NoiseSchedule.cosine(100)
-    save_model(where, network, schedule=schedule, prediction="x_0", scaling=None, card=card, dtype="float16")
+    model = SegmentationModel(name="random", network=network, schedule=schedule, prediction="x_0", card=card)
+    save_model(where, model, dtype="float16")
     return where
 
 
@@ -182,14 +182,14 @@ def test_a_segmenter_goes_through_its_folder(folder, tiny_folder):
 
 def test_a_plain_segmenter_answers_to_views(tmp_path):
     network = build_segmenter(SegmenterConfig(sample_size=32, condition_widths=(8, 16), widths=(8, 8), diffusion=False))
-    save_model(
-        tmp_path / "plain",
-        network,
+    model = SegmentationModel(
+        name="plain",
+        network=network,
         schedule=NoiseSchedule.cosine(100),
         prediction="x_0",
-        scaling=TileScaling(),
         card=Card(summary="random", licence="none"),
     )
+    save_model(tmp_path / "plain", model)
     found = segment_array(picture(40, 50), load_segmenter(tmp_path / "plain"), steps=5, samples=4)
     assert (len(found.samples), found.evaluations) == (4, 1)
     np.testing.assert_allclose(found.probability, 0.5, atol=1e-6)  # its head starts at zero

@@ -10,8 +10,8 @@ from commands import bands_of, write
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.geo.windows import Tile
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import load_segmenter, save_model
-from lacunar.networks.watersegdiff import WaterSegDiff
+from lacunar.models.checkpoint import SegmentationModel, load_segmenter, save_model
+from lacunar.networks.segdiff import SegmenterConfig, WaterSegDiff
 from lacunar.segment.array import segment_array
 from lacunar.sensors.scene import open_scene
 from water_models import lake_scene
@@ -24,15 +24,15 @@ def folder(tmp_path_factory):
     """A tiny segmenter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = WaterSegDiff(sample_size=32, condition_widths=(16, 32, 32), widths=(16, 32, 32))
-    return save_model(
-        tmp_path_factory.mktemp("models") / "tiny-water",
-        network.eval(),
+        network = WaterSegDiff(SegmenterConfig(sample_size=32, condition_widths=(16, 32, 32), widths=(16, 32, 32)))
+    model = SegmentationModel(
+        name="tiny-water",
+        network=network.eval(),
         schedule=NoiseSchedule.cosine(1000),
         prediction="x_0",
-        scaling=None,
         card=Card(summary="for tests", licence="none"),
     )
+    return save_model(tmp_path_factory.mktemp("models") / "tiny-water", model)
 
 
 def test_the_map_is_the_mean_of_the_samples_of_the_network(folder, tmp_path, out, lacunar):

@@ -13,7 +13,7 @@ from lacunar.interpolate.scaling import RangeScaling, TileScaling
 from lacunar.models.checkpoint import load_model, load_segmenter
 from lacunar.networks import efficientnet
 from lacunar.networks.efficientnet import EfficientNetLite0
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.networks.unet import UNetConfig
 from lacunar.train import kinds, water_data
 from lacunar.train.kinds import LstPriorRecipe, PictureRecipe, WaterRecipe
@@ -47,7 +47,8 @@ PICTURES = PictureRecipe(
 FACES = replace(
     PICTURES,
     name="next",
-    network=replace(UNET, prior_components=2),
+    network=UNET,
+    prior_components=2,
     framing="face",
     texture_share=0.0,
     variation=0.5,
@@ -164,11 +165,11 @@ def test_a_picture_recipe_runs_to_a_model_and_the_next_starts_from_it(pictures: 
     assert model.card.command == "lacunar train tiny --data DATA --pack PACK"
     start = load_start(FACES, str(path), None)
     begun, _ = run_recipe(FACES, pictures, tmp_path / "next", steps=1, start=start)
-    card, prior = load_model(begun).card, load_model(begun).network.prior
+    card, prior = load_model(begun).card, load_model(begun).prior
     assert prior is not None
     assert np.abs(prior.components @ prior.components.T - np.eye(2)).max() < 1e-2
     begun_again, _ = run_recipe(FACES, pictures, tmp_path / "next", steps=2, start=start)
-    np.testing.assert_array_equal(load_model(begun_again).network.prior.mean, prior.mean)
+    np.testing.assert_array_equal(load_model(begun_again).prior.mean, prior.mean)
     with np.load(pictures) as stored:
         np.savez(tmp_path / "other.npz", faces=stored["faces"][:, ::-1], textures=stored["textures"])
     with pytest.raises(TrainingError, match=r"prior\.npz was drawn for another recipe or from other data: give"):

@@ -15,7 +15,7 @@ from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import Background
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import load_model, save_model
+from lacunar.models.checkpoint import Model, load_model, save_model
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train import kinds
 from lacunar.train import recipe as runner
@@ -166,7 +166,7 @@ def older(tmp_path: Path) -> Path:
     network = gap_network(4)
     card = Card(summary="Older.", licence="none", command="lacunar train older", sha256="")
     options = {"schedule": NoiseSchedule.cosine(100), "prediction": "v", "scaling": TileScaling()}
-    return save_model(tmp_path / "older", network, card=card, **options)
+    return save_model(tmp_path / "older", Model(name="older", network=network, card=card, **options))
 
 
 def gap_network(in_channels: int, **changes) -> UNet:
@@ -258,7 +258,8 @@ def test_what_cannot_be_distilled(pack: Path, tmp_path: Path, older: Path):
 def test_a_model_that_does_not_fit_is_refused(pack: Path, tmp_path: Path):
     options = {"schedule": NoiseSchedule.cosine(100), "prediction": "v", "scaling": TileScaling()}
     card = Card(summary="Other.", licence="none")
-    deeper = save_model(tmp_path / "deeper", gap_network(5, layers_per_block=2), card=card, **options)
+    network = gap_network(5, layers_per_block=2)
+    deeper = save_model(tmp_path / "deeper", Model(name="deeper", network=network, card=card, **options))
     with pytest.raises(ModelError, match=r"the two networks differ: .* start from a model of the same architecture"):
         run(pack, tmp_path / "run", init_from=deeper)
     with pytest.raises(ModelError, match="no-such-model"):

@@ -9,7 +9,6 @@ import typer
 
 from lacunar.diffusion.samplers import preset_help, preset_named, sampler_help
 from lacunar.errors import LacunarError
-from lacunar.models.devices import resolve_device as resolve_device
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
@@ -69,6 +68,13 @@ PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSO
 def samples_of(preset: str, samples: int | None) -> int:
     """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
     return preset_named(preset).usual_samples if samples is None else samples
+
+
+def resolve_device(name: str) -> str:
+    """The device to use; ``auto`` takes the best there is."""
+    from lacunar.models.backend import resolve_device as resolve
+
+    return resolve(name)
 
 
 def typed_command() -> str:

@@ -196,7 +196,7 @@ def base_painter(model: Model) -> Painter:
     """What a model with a prior starts from, without its network."""
 
     def painter(pixels: Pixels, gap: BoolArray, _: int, /) -> Painted:
-        return Painted(_to_pixels(base_over(model.network.prior, to_model(pixels, WHITE), gap)[None]))
+        return Painted(_to_pixels(base_over(model.prior, to_model(pixels, WHITE), gap)[None]))
 
     return painter
 

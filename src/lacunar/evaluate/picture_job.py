@@ -188,7 +188,7 @@ def _contest(options: FaceQualityOptions) -> _Contest:
             contest.is_refined = True
         if any(name.startswith(f"{model.name}, ") for name in contest.networks):
             raise LacunarError(f"two models are named {model.name}: rename one of the folders")
-        if model.network.prior is not None and options.size == field:
+        if model.prior is not None and options.size == field:
             contest.painters[f"{model.name}, prior alone"] = base_painter(model)
         for preset, samples in options.runs():
             name = f"{model.name}, {preset.name}"

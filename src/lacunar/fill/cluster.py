@@ -71,7 +71,7 @@ def fill_on_cluster(
     with connected(address) as client:
         model = load_model(options.model)
         device, engine = _device_and_engine(client, options, model)
-        options, model = replace(options, device=device, engine=engine), replace(model, engine=engine)
+        options, model = replace(options, device=device, engine=engine), replace(model, backend=engine)
         with _Run(client, options, model, callback) as run:
             return run.fill(scenes)
 

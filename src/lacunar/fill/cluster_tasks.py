@@ -10,9 +10,8 @@ from lacunar.fill.blocks import FilledBlock, Survey, fill_block, survey
 from lacunar.fill.inputs import FillInputs, open_inputs
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Block
-from lacunar.models.backend import EngineName, check_engine, with_engine
+from lacunar.models.backend import EngineName, check_engine, resolve_device, with_engine
 from lacunar.models.checkpoint import Model, load_model, shipped_models
-from lacunar.models.devices import resolve_device
 from lacunar.versions import versions, versions_used
 
 _ONE_AT_A_TIME = threading.Lock()  # a process computes one task, whatever its threads: memory is that of one block

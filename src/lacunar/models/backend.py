@@ -1,4 +1,4 @@
-"""Engines: how the answers of a loaded network are computed, by PyTorch as it is or by something faster.
+"""Load a model for a device and a backend: what computes its answers, PyTorch as it is or something faster.
 
 ``eager``
     The network itself, in float32.
@@ -12,8 +12,8 @@
 ``auto``
     ``onnx`` where it is installed, the network lies on the CPU and is worth an export; else ``eager``.
 
-An engine takes over inference on tiles of the network's own size. With gradients, or on other sizes, the network itself
-answers, whatever the engine.
+A backend takes over inference on tiles of the network's own size. With gradients, or on other sizes, the network itself
+answers, whatever the backend.
 """
 
 import copy
@@ -22,37 +22,41 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lacunar.errors import LacunarError
-from lacunar.models.checkpoint import AnyModel, Model, SegmentationModel
-from lacunar.models.graphs import graph_of
-from lacunar.networks.layers import BANDS_IN
-from lacunar.networks.segmenter import Condition, Segmenter
+from lacunar.errors import LacunarError, ModelError
+from lacunar.models.checkpoint import Model, SegmentationModel, read_model
+from lacunar.models.onnx import graph_of
+from lacunar.networks.layers import BANDS_IN, Condition
+from lacunar.networks.segdiff import Segmenter
 from lacunar.networks.ssformer import FourierCrossAttention
 from lacunar.networks.unet import UNet
 
-EngineName = Literal["auto", "eager", "onnx", "bf16", "compiled"]
-ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
+BackendName = Literal["auto", "eager", "onnx", "bf16", "compiled"]
+BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
 
 AUTO_PARAMETERS = 1_000_000  # of a network that is worth an export; a smaller one has answered before it is done
 AT_ONCE = 32  # tiles in one call of ONNX Runtime; more are no faster
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 Run = Callable[..., tuple[Tensor, ...]]
+AnyModel = TypeVar("AnyModel", bound=Model | SegmentationModel)
+EngineName: TypeAlias = BackendName  # until the jobs say backend
+ENGINE_NAMES = BACKEND_NAMES
 
 _log = logging.getLogger(__name__)
 
 
-class EngineUNet(UNet):
+class BackendUNet(UNet):
     """A U-Net whose inference on tiles is another's work; its weights are those of the network that it is made from."""
 
     def __init__(self, network: UNet, run: Run) -> None:
         nn.Module.__init__(self)  # the parts are there already
-        self.config, self.unet, self.prior_tensors = network.config, network.unet, network.prior_tensors
+        self.config, self.unet = network.config, network.unet
         self.train(network.training)
         self._run = run
 
@@ -64,7 +68,7 @@ class EngineUNet(UNet):
         return self._run(x, t)[0]
 
 
-class EngineSegmenter(nn.Module):
+class BackendSegmenter(nn.Module):
     """A segmenter whose inference on tiles is another's work."""
 
     def __init__(self, network: Segmenter, condition: Run, restore: Run | None) -> None:
@@ -89,42 +93,87 @@ class EngineSegmenter(nn.Module):
         return torch.is_grad_enabled() or planes.shape[2:] != (self.spec.sample_size, self.spec.sample_size)
 
 
-def check_engine(name: str) -> EngineName:
-    """Return the name; an unknown one is a ``LacunarError`` that lists the known ones."""
-    if name not in ENGINE_NAMES:
-        raise LacunarError(f"unknown engine {name!r}: choose one of {', '.join(ENGINE_NAMES)}")
-    return name
-
-
-def with_engine(model: AnyModel, name: str = "auto") -> AnyModel:
-    """Return a model whose network computes its answers by an engine; the one given stays as it is.
+def load_model(folder_or_name: str | Path, *, device: str = "cpu", backend: str = "eager") -> Model | SegmentationModel:
+    """Load a model folder, or a shipped model by its name (``lacunar models`` lists them).
 
     Parameters
     ----------
-    model : Model or SegmentationModel
-        From `lacunar.models.checkpoint.load_model` or `load_segmenter`; its device is where the work is done.
-    name : {"auto", "eager", "onnx", "bf16", "compiled"}
-        See the head of this module. ``auto`` never fails: where an export does, one warning is logged and the network
-        answers itself.
+    folder_or_name
+        A shipped model's name, which is looked up first, or a model folder. No code of the folder is ever run.
+    device
+        ``auto`` (the best there is), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    backend
+        ``auto``, ``eager``, ``onnx``, ``bf16`` or ``compiled``: see the head of this module.
 
     Returns
     -------
     Model or SegmentationModel
-        Its ``engine`` tells which engine it is, never ``auto``.
+        One that fills (temperature, pictures) or one that segments.
 
     Raises
     ------
     LacunarError
-        An unknown engine, or a model that has one already; ONNX Runtime that is not installed, not on the CPU or that
+        An unknown name, device or backend, a damaged folder, or one that says what inference cannot honour.
+
+    Examples
+    --------
+    >>> load_model("lst-small").prediction
+    'v'
+    """
+    check_backend(backend)
+    model = read_model(folder_or_name, device=resolve_device(device))
+    return with_backend(model, backend)
+
+
+def load_filler(folder_or_name: str | Path, *, device: str = "cpu", backend: str = "eager") -> Model:
+    """As `load_model`; a model that segments is a ``ModelError``."""
+    return _loaded(folder_or_name, device, backend, Model)
+
+
+def load_segmenter(folder_or_name: str | Path, *, device: str = "cpu", backend: str = "eager") -> SegmentationModel:
+    """As `load_model`; a model that fills is a ``ModelError``."""
+    return _loaded(folder_or_name, device, backend, SegmentationModel)
+
+
+def resolve_device(name: str) -> str:
+    """The device to use; ``auto`` takes the best there is, and one that is not here is a ``LacunarError``."""
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return [*there, "cpu"][0]
+    try:
+        torch.zeros(1, device=name).item()  # "meta" makes a tensor, but holds no value
+    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, ImportError: each backend its own
+        raise LacunarError(f"no device {name!r} here: choose one of {', '.join(['auto', 'cpu', *there])}") from error
+    return name
+
+
+def check_backend(name: str) -> BackendName:
+    """Return the name; an unknown one is a ``LacunarError`` that lists the known ones."""
+    if name not in BACKEND_NAMES:
+        raise LacunarError(f"unknown engine {name!r}: choose one of {', '.join(BACKEND_NAMES)}")
+    return name
+
+
+def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
+    """Return a model whose network computes its answers by a backend; the one given stays as it is.
+
+    ``auto`` never fails: where an export does, one warning is logged and the network answers itself. The result's
+    ``backend`` tells what it is, never ``auto``.
+
+    Raises
+    ------
+    LacunarError
+        An unknown backend, or a model that has one already; ONNX Runtime that is not installed, not on the CPU or that
         cannot run the network; a network that cannot be compiled here.
     """
-    check_engine(name)
-    if model.engine != "eager":
-        raise LacunarError(f"{model.name} has the engine {model.engine} already: load it anew for another")
+    check_backend(name)
+    if model.backend != "eager":
+        raise LacunarError(f"{model.name} has the engine {model.backend} already: load it anew for another")
     if name == "eager":
         return model
     device = next(model.network.parameters()).device
-    chosen = engine_for(model, name, device.type)
+    chosen = backend_for(model, name, device.type)
     if chosen == "onnx":
         _require_onnx(device)
         try:
@@ -140,11 +189,11 @@ def with_engine(model: AnyModel, name: str = "auto") -> AnyModel:
     return _compiled(model) if chosen == "compiled" else model
 
 
-def engine_for(model: Model | SegmentationModel, name: str, device: str) -> EngineName:
-    """Return the engine that ``name`` means for a model on a device of this type; ``auto`` is decided here."""
-    engine = check_engine(name)
-    if engine != "auto":
-        return engine
+def backend_for(model: Model | SegmentationModel, name: str, device: str) -> BackendName:
+    """Return the backend that ``name`` means for a model on a device of this type; ``auto`` is decided here."""
+    backend = check_backend(name)
+    if backend != "auto":
+        return backend
     worth = sum(weight.numel() for weight in model.network.parameters()) >= AUTO_PARAMETERS
     return "onnx" if worth and device == "cpu" and not missing_packages() else "eager"
 
@@ -152,6 +201,16 @@ def engine_for(model: Model | SegmentationModel, name: str, device: str) -> Engi
 def missing_packages() -> list[str]:
     """Packages of the extra ``onnx`` that are not installed."""
     return [package for package in ONNX_PACKAGES if find_spec(package) is None]
+
+
+def _loaded(folder_or_name: str | Path, device: str, backend: str, kind: type[AnyModel]) -> AnyModel:
+    """Read a model, refuse one of another kind, and give it its backend."""
+    check_backend(backend)
+    model = read_model(folder_or_name, device=resolve_device(device))
+    if not isinstance(model, kind):
+        jobs = {Model: "fills gaps", SegmentationModel: "segments water"}
+        raise ModelError(f"model {model.name} {jobs[type(model)]}, wanted one that {jobs[kind]}: see `lacunar models`")
+    return with_backend(model, backend)
 
 
 def _require_onnx(device: torch.device) -> None:
@@ -174,7 +233,7 @@ def _by_onnx(model: AnyModel) -> AnyModel:
     return _joined(model, "onnx", parts)
 
 
-def _by_pytorch(model: AnyModel, name: EngineName, faster: Callable[[nn.Module], Run]) -> AnyModel:
+def _by_pytorch(model: AnyModel, name: BackendName, faster: Callable[[nn.Module], Run]) -> AnyModel:
     """The model on PyTorch, each part of a copy of its network made faster."""
     return _joined(model, name, {part: faster(network) for part, (network, _) in _parts(model).items()})
 
@@ -193,7 +252,7 @@ def _compiled(model: AnyModel) -> AnyModel:
 
 
 def _parts(model: Model | SegmentationModel) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
-    """What an engine takes over: part -> a copy of it, and an example of two tiles."""
+    """What a backend takes over: part -> a copy of it, and an example of two tiles."""
     device, t = next(model.network.parameters()).device, torch.tensor([0, 500])
     examples: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {}
     if isinstance(model, Model):
@@ -215,14 +274,14 @@ def _parts(model: Model | SegmentationModel) -> dict[str, tuple[nn.Module, tuple
     }
 
 
-def _joined(model: AnyModel, name: EngineName, parts: dict[str, Run]) -> AnyModel:
-    """The model with its parts run by an engine."""
+def _joined(model: AnyModel, name: BackendName, parts: dict[str, Run]) -> AnyModel:
+    """The model with its parts run by a backend."""
     network: Any  # of a segmenter it offers all that inference asks for
     if isinstance(model, Model):
-        network = EngineUNet(model.network, parts["unet"])
+        network = BackendUNet(model.network, parts["unet"])
     else:
-        network = EngineSegmenter(model.network, parts["condition"], parts.get("restore"))
-    return replace(model, network=network, engine=name)
+        network = BackendSegmenter(model.network, parts["condition"], parts.get("restore"))
+    return replace(model, network=network, backend=name)
 
 
 class _Condition(nn.Module):
@@ -292,3 +351,6 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+check_engine, with_engine, engine_for = check_backend, with_backend, backend_for  # until the jobs say backend

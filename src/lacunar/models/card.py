@@ -14,29 +14,27 @@ class Card:
 
     Parameters
     ----------
-    summary : str
+    summary
         One or two sentences: what it does, on which data, at which size.
-    licence : str
+    licence
         The licence of the weights.
-    data, places : tuple of str
+    data, places
         The data sets and the places (or image sets) that it was trained on.
-    command : str
+    command
         The command that made it.
-    steps : int
+    steps
         Optimiser steps, 0 where it is not known.
-    seeds : tuple of int
-        Seeds of the training run.
-    scores : mapping
+    scores
         Scores by name; may be nested.
-    sigma_factor : mapping
-        What the standard deviation of this model's samples is multiplied by, for each preset that was calibrated on
-        held-out places; above 0.
+    sigma_factor
+        For each preset that was calibrated on held-out places: what the standard deviation of this model's samples is
+        multiplied by, above 0.
     error_quantiles
         For each such preset: level (as text, such as "0.025") -> quantile of the held-out errors in units of the
         calibrated standard deviation; they rise with the level.
-    notes : tuple of str
+    notes
         Limits, and whatever a user has to know.
-    sha256 : str
+    sha256
         Of ``model.safetensors``; `save_model` fills it in.
 
     Raises

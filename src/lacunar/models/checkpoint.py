@@ -1,62 +1,62 @@
 """Model folders: a network with its weights, schedule, value scaling and card; and the models that are shipped.
 
 A model folder holds ``config.json`` (the network), ``schedule.json`` (noise schedule and what is predicted),
-``scaling.json``, ``card.json`` (data, licence, command, scores, sha256 of the weights), ``README.md`` (the card to
-read) and ``model.safetensors``.
+``scaling.json`` (of models that fill; a segmenter has none), ``card.json`` (data, licence, command, scores, sha256 of
+the weights), ``README.md`` (the card to read) and ``model.safetensors``.
 """
 
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import ModelError
+from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.interpolate.scaling import Scaling, scaling_from_dict
 from lacunar.models.card import Card
 from lacunar.models.weights import WeightsDtype, as_dtype, fit_weights, read_safetensors, sha256_of
-from lacunar.networks.segmenter import SegmenterConfig, SegmenterKind
+from lacunar.networks.segdiff import SegDiff, SegmenterConfig, SegmenterKind, WaterSegDiff, build_segmenter
 from lacunar.networks.unet import NetworkConfig, UNet, config_from_dict
-
-if TYPE_CHECKING:
-    from lacunar.networks.watersegdiff import SegDiff, WaterSegDiff  # diffusers takes seconds to import
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE, SCHEDULE_FILE, SCALING_FILE, CARD_FILE = "config.json", "schedule.json", "scaling.json", "card.json"
 README_FILE = "README.md"
 MODELS = Path(__file__).parent / "shipped"
+Network = TypeVar("Network", bound=nn.Module)
+PRIOR_SIZE, PRIOR_PREFIX = "prior_components", "prior_tensors."  # of a Gaussian prior: key of config.json, and weights
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """A loaded model folder: everything that is needed to use the network as it was trained.
+    """A model that fills: everything that is needed to use the network as it was trained.
 
     Parameters
     ----------
-    name : str
-        Name of the folder.
-    network : UNet
+    name
+        Name of its folder.
+    network
         In evaluation mode, float32.
-    schedule : NoiseSchedule
+    schedule
         The schedule that it was trained with; ``schedule.respaced(n)`` gives fewer steps.
-    prediction : {"epsilon", "v", "x_0"}
+    prediction
         What the network predicts.
-    scaling : Scaling
+    scaling
         From physical values to model values and back.
-    card : Card
-        Where it comes from.
-    engine : str
+    prior
+        What the pictures that it was trained on have in common, or None: the diffusion then starts from there.
+    backend
         What computes the network's answers (`lacunar.models.backend`).
     """
 
@@ -66,160 +66,104 @@ class Model:
     prediction: Prediction
     scaling: Scaling
     card: Card
-    engine: str = "eager"
+    prior: GaussianPrior | None = None
+    backend: str = "eager"
+
+    @property
+    def engine(self) -> str:
+        """Until the jobs say backend."""
+        return self.backend
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SegmentationModel:
-    """A loaded model folder of a segmenter.
-
-    Parameters
-    ----------
-    name : str
-        Name of the folder.
-    network : WaterSegDiff or SegDiff
-        In evaluation mode, float32.
-    schedule : NoiseSchedule
-        The schedule that it was trained with.
-    prediction : {"epsilon", "v", "x_0"}
-        What the network predicts.
-    card : Card
-        Where it comes from.
-    engine : str
-        What computes the network's answers (`lacunar.models.backend`).
-    """
+    """A model that segments: as `Model`, without a scaling, because an image's own scale is divided out before."""
 
     name: str
-    network: "WaterSegDiff | SegDiff"
+    network: WaterSegDiff | SegDiff
     schedule: NoiseSchedule
     prediction: Prediction
     card: Card
-    engine: str = "eager"
+    backend: str = "eager"
 
-
-AnyModel = TypeVar("AnyModel", Model, SegmentationModel)
+    @property
+    def engine(self) -> str:
+        """Until the jobs say backend."""
+        return self.backend
 
 
 def shipped_models() -> dict[str, Path]:
-    """Return the models that come with the package: name -> folder, in the order of their names."""
+    """The models that come with the package: name -> folder, in the order of their names."""
     if not MODELS.is_dir():
         return {}
     return {folder.name: folder for folder in sorted(MODELS.iterdir()) if (folder / CONFIG_FILE).is_file()}
 
 
-def load_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """Load a model folder, or a shipped model by its name.
+def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> Model | SegmentationModel:
+    """Read a model folder, or a shipped model by its name, which is looked up first.
 
-    Loading is strict and never runs code from the folder: the weights are safetensors, their sha256 is that of the
+    Reading is strict and never runs code from the folder: the weights are safetensors, their sha256 is that of the
     card, and every parameter of the network is there with its shape and nothing else. float16 becomes float32.
-
-    Parameters
-    ----------
-    folder_or_name : str or Path
-        Name of a shipped model (looked up first, where it is a ``str``) or path of a model folder.
-    device : str or torch.device
-        Where the network goes.
 
     Raises
     ------
     ModelError
-        Unknown name (the shipped ones are listed), missing or damaged file, weights that are a pickle, whose sha256
-        differs from the card or that do not fit the network.
+        Unknown name (the shipped ones are listed), missing or damaged file, an unknown scaling, weights that are a
+        pickle, whose sha256 differs from the card or that do not fit the network.
     """
     folder = _resolve(folder_or_name)
+    name, weights = folder.resolve().name, folder / WEIGHTS_FILE
     described = read_json(folder / CONFIG_FILE)
-    if described.get("kind") in get_args(SegmenterKind):
-        raise ModelError(f"model {folder.name} segments water, wanted one that fills gaps: see `lacunar models`")
-    config = config_from_dict(described)
     schedule, prediction = schedule_from_dict(read_json(folder / SCHEDULE_FILE))
+    shared: dict[str, Any] = {"name": name, "schedule": schedule, "prediction": prediction}
+    if described.get("kind") in get_args(SegmenterKind):
+        spec = SegmenterConfig.from_dict(described)
+        if (folder / SCALING_FILE).exists():
+            raise ModelError(f"{folder / SCALING_FILE}: a segmenter has no value scaling that is honoured; remove it")
+        card, state = _card_and_weights(folder)
+        segmenter = _built(lambda: build_segmenter(spec), state, source=weights).to(device)
+        return SegmentationModel(network=segmenter, card=card, **shared)
+    components = described.pop(PRIOR_SIZE, 0)
+    config = config_from_dict(described)
     scaling = scaling_from_dict(read_json(folder / SCALING_FILE))
     card, state = _card_and_weights(folder)
-    network = assemble(config, state, source=folder / WEIGHTS_FILE).to(device)
-    name = folder.resolve().name
-    return Model(name=name, network=network, schedule=schedule, prediction=prediction, scaling=scaling, card=card)
+    prior = _pop_prior(state, folder) if components else None
+    network = assemble(config, state, source=weights).to(device)
+    return Model(network=network, scaling=scaling, card=card, prior=prior, **shared)
+
+
+def load_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """Until the jobs call `lacunar.models.backend.load_filler`."""
+    model = read_model(folder_or_name, device=device)
+    if not isinstance(model, Model):
+        raise ModelError(f"model {model.name} segments water, wanted one that fills gaps: see `lacunar models`")
+    return model
 
 
 def load_segmenter(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> SegmentationModel:
-    """Load a model folder of a segmenter, or a shipped one by its name; as strict as `load_model`.
-
-    Parameters
-    ----------
-    folder_or_name : str or Path
-        Name of a shipped model, or path of a model folder.
-    device : str or torch.device
-        Where the network goes.
-
-    Raises
-    ------
-    ModelError
-        As `load_model`, and a model that fills gaps.
-    """
-    folder = _resolve(folder_or_name)
-    described = read_json(folder / CONFIG_FILE)
-    if described.get("kind") not in get_args(SegmenterKind):
-        raise ModelError(f"model {folder.name} fills gaps, wanted one that segments water: see `lacunar models`")
-    config = SegmenterConfig.from_dict(described)
-    schedule, prediction = schedule_from_dict(read_json(folder / SCHEDULE_FILE))
-    card, state = _card_and_weights(folder)
-    from lacunar.networks.watersegdiff import build_segmenter
-
-    with torch.device("meta"):
-        network = build_segmenter(config)
-    fit_weights(network, state, source=folder / WEIGHTS_FILE)
-    name = folder.resolve().name
-    placed = network.to(device)
-    return SegmentationModel(name=name, network=placed, schedule=schedule, prediction=prediction, card=card)
-
-
-def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card of a model folder, and its weights, which must be those that the card names."""
-    card = Card.from_dict(read_json(folder / CARD_FILE))
-    weights = folder / WEIGHTS_FILE
-    state = read_safetensors(weights)
-    digest = sha256_of(weights)
-    if digest != card.sha256:
-        raise ModelError(
-            f"{weights} has sha256 {digest}, wanted {card.sha256 or 'one'} as in its card: download or convert it again"
-        )
-    return card, state
+    """Until the jobs call `lacunar.models.backend.load_segmenter`."""
+    model = read_model(folder_or_name, device=device)
+    if not isinstance(model, SegmentationModel):
+        raise ModelError(f"model {model.name} fills gaps, wanted one that segments water: see `lacunar models`")
+    return model
 
 
 def save_model(
-    folder: str | Path,
-    network: "UNet | WaterSegDiff | SegDiff",
-    *,
-    schedule: NoiseSchedule,
-    prediction: Prediction,
-    scaling: Scaling | None,
-    card: Card,
-    dtype: WeightsDtype = "float32",
-    overwrite: bool = False,
+    folder: str | Path, model: Model | SegmentationModel, *, dtype: WeightsDtype = "float32", overwrite: bool = False
 ) -> Path:
     """Write a model folder; it appears whole or not at all.
 
     Parameters
     ----------
-    folder : str or Path
+    folder
         The folder to make.
-    network : UNet, WaterSegDiff or SegDiff
-        Its weights are written in `dtype`; the network itself is not changed.
-    schedule : NoiseSchedule
-        The schedule that it was trained with (not a respaced one).
-    prediction : {"epsilon", "v", "x_0"}
-        What the network predicts.
-    scaling : Scaling, optional
-        From physical values to model values and back; a segmenter has none.
-    card : Card
-        Where it comes from; its sha256 is filled in.
-    dtype : {"float16", "float32"}
-        float16 halves the file; loading gives float32 again, rounded to 11 significant bits.
-    overwrite : bool
+    model
+        Its schedule is the one that it was trained with (not a respaced one). Its name is not looked at, and the card's
+        sha256 is filled in.
+    dtype
+        Of the weights on disk: float16 halves the file; loading gives float32 again, rounded to 11 significant bits.
+    overwrite
         Replace the model folder that is there already. A folder that is no model folder is never replaced.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     Raises
     ------
@@ -228,32 +172,30 @@ def save_model(
         behind).
     """
     target = Path(folder)
-    described = schedule_to_dict(schedule, prediction)
-    state = as_dtype(network.state_dict(), dtype)
+    schedule = schedule_to_dict(model.schedule, model.prediction)
+    tensors, config = dict(model.network.state_dict()), _config_of(model)
+    if isinstance(model, Model) and model.prior is not None:
+        tensors |= {f"{PRIOR_PREFIX}{key}": torch.as_tensor(value) for key, value in vars(model.prior).items()}
+    state = as_dtype(tensors, dtype)
     with _whole_folder(target, overwrite=overwrite) as temporary:
         weights = temporary / WEIGHTS_FILE
         save_file(state, weights, metadata={"format": "pt"})
-        card = replace(card, sha256=sha256_of(weights))
-        config = network.config if isinstance(network, UNet) else network.spec
-        _write_json(temporary / CONFIG_FILE, config.to_dict())
-        _write_json(temporary / SCHEDULE_FILE, described)
-        if scaling is not None:
-            _write_json(temporary / SCALING_FILE, scaling.to_dict())
+        card = replace(model.card, sha256=sha256_of(weights))
+        _write_json(temporary / CONFIG_FILE, config)
+        _write_json(temporary / SCHEDULE_FILE, schedule)
+        if isinstance(model, Model):
+            _write_json(temporary / SCALING_FILE, model.scaling.to_dict())
         _write_json(temporary / CARD_FILE, asdict(card))
         parameters = sum(tensor.numel() for tensor in state.values())
-        (temporary / README_FILE).write_text(
-            card.to_markdown(target.name, parameters=parameters, dtype=dtype), encoding="utf-8"
-        )
+        text = card.to_markdown(target.name, parameters=parameters, dtype=dtype)
+        (temporary / README_FILE).write_text(text, encoding="utf-8")
     return target
 
 
 def schedule_to_dict(schedule: NoiseSchedule, prediction: Prediction) -> dict[str, Any]:
     """Describe a training schedule by its name where it has one, else by its betas; ready for JSON.
 
-    Raises
-    ------
-    ModelError
-        A respaced schedule, or an unknown prediction.
+    A respaced schedule or an unknown prediction is a ModelError.
 
     Examples
     --------
@@ -274,13 +216,7 @@ def schedule_to_dict(schedule: NoiseSchedule, prediction: Prediction) -> dict[st
 
 
 def schedule_from_dict(values: Mapping[str, Any]) -> tuple[NoiseSchedule, Prediction]:
-    """Read the mapping that `schedule_to_dict` wrote.
-
-    Raises
-    ------
-    ModelError
-        Other keys, an unknown prediction or schedule, or betas out of range.
-    """
+    """Read the mapping that `schedule_to_dict` wrote; other keys or values out of range are a ModelError."""
     keys = set(values)
     if keys not in ({"prediction", "name", "num_timesteps"}, {"prediction", "betas"}):
         raise ModelError(f"schedule: keys {sorted(keys)}, wanted prediction with name and num_timesteps, or with betas")
@@ -290,39 +226,22 @@ def schedule_from_dict(values: Mapping[str, Any]) -> tuple[NoiseSchedule, Predic
         if "betas" not in keys:
             schedule = NoiseSchedule.named(values["name"], values["num_timesteps"])
         else:
-            schedule = schedule_from_betas(np.asarray(values["betas"], dtype=np.float64))
+            schedule = NoiseSchedule.from_betas(np.asarray(values["betas"], dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, ModelError) else ModelError(f"schedule: {error}") from error
     return schedule, cast(Prediction, prediction)
 
 
-def schedule_from_betas(betas: np.ndarray[Any, np.dtype[np.float64]]) -> NoiseSchedule:
-    """Return the training schedule with these betas."""
-    return NoiseSchedule(betas, np.arange(betas.size), betas.size)
-
-
 def assemble(config: NetworkConfig, state: Mapping[str, Tensor], *, source: Path) -> UNet:
-    """Build the network with these weights, as float32 and in evaluation mode: its own keys and shapes and no other.
+    """Build the U-Net with these weights, as float32 and in evaluation mode.
 
-    Raises
-    ------
-    ModelError
-        Missing, unknown or mis-shaped keys; some of each are named after `source`.
+    Keys or shapes other than the network's own are a ModelError that names some of them after `source`.
     """
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        network = UNet(config)
-    fit_weights(network, state, source=source)
-    return network
+    return _built(lambda: UNet(config), state, source=source)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a mapping.
-
-    Raises
-    ------
-    ModelError
-        It cannot be read, is no JSON, or holds something else.
-    """
+    """Read a JSON file that holds a mapping; anything else is a ModelError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -334,6 +253,46 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(values).__name__}, wanted a mapping: download or convert the model again"
         )
     return values
+
+
+def _built(build: Callable[[], Network], state: Mapping[str, Tensor], *, source: Path) -> Network:
+    """Build a network with these weights."""
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        network = build()
+    fit_weights(network, state, source=source)
+    return network
+
+
+def _config_of(model: Model | SegmentationModel) -> dict[str, Any]:
+    """What config.json says of a model."""
+    if isinstance(model, SegmentationModel):
+        return model.network.spec.to_dict()
+    prior = {} if model.prior is None else {PRIOR_SIZE: len(model.prior.components)}
+    return model.network.config.to_dict() | prior
+
+
+def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card of a model folder, and its weights, which must be those that the card names."""
+    card = Card.from_dict(read_json(folder / CARD_FILE))
+    weights = folder / WEIGHTS_FILE
+    state = read_safetensors(weights)
+    digest = sha256_of(weights)
+    if digest != card.sha256:
+        raise ModelError(
+            f"{weights} has sha256 {digest}, wanted {card.sha256 or 'one'} as in its card: download or convert it again"
+        )
+    return card, state
+
+
+def _pop_prior(state: dict[str, Tensor], folder: Path) -> GaussianPrior:
+    """Take the Gaussian prior out of the weights."""
+    try:
+        mean, components, variances, noise = (
+            state.pop(f"{PRIOR_PREFIX}{name}").float().numpy() for name in ("mean", "components", "variances", "noise")
+        )
+    except KeyError as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE} lacks {error} of its prior: download it again") from error
+    return GaussianPrior(mean, components, variances, float(noise))
 
 
 @contextmanager
@@ -364,7 +323,7 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _resolve(folder_or_name: str | Path) -> Path:
-    """Return the folder that is meant."""
+    """The folder that is meant."""
     shipped = shipped_models()
     if isinstance(folder_or_name, str) and folder_or_name in shipped:
         return shipped[folder_or_name]

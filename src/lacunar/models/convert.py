@@ -16,7 +16,7 @@ from lacunar.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, Noise
 from lacunar.errors import ModelError
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import assemble, read_json, save_model, schedule_from_betas
+from lacunar.models.checkpoint import Model, assemble, read_json, save_model
 from lacunar.models.guided_diffusion import diffusers_settings, infer_shape, read_options, renamed
 from lacunar.models.weights import WeightsDtype, is_pickle, read_safetensors
 from lacunar.networks.unet import DiffusersConfig, UNet
@@ -42,26 +42,17 @@ def convert_checkpoint(
 
     Parameters
     ----------
-    source : str or Path
+    source
         A file: the state dict of an OpenAI guided-diffusion or RePaint network (``.pt``, or safetensors with the same
         keys). A folder: a diffusers DDPM in the layout of google/ddpm-celebahq-256, where ``config.json``, the weights
         and ``scheduler_config.json`` lie at the root or in ``unet/`` and ``scheduler/``.
-    destination : str or Path
-        The model folder to make.
-    architecture : mapping, optional
+    architecture
         For a file: guided-diffusion's settings, by the names of its network or of its scripts (`GuidedOptions`). What
         the weights show is only checked against them; what they do not show defaults to RePaint's CelebA-HQ network.
-    card : Card, optional
+    card
         Where the weights come from and under which licence; else a card that says that this is not known.
-    dtype : {"float16", "float32"}
-        Precision of the weights that are written.
-    overwrite : bool
-        Replace a model folder that is there already.
-
-    Returns
-    -------
-    Path
-        The model folder.
+    dtype, overwrite
+        As in `save_model`.
 
     Raises
     ------
@@ -86,16 +77,15 @@ def convert_checkpoint(
             licence="unknown: ask who published the checkpoint",
             command=f"lacunar convert {path.name} {Path(destination).name}",
         )
-    return save_model(
-        destination,
-        network,
+    model = Model(
+        name=Path(destination).name,
+        network=network,
         schedule=schedule,
         prediction=prediction,
-        scaling=RangeScaling(),
+        scaling=RangeScaling(),  # both kinds were trained on 8-bit pictures as [-1, 1]
         card=card,
-        dtype=dtype,
-        overwrite=overwrite,
     )
+    return save_model(destination, model, dtype=dtype, overwrite=overwrite)
 
 
 def _from_guided_diffusion(path: Path, architecture: Mapping[str, Any]) -> tuple[UNet, NoiseSchedule, Prediction]:
@@ -173,11 +163,11 @@ def _diffusers_schedule(scheduler: Mapping[str, Any], folder: Path) -> NoiseSche
         raise ModelError(f"{folder}: beta_schedule is {name!r}, wanted one of {', '.join(get_args(DiffusersSchedule))}")
     try:
         if scheduler.get("trained_betas") is not None:
-            return schedule_from_betas(np.asarray(scheduler["trained_betas"], dtype=np.float64))
+            return NoiseSchedule.from_betas(np.asarray(scheduler["trained_betas"], dtype=np.float64))
         if name == "squaredcos_cap_v2":
             return NoiseSchedule.cosine(steps)
         power = 0.5 if name == "scaled_linear" else 1.0  # even steps in the square root of beta, or in beta itself
-        return schedule_from_betas(np.linspace(start**power, end**power, steps) ** (1 / power))
+        return NoiseSchedule.from_betas(np.linspace(start**power, end**power, steps) ** (1 / power))
     except (TypeError, ValueError) as error:
         if isinstance(error, ModelError):
             raise

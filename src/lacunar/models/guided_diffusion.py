@@ -49,47 +49,19 @@ WITHOUT_EFFECT = frozenset(
 class GuidedOptions:
     """What the weights of a guided-diffusion network do not show; the defaults are RePaint's CelebA-HQ 256 network.
 
-    Parameters
-    ----------
-    image_size : int
-        Side in pixels of the training images.
-    num_head_channels : int
-        Channels of each attention head; where it is -1, `num_heads` counts.
-    num_heads : int
-        Attention heads, where `num_head_channels` is -1.
-    use_new_attention_order : bool
-        Whether q, k and v of all heads follow one another; else each head holds its own q, k, v.
-    dropout : float
-        Dropout while it was trained.
-    learn_sigma : bool or None
-        Learned variance; None = when the network returns twice its input channels.
-    predict_xstart : bool
-        The network predicts x_0, not the noise.
-    noise_schedule : {"linear", "cosine"}
-        Name of the schedule.
-    diffusion_steps : int
-        Its number of steps.
-    rescale_timesteps : bool
-        The network sees t * 1000 / diffusion_steps; wanted False unless there are 1000 steps.
-    class_cond : bool
-        The network takes a class label; wanted False.
-
-    Raises
-    ------
-    ModelError
-        A network that cannot be converted.
+    The names are guided-diffusion's own. A network that cannot be converted is a ModelError.
     """
 
     image_size: int = 256
-    num_head_channels: int = 64
+    num_head_channels: int = 64  # of each attention head; where it is -1, num_heads counts
     num_heads: int = 4
-    use_new_attention_order: bool = False
+    use_new_attention_order: bool = False  # q, k and v of all heads follow one another; else each head has its own
     dropout: float = 0.0
-    learn_sigma: bool | None = None
+    learn_sigma: bool | None = None  # None: when the network returns twice its input channels
     predict_xstart: bool = False
     noise_schedule: ScheduleName = "linear"
     diffusion_steps: int = 1000
-    rescale_timesteps: bool = False
+    rescale_timesteps: bool = False  # the network sees t * 1000 / diffusion_steps
     class_cond: bool = False
 
     def __post_init__(self) -> None:
@@ -133,10 +105,7 @@ class GuidedShape:
 def infer_shape(state: Mapping[str, Tensor]) -> GuidedShape:
     """Read the architecture off the names and shapes of the weights.
 
-    Raises
-    ------
-    ModelError
-        Not the weights of a guided-diffusion network, or of a class-conditional one.
+    Weights of another network, or of a class-conditional one, are a ModelError.
     """
     if "label_emb.weight" in state:
         raise ModelError("the checkpoint is class-conditional (label_emb.weight), wanted an unconditional network")
@@ -179,20 +148,10 @@ def infer_shape(state: Mapping[str, Tensor]) -> GuidedShape:
 
 
 def read_options(architecture: Mapping[str, Any], shape: GuidedShape) -> GuidedOptions:
-    """Take the options from guided-diffusion's settings; those that the weights show must agree with them.
+    """Take the options from guided-diffusion's settings, by the names of its network or of its scripts.
 
-    Parameters
-    ----------
-    architecture : mapping
-        Settings by the names of guided-diffusion's network or of its scripts, where '32,16,8' are resolutions in
-        pixels at which the network attends, and an empty text says nothing.
-    shape : GuidedShape
-        What the weights show.
-
-    Raises
-    ------
-    ModelError
-        An unknown setting, or one that contradicts the weights.
+    In the scripts '32,16,8' are resolutions in pixels at which the network attends, and an empty text says nothing. An
+    unknown setting, or one that contradicts what the weights show, is a ModelError.
     """
     given = {SCRIPT_NAMES.get(name, name): value for name, value in architecture.items()}
     option_names = {item.name for item in fields(GuidedOptions)}
@@ -220,10 +179,7 @@ def read_options(architecture: Mapping[str, Any], shape: GuidedShape) -> GuidedO
 def diffusers_settings(shape: GuidedShape, options: GuidedOptions) -> dict[str, Any]:
     """Return the settings of diffusers' ``UNet2DModel`` that make it guided-diffusion's network.
 
-    Raises
-    ------
-    ModelError
-        Attention heads that do not divide the widths, or that are not of one size.
+    Attention heads that do not divide the widths, or that are not of one size, are a ModelError.
     """
     updown = shape.resblock_updown
     plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if updown else ("DownBlock2D", "UpBlock2D")

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lacunar.errors import ModelError
 from lacunar.geo.windows import Tile, blend_weights
 from lacunar.interpolate.background import MIN_KNOWN, Background
-from lacunar.interpolate.scaling import tile_statistics
+from lacunar.interpolate.scaling import Affine, TileScaling
 from lacunar.models.checkpoint import Model
-from lacunar.networks.conditioning import network_input
+from lacunar.networks.layers import network_input
 
 OVERLAP = 16  # pixels that neighbouring tiles share; a quarter of smaller tiles
 BATCH = 32  # tiles and samples in one call of the network on a CPU
@@ -58,24 +59,29 @@ class TiledNetwork(ABC):
     def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
         """Predict for patches (B, C, h, w) of the tiles ``first`` to ``last`` - 1 at the times t (B,).
 
-        Every sample of one tile comes before the next tile: B = (last - first) * samples.
+        All samples of one tile come before the next tile: B = (last - first) * samples.
         """
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Predict for x_t (K, C, H, W) at the times t (K,)."""
-        total, count = torch.zeros_like(x_t), len(x_t)
+        """Predict for x_t (K, C, H, W) at the times t (K,): (K, C, H, W), or (K, 2C, H, W) with learned variance."""
+        total, count = None, len(x_t)
         per_call = max(1, self.batch // count)
         for first in range(0, len(self.tiles), per_call):
             tiles = self.tiles[first : first + per_call]
             patches = torch.cat([x_t[:, :, *tile.slices] for tile in tiles])
             output = self.predict(patches, t.repeat(len(tiles)), first, first + len(tiles))
+            if total is None:
+                total = x_t.new_zeros(count, output.shape[1], *x_t.shape[2:])
             for tile, prediction in zip(tiles, torch.split(output, count), strict=True):
                 total[:, :, *tile.slices] += self.weight * prediction
-        return total / self.norm
+        if total is None:
+            raise ModelError("got no tile to predict on, wanted one or more")
+        averaged: Tensor = total / self.norm
+        return averaged
 
 
 class TiledGapNetwork(TiledNetwork):
-    """A network that restores gaps, on tiles."""
+    """A network that restores what is missing, on tiles."""
 
     def __init__(self, model: Model, tiles: Sequence[Tile], shape: tuple[int, int]) -> None:
         self.network = model.network
@@ -84,12 +90,12 @@ class TiledGapNetwork(TiledNetwork):
 
     @abstractmethod
     def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
-        """Condition (B, D, h, w) and gap (B, 1, h, w) of the tiles ``first`` to ``last`` - 1, for ``count`` samples."""
+        """Condition (B, D, h, w) and missing (B, 1, h, w) of the tiles ``first`` to ``last`` - 1, ``count`` times."""
 
     def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
         """Predict for the patches of some tiles."""
-        condition, gap = self.given(first, last, len(patches) // (last - first))
-        output: Tensor = self.network(network_input(patches, condition, gap), t)
+        condition, missing = self.given(first, last, len(patches) // (last - first))
+        output: Tensor = self.network(network_input(patches, condition, missing), t)
         return output
 
 
@@ -107,26 +113,28 @@ class TiledDenoiser(TiledGapNetwork):
         conditional: bool,
     ) -> None:
         super().__init__(model, tiles, (known.shape[0], known.shape[1]))
+        scaling = tile_scaling_of(model)
         device = self.norm.device
-        conditions, gaps = [], []
+        conditions, missing = [], []
         for tile in self.tiles:
-            unknown, base, spread = (~known)[tile.slices], field.mean[tile.slices], field.sigma[tile.slices]
+            here = known[tile.slices]
             if conditional:
-                mean, scale = _tile_scale(values[tile.slices], ~unknown, base, spread)
-                guide = field.guide[tile.slices]
-                conditions.append(np.stack([(base - mean) / scale, spread / scale, (guide - guide.mean()) / scale]))
-                gaps.append(unknown[None])
+                mean, sigma, guide = (part[tile.slices] for part in (field.mean, field.sigma, field.guide))
+                scale = _tile_scale(scaling, values[tile.slices], here, mean, sigma)
+                planes = [mean - scale.offset, sigma, guide - guide.mean()]
+                conditions.append(np.stack([plane / scale.scale for plane in planes]))
+                missing.append(~here[None])
             else:
                 conditions.append(np.stack([np.zeros(tile.shape), np.ones(tile.shape), np.zeros(tile.shape)]))
-                gaps.append(np.ones((1, *tile.shape), dtype=bool))
-        heard = model.network.in_channels - 2  # all but state and gap
-        self.condition = torch.from_numpy(np.stack(conditions)[:, :heard]).float().to(device)
-        self.gap = torch.from_numpy(np.stack(gaps)).float().to(device)
+                missing.append(np.ones((1, *tile.shape), dtype=bool))
+        wanted = model.network.in_channels - 2  # all but state and missing
+        self.condition = torch.from_numpy(np.stack(conditions)[:, :wanted]).float().to(device)
+        self.missing = torch.from_numpy(np.stack(missing)).float().to(device)
 
     def given(self, first: int, last: int, count: int) -> tuple[Tensor, Tensor]:
-        """Condition and gap of some tiles, repeated for each sample."""
-        condition, gap = self.condition[first:last], self.gap[first:last]
-        return condition.repeat_interleave(count, dim=0), gap.repeat_interleave(count, dim=0)
+        """Condition and missing of some tiles, repeated for each sample."""
+        condition, missing = self.condition[first:last], self.missing[first:last]
+        return condition.repeat_interleave(count, dim=0), missing.repeat_interleave(count, dim=0)
 
 
 def overlap_of(side: int) -> int:
@@ -134,10 +142,20 @@ def overlap_of(side: int) -> int:
     return min(OVERLAP, side // 4)
 
 
+def tile_scaling_of(model: Model) -> TileScaling:
+    """How a model of physical values scales its tiles; one with another scaling is a ``ModelError``."""
+    if not isinstance(model.scaling, TileScaling):
+        raise ModelError(
+            f"model {model.name}: scaling.json says {model.scaling.to_dict()}, wanted kind tile, which physical values "
+            "are filled with: choose an LST model"
+        )
+    return model.scaling
+
+
 def _tile_scale(
-    values: NDArray[np.floating], known: BoolArray, base: FloatArray, spread: FloatArray
-) -> tuple[float, float]:
-    """Mean and standard deviation of a tile's known pixels; of its base and spread where hardly any is known."""
+    scaling: TileScaling, values: NDArray[np.floating], known: BoolArray, mean: FloatArray, sigma: FloatArray
+) -> Affine:
+    """The scale of a tile by its known pixels; by its background where hardly any is known."""
     if known.sum() >= MIN_KNOWN:
-        return tile_statistics(values, known)
-    return float(base.mean()), float(np.sqrt(np.mean(spread**2) + base.var()))
+        return scaling.fit(values, known)
+    return Affine(float(mean.mean()), float(np.sqrt(np.mean(sigma**2) + mean.var())))

@@ -1,7 +1,8 @@
-"""Weights on disk: safetensors read without running code, strict about keys and shapes, in float16 or float32."""
+"""Weights: safetensors read without running code, fitted strictly to a network, or taken over from another one."""
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lacunar.errors import ModelError
+from lacunar.networks.unet import UNet
 
 WeightsDtype = Literal["float16", "float32"]
 
@@ -19,6 +21,8 @@ PICKLE_MAGIC = (b"\x80", b"PK\x03\x04")
 HEADER_START = 8  # bytes before the header of a safetensors file
 NAMED_KEYS = 3  # how many keys an error names of each kind
 HASH_BLOCK = 1 << 20  # bytes read at a time
+# The layers of a U-Net that `transfer_weights` may widen.
+FIRST, LAST = "unet.conv_in.weight", ("unet.conv_out.weight", "unet.conv_out.bias")
 
 
 def is_pickle(path: Path) -> bool:
@@ -35,10 +39,7 @@ def is_pickle(path: Path) -> bool:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read every tensor of a safetensors file.
 
-    Raises
-    ------
-    ModelError
-        No such file, a pickle in its place (it is not opened), or a damaged file.
+    No such file, a pickle in its place (it is not opened) or a damaged file is a ModelError.
     """
     if not path.is_file():
         pickles = sorted(
@@ -59,12 +60,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
-    """Give a network these weights, as float32, and put it into evaluation mode: its own keys and shapes and no other.
+    """Give a network these weights, as float32, and put it into evaluation mode.
 
-    Raises
-    ------
-    ModelError
-        Missing, unknown or mis-shaped keys; some of each are named after `source`.
+    Missing, unknown or mis-shaped keys are a ModelError that names some of each after `source`.
     """
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     faults = {
@@ -106,3 +104,67 @@ def sha256_of(path: Path) -> str:
         while block := file.read(HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Names of the weights that were taken over, and of those of which a part had no counterpart and became 0."""
+
+    loaded: tuple[str, ...]
+    widened: tuple[str, ...]
+
+
+def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
+    """Take over all weights of another network; what the first or last layer has more of starts at zero.
+
+    New input channels (the last ones) are then ignored at first, and new output channels (a learned variance) say
+    nothing: the network begins exactly as the other was. ``source`` is the state of a network of the same architecture,
+    with as many or fewer input and output channels; any other difference is a ModelError. ``network`` is changed in
+    place.
+    """
+    own = network.state_dict()
+    lost, new = sorted(set(source) - set(own)), sorted(set(own) - set(source))
+    if lost or new:
+        raise ModelError(
+            f"the two networks differ: {len(lost)} weights without a place ({', '.join(lost[:3])}), {len(new)} without "
+            f"a value ({', '.join(new[:3])}): start from a model of the same architecture"
+        )
+    widened = []
+    for name, value in own.items():
+        given = source[name]
+        if given.shape == value.shape:
+            continue
+        axis = 1 if name == FIRST else 0
+        same = [n for i, n in enumerate(value.shape) if i != axis] == [
+            n for i, n in enumerate(given.shape) if i != axis
+        ]
+        if name not in (FIRST, *LAST) or not same or given.shape[axis] > value.shape[axis]:
+            raise ModelError(
+                f"weight {name} has shape {tuple(given.shape)}, wanted {tuple(value.shape)}: start from a model of the "
+                "same architecture"
+            )
+        widened.append(name)
+    with torch.no_grad():
+        for name, value in own.items():
+            given = source[name]
+            axis = 1 if name == FIRST else 0
+            value.zero_()
+            (value.narrow(axis, 0, given.shape[axis]) if name in widened else value).copy_(given)
+    return Transfer(tuple(name for name in own if name not in widened), tuple(widened))
+
+
+def extend_weights(network: nn.Module, source: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Take over all weights of a network that is a part of this one; the rest keeps its random start.
+
+    ``source`` is the state of the part under the same names, of the condition U-Net alone, for example; ``network`` is
+    changed in place. A weight without a place is a ModelError. Returns the names of the weights that are new.
+    """
+    own = network.state_dict()
+    lost = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]
+    if lost:
+        raise ModelError(
+            f"{len(lost)} weights have no place in this network ({', '.join(lost[:3])}): start from a model of "
+            "the same widths"
+        )
+    network.load_state_dict({**own, **source})
+    return tuple(name for name in own if name not in source)

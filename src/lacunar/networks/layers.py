@@ -1,12 +1,13 @@
-"""Parts of segmenters: residual blocks, a U-Net body at reduced resolution, features of spectral bands."""
+"""What networks are given, and parts of segmenters: features of bands, residual blocks, a U-Net body, the anchor."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import conv2d, interpolate, pad, pixel_shuffle, pixel_unshuffle, silu
 
 from lacunar.sensors.bands import BANDS
 
@@ -15,24 +16,48 @@ NORMALISED_DIFFERENCES = ((1, 3), (1, 4), (3, 2), (0, 2), (1, 2))  # NDWI, MNDWI
 FEATURES = 2 * BANDS_IN + len(NORMALISED_DIFFERENCES)
 GROUPS = 8  # of each group normalisation
 MAX_PERIOD = 10_000.0  # longest wavelength of the time embedding (Vaswani et al. 2017, section 3.5)
+RADIUS = 3  # pixels at the body's resolution that the anchor's learnable Gaussian reaches
+FIRST_WIDTH = 1.0  # its standard deviation at the start, in those pixels
 _LARGEST = 4.0  # bands are clipped to this many times the common scale: glint and cloud tops
 _SMALLEST = 0.02  # added to the denominator of a normalised difference, in units of the common scale
 
 
+class Condition(NamedTuple):
+    """What the image says, whatever the noise and the time: computed once, used at every step and for every sample.
+
+    ``features`` (B, C, H/2, W/2) at the body's resolution, ``embedding`` (B, D, h, w) at the bottleneck, ``logits`` (B,
+    1, H, W) of the class, and the ``shown`` image features (B, F, H, W). A part that an architecture lacks is empty.
+    """
+
+    features: Tensor
+    embedding: Tensor
+    logits: Tensor
+    shown: Tensor
+
+    def repeated(self, count: int) -> "Condition":
+        """Each image ``count`` times in a row: one for each sample."""
+        return Condition(*(part.repeat_interleave(count, dim=0) for part in self))
+
+
+def network_input(x_t: Tensor, condition: Tensor, missing: Tensor) -> Tensor:
+    """What a network that restores missing pixels is given, in training and in use alike: (B, C + D + 1, H, W).
+
+    ``x_t`` is (B, C, H, W). The ``condition`` (B, D, H, W) is the background mean (C channels), its sigma (one), then
+    whatever else is known, such as the guide that other dates give. ``missing`` (B, 1, H, W) is 1 where to be filled
+    and 0 where known: the noise level of a known pixel is zero whatever t is (Mayet et al. 2024, TD-Paint). The result
+    is state, mean, sigma, missing, and what else there is; what is new comes last, so that a network can be widened
+    (`lacunar.models.weights.transfer_weights`).
+    """
+    first = x_t.shape[1] + 1
+    return torch.cat([x_t * missing, condition[:, :first], missing, condition[:, first:]], dim=1)
+
+
 def band_features(image: Tensor) -> Tensor:
-    """What a network sees of six bands, some of which may be absent.
+    """What a network sees of six bands, some of which may be absent: (B, FEATURES, H, W).
 
-    Parameters
-    ----------
-    image : torch.Tensor
-        (B, 6, H, W) blue, green, red, nir, swir1, swir2, divided by the image's common scale; NaN where a band is
-        absent or a pixel is not valid.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, FEATURES, H, W): the bands with 0 for NaN, where each is present, and normalised differences (a - b) /
-        (a + b), such as NDWI (McFeeters 1996) and MNDWI (Xu 2006), 0 where one of the two is absent.
+    ``image`` is (B, 6, H, W) blue, green, red, nir, swir1, swir2, divided by the image's common scale; NaN where a band
+    is absent or a pixel is not valid. The features are the bands with 0 for NaN, where each is present, and normalised
+    differences (a - b) / (a + b), such as NDWI (McFeeters 1996) and MNDWI (Xu 2006), 0 where one of the two is absent.
     """
     present = image.isfinite()
     values = torch.where(present, image, 0.0).clamp(-_LARGEST, _LARGEST)
@@ -87,12 +112,7 @@ class ResidualBlock(nn.Module):
 class Body(nn.Module):
     """A U-Net between two feature maps: one residual block a level down, one a level up, skips concatenated.
 
-    Parameters
-    ----------
-    widths
-        Channels of each level, finest first; each halves the resolution of the one before.
-    time_channels
-        Channels of the time embedding; 0 without time.
+    ``widths`` are the channels of each level, finest first; each halves the resolution of the one before.
     """
 
     def __init__(self, widths: Sequence[int], time_channels: int = 0) -> None:
@@ -137,10 +157,7 @@ class Reduce(nn.Module):
 class Head(nn.Module):
     """From the body's resolution to one full-resolution plane, sharpened by what full resolution shows; starts at zero.
 
-    Parameters
-    ----------
-    width, shown
-        Channels of the feature and of the full-resolution image that is looked at again.
+    The feature has ``width`` channels and the full-resolution image, which is looked at again, ``shown``.
     """
 
     INNER = 16  # channels at full resolution
@@ -159,3 +176,32 @@ class Head(nn.Module):
         plane = pixel_shuffle(self.expand(silu(self.norm(h))), 2) + self.look(shown)
         out: Tensor = self.out(silu(plane))
         return out
+
+
+class UncertainSpatialAttention(nn.Module):
+    """The anchor of MedSegDiff-V2 (U-SA): the condition's last feature gates the first noisy feature.
+
+    f_anc = max(f_c * k_gauss, f_c), f' = sigmoid(conv1x1(f_anc)) . f_d + f_d, f_c with ``condition_width`` and f_d with
+    ``width`` channels (Wu et al. 2023, arXiv 2301.11798, section 3.2). Each channel of f_c is smoothed by a Gaussian of
+    its own, whose standard deviation is learned.
+    """
+
+    def __init__(self, condition_width: int, width: int) -> None:
+        super().__init__()
+        self.log_width = nn.Parameter(torch.full((condition_width,), FIRST_WIDTH).log())
+        self.conv = nn.Conv2d(condition_width, width, 1)
+
+    def kernel(self) -> Tensor:
+        """The Gaussians (C, 1, 2 RADIUS + 1, 2 RADIUS + 1), each of sum 1."""
+        at = torch.arange(-RADIUS, RADIUS + 1, device=self.log_width.device, dtype=torch.float32)
+        line = torch.exp(-0.5 * (at / self.log_width.float().exp()[:, None]) ** 2)
+        line = line / line.sum(dim=1, keepdim=True)
+        return (line[:, :, None] * line[:, None, :])[:, None]
+
+    def forward(self, noisy: Tensor, condition: Tensor) -> Tensor:
+        """Gate f_d (B, width, H, W) by f_c (B, condition_width, H, W)."""
+        padded = pad(condition, (RADIUS,) * 4, mode="replicate")
+        smooth = conv2d(padded, self.kernel().to(condition.dtype), groups=condition.shape[1])
+        anchor = torch.maximum(smooth, condition)
+        gated: Tensor = torch.sigmoid(self.conv(anchor)) * noisy + noisy
+        return gated

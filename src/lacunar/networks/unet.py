@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from lacunar.errors import ModelError
-from lacunar.interpolate.pca_prior import GaussianPrior
-from lacunar.networks.prior import PriorTensors
 
 Patch = Literal[1, 2, 4]
 NetworkKind = Literal["unet", "diffusers"]
@@ -48,9 +46,6 @@ class UNetConfig:
     learned_variance : bool
         The network returns (B, 2 * out_channels, H, W): prediction, then variance interpolation (Nichol & Dhariwal
         2021, Eq. 15).
-    prior_components : int
-        Components of the Gaussian prior of pictures that travels with the weights (`lacunar.interpolate.pca_prior`); 0
-        = none.
 
     Raises
     ------
@@ -77,7 +72,6 @@ class UNetConfig:
     dropout: float = 0.0
     patch: Patch = 1
     learned_variance: bool = False
-    prior_components: int = 0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -96,8 +90,6 @@ class UNetConfig:
                 raise ModelError(f"network config: {name} is {getattr(self, name)!r}, wanted true or false")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ModelError(f"network config: dropout is {self.dropout!r}, wanted a number in [0, 1)")
-        if not _is_int(self.prior_components) or self.prior_components < 0:
-            raise ModelError(f"network config: prior_components is {self.prior_components!r}, wanted 0 or more")
         if self.patch not in get_args(Patch):
             raise ModelError(f"network config: patch is {self.patch!r}, wanted one of {list(get_args(Patch))}")
         self._check_fit()
@@ -267,10 +259,7 @@ NetworkConfig = UNetConfig | DiffusersConfig
 def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
     """Read a network configuration of either kind, as a model folder's ``config.json`` holds it.
 
-    Raises
-    ------
-    ModelError
-        No or an unknown ``kind``, an unknown key, or a value out of range.
+    No or an unknown ``kind``, an unknown key, or a value out of range is a ModelError.
     """
     kind = values.get("kind")
     if kind == "unet":
@@ -285,17 +274,8 @@ class UNet(nn.Module):
 
     ``forward(x, t)`` takes x (B, in_channels, H, W) with H and W multiples of `stride` and t (B,), and returns
     (B, out_channels, H, W), or (B, 2 * out_channels, H, W) with learned variance. Where `in_channels` is larger than
-    `out_channels`, the caller concatenates the condition after the state.
-
-    Parameters
-    ----------
-    config : UNetConfig or DiffusersConfig
-        What to build.
-
-    Raises
-    ------
-    ModelError
-        Settings that diffusers refuses.
+    `out_channels`, the caller concatenates the condition after the state. Settings that diffusers refuses are a
+    ModelError.
 
     References
     ----------
@@ -313,8 +293,6 @@ class UNet(nn.Module):
             self.unet = UNet2DModel(**config.to_diffusers())
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
             raise ModelError(f"network config: diffusers cannot build it ({_one_line(error)})") from error
-        components = config.prior_components if isinstance(config, UNetConfig) else 0
-        self.prior_tensors = PriorTensors(config.sample_size, config.out_channels, components) if components else None
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
@@ -333,19 +311,8 @@ class UNet(nn.Module):
         """Heights and widths must be multiples of this many pixels."""
         return self.config.stride
 
-    @property
-    def prior(self) -> GaussianPrior | None:
-        """What pictures of its size have in common, where it was trained over that."""
-        return None if self.prior_tensors is None else self.prior_tensors.give()
-
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict from the noisy images x (B, in_channels, H, W) at the times t (B,).
-
-        Raises
-        ------
-        ModelError
-            Another number of channels, or a height or width that `stride` does not divide.
-        """
+        """Predict from the noisy images x (B, in_channels, H, W) at the times t (B,); what does not fit is refused."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ModelError(
                 f"network input has shape {tuple(x.shape)}, wanted (batch, {self.in_channels}, height, width): "

@@ -220,7 +220,7 @@ def check_model(model: Model) -> None:
 def check_picture_model(model: Model) -> None:
     """Refuse, with a ``ModelError``, a network that does not fill any picture: other channels, or faces alone."""
     check_model(model)
-    if getattr(model.network, "prior", None) is not None:
+    if model.prior is not None:
         raise ModelError(
             f"model {model.name} knows aligned faces alone, wanted a model of any picture such as picture-small: "
             "`lacunar face` fills a face with it"

@@ -34,7 +34,7 @@ def is_guessed(model: Model, preset: Preset) -> bool:
 
     That takes two evaluations or more, and never more than the preset's own.
     """
-    return getattr(model.network, "prior", None) is not None and preset.conditional and preset.steps > 1
+    return model.prior is not None and preset.conditional and preset.steps > 1
 
 
 def frame_evaluations(model: Model, preset: Preset) -> int:
@@ -102,7 +102,7 @@ class PictureSampler:
     def _begun(self, pictures: FloatArray, missing: BoolArray) -> FloatArray:
         """Samples (K, H, W, 3) where nothing is filled yet."""
         held = not self.preset.conditional  # the prior, held to what is known
-        prior: GaussianPrior | None = getattr(self.model.network, "prior", None)
+        prior = self.model.prior
         bases = np.stack([base_over(prior, picture, missing) for picture in pictures])
         denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=not held)
         noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)

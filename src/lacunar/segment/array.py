@@ -19,7 +19,7 @@ from lacunar.errors import LacunarError
 from lacunar.geo.windows import Tile, blocks_over, tiles_over, tiles_touching
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
-from lacunar.networks.segmenter import Condition
+from lacunar.networks.layers import Condition
 from lacunar.segment.fusion import SampledBlock, Values, mean_and_disagreement
 from lacunar.sensors.bands import BANDS
 

@@ -22,10 +22,9 @@ from lacunar.interpolate.pca_prior import GaussianPrior, fit_prior
 from lacunar.interpolate.scaling import RangeScaling, Scaling, TileScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, load_model, load_segmenter
-from lacunar.models.transfer import extend_weights, transfer_weights
-from lacunar.models.weights import sha256_of
+from lacunar.models.weights import extend_weights, sha256_of, transfer_weights
 from lacunar.networks.efficientnet import WEIGHTS_PACKAGE, PretrainedUNet
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train.lst_data import LstDataset, LstExamples, LstTiles, load_lst, make_examples, pack_lst
 from lacunar.train.objectives import (
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 1_000_003  # apart from every training seed
-PRIOR_PREFIX = "prior_tensors."  # never taken from another model: it is fitted to the recipe's own faces
 
 CALIBRATION_EXAMPLES = 96  # held-out tiles on which sigma is calibrated
 CALIBRATION_SAMPLES = 8
@@ -103,22 +101,18 @@ class FillingRecipe(Recipe):
             )
 
     def build(self, data: Data) -> UNet:
-        """The U-Net, with the prior of the data where it has one."""
-        network = UNet(self.network)
-        if data.prior is not None and network.prior_tensors is not None:
-            network.prior_tensors.take(data.prior)
-        return network
+        """The U-Net."""
+        del data
+        return UNet(self.network)
 
     def initialise(self, network: "Network", model: AnyModel | None) -> None:
-        """Take all but the prior of faces; new channels start at zero."""
+        """Take all weights; new channels start at zero."""
         if model is None:
             return
         theirs, own = model.network, network
         if not isinstance(theirs, UNet) or not isinstance(own, UNet) or theirs.config.patch != self.network.patch:
             raise TrainingError(f"{model.name} does not fit: wanted a U-Net of patch {self.network.patch}")
-        kept = {name: value.clone() for name, value in own.state_dict().items() if name.startswith(PRIOR_PREFIX)}
-        given = {name: value for name, value in theirs.state_dict().items() if not name.startswith(PRIOR_PREFIX)}
-        moved = transfer_weights(own, {**given, **kept})
+        moved = transfer_weights(own, theirs.state_dict())
         logger.info("from %s: %d weights, widened: %s", model.name, len(moved.loaded), ", ".join(moved.widened) or "-")
 
     def objective_of(self, start: Start) -> Objective:
@@ -287,6 +281,8 @@ class PictureRecipe(FillingRecipe):
         Share of the training items that show a texture in place of a face; how much the items are varied.
     shapes, held_out_examples
         How many occlusions are drawn for training, and how many held-out faces are scored.
+    prior_components
+        Components of the Gaussian prior of faces that the diffusion starts from; 0 = none.
     """
 
     options: ClassVar[frozenset[str]] = frozenset({"distill"})
@@ -299,6 +295,7 @@ class PictureRecipe(FillingRecipe):
     shapes: int = 12_000
     held_out_examples: int = 128
     unconditional_share: float = 0.1
+    prior_components: int = 0
 
     def __post_init__(self) -> None:
         """Refuse more held-out examples than there are held-out faces."""
@@ -320,7 +317,7 @@ class PictureRecipe(FillingRecipe):
                 f"the pack has {len(pictures.faces)} faces, wanted more than the {HELD_OUT_FACES} that are held out"
             )
         faces, held_out = pictures.faces[:-HELD_OUT_FACES], pictures.faces[-HELD_OUT_FACES:][: self.held_out_examples]
-        prior = self._prior(faces, folder) if self.network.prior_components else None
+        prior = self._prior(faces, folder) if self.prior_components else None
         origin = {"count": self.shapes, "side": side, "seed": seed}
 
         def draw() -> dict[str, NDArray[Any]]:
@@ -343,7 +340,7 @@ class PictureRecipe(FillingRecipe):
 
     def _prior(self, faces: NDArray[np.uint8], folder: Path) -> GaussianPrior:
         """What the training faces have in common."""
-        size, count, seed = self.network.sample_size, self.network.prior_components, self.training.seed
+        size, count, seed = self.network.sample_size, self.prior_components, self.training.seed
         digest = hashlib.sha256(np.ascontiguousarray(faces).data).hexdigest()
         origin = {"faces": digest, "size": size, "components": count, "seed": seed}
 
@@ -413,8 +410,6 @@ class WaterRecipe(Recipe):
 
     def build(self, data: Data) -> "Network":
         """The segmenter."""
-        from lacunar.networks.watersegdiff import build_segmenter  # diffusers takes seconds to import
-
         del data
         return build_segmenter(self.network)
 

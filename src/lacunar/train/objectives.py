@@ -19,7 +19,7 @@ from lacunar.diffusion.samplers import plan
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import Denoiser, ddim_sample
 from lacunar.errors import TrainingError
-from lacunar.networks.conditioning import network_input
+from lacunar.networks.layers import network_input
 
 Batch = dict[str, Tensor]
 Network = Callable[..., Any]

@@ -7,7 +7,6 @@ cards say; `run_recipe` does the rest. The recipes themselves are in `lacunar.tr
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,8 +23,8 @@ from lacunar.train.loop import History, Progress, TrainingConfig, this_process, 
 from lacunar.train.objectives import Examples, Objective
 
 if TYPE_CHECKING:
+    from lacunar.networks.segdiff import SegDiff, WaterSegDiff
     from lacunar.networks.unet import UNet
-    from lacunar.networks.watersegdiff import SegDiff, WaterSegDiff  # diffusers takes seconds to import
 
     Network = UNet | WaterSegDiff | SegDiff
 
@@ -224,22 +223,22 @@ def run_recipe(
     if this_process().is_main_process:
         network.load_state_dict(ema.weights)
         scores = (history.held_out[-1][1] if history.held_out else {}) | dict(recipe.finish(network.eval(), data))
-        save = partial(
-            save_model,
-            model,
-            network,
-            schedule=recipe.noise_schedule,
-            prediction=recipe.prediction,
-            scaling=recipe.scaling,
-            dtype="float16",
-            overwrite=True,
-        )
-        card = _card(recipe, start, steps, scores)
-        save(card=card)
+        trained = _model(recipe, network, _card(recipe, start, steps, scores), data.prior)
+        save_model(model, trained, dtype="float16", overwrite=True)
         calibration = recipe.calibration(model, data)
         if calibration:
-            save(card=replace(card, **calibration))
+            calibrated = replace(trained, card=replace(trained.card, **calibration))
+            save_model(model, calibrated, dtype="float16", overwrite=True)
     return model, history
+
+
+def _model(recipe: Recipe, network: "Network", card: Card, prior: GaussianPrior | None) -> AnyModel:
+    """What is written as the model folder."""
+    shared: dict[str, Any] = {"schedule": recipe.noise_schedule, "prediction": recipe.prediction, "card": card}
+    shared |= {"name": recipe.name, "network": network}
+    if recipe.scaling is None:
+        return SegmentationModel(**shared)
+    return Model(scaling=recipe.scaling, prior=prior, **shared)
 
 
 def _card(recipe: Recipe, start: Start, steps: int | None, scores: Mapping[str, float]) -> Card:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.networks.unet import UNetConfig
 from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import TrainingConfig
@@ -80,7 +80,8 @@ PICTURE_SMALL = PictureRecipe(
 
 FACE_SMALL = PictureRecipe(
     name="face-small",
-    network=replace(PICTURE_SMALL.network, prior_components=256),
+    network=PICTURE_SMALL.network,
+    prior_components=256,
     training=TrainingConfig(
         steps=2600, batch_size=16, learning_rate=6e-4, decay_share=0.9, validate_every=150, mixed_precision="bf16"
     ),

@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from lacunar.errors import ModelError
-from lacunar.networks.anchor import RADIUS, UncertainSpatialAttention
-from lacunar.networks.layers import FEATURES, NORMALISED_DIFFERENCES, TimeEmbedding, band_features
-from lacunar.networks.segmenter import SegmenterConfig
+from lacunar.networks.layers import (
+    FEATURES,
+    NORMALISED_DIFFERENCES,
+    RADIUS,
+    TimeEmbedding,
+    UncertainSpatialAttention,
+    band_features,
+)
+from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.ssformer import HEADS, FourierCrossAttention, NeuralBandPass, SSFormer
-from lacunar.networks.watersegdiff import build_segmenter
 
 SMALL = SegmenterConfig(sample_size=32, condition_widths=(8, 16, 16), widths=(8, 8, 16))
 KINDS = {

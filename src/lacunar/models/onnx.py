@@ -1,4 +1,4 @@
-"""Graphs: a network exported to ONNX once, kept in a cache, and run by ONNX Runtime.
+"""A network exported to ONNX once, kept in a cache, and run by ONNX Runtime.
 
 A graph is named by the sha256 of the weights it holds, of the code and versions that made it and of the shapes that it
 takes, so it is never used for another network. Before it is used its answer is held beside the network's own; one that
@@ -40,29 +40,21 @@ def cache_folder() -> Path:
 
 
 def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_once: int) -> Graph:
-    """Return a function that answers as a network does, by ONNX Runtime on the CPU.
+    """Return a function (Tensor, ...) -> tuple of Tensor that answers as a network does, by ONNX Runtime on the CPU.
+
+    It runs on as many threads as PyTorch has now. A new graph that does not answer as the network does is a ModelError;
+    errors of the exporter and of the runtime, which have many types, pass through.
 
     Parameters
     ----------
-    network : torch.nn.Module
+    network
         In evaluation mode, on the CPU; takes tensors and returns one or a tuple of them.
-    part : str
+    part
         What the file in the cache is called, before its sha256.
-    example : sequence of Tensor
+    example
         What it takes, with a batch of two; other batches are taken too, other sides are not.
-    at_once : int
+    at_once
         Items that the runtime is given in one call, at most `LARGEST_BATCH`.
-
-    Returns
-    -------
-    callable
-        (Tensor, ...) -> tuple of Tensor. It runs on as many threads as PyTorch has now.
-
-    Raises
-    ------
-    ModelError
-        The graph does not answer as the network does, though it is new. Errors of the exporter and of the runtime,
-        which have many types, pass through.
     """
     answers = _answers(network, example)
     kept = cache_folder() / f"{part}-{_digest(network, example)}.onnx"
@@ -73,8 +65,8 @@ def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_onc
                 return graph
         except Exception as error:  # the runtime's own errors have no common type; the graph is made anew
             _log.info("%s cannot be used: %s", kept, error)
-    with tempfile.TemporaryDirectory(prefix="lacunar-") as room:
-        made = _export(network, example, Path(room) / kept.name)
+    with tempfile.TemporaryDirectory(prefix="lacunar-") as folder:
+        made = _export(network, example, Path(folder) / kept.name)
         graph = _Session(made, at_once)
         if (difference := graph.differs(example, answers)) > TOLERANCE:
             raise ModelError(f"the graph differs from the network by {difference:.2g}, wanted {TOLERANCE:g} or less")
