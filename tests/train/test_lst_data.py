@@ -14,13 +14,13 @@ from lacunar.interpolate.external_drift import krige_with_guides
 from lacunar.interpolate.kriging import Covariance
 from lacunar.train import lst_data as datasets
 from lacunar.train.lst_data import (
-    CLOUDY_REFERENCE,
+    CLOUDY_GUIDES,
+    GUIDE_RATES,
+    GUIDE_SHARES,
     NATIVE,
     NEGATED_SHARE,
     PATTERN_SHARES,
     RATES,
-    REFERENCE_RATES,
-    REFERENCE_SHARES,
     SHRINKS,
     LstDataset,
     LstExamples,
@@ -144,7 +144,7 @@ def test_the_residuals_are_those_of_a_calibrated_kriging(helped, cloudy, widest,
 
     Where a date that tells nearly all has clouds of its own, sigma is too narrow, but not by more than half.
     """
-    monkeypatch.setattr(datasets, "CLOUDY_REFERENCE", cloudy)
+    monkeypatch.setattr(datasets, "CLOUDY_GUIDES", cloudy)
     parts = [large_draw(Covariance(16.0, 1.0, 9.0, 2e-3), 80, seed) for seed in range(6)]
     rasters = [
         truth if date == 0 else 500 - 0.7 * truth + 0.2 * own for truth, own in pairwise(parts) for date in (0, 1)
@@ -235,7 +235,7 @@ def test_the_number_of_references_has_its_shares(count: int):
     pack, rng = dates(count), np.random.default_rng(0)
     drawn = [len(draw_tile(pack, {"hill": 1.0}, SIZE, rng)[1]) for _ in range(400)]
     wanted = np.zeros(4)
-    for number, share in REFERENCE_SHARES.items():
+    for number, share in GUIDE_SHARES.items():
         wanted[min(number, count - 1)] += share
     assert np.bincount(drawn, minlength=4) / 400 == pytest.approx(wanted, abs=0.07)
 
@@ -265,7 +265,7 @@ def test_a_date_that_does_not_reach_the_tile_is_all_unknown():
 def test_a_guide_is_there_only_where_other_dates_are():
     guide = examples_of(80).guide.astype(float)
     guided = guide.any(axis=(1, 2))
-    assert guided.mean() == pytest.approx(1 - REFERENCE_SHARES[0], abs=0.12)
+    assert guided.mean() == pytest.approx(1 - GUIDE_SHARES[0], abs=0.12)
     np.testing.assert_allclose(guide.mean(axis=(1, 2)), 0, atol=1e-3)
     assert not examples_of(80, pack=apart(dates())).guide.any()
 
@@ -302,8 +302,8 @@ def test_references_have_clouds_of_their_own(monkeypatch: pytest.MonkeyPatch):
     examples_of(150)
     gaps = [np.isnan(reference) for references, _ in seen for reference in references]
     rates = np.array([gap.mean() for gap in gaps if gap.any()])
-    assert len(rates) / len(gaps) == pytest.approx(CLOUDY_REFERENCE, abs=0.1)
-    assert REFERENCE_RATES[0] - 0.01 < rates.min() < 0.15 < 0.45 < rates.max() < REFERENCE_RATES[1] + 0.01
+    assert len(rates) / len(gaps) == pytest.approx(CLOUDY_GUIDES, abs=0.1)
+    assert GUIDE_RATES[0] - 0.01 < rates.min() < 0.15 < 0.45 < rates.max() < GUIDE_RATES[1] + 0.01
     for references, known in seen:
         for first, second in pairwise([~known, *map(np.isnan, references)]):
             assert not first.any() or not np.array_equal(first, second)

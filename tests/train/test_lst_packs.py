@@ -140,6 +140,7 @@ def test_a_pack_trains_without_any_geospatial_library(tmp_path: Path):
         from pathlib import Path
         for name in ("rasterio", "osgeo", "rioxarray", "affine", "pyproj"):
             sys.modules[name] = None  # importing it is an ImportError
+        import lacunar.train.recipes
         from lacunar.train.lst_data import load_lst, make_examples
         pack = load_lst(Path(sys.argv[1]))
         print(pack.places, make_examples(pack, {"hill": 1.0}, count=1, size=16, seed=0).z.shape)

@@ -1,9 +1,9 @@
 """Training data of the LST models: packed rasters, and gap-filling examples and whole tiles drawn from them.
 
-An *example* is a square tile of which a part is missing: the residual of the truth over the kriged value in units of
-the kriging standard deviation (``z``), the kriged value (``mean``), that standard deviation (``sigma``) and what other
-dates of the place say (``guide``), all in the tile's own scale. Kriging costs more than a network step, so examples are
-made once, in parallel, and varied by symmetries.
+An *example* is a square tile of which a part is missing: the kriged value (``mean``), its standard deviation
+(``sigma``), the residual of the truth in units of that (``z``), and what other dates of the place say (``guide``), all
+in the tile's own scale. Kriging costs more than a network step, so examples are made once, in parallel, and varied by
+symmetries.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -44,9 +44,9 @@ PATTERN_SHARES: dict[PatternName, float] = {"cloud": 0.5, "blobs": 0.3, "box": 0
 RATES = (0.03, 0.7)  # missing rates of the examples, uniform
 SHRINKS = {0.5: 0.25, 1: 0.4, 2: 0.25, 3: 0.1}  # share of the examples whose tile is averaged n x n, or enlarged twice
 NATIVE = ("ecostress", "aster")  # Landsat's thermal band is enlarged already: 100 m resampled to 30 m
-REFERENCE_SHARES = {0: 0.3, 1: 0.45, 2: 0.15, 3: 0.1}  # number of other dates, where the place has as many
-CLOUDY_REFERENCE = 0.3  # share of the references that get a cloud of their own
-REFERENCE_RATES = (0.05, 0.6)  # its missing rates
+GUIDE_SHARES = {0: 0.3, 1: 0.45, 2: 0.15, 3: 0.1}  # number of guides: other dates, where the place has as many
+CLOUDY_GUIDES = 0.3  # share of the guides that get a cloud of their own
+GUIDE_RATES = (0.05, 0.6)  # missing rates of these
 MAX_ABS_Z = 6.0  # residuals beyond this many standard deviations are clipped: kriging's worst surprises
 NEGATED_SHARE = 0.25  # what is warm by day is cold by night
 _TRIES = 200
@@ -157,29 +157,28 @@ def load_lst(file: Path) -> LstPack:
 
 
 class _Grids:
-    """Grids met so far: rasters of one place, CRS and pixel size lie on one, each at a whole number of pixels.
+    """The grids found so far: rasters of one place, CRS and pixel size share one, each at a whole number of pixels.
 
-    Two dates may be displaced by a pixel or two against their georeference: each raster is put where it fits best to
-    the one of its grid that it resembles most.
+    A georeference may be wrong by a pixel or two: each raster is put where it fits best to the one of its grid that it
+    resembles most.
     """
 
     def __init__(self) -> None:
-        self.met: list[tuple[tuple[str, str], Affine, list[tuple[FloatArray, int, int]]]] = []
+        self.found: list[tuple[tuple[str, str], Affine, list[tuple[FloatArray, int, int]]]] = []
 
     def position(self, key: tuple[str, str], transform: "Affine", counts: NDArray[np.floating]) -> tuple[int, int, int]:
         """Grid, row and column of a raster."""
         detail = _detail(counts)
-        for number, (other, origin, dates) in enumerate(self.met):
+        for number, (other, origin, dates) in enumerate(self.found):
             same_pixel = all(abs(transform[i] / origin[i] - 1) < SAME_PIXEL for i in (0, 4))
             if other == key and same_pixel:
                 row, col = round((transform.f - origin.f) / origin.e), round((transform.c - origin.c) / origin.a)
-                found = [_displacement(date, detail, (row - r, col - c)) for date, r, c in dates]
-                _, down, right = max(found)
+                _, down, right = max(_displacement(date, detail, (row - r, col - c)) for date, r, c in dates)
                 row, col = row - down, col - right
                 dates.append((detail, row, col))
                 return number, row, col
-        self.met.append((key, transform, [(detail, 0, 0)]))
-        return len(self.met) - 1, 0, 0
+        self.found.append((key, transform, [(detail, 0, 0)]))
+        return len(self.found) - 1, 0, 0
 
 
 def _detail(counts: NDArray[np.floating]) -> FloatArray:
@@ -193,9 +192,9 @@ def _detail(counts: NDArray[np.floating]) -> FloatArray:
 
 
 def _displacement(first: FloatArray, second: FloatArray, at: tuple[int, int]) -> tuple[float, int, int]:
-    """Greatest absolute correlation, and the rows and columns by which the second then lies too far down and right.
+    """Largest absolute correlation, and by how many rows and columns the second is then too far down and right.
 
-    Warm by day is cold by night, so the sign of the correlation says nothing.
+    What is warm by day is cold by night: the sign of the correlation says nothing.
     """
     starts, lengths = [], []
     for n, m, offset in zip(first.shape, second.shape, at, strict=True):
@@ -293,17 +292,17 @@ def _mapped(
 def _draw_example(
     pack: LstPack, weights: Mapping[str, float], size: int, seed: int, index: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """One example: tile, missing pixels, other dates, kriging, residual."""
+    """One example: z, mean, sigma and guide."""
     rng = np.random.default_rng((seed, index))
     clouds = [cloud for cloud in pack.clouds if min(cloud.shape) >= size]
-    tile, references = draw_tile(pack, weights, size, rng)
-    for reference in references:
-        if rng.random() < CLOUDY_REFERENCE:
-            reference[_draw_missing(clouds, size, REFERENCE_RATES, rng)] = np.nan
+    tile, guides = draw_tile(pack, weights, size, rng)
+    for guide in guides:
+        if rng.random() < CLOUDY_GUIDES:
+            guide[_draw_missing(clouds, size, GUIDE_RATES, rng)] = np.nan
     missing = _draw_missing(clouds, size, RATES, rng)
     mean, std = tile_statistics(tile, ~missing)
     field = (tile - mean) / std
-    kriged = krige_with_guides(field, ~missing, references)
+    kriged = krige_with_guides(field, ~missing, guides)
     z = np.zeros_like(field)
     z[missing] = np.clip((field - kriged.mean)[missing] / kriged.std[missing], -MAX_ABS_Z, MAX_ABS_Z)
     return z, kriged.mean, kriged.std, kriged.guide - kriged.guide.mean()
@@ -343,10 +342,10 @@ def draw_tile(
         counts = raster[row : row + side, col : col + side]
         if counts.all() and np.ptp(counts) > 0:
             others = list(pack.other_dates(index))
-            wanted = min(int(rng.choice(list(REFERENCE_SHARES), p=list(REFERENCE_SHARES.values()))), len(others))
+            wanted = min(int(rng.choice(list(GUIDE_SHARES), p=list(GUIDE_SHARES.values()))), len(others))
             dates = [pack.window(int(i), row, col, side, of=index) for i in rng.choice(others, wanted, replace=False)]
-            tile, *references = (_resized(date, size) for date in (counts, *dates))
-            return tile, np.array(references).reshape(-1, size, size)
+            tile, *guides = (_resized(date, size) for date in (counts, *dates))
+            return tile, np.array(guides).reshape(-1, size, size)
     raise TrainingError(
         f"no fully known tile of {size} pixels in {_TRIES} tries: the rasters are too small or miss too many pixels"
     )
