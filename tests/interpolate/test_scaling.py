@@ -55,10 +55,6 @@ def test_every_8_bit_value_returns_exactly() -> None:
     np.testing.assert_array_equal(np.rint(affine.to_physical(z)), values)
 
 
-def test_spread_knows_no_offset() -> None:
-    np.testing.assert_array_equal(Affine(300.0, 4.0).spread_to_physical([0.0, 0.5]), [0.0, 2.0])
-
-
 @pytest.mark.parametrize(("level", "floor"), [(300.0, 0.03), (-300.0, 0.03), (0.0, 1e-6)])
 def test_calm_tile_is_not_blown_up(level: float, floor: float) -> None:
     tile = np.full((8, 8), level)

@@ -63,10 +63,6 @@ class Affine:
         """Return ``offset + scale * values`` in float64."""
         return np.asarray(values, dtype=np.float64) * self.scale + self.offset
 
-    def spread_to_physical(self, spread: ArrayLike) -> NDArray[np.float64]:
-        """Return ``scale * spread``: a standard deviation or a difference knows no offset."""
-        return np.asarray(spread, dtype=np.float64) * self.scale
-
 
 def tile_statistics(
     values: ArrayLike, known: ArrayLike, *, relative_floor: float = RELATIVE_FLOOR
