@@ -48,7 +48,7 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """How a picture is filled and what is written.
+    """How a picture is filled and what is written; a value out of its range is a ``LacunarError``.
 
     Parameters
     ----------
@@ -64,11 +64,6 @@ class PictureOptions:
         Contact sheet to draw (.png, .pdf or .svg), or None.
     overwrite, command
         Replace outputs that exist; what the user typed, for the record.
-
-    Raises
-    ------
-    LacunarError
-        An unknown preset or sampler, a number of samples or a seed out of range, or a sheet of another ending.
     """
 
     model: str = PICTURE_MODEL
@@ -112,7 +107,7 @@ class PictureOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceChoice:
-    """Which face is meant, where the detector alone cannot tell.
+    """Which face is meant, where the detector alone cannot tell; at most one of index, box and whole.
 
     Parameters
     ----------
@@ -124,11 +119,6 @@ class FaceChoice:
         The picture is the aligned face: its largest middle square is the frame.
     detail
         The picture model that refines a face larger than the face model's field, or ``none``.
-
-    Raises
-    ------
-    LacunarError
-        More than one of index, box and whole, or a box without area.
     """
 
     index: int | None = None
@@ -148,7 +138,7 @@ class FaceChoice:
 def inpaint_file(
     path: Path, output: Path, *, mask: Path, options: PictureOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
-    """Fill the masked part of any picture.
+    """Fill the masked part of any picture and give a record of it; bad input is a ``LacunarError``, nothing is written.
 
     Parameters
     ----------
@@ -160,16 +150,6 @@ def inpaint_file(
         the mask the pixels are those of the picture, bit by bit (JPEG excepted, which keeps no picture exactly).
     callback
         Called with (done, all).
-
-    Returns
-    -------
-    dict
-        A record of what was done.
-
-    Raises
-    ------
-    LacunarError
-        Bad input; nothing is written then.
     """
     options = options or PictureOptions()
     picture, missing = _read(path, mask, output)
@@ -203,13 +183,9 @@ def fill_face_file(
         return fill_face(picture, missing, face, model, detail, options.drawing, callback=callback)
 
     record = _write_filled(picture, missing, fill, (path, mask), output, options)
-    frame = {
-        "x": round(float(face.x), 1),
-        "y": round(float(face.y), 1),
-        "side": round(float(face.side), 1),
-        "tilt_degrees": round(float(face.tilt), 1),
-    }
-    return record | {"face": frame | {"votes": face.votes}, "detail_model": choice.detail}
+    frame = {name: round(float(getattr(face, name)), 1) for name in ("x", "y", "side")}
+    frame |= {"tilt_degrees": round(float(face.tilt), 1), "votes": face.votes}
+    return record | {"face": frame, "detail_model": choice.detail}
 
 
 def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
