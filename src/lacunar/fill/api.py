@@ -22,16 +22,17 @@ from lacunar.geo.labelled import (
     is_lazy,
     missing_of,
     on_grid,
-    refuse_digital_numbers,
     time_dim,
+    undecoded,
     units_of,
 )
 from lacunar.geo.windows import Block, Tile
 from lacunar.models.checkpoint import Model, load_model
-from lacunar.sensors.scene import Measured
+from lacunar.sensors.scene import KELVIN, Measured
+from lacunar.sensors.sebal import digital_numbers_hint
 
 SAMPLES = 8  # that give a mean and a sigma
-NEIGHBOURS = 4  # dates of a cube that guide the fill of another: the nearest in time
+NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
 
 _SOURCES = {"flag_values": [NODATA, MEASURED, FILLED], "flag_meanings": "nodata measured filled"}
 
@@ -65,7 +66,7 @@ def fill(
     ----------
     array
         (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
-        four nearest others. A DataArray has coordinates, and may be backed by dask: then it is read twice and filled
+        nine nearest others. A DataArray has coordinates, and may be backed by dask: then it is read twice and filled
         block by block when the result is computed, with the memory of a block, and the values are those of the eager
         result.
     guides
@@ -116,6 +117,7 @@ def fill(
         samples = 1 if preset_named(preset).mean_only else SAMPLES
     options = FillOptions(preset=preset, samples=samples, seed=seed, quantiles=tuple(quantiles))
     given = as_labelled(array, name="the array")
+    _refuse_digital_numbers(array, given)
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
     if len(beside) > MAX_REFERENCES:
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
@@ -225,7 +227,6 @@ class _Fill:
 
     def _eager(self, shape: tuple[int, int]) -> NDArray[np.float32]:
         """All bands, computed now."""
-        refuse_digital_numbers(self.plane.values, units_of(self.plane), name="the array")
         found = self.survey()
         bands = np.empty((3 + len(self.options.quantiles), *shape), dtype=np.float32)
         for block in blocks_of(shape):
@@ -272,6 +273,21 @@ def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
     """A window of an array in memory."""
     part = array.data[window.slices]
     return np.asarray(part.compute(scheduler="synchronous") if is_lazy(part) else part)
+
+
+def _refuse_digital_numbers(array: AnyArray, given: xr.DataArray) -> None:
+    """Refuse integers that nothing explains, and values that look stored: kelvin, or whole numbers without a unit."""
+    if is_lazy(given):  # values are not looked at before the result is computed
+        seen = np.empty(0)
+    else:
+        seen = given.values[np.isfinite(given.values) & (given.values != 0)]
+    hint = digital_numbers_hint(seen)
+    if undecoded(array):
+        wanted = hint or "wanted physical values as floats, NaN where missing: convert with `.astype(float)`"
+        raise LacunarError(f"the array holds integers without a scale: {wanted}")
+    units = units_of(given).strip().lower()
+    if hint and (units in KELVIN or (not units and (seen == np.rint(seen)).all())):
+        raise LacunarError(f"the array {hint}, with NaN where they are 0")
 
 
 def _missing(missing: AnyArray | None, plane: xr.DataArray) -> xr.DataArray | None:

@@ -23,10 +23,7 @@ AnyArray = xr.DataArray | NDArray[Any]
 ROW, COL = "y", "x"
 MISSING = "missing"  # a coordinate of booleans: which pixels are to be filled, of those that are NaN
 TIME_NAMES = ("time", "date", "t")
-_KELVIN = {"k", "kelvin", "kelvins", "degk"}
-_LIVEABLE = 1000.0  # K: a median above this is no temperature of a land surface
-_LEVEL2_SCALE, _LEVEL2_OFFSET = 0.00341802, 149.0  # of ST_B10, Landsat Collection 2 Level 2 (USGS LSDS-1619)
-_SIXTEEN_BITS = 2**16 - 1
+_SCALE, _NODATA = ("scale_factor", "add_offset"), ("_FillValue", "missing_value")  # attributes of stored values
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Grid:
     crs: CRS | None
 
 
-def as_labelled(array: AnyArray, *, name: str, integers: bool = False) -> xr.DataArray:
+def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
     """A DataArray of floats whose last two dimensions are rows and columns; what is missing is NaN.
 
     Parameters
@@ -48,20 +45,18 @@ def as_labelled(array: AnyArray, *, name: str, integers: bool = False) -> xr.Dat
         ``scale_factor``, ``add_offset`` and ``_FillValue``, as `rioxarray.open_rasterio` leaves them.
     name
         What it is called in an error.
-    integers
-        Whether integers that no attribute explains are taken as they are.
 
     Raises
     ------
     LacunarError
-        No coordinates, complex numbers, or integers that nothing explains.
+        No coordinates, or complex numbers.
     """
     if not isinstance(array, xr.DataArray):
         values = array if is_lazy(array) else np.asarray(array)
         if values.ndim < 2:
             raise LacunarError(f"{name} has shape {values.shape}: wanted an array of rows and columns")
         extra = [f"axis_{number}" for number in range(values.ndim - 2)]
-        return _decoded(xr.DataArray(values, dims=[*extra, ROW, COL]), name, integers)
+        return _decoded(xr.DataArray(values, dims=[*extra, ROW, COL]), name)
     if array.ndim < 2:
         raise LacunarError(f"{name} has the dimensions {array.dims}: wanted rows and columns")
     rows, cols = _spatial_dims(array)
@@ -73,7 +68,7 @@ def as_labelled(array: AnyArray, *, name: str, integers: bool = False) -> xr.Dat
     array = array.transpose(..., rows, cols)
     if "band" in array.dims and array.sizes["band"] == 1:  # as rioxarray opens a raster of one band
         array = array.isel(band=0, drop=True)
-    return _decoded(array, name, integers)
+    return _decoded(array, name)
 
 
 def grid_of(array: xr.DataArray) -> Grid:
@@ -178,24 +173,10 @@ def units_of(array: xr.DataArray) -> str:
     return str(array.attrs.get("units", ""))
 
 
-def refuse_digital_numbers(values: NDArray[np.floating[Any]], units: str, *, name: str) -> None:
-    """Refuse values that cannot be kelvin where they are said to be, or that look like stored digital numbers.
-
-    Without a unit only whole numbers of 16 bits with a median far above any temperature are refused.
-
-    Raises
-    ------
-    LacunarError
-        With the scale and offset that a Landsat product of Level 2 wants.
-    """
-    seen = values[np.isfinite(values)]
-    kelvin = units.strip().lower() in _KELVIN
-    if not seen.size or (units and not kelvin):
-        return
-    median = float(np.median(seen))
-    if not _LIVEABLE < median <= _SIXTEEN_BITS or not (kelvin or (seen == np.rint(seen)).all()):
-        return
-    raise LacunarError(f"{name} {_digital_numbers(median)}")
+def undecoded(array: AnyArray) -> bool:
+    """Whether an array holds integers and no attribute says what they mean."""
+    scale = [getattr(array, "attrs", {}).get(name) for name in _SCALE]
+    return np.asarray(array[:0]).dtype.kind in "ui" and scale in ([None, None], [1, 0])
 
 
 def dataset_on(array: xr.DataArray, variables: dict[str, Any], attrs: dict[str, Any]) -> xr.Dataset:
@@ -217,46 +198,19 @@ def _spatial_dims(array: xr.DataArray) -> tuple[str, str]:
         return str(array.dims[-2]), str(array.dims[-1])
 
 
-def _decoded(array: xr.DataArray, name: str, integers: bool) -> xr.DataArray:
-    """Floats: integers by their scale and offset; what equals the fill value becomes NaN."""
-    scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
-    nodata = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
-    if array.dtype.kind == "c" or array.dtype.kind not in "buif":
+def _decoded(array: xr.DataArray, name: str) -> xr.DataArray:
+    """Floats, decoded by scale and offset; what equals the fill value, or is not finite, becomes NaN."""
+    if array.dtype.kind not in "buif":
         raise LacunarError(f"{name} holds {array.dtype} values: wanted real numbers")
+    scale, offset = (array.attrs.get(key, neutral) for key, neutral in zip(_SCALE, (1.0, 0.0), strict=True))
+    nodata = next((array.attrs[key] for key in _NODATA if key in array.attrs), None)
+    attrs = {key: value for key, value in array.attrs.items() if key not in (*_SCALE, *_NODATA)}
+    known = np.isfinite(array) if nodata is None else np.isfinite(array) & (array != nodata)
+    values = array
     if array.dtype.kind != "f":
-        if not integers and ((scale is None and offset is None) or (scale, offset) == (1, 0)):
-            raise LacunarError(f"{name} holds integers without a scale; {_integers(array)}")
-        floats = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
-        floats = floats * floats.dtype.type(1.0 if scale is None else scale) + floats.dtype.type(offset or 0.0)
-        decoded: xr.DataArray = floats if nodata is None else floats.where(array != nodata)
-        kept = {key: value for key, value in array.attrs.items() if key not in _STORAGE}
-        return decoded.assign_attrs(kept)
-    if nodata is not None and np.isfinite(nodata):
-        array = array.where(array != nodata).assign_attrs(
-            {key: value for key, value in array.attrs.items() if key not in _STORAGE}
-        )
-    return array.where(np.isfinite(array))
-
-
-_STORAGE = ("scale_factor", "add_offset", "_FillValue", "missing_value")  # attributes that say how values are stored
-
-
-def _integers(array: xr.DataArray) -> str:
-    """What to do with integers."""
-    if not is_lazy(array) and array.dtype.kind in "ui":
-        seen = array.values[array.values > 0]
-        median = float(np.median(seen)) if seen.size else 0.0
-        if _LIVEABLE < median <= _SIXTEEN_BITS:
-            return _digital_numbers(median)
-    return "wanted physical values as floats, NaN where missing: convert with `.astype(float)`"
-
-
-def _digital_numbers(median: float) -> str:
-    """Values of which size look like what, and how to convert them."""
-    return (
-        f"looks like digital numbers (median {median:.0f}): if they are surface temperatures of Landsat Collection 2 "
-        f"Level 2, multiply by {_LEVEL2_SCALE} and add {_LEVEL2_OFFSET}, with NaN where they are 0"
-    )
+        values = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
+        values = values * values.dtype.type(scale) + values.dtype.type(offset)
+    return values.where(known).assign_attrs(attrs)
 
 
 def _warped(given: xr.DataArray, target: xr.DataArray, grid: Grid, name: str) -> xr.DataArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 from lacunar.geo import polygons
-from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of
+from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of, undecoded
 from lacunar.geo.windows import Tile
 from lacunar.models.checkpoint import SegmentationModel, load_segmenter
 from lacunar.segment import job
@@ -199,7 +199,7 @@ def _planes_first(image: AnyArray) -> xr.DataArray:
         image = np.asarray(image)
         if image.ndim == 3 and image.shape[-1] == len(RGB) and image.shape[0] > len(RGB):
             image = np.moveaxis(image, -1, 0)
-    given = as_labelled(image, name="the image", integers=True)
+    given = as_labelled(image, name="the image")
     if given.ndim == 2:
         given = given.expand_dims("band")
     if given.ndim != 3:
@@ -225,7 +225,6 @@ def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
 
 def _check_values(sample: Planes, given: xr.DataArray, image: AnyArray) -> None:
     """Refuse values that may be raw digital numbers."""
-    decoded = isinstance(image, xr.DataArray) and "scale_factor" in image.attrs
-    dtype = "float32" if decoded else str(np.asarray(image[:0]).dtype)
+    dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
     picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
     recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=picture, name="the image")
