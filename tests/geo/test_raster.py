@@ -107,7 +107,7 @@ def test_values_under_a_gap_are_not_written(tmp_path):
     secret = dataclasses.replace(raster, data=np.where(raster.known, raster.data, np.float32(999)))
     write_raster(tmp_path / "out.tif", secret)
     with rasterio.open(tmp_path / "out.tif") as dataset:
-        np.testing.assert_array_equal(np.isnan(dataset.read()), raster.gap)
+        np.testing.assert_array_equal(np.isnan(dataset.read()), ~raster.known)
 
 
 def test_a_point_raster_keeps_its_transform(tmp_path):

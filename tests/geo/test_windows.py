@@ -9,8 +9,6 @@ from lacunar.geo.windows import (
     Tile,
     blend_weights,
     blocks_over,
-    pad_to_multiple,
-    split,
     stitch,
     tile_origins,
     tiles_over,
@@ -113,16 +111,16 @@ def test_two_disagreeing_tiles_blend_without_a_seam():
     assert np.diff(blended).max() <= np.pi / 32
 
 
-# --- split and stitch ---
+# --- stitch ---
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 0), (64, 16), (32, 20)])
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
-def test_split_then_stitch_is_the_identity(shape, tile, overlap, leading):
+def test_cut_then_stitch_is_the_identity(shape, tile, overlap, leading):
     array = np.random.default_rng(1).normal(300, 10, size=(*leading, *shape)).astype(np.float32)
     tiles = tiles_over(shape, tile=tile, overlap=overlap)
-    patches = split(array, tiles)
+    patches = np.stack([array[..., *tile.slices] for tile in tiles])
     weights = blend_weights(tiles[0].shape, overlap=overlap)
     joined = stitch(patches, tiles, shape=shape, weights=weights)
     assert patches.shape == (len(tiles), *leading, *tiles[0].shape)
@@ -139,37 +137,6 @@ def test_overlaps_are_weighted_means():
 def test_where_no_tile_lies_is_nan():
     joined = stitch(np.ones((1, 2, 2)), (Tile(0, 0, 2, 2),), shape=(2, 3), weights=np.ones((2, 2)))
     np.testing.assert_array_equal(np.isnan(joined), [[False, False, True]] * 2)
-
-
-def test_split_returns_a_copy():
-    array = np.zeros((4, 4))
-    split(array, [Tile(0, 0, 4, 4)])[:] = 1
-    assert (array == 0).all()
-
-
-# --- padding ---
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 64), (2, 65, 130)])
-@pytest.mark.parametrize("multiple", [1, 8, 64])
-def test_padding_divides_and_is_undone_by_its_tile(shape, multiple):
-    array = np.random.default_rng(2).normal(size=shape)
-    padded, original = pad_to_multiple(array, multiple)
-    assert padded.shape[-2] % multiple == 0
-    assert padded.shape[-1] % multiple == 0
-    assert padded.shape[-2] - shape[-2] < multiple
-    np.testing.assert_array_equal(padded[..., *original.slices], array)
-
-
-def test_padding_mirrors_and_keeps_booleans():
-    padded, _ = pad_to_multiple(np.array([[True, False, False]]), 5)
-    assert padded.dtype == bool
-    np.testing.assert_array_equal(padded, [[True, False, False, False, True]] * 5)
-
-
-def test_nothing_to_pad_gives_the_same_array():
-    array = np.zeros((8, 16))
-    assert pad_to_multiple(array, 8)[0] is array
 
 
 # --- blocks ---
@@ -217,17 +184,26 @@ def test_a_filter_by_blocks_with_a_halo_equals_the_filter_of_the_whole():
         (lambda: tiles_touching((), np.zeros((1, 2, 2), dtype=bool)), "3 axes"),
         (lambda: blend_weights(8, overlap=-1), "overlap -1"),
         (lambda: blend_weights(0, overlap=1), "sides >= 1"),
-        (lambda: split(np.zeros((4, 4)), []), "one or more tiles of one size"),
-        (lambda: split(np.zeros((4, 4)), [Tile(0, 0, 2, 2), Tile(0, 0, 3, 2)]), "one or more tiles of one size"),
-        (lambda: split(np.zeros((4, 4)), [Tile(3, 3, 2, 2)]), r"array of \(4, 4\)"),
+        (
+            lambda: stitch(np.ones((0, 2, 2)), [], shape=(4, 4), weights=np.ones((2, 2))),
+            "one or more tiles of one size",
+        ),
+        (
+            lambda: stitch(
+                np.ones((2, 2, 2)), [Tile(0, 0, 2, 2), Tile(0, 0, 3, 2)], shape=(4, 4), weights=np.ones((2, 2))
+            ),
+            "one or more tiles of one size",
+        ),
+        (
+            lambda: stitch(np.ones((1, 2, 2)), [Tile(3, 3, 2, 2)], shape=(4, 4), weights=np.ones((2, 2))),
+            r"array of \(4, 4\)",
+        ),
         (
             lambda: stitch(np.ones((2, 2, 2)), [Tile(0, 0, 2, 2)], shape=(2, 2), weights=np.ones((2, 2))),
             r"\(1, \.\.\., 2",
         ),
         (lambda: stitch(np.ones((1, 2, 2)), [Tile(0, 0, 2, 2)], shape=(2, 2), weights=np.ones(2)), r"weights \(2,\)"),
         (lambda: stitch(np.ones((1, 1, 2)), [Tile(0, 0, 1, 2)], shape=(1, 2), weights=[[1, 0]]), "wanted all > 0"),
-        (lambda: pad_to_multiple(np.zeros((4, 4)), 0), "multiple 0"),
-        (lambda: pad_to_multiple(np.zeros((4, 0)), 2), "a non-empty array"),
         (lambda: blocks_over((4, 4), block=0, halo=0), "block 0"),
         (lambda: blocks_over((4, 4), block=2, halo=-1), "halo -1"),
     ],

@@ -57,31 +57,16 @@ _FACE_SHIFT, _FACE_TURN, _FACE_SIZE = 0.025, 0.1, 0.12  # standard deviations: s
 def gap_pattern(
     name: PatternName, shape: tuple[int, int], rate: float, *, rng: np.random.Generator, cloud: BoolArray | None = None
 ) -> BoolArray:
-    """Draw a gap of an exact missing rate.
+    """Draw a gap (H, W), boolean, True = missing, with exactly ``round(rate * H * W)`` missing pixels.
 
-    Parameters
-    ----------
-    name
-        ``cloud`` transplants a crop of the real cloud mask ``cloud``; ``blobs`` thresholds a power-law random field;
-        ``box`` is one rectangle; ``stripes`` are parallel bands; ``half`` takes one side of the picture.
-    shape
-        (H, W) in pixels.
-    rate
-        Share of missing pixels, 0 < rate < 1.
-    rng
-        Source of randomness.
-    cloud
-        Boolean (H', W') with H' >= H and W' >= W, True = cloud; only for ``cloud``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Boolean (H, W), True = missing, with exactly ``round(rate * H * W)`` missing pixels.
+    ``cloud`` transplants a crop of a real cloud mask; ``blobs`` thresholds a power-law random field; ``box`` is one
+    rectangle; ``stripes`` are parallel bands; ``half`` takes one side. The mask ``cloud`` (H' >= H, W' >= W, True =
+    cloud) is wanted only for the first.
 
     Raises
     ------
     LacunarError
-        Unknown pattern, a rate outside (0, 1), or a cloud mask that is missing or too small.
+        Unknown pattern, a rate outside (0, 1), or a cloud mask that is lacking or too small.
 
     Examples
     --------
@@ -175,27 +160,11 @@ def _half_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def occlusion(name: OcclusionName, shape: tuple[int, int], rate: float, *, rng: np.random.Generator) -> BoolArray:
-    """Draw an occlusion of an exact missing rate.
+    """Draw an occlusion (H, W), boolean, True = hidden, with exactly ``round(rate * H * W)`` hidden pixels.
 
-    Parameters
-    ----------
-    name
-        ``rectangle``, ``blobs`` and ``half`` (one side of the picture) are the gap patterns of
-        `lacunar.geo.missing_shapes`;
-        ``strokes``, ``thin`` and ``thick`` are painted by a brush of that width; ``face-mask`` hides nose to chin,
-        ``sunglasses`` the eyes, ``scarf`` the picture from below, of a face that is aligned as `FACE_FRAME` says;
-        ``hand`` is a palm with five fingers, anywhere.
-    shape
-        (H, W) in pixels.
-    rate
-        Share of hidden pixels, 0 < rate < 1.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        Boolean (H, W), True = hidden, with exactly ``round(rate * H * W)`` hidden pixels.
+    ``rectangle``, ``blobs`` and ``half`` (one side of the picture) are gap patterns; ``strokes``, ``thin`` and
+    ``thick`` are painted by a brush of that width; ``face-mask`` hides nose to chin, ``sunglasses`` the eyes, ``scarf``
+    the picture from below, of a face that is aligned as `FACE_FRAME` says; ``hand`` is a palm with five fingers.
 
     Raises
     ------

@@ -60,21 +60,11 @@ _TIFF_UPRIGHT_COLOURS = (1, 2)  # PhotometricInterpretation: black is zero, or R
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture in memory, upright.
+    """A picture in memory, upright."""
 
-    Parameters
-    ----------
-    colours
-        (H, W, 1) grey or (H, W, 3) red, green, blue; uint8 or uint16.
-    alpha
-        (H, W) opacity in the same type, or None.
-    icc_profile
-        The colour profile as in the file, or None.
-    """
-
-    colours: PixelArray
-    alpha: PixelArray | None = None
-    icc_profile: bytes | None = None
+    colours: PixelArray  # (H, W, 1) grey or (H, W, 3) red, green, blue; uint8 or uint16
+    alpha: PixelArray | None = None  # (H, W) opacity in the same type
+    icc_profile: bytes | None = None  # the colour profile as in the file
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -99,12 +89,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a PNG, JPEG, TIFF or WebP picture and turn it upright.
-
-    Parameters
-    ----------
-    path
-        The file: 8 or 16 bit; grey, RGB, or colours of a palette; with or without alpha.
+    """Read a PNG, JPEG, TIFF or WebP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
 
     Raises
     ------
@@ -131,21 +116,14 @@ def read_picture(path: Path) -> Picture:
 
 
 def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
-    """Read a mask: white = to be filled; grey counts as white from half upwards, alpha is not looked at.
+    """Read a mask (H, W), boolean: white = to be filled; grey counts as white from half upwards, alpha does not count.
 
     Parameters
     ----------
     path
         The mask's file.
-    shape
-        Height and width of the picture.
-    of
-        The picture's file, for messages.
-
-    Returns
-    -------
-    numpy.ndarray
-        Boolean (H, W), True = to be filled.
+    shape, of
+        Height and width of the picture, and its file, for messages.
 
     Raises
     ------
@@ -314,6 +292,13 @@ def _too_large(path: Path) -> PictureError:
     )
 
 
+def _other_colours(path: Path, image: Image.Image) -> PictureError:
+    """The refusal of CMYK and the like."""
+    return PictureError(
+        f"{path} is a picture in {image.mode}, wanted grey or RGB of 8 or 16 bit, with or without alpha: convert it"
+    )
+
+
 def _bits_of(path: Path, image: Image.Image) -> int:
     """Bits of a sample as the file says; Pillow's mode does not tell."""
     if image.format == "PNG":
@@ -328,9 +313,7 @@ def _bits_of(path: Path, image: Image.Image) -> int:
 def _read_plain(path: Path, image: Image.Image) -> PixelArray:
     """Samples (H, W, C) of at most 8 bit."""
     if image.mode not in _PLAIN_MODES:
-        raise PictureError(
-            f"{path} is a picture in {image.mode}, wanted grey or RGB of 8 or 16 bit, with or without alpha: convert it"
-        )
+        raise _other_colours(path, image)
     mode = _PLAIN_MODES[image.mode]
     if "transparency" in image.info:
         mode = _WITH_ALPHA[mode]
@@ -350,9 +333,7 @@ def _read_deep(path: Path, image: Image.Image) -> PixelArray:
         if pixels.dtype == np.uint16 and len(pixels) <= 4:
             samples: PixelArray = np.moveaxis(pixels, 0, -1)
             return samples
-    raise PictureError(
-        f"{path} is a picture in {image.mode}, wanted grey or RGB of 8 or 16 bit, with or without alpha: convert it"
-    )
+    raise _other_colours(path, image)
 
 
 def _write_deep(path: Path, stack: PixelArray, icc_profile: bytes | None, *, has_alpha: bool) -> None:

@@ -49,34 +49,19 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 class Raster:
     """The value that travels from reader to writer; treat its arrays as read-only.
 
-    Parameters
-    ----------
-    data
-        float32 (bands, height, width), in physical units; NaN where not known.
-    known
-        Boolean, the shape of `data`: bands may be known at different places. True = measured; ``gap = ~known``.
-    transform
-        Pixel (column, row) to coordinates, of a pixel's upper left corner.
-    crs
-        Coordinate reference system, or None where the file carries none.
-    band_names, units
-        One per band; ``band_1`` ... and ``""`` where not given.
-    tags
-        The data set's free metadata.
-
     Raises
     ------
     RasterError
-        When types, shapes or counts do not fit, or a known pixel is not finite.
+        Types, shapes or counts that do not fit, or a known pixel that is not finite.
     """
 
-    data: NDArray[np.float32]
-    known: NDArray[np.bool_]
-    transform: Affine = field(default_factory=Affine.identity)
+    data: NDArray[np.float32]  # (bands, height, width), in physical units; NaN where not known
+    known: NDArray[np.bool_]  # the shape of `data`: bands may be known at different places; True = measured
+    transform: Affine = field(default_factory=Affine.identity)  # of a pixel's upper left corner
     crs: CRS | None = None
-    band_names: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
+    band_names: tuple[str, ...] = ()  # one per band; band_1 ... where not given
+    units: tuple[str, ...] = ()  # one per band; "" where not given
+    tags: Mapping[str, str] = field(default_factory=dict)  # the data set's free metadata
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -89,7 +74,9 @@ class Raster:
         if not len(self.band_names) == len(self.units) == self.count:
             raise RasterError(f"got names {self.band_names}, units {self.units}; wanted {self.count} of each")
         if not np.all(np.isfinite(self.data), where=self.known):
-            raise RasterError("got known pixels that are NaN or infinite; wanted known = False there: mark them as gap")
+            raise RasterError(
+                "got known pixels that are NaN or infinite; wanted known = False there: mark them as missing"
+            )
 
     @property
     def count(self) -> int:
@@ -101,17 +88,11 @@ class Raster:
         """Height and width."""
         return int(self.data.shape[1]), int(self.data.shape[2])
 
-    @property
-    def gap(self) -> NDArray[np.bool_]:
-        """Where nothing was measured: ``~known``."""
-        return ~self.known
-
 
 class RasterSource(AbstractContextManager["RasterSource"]):
     """An open raster, read window by window in a ``with`` block.
 
-    Its attributes are those of :class:`Raster`, and how the file holds its values: ``driver`` (GDAL's name of the
-    format), and for each band ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none),
+    Its attributes are those of :class:`Raster`, and for each band how the file holds its values: ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none),
     ``nodatavals`` and ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
     """
 
@@ -129,7 +110,6 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
         self.tags: dict[str, str] = self._dataset.tags()
-        self.driver: str = self._dataset.driver
         self.dtypes: tuple[str, ...] = self._dataset.dtypes
         self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)
         self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
@@ -140,22 +120,15 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raise RasterError(f"{self.path}: got {self.count} bands of {kinds}; wanted one or more of real numbers")
 
     def read(self, window: Tile | None = None, *, bands: Sequence[int] | None = None) -> Raster:
-        """Read a window as float32 in physical units: scale and offset applied.
+        """Read a window (the whole by default) as float32 in physical units: scale and offset applied.
 
-        A pixel is known when it differs from nodata, GDAL's mask (internal or alpha) is not zero, and its value is
-        finite. Whole numbers above 2**24 lose digits in float32.
-
-        Parameters
-        ----------
-        window
-            Pixels to read, all of them by default.
-        bands
-            1-based band numbers in the order wanted, all by default.
+        ``bands`` are counted from 1, in the order wanted, all by default. A pixel is known when it differs from nodata,
+        GDAL's mask (internal or alpha) is not zero, and its value is finite. Whole numbers above 2**24 lose digits.
 
         Raises
         ------
         RasterError
-            When the window reaches outside, a band does not exist, or the file is cut off or damaged.
+            A window that reaches outside, a band that does not exist, or a file that is cut off or damaged.
         """
         tile = window or Tile(0, 0, *self.shape)
         if not tile.inside(self.shape):
@@ -192,36 +165,18 @@ class RasterSource(AbstractContextManager["RasterSource"]):
 
 
 def open_raster(path: FilePath) -> RasterSource:
-    """Open any raster that GDAL reads.
-
-    Raises
-    ------
-    RasterError
-        When the file is missing, no raster, cut off in its header, or holds complex numbers.
-    """
+    """Open any raster that GDAL reads; a `RasterError` where it is missing, none, cut off, or of complex numbers."""
     return RasterSource(path)
 
 
 def read_raster(path: FilePath, *, window: Tile | None = None, bands: Sequence[int] | None = None) -> Raster:
-    """Read a raster, or a window of it; :meth:`RasterSource.read` says what counts as known.
-
-    Raises
-    ------
-    RasterError
-        As :func:`open_raster` and :meth:`RasterSource.read`.
-    """
+    """Read a raster, or a window of it, as :meth:`RasterSource.read` does."""
     with open_raster(path) as source:
         return source.read(window, bands=bands)
 
 
 def write_raster(path: FilePath, raster: Raster, *, overwrite: bool = False) -> None:
-    """Write a raster as a Cloud-Optimized GeoTIFF; gaps become NaN, which is also the nodata value.
-
-    Raises
-    ------
-    RasterError
-        As :class:`RasterWriter`.
-    """
+    """Write a raster as a Cloud-Optimized GeoTIFF by :class:`RasterWriter`; NaN, its nodata value, where unknown."""
     profile = {name: getattr(raster, name) for name in ("shape", "transform", "crs", "band_names", "units", "tags")}
     with RasterWriter(Path(path), **profile, overwrite=overwrite) as writer:
         for block in blocks_over(raster.shape, block=4 * _TILE_SIDE, halo=0):
@@ -297,13 +252,7 @@ class RasterWriter:
         return self
 
     def write(self, array: NDArray[np.floating[Any]], window: Tile | None = None) -> None:
-        """Write one window, all bands: (bands, height, width), NaN where there is no value.
-
-        Raises
-        ------
-        RasterError
-            When the window reaches outside, the array does not fit it, or the disk is full.
-        """
+        """Write one window, all bands: (bands, height, width), NaN where there is no value."""
         tile = window or Tile(0, 0, *self.shape)
         wanted = (len(self.band_names), *tile.shape)
         if not tile.inside(self.shape) or array.shape != wanted:

@@ -1,8 +1,7 @@
 """Windows on an array: overlapping tiles and their blend weights, and large blocks with a halo; numpy only.
 
 Tiles never reach outside the array: the last one in a row is moved back so that it ends at the border, and where the
-array is smaller than a tile, its tile is as small as the array. A network that needs sides divisible by some number
-gets them from :func:`pad_to_multiple`.
+array is smaller than a tile, its tile is as small as the array.
 """
 
 from __future__ import annotations
@@ -75,19 +74,10 @@ class Block:
 def tile_origins(length: int, *, tile: int, stride: int) -> tuple[int, ...]:
     """First indices of tiles that cover an axis: 0, stride, 2 stride, ...; the last one ends at the border.
 
-    Parameters
-    ----------
-    length
-        Pixels along the axis, at least 1.
-    tile
-        Pixels of one tile, at least 1.
-    stride
-        Step between tiles, 1 .. `tile` (a longer step would leave pixels uncovered).
-
     Raises
     ------
     LacunarError
-        When a value is out of its range.
+        A length or tile below 1, or a stride outside 1 .. ``tile``: a longer step would leave pixels uncovered.
 
     Examples
     --------
@@ -108,22 +98,13 @@ def tile_origins(length: int, *, tile: int, stride: int) -> tuple[int, ...]:
 def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile, ...]:
     """Tiles of one size that cover an array of any size, row by row.
 
-    Neighbours share at least `overlap` pixels. Every tile is ``min(tile, height) x min(tile, width)``: an array smaller
-    than a tile gets tiles of its own size, which :func:`pad_to_multiple` brings to a size that a network takes.
-
-    Parameters
-    ----------
-    shape
-        Height and width of the array.
-    tile
-        Side of a tile in pixels.
-    overlap
-        Pixels that neighbours share, 0 .. `tile` - 1.
+    Neighbours share at least ``overlap`` pixels, 0 .. ``tile`` - 1. Every tile is ``min(tile, height) x min(tile,
+    width)``: an array smaller than a tile gets a tile of its own size.
 
     Raises
     ------
     LacunarError
-        When the shape is empty or the overlap is not smaller than the tile.
+        An empty shape, or an overlap that is not smaller than the tile.
 
     Examples
     --------
@@ -139,19 +120,12 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
 
 
 def tiles_touching(tiles: Sequence[Tile], gap: NDArray[np.bool_]) -> tuple[Tile, ...]:
-    """Keep the tiles that hold at least one gap pixel, in their order.
-
-    Parameters
-    ----------
-    tiles
-        Tiles inside the array.
-    gap
-        Boolean (height, width), True = to be filled.
+    """Keep the tiles that hold at least one pixel of a boolean ``gap`` (height, width), in their order.
 
     Raises
     ------
     LacunarError
-        When `gap` is not boolean and two-dimensional, or a tile reaches outside it.
+        A gap of another type or shape, or a tile that reaches outside it.
 
     Examples
     --------
@@ -180,24 +154,9 @@ def blend_weights(shape: int | tuple[int, int], *, overlap: int) -> NDArray[np.f
 
     Along each axis :math:`w(i) = \sin^2(\frac{\pi}{2} \min(d_i / \text{overlap}, 1))` with :math:`d_i` the
     distance of the pixel's centre to the nearer border (a Tukey window, sampled at pixel centres). In a regular
-    grid the weights of two neighbours add to 1; where they do not, :func:`stitch` divides by their sum.
-
-    Parameters
-    ----------
-    shape
-        Side of the tile, or its height and width.
-    overlap
-        Pixels over which the weight rises; 0 gives constant weights. At most half of a side counts.
-
-    Returns
-    -------
-    numpy.ndarray
-        (height, width), in (0, 1].
-
-    Raises
-    ------
-    LacunarError
-        When the overlap is negative or the shape is empty.
+    grid the weights of two neighbours add to 1; where they do not, :func:`stitch` divides by their sum. ``shape`` is a
+    side or (height, width). An overlap of 0 gives constant weights; at most half of a side counts. Negative overlaps
+    and empty shapes are a `LacunarError`.
 
     References
     ----------
@@ -215,37 +174,10 @@ def blend_weights(shape: int | tuple[int, int], *, overlap: int) -> NDArray[np.f
     return rows[:, np.newaxis] * cols
 
 
-def split(array: NDArray[Any], tiles: Sequence[Tile]) -> NDArray[Any]:
-    """Cut an array into a stack of patches.
-
-    Parameters
-    ----------
-    array
-        (..., height, width), any type.
-    tiles
-        Tiles of one size inside the array.
-
-    Returns
-    -------
-    numpy.ndarray
-        (tiles, ..., tile height, tile width), a copy.
-
-    Raises
-    ------
-    LacunarError
-        When there is no tile, tiles differ in size, or one reaches outside.
-    """
-    _check_one_size(tiles)
-    _check_inside(tiles, (array.shape[-2], array.shape[-1]))
-    return np.stack([array[..., *tile.slices] for tile in tiles])
-
-
 def stitch(
     patches: NDArray[Any], tiles: Sequence[Tile], *, shape: tuple[int, int], weights: ArrayLike
 ) -> NDArray[np.float64]:
     """Put patches back into one array; where tiles overlap, their weighted mean.
-
-    ``stitch(split(a, tiles), tiles, ...)`` gives `a` again wherever a tile lies; exactly, once cast to float32.
 
     Parameters
     ----------
@@ -266,13 +198,14 @@ def stitch(
     Raises
     ------
     LacunarError
-        When sizes do not fit together or a weight is not positive.
+        Sizes that do not fit together, or a weight that is not positive.
 
     Examples
     --------
     >>> tiles = tiles_over((1, 5), tile=3, overlap=1)
     >>> array = np.arange(5.0).reshape(1, 5)
-    >>> stitch(split(array, tiles), tiles, shape=(1, 5), weights=blend_weights((1, 3), overlap=1))
+    >>> patches = np.stack([array[tile.slices] for tile in tiles])
+    >>> stitch(patches, tiles, shape=(1, 5), weights=blend_weights((1, 3), overlap=1))
     array([[0., 1., 2., 3., 4.]])
     """
     weight = np.asarray(weights, dtype=np.float64)
@@ -293,66 +226,11 @@ def stitch(
     return np.divide(total, norm, out=np.full_like(total, np.nan), where=norm > 0)
 
 
-def pad_to_multiple(array: NDArray[Any], multiple: int) -> tuple[NDArray[Any], Tile]:
-    """Mirror an array at its bottom and right until its sides are divisible.
-
-    Unlike zeros, reflection invents no edge. An array shorter than its padding is reflected to and fro.
-
-    Parameters
-    ----------
-    array
-        (..., height, width), any type; pad the boolean `known` with the same call.
-    multiple
-        What both sides must be divisible by, at least 1.
-
-    Returns
-    -------
-    padded, original : tuple
-        The larger array (the same object where nothing is to do) and the tile that cuts the original out of it:
-        ``padded[..., *original.slices]``.
-
-    Raises
-    ------
-    LacunarError
-        When `multiple` is below 1 or the array is empty.
-
-    Examples
-    --------
-    >>> padded, original = pad_to_multiple(np.array([[1, 2, 3]]), 4)
-    >>> padded[0]
-    array([1, 2, 3, 2])
-    >>> padded[original.slices]
-    array([[1, 2, 3]])
-    """
-    height, width = array.shape[-2:]
-    if multiple < 1 or height < 1 or width < 1:
-        raise LacunarError(
-            f"got multiple {multiple} for shape {array.shape}; wanted multiple >= 1 and a non-empty array"
-        )
-    original = Tile(0, 0, height, width)
-    bottom, right = -height % multiple, -width % multiple
-    if bottom == 0 and right == 0:
-        return array, original
-    rest = [(0, 0)] * (array.ndim - 2)
-    return np.pad(array, [*rest, (0, bottom), (0, right)], mode="reflect"), original
-
-
 def blocks_over(shape: tuple[int, int], *, block: int, halo: int) -> tuple[Block, ...]:
     """Large blocks for streaming a raster: their cores part it without overlap, each reads a halo around its core.
 
-    Parameters
-    ----------
-    shape
-        Height and width of the raster.
-    block
-        Side of a core in pixels; the last core in a row or column is shorter.
-    halo
-        Pixels read on each side of the core, cut at the raster's border.
-
-    Raises
-    ------
-    LacunarError
-        When the shape is empty, `block` below 1 or `halo` negative.
+    ``block`` is the side of a core, the last in a row or column being shorter; ``halo`` the pixels read on each side of
+    it, cut at the raster's border. Empty shapes, blocks below 1 and negative halos are a `LacunarError`.
 
     Examples
     --------
