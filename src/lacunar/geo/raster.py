@@ -92,8 +92,9 @@ class Raster:
 class RasterSource(AbstractContextManager["RasterSource"]):
     """An open raster, read window by window in a ``with`` block.
 
-    Its attributes are those of :class:`Raster`, and for each band how the file holds its values: ``dtypes``, ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none),
-    ``nodatavals`` and ``colours`` (``red``, ``alpha``, ``palette``, ``undefined`` ...).
+    Its attributes are those of :class:`Raster`, and for each band how the file holds its values: ``dtypes``,
+    ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none), ``nodatavals`` and ``colours`` (``red``, ``alpha``,
+    ``palette``, ``undefined`` ...).
     """
 
     def __init__(self, path: FilePath) -> None:
