@@ -100,20 +100,16 @@ class FillingRecipe(Recipe):
                 f"{self.network.learned_variance}; hybrid teaches a learned variance, simple teaches none"
             )
 
-    def build(self, data: Data) -> UNet:
-        """The U-Net."""
-        del data
-        return UNet(self.network)
-
-    def initialise(self, network: "Network", model: AnyModel | None) -> None:
-        """Take all weights; new channels start at zero."""
-        if model is None:
-            return
-        theirs, own = model.network, network
-        if not isinstance(theirs, UNet) or not isinstance(own, UNet) or theirs.config.patch != self.network.patch:
-            raise TrainingError(f"{model.name} does not fit: wanted a U-Net of patch {self.network.patch}")
-        moved = transfer_weights(own, theirs.state_dict())
-        logger.info("from %s: %d weights, widened: %s", model.name, len(moved.loaded), ", ".join(moved.widened) or "-")
+    def new_network(self, model: AnyModel | None) -> UNet:
+        """The U-Net; channels that a model does not have start at zero."""
+        network = UNet(self.network)
+        if model is not None:
+            if not isinstance(model.network, UNet) or model.network.config.patch != self.network.patch:
+                raise TrainingError(f"{model.name} does not fit: wanted a U-Net of patch {self.network.patch}")
+            moved = transfer_weights(network, model.network.state_dict())
+            widened = ", ".join(moved.widened) or "-"
+            logger.info("from %s: %d weights, widened: %s", model.name, len(moved.loaded), widened)
+        return network
 
     def objective_of(self, start: Start) -> Objective:
         """The examples themselves, or a teacher's answers in half its steps."""
@@ -408,18 +404,15 @@ class WaterRecipe(Recipe):
         """Load a segmenter, such as the condition U-Net of WaterSegDiff trained alone."""
         return load_segmenter(name)
 
-    def build(self, data: Data) -> "Network":
-        """The segmenter."""
-        del data
-        return build_segmenter(self.network)
-
-    def initialise(self, network: "Network", model: AnyModel | None) -> None:
-        """Take all weights of a part of the network, or those of a pretrained encoder; the rest stays random."""
+    def new_network(self, model: AnyModel | None) -> "Network":
+        """The segmenter, with a part of its weights from a model or from a pretrained encoder."""
+        network = build_segmenter(self.network)
         reader = getattr(network, "condition_unet", None)
         if model is not None:
             extend_weights(network, model.network.state_dict())
         elif isinstance(reader, PretrainedUNet):
             reader.load_imagenet()
+        return network
 
     def finish(self, network: "Network", data: Data) -> Mapping[str, float]:
         """Calibrate a plain segmenter with a pretrained encoder, in its last layer, and score it again."""

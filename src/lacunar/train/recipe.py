@@ -80,19 +80,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """What every kind of recipe has.
-
-    Parameters
-    ----------
-    name
-        As the command line takes it.
-    training
-        Steps, rates, seed.
-    schedule, num_timesteps
-        The noise schedule.
-    last_step_share
-        Share of the training items at the noisiest timestep.
-    """
+    """What every kind of recipe has; ``last_step_share`` of the training items are at the noisiest timestep."""
 
     options: ClassVar[frozenset[str]] = frozenset()  # of the command, that only some kinds take
     scaling: ClassVar[Scaling | None] = None
@@ -118,12 +106,8 @@ class Recipe(ABC):
         return load_model(name)
 
     @abstractmethod
-    def build(self, data: Data) -> "Network":
-        """The network with random weights."""
-
-    @abstractmethod
-    def initialise(self, network: "Network", model: AnyModel | None) -> None:
-        """Take the first weights from a model, where one is given; one that does not fit is a ``LacunarError``."""
+    def new_network(self, model: AnyModel | None) -> "Network":
+        """The network with random weights, or with those of a model; one that does not fit is a ``LacunarError``."""
 
     @abstractmethod
     def objective_of(self, start: Start) -> Objective:
@@ -188,10 +172,8 @@ def run_recipe(
         The run: what is drawn once, the checkpoint and, at the end, ``model/``. A run that is found there goes on.
     steps
         Optimiser steps in place of the recipe's.
-    start
-        See `load_start`.
     workers
-        Processes that draw examples, of LST.
+        Processes that draw examples of LST.
     callback, drawing
         Progress of the training, and of the drawing or decoding of examples.
 
@@ -207,8 +189,7 @@ def run_recipe(
         data = recipe.load_data(pack, folder, workers, drawing)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
-        network = recipe.build(data)
-    recipe.initialise(network, start.model)
+        network = recipe.new_network(start.model)
     ema, history = train(
         network,
         data.training,
