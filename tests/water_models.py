@@ -38,10 +38,10 @@ def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
             callback(number, len(blocks))
 
 
-def plain_model(name, device="cpu"):
-    """Stands in for `lacunar.models.checkpoint.load_segmenter`."""
+def plain_model(name, device="cpu", backend="eager"):
+    """Stands in for `lacunar.models.backend.load_segmenter`."""
     network = SimpleNamespace(spec=SimpleNamespace(diffusion=True))
-    return SimpleNamespace(name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64), engine="eager")
+    return SimpleNamespace(name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64), backend=backend)
 
 
 def stand_in(monkeypatch):
@@ -50,7 +50,6 @@ def stand_in(monkeypatch):
 
     monkeypatch.setattr(water, "segment_blocks", plain_segmenter)
     monkeypatch.setattr(water, "load_segmenter", plain_model)
-    monkeypatch.setattr(water, "with_engine", lambda model, _: model)
 
 
 def lake_scene(shape=(60, 70), seed=0, *, rows=slice(15, 40), cols=slice(20, 50)):

@@ -237,7 +237,7 @@ def test_two_outputs_of_one_name(raster, out, refused):
 
 
 def test_a_model_that_does_not_exist(raster, refused, monkeypatch):
-    from lacunar.models.checkpoint import load_segmenter
+    from lacunar.models.backend import load_segmenter
     from lacunar.segment import job as water
 
     monkeypatch.setattr(water, "load_segmenter", load_segmenter)

@@ -110,7 +110,7 @@ def _water(folder: Path, seed: int, device: str, engine: "EngineName", *, overwr
     """Map the lakes of the simulated product."""
     from lacunar.segment.job import WaterOptions, segment_file
 
-    options = WaterOptions(seed=seed, device=device, engine=engine, overwrite=overwrite, command=typed_command())
+    options = WaterOptions(seed=seed, device=device, backend=engine, overwrite=overwrite, command=typed_command())
     options = replace(options, polygons=folder / "water.gpkg", figure=folder / "water.png")
     record = segment_file(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
     return [
@@ -131,7 +131,7 @@ def _face(folder: Path, seed: int, device: str, engine: "EngineName", *, overwri
         mean=True,
         seed=seed,
         device=device,
-        engine=engine,
+        backend=engine,
         overwrite=overwrite,
         sheet=folder / "face.png",
         command=typed_command(),

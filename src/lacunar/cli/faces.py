@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -22,9 +22,6 @@ from lacunar.cli.options import (
 from lacunar.cli.progress import Bars
 from lacunar.diffusion.samplers import PRESETS, preset_help, refiner
 from lacunar.errors import LacunarError
-
-if TYPE_CHECKING:
-    from lacunar.models.backend import EngineName
 
 PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
 FacePresetOption = Annotated[
@@ -74,7 +71,7 @@ def inpaint_command(
         mean=mean,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        backend=engine,
         overwrite=overwrite,
         sheet=sheet,
         command=typed_command(),
@@ -120,7 +117,7 @@ def face_command(
         mean=mean,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        backend=engine,
         overwrite=overwrite,
         sheet=sheet,
         command=typed_command(),

@@ -21,7 +21,6 @@ from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.models.backend import EngineName
     from lacunar.segment.fusion import FusionName
 
 SQUARE_KM = 1e6  # square metres
@@ -85,7 +84,7 @@ def water_command(
         threshold=threshold,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        backend=engine,
         min_area=min_area,
         polygons=polygons,
         figure=figure,

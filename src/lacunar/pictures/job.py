@@ -26,8 +26,8 @@ from lacunar.geo.picture import (
 from lacunar.geo.staging import Staging
 from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import classical_base
-from lacunar.models.backend import EngineName, check_engine, with_engine
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import check_backend, load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face, choose_face, find_faces
 from lacunar.pictures.fill import Drawing, FilledRegion, fill_regions, paste, to_model
@@ -58,8 +58,8 @@ class PictureOptions:
         How samples are drawn; sampler and evaluations replace those of the preset.
     samples, mean
         How many samples (1 where the preset gives the mean alone), and whether their mean is written in place of each.
-    seed, device, engine
-        The same seed gives the same samples; where the network runs; its backend (`lacunar.models.backend`).
+    seed, device, backend
+        The same seed gives the same samples; where the network runs, and its backend (`lacunar.models.backend`).
     sheet
         Contact sheet to draw (.png, .pdf or .svg), or None.
     overwrite, command
@@ -74,14 +74,14 @@ class PictureOptions:
     mean: bool = False
     seed: int = 0
     device: str = "cpu"
-    engine: EngineName = "eager"
+    backend: str = "eager"
     overwrite: bool = False
     sheet: Path | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
-        check_engine(self.engine)
+        check_backend(self.backend)
         self.chosen.check_samples(self.samples)
         if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
             raise LacunarError(
@@ -179,7 +179,9 @@ def fill_face_file(
     face = _locate(picture, missing, choice)
 
     def fill(model: Model) -> tuple[FilledRegion, ...]:
-        detail = None if choice.detail == NO_DETAIL else _load(choice.detail, options)
+        detail = None
+        if choice.detail != NO_DETAIL:
+            detail = load_filler(choice.detail, device=options.device, backend=options.backend)
         return fill_face(picture, missing, face, model, detail, options.drawing, callback=callback)
 
     record = _write_filled(picture, missing, fill, (path, mask), output, options)
@@ -224,7 +226,7 @@ def _write_filled(
             targets = [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in numbers]
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
-        model = _load(options.model, options)
+        model = load_filler(options.model, device=options.device, backend=options.backend)
         regions = fill(model)
         for number, path in enumerate(hidden):
             write_picture(path, paste(picture, regions, sample=None if options.mean else number))
@@ -250,17 +252,12 @@ def _write_filled(
         "mean": options.mean,
         "seed": options.seed,
         "device": options.device,
-        "engine": model.engine,
+        "engine": model.backend,
         "model": {"name": model.name, "sha256": model.card.sha256},
         "seconds": round(time.perf_counter() - begun, 2),
         "versions": versions() | {"pillow": PIL.__version__},
         "command": options.command,
     }
-
-
-def _load(name: str, options: PictureOptions) -> Model:
-    """A model where it is to run, and how."""
-    return with_engine(load_model(name, device=options.device), options.engine)
 
 
 def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callback | None = None) -> dict[str, Any]:

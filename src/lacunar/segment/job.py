@@ -21,8 +21,8 @@ from lacunar.geo.picture import Picture, write_picture
 from lacunar.geo.polygons import area_column, check_measurable, check_polygon_file, write_polygons
 from lacunar.geo.staging import Staging, write_text
 from lacunar.geo.windows import Tile
-from lacunar.models.backend import EngineName, check_engine, with_engine
-from lacunar.models.checkpoint import SegmentationModel, load_segmenter
+from lacunar.models.backend import check_backend, load_segmenter
+from lacunar.models.checkpoint import SegmentationModel
 from lacunar.plotting import FIGURE_ENDINGS, save_figure
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, samples_and_steps, segment_blocks
 from lacunar.segment.change import DatedWater, change_between, change_rows, draw_changes, total_area
@@ -56,8 +56,8 @@ class WaterOptions:
         Evaluations of the network for a sample, and samples that are fused.
     fusion, threshold
         How samples become one probability, and from which probability a pixel is water.
-    seed, device, engine
-        The same seed gives the same map; where the network runs; its backend (`lacunar.models.backend`).
+    seed, device, backend
+        The same seed gives the same map; where the network runs, and its backend (`lacunar.models.backend`).
     min_area
         Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
     polygons, figure
@@ -78,7 +78,7 @@ class WaterOptions:
     threshold: float = THRESHOLD
     seed: int = 0
     device: str = "cpu"
-    engine: EngineName = "eager"
+    backend: str = "eager"
     min_area: float = 0.0
     polygons: Path | None = None
     figure: Path | None = None
@@ -92,7 +92,7 @@ class WaterOptions:
                 f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
                 "sample and 1 step or more, a seed and an area of 0 or more"
             )
-        check_engine(self.engine)
+        check_backend(self.backend)
         check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
         if self.polygons is not None:
             check_polygon_file(self.polygons)
@@ -134,7 +134,7 @@ def segment_file(
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
         check_measurable(scene.crs)
         files = _Files(staging, scene, output, options)
-        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
+        model = load_segmenter(options.model, device=options.device, backend=options.backend)
         pixels = _map_on(scene, scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = found.polygons()
@@ -208,7 +208,7 @@ def compare_dates(
             staging.stage(folder / name, make_folder=True)
             for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
         )
-        model = with_engine(load_segmenter(options.model, device=options.device), options.engine)
+        model = load_segmenter(options.model, device=options.device, backend=options.backend)
         dates = []
         for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
             pixels = _map_on(first, scene, raster, model, options, _share(callback, index, len(scenes)))
@@ -361,7 +361,7 @@ def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dic
         "threshold": options.threshold,
         "seed": options.seed,
         "device": options.device,
-        "engine": model.engine,
+        "engine": model.backend,
         "seconds": round(seconds, 2),
         "versions": versions(),
         "command": options.command,
