@@ -65,6 +65,13 @@ def test_a_room_that_is_a_function_keeps_its_modules_in_any_order():
     assert ran.stdout == "960 True\n"
 
 
+def test_load_model_gives_either_kind(tiny_folder):
+    assert lc.load_model(tiny_folder).name == "tiny"
+    assert lc.load_model("water-small").network.spec.diffusion
+    with pytest.raises(LacunarError, match="unknown model 'nothing'"):
+        lc.load_model("nothing")
+
+
 # --- fill ---
 
 

@@ -29,17 +29,19 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from lacunar.fill.api import fill
+    from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
     from lacunar.segment.api import polygonize, segment, segment_file
     from lacunar.sensors.api import open_scene
     from lacunar.versions import show_versions
 
 __version__ = "0.1.0"
-__all__ = ["fill", "inpaint", "open_scene", "polygonize", "segment", "segment_file", "show_versions"]
+__all__ = ["fill", "inpaint", "load_model", "open_scene", "polygonize", "segment", "segment_file", "show_versions"]
 
 _MODULES = {  # public name -> the module that holds it, loaded when the name is first used
     "fill": "lacunar.fill.api",
     "inpaint": "lacunar.pictures.api",
+    "load_model": "lacunar.models.backend",
     "open_scene": "lacunar.sensors.api",
     "polygonize": "lacunar.segment.api",
     "segment": "lacunar.segment.api",

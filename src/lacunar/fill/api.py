@@ -27,7 +27,8 @@ from lacunar.geo.labelled import (
     units_of,
 )
 from lacunar.geo.windows import Block, Tile
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import KELVIN, Measured
 from lacunar.sensors.sebal import digital_numbers_hint
 
@@ -121,7 +122,7 @@ def fill(
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
     if len(beside) > MAX_REFERENCES:
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
-    network = model if isinstance(model, Model) else load_model(model)
+    network = model if isinstance(model, Model) else load_filler(model)
     if given.ndim == 2:
         filled = _Fill(given, _missing(missing, given), beside, options, network).dataset()
     else:

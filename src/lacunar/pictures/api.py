@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import PictureError
 from lacunar.geo.picture import Picture
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.pictures.fill import Drawing, fill_regions, paste
 from lacunar.pictures.job import PICTURE_MODEL
 
@@ -74,7 +75,7 @@ def inpaint(
         )
     drawing = Drawing(preset_named(preset), samples, seed)
     whole = _as_picture(given)
-    network = model if isinstance(model, Model) else load_model(model)
+    network = model if isinstance(model, Model) else load_filler(model)
     regions = fill_regions(whole, hidden, network, drawing)
     answers = [_as_given(paste(whole, regions, sample=number), given, hidden) for number in range(samples)]
     return answers[0] if samples == 1 else np.stack(answers)

@@ -15,7 +15,8 @@ from lacunar.errors import LacunarError
 from lacunar.geo import polygons
 from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of, undecoded
 from lacunar.geo.windows import Tile
-from lacunar.models.checkpoint import SegmentationModel, load_segmenter
+from lacunar.models.backend import load_segmenter
+from lacunar.models.checkpoint import SegmentationModel
 from lacunar.segment import job
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
 from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
