@@ -11,7 +11,7 @@ from affine import Affine
 from commands import cloud_at, hole, write
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import survey
-from lacunar.fill.guides import MAX_REFERENCES, open_references
+from lacunar.fill.guides import MAX_REFERENCES, open_guides
 from lacunar.geo.windows import Tile
 from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.sebal import Atmosphere
@@ -36,7 +36,7 @@ def target(tmp_path):
 
 def opened(target, references=(), covariates=(), options=None):
     """What is read, the notes and the whole record, of references on a target."""
-    with open_references(references, covariates, target, options) as beside:
+    with open_guides(references, covariates, target, options) as beside:
         found = survey(target.lst, target.shape, beside.read).guides
         beside.check(found)
         return beside.read(Tile(0, 0, *target.shape)), beside.record(found)
@@ -85,9 +85,8 @@ def test_another_grid_is_warped(target, tmp_path):
 
 
 def test_nothing_beside_the_input_is_an_empty_record(target):
-    with open_references((), (), target) as beside:
+    with open_guides((), (), target) as beside:
         assert not beside
-        assert beside.names == ()
         assert beside.read(WHOLE).shape == (0, 64, 64)
         assert beside.record(()) == {"references": [], "covariates": []}
 
@@ -101,7 +100,7 @@ def test_a_product_is_a_reference_without_its_own_clouds(simulated_64, tmp_path)
     known = target.lst().known & ~cloud
     np.testing.assert_array_equal(seen[0][known], target.lst().values[known])  # the same bands, but the clouds
     assert (record["references"][0]["date"], record["references"][0]["days_apart"]) == ("2022-12-01", 16)
-    with open_references([other], [], target) as beside:
+    with open_guides([other], [], target) as beside:
         assert {other, *other.glob("*_B10.TIF")} <= set(beside.inputs)
 
 

@@ -1,10 +1,9 @@
-"""Other dates of the same place and static covariates, on the grid of what is filled, with their own gaps.
+"""Guides of a fill: other dates of the same place and static covariates, on the grid of the input, with their own gaps.
 
-Values come as they were measured; only degrees Celsius become kelvin. What links them to the input, a linear match or
-the network, is not this module's matter.
+Values stay as they were measured; only degrees Celsius become kelvin.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -33,8 +32,8 @@ Kind = Literal["reference", "covariate"]
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """One raster beside the input: where it comes from, how it is seen on the input's grid, what to say about it."""
+class _Guide:
+    """One raster beside the input, how it is seen on the input's grid, and what to say about it."""
 
     kind: Kind
     scene: Scene
@@ -43,79 +42,65 @@ class _Layer:
     notes: tuple[str, ...]
 
 
-class References:
-    """Other dates and covariates, window by window on the grid of the input; made by `open_references`.
+class Guides:
+    """References, then covariates, window by window on the grid of the input; made by `open_guides`.
 
     Attributes
     ----------
-    names
-        Of the K rasters, in their order: references, then covariates.
     inputs
         Every file that is read.
     """
 
-    def __init__(self, layers: Sequence[_Layer], target_date: date | None) -> None:
-        self._layers, self._target_date = tuple(layers), target_date
-        self.names: tuple[str, ...] = tuple(layer.scene.title for layer in self._layers)
-        self.inputs: list[Path] = [file for layer in self._layers for file in (layer.scene.path, *layer.scene.inputs)]
+    def __init__(self, guides: Sequence[_Guide], target_date: date | None) -> None:
+        self._guides, self._target_date = tuple(guides), target_date
+        self.inputs: list[Path] = [file for guide in guides for file in (guide.scene.path, *guide.scene.inputs)]
 
     def __len__(self) -> int:
         """Rasters, K."""
-        return len(self._layers)
+        return len(self._guides)
 
     def read(self, window: Tile) -> NDArray[np.float32]:
         """Values (K, H, W) of a window of the input's grid; NaN where a raster is not measured or does not reach."""
-        parts = [layer.warped.read(window) for layer in self._layers]
+        parts = [guide.warped.read(window) for guide in self._guides]
         return np.stack(parts) if parts else np.empty((0, *window.shape), dtype=np.float32)
 
     def check(self, found: Sequence[GuideCounts]) -> None:
-        """Refuse a raster that says nothing about the input.
-
-        Parameters
-        ----------
-        found
-            What `lacunar.fill.blocks.survey` counted, one for each raster.
-
-        Raises
-        ------
-        RasterError
-            No pixel is measured in the input and in the raster.
-        """
-        for layer, counted in zip(self._layers, found, strict=True):
+        """Refuse, with a `RasterError`, a guide that shares no measured pixel with the input, as `survey` counted."""
+        for guide, counted in zip(self._guides, found, strict=True):
             if counted.common == 0:
                 raise RasterError(
-                    f"{layer.kind} {layer.scene.path} has {counted.measured} measured pixels on the grid of the input "
+                    f"{guide.kind} {guide.scene.path} has {counted.measured} measured pixels on the grid of the input "
                     "and none in common with it (all cloud, or nodata?): wanted some, to match the two; leave it out"
                 )
 
     def record(self, found: Sequence[GuideCounts]) -> dict[str, Any]:
         """What the sidecar says: for each raster its file, date, days from the input, and the shares it measures."""
         entries: dict[str, list[dict[str, Any]]] = {"reference": [], "covariate": []}
-        for layer, counted in zip(self._layers, found, strict=True):
-            known = layer.date is not None and self._target_date is not None
-            entries[layer.kind].append(
+        for guide, counted in zip(self._guides, found, strict=True):
+            known = guide.date is not None and self._target_date is not None
+            entries[guide.kind].append(
                 {
-                    "path": str(layer.scene.path),
-                    "name": layer.scene.title,
-                    "units": layer.scene.units,
-                    "date": layer.date.isoformat() if layer.date else None,
-                    "days_apart": abs((layer.date - self._target_date).days) if known else None,  # type: ignore[operator]
+                    "path": str(guide.scene.path),
+                    "name": guide.scene.title,
+                    "units": guide.scene.units,
+                    "date": guide.date.isoformat() if guide.date else None,
+                    "days_apart": abs((guide.date - self._target_date).days) if known else None,  # type: ignore[operator]
                     "share_of_grid": round(counted.share, 6),
                     "share_of_gap": None if counted.missing_share is None else round(counted.missing_share, 6),
-                    "warped": not layer.warped.same_grid,
-                    "notes": list(layer.notes),
+                    "warped": not guide.warped.same_grid,
+                    "notes": list(guide.notes),
                 }
             )
         return {"references": entries["reference"], "covariates": entries["covariate"]}
 
 
 @contextmanager
-def open_references(
+def open_guides(
     paths: Sequence[Path],
     covariates: Sequence[Path],
     target: Scene,
     lst_options: LstOptions | None = None,
-) -> Iterator[References]:
+) -> Iterator[Guides]:
     """Open other dates and covariates, and check all that can be checked without reading them whole.
 
     Parameters
@@ -129,11 +114,6 @@ def open_references(
         What is filled; its grid is theirs too, by bilinear warping where they lie on another.
     lst_options
         How LST is computed from a product. The atmosphere in it is that of the target's date and not applied to others.
-
-    Yields
-    ------
-    lacunar.fill.guides.References
-        Open while the ``with`` block runs.
 
     Raises
     ------
@@ -155,28 +135,25 @@ def open_references(
             _refuse_twice(kind, scene, target, seen)
             return scene
 
-        layers = [_reference(opened("reference", path), target, options) for path in paths]
-        layers += [_covariate(opened("covariate", path), target) for path in covariates]
-        yield References(layers, target.date)
+        guides = [_reference(opened("reference", path), target, options) for path in paths]
+        guides += [_covariate(opened("covariate", path), target) for path in covariates]
+        yield Guides(guides, target.date)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Windows of a source, float32; NaN where not measured, and where an LST in kelvin is none that exists."""
+def _reader(scene: Scene, *, offset: float = 0.0, kelvin: bool = False) -> Callable[[Tile], NDArray[np.float32]]:
+    """Gives windows of a scene; NaN where not measured, and where an LST in kelvin is not plausible."""
 
-    scene: Scene
-    offset: float = 0.0
-    kelvin: bool = False
-
-    def __call__(self, window: Tile) -> NDArray[np.float32]:
-        part = self.scene.lst(window)
-        values = np.where(part.known, part.values + np.float32(self.offset), np.nan).astype(np.float32)
-        if self.kelvin:
+    def read(window: Tile) -> NDArray[np.float32]:
+        part = scene.lst(window)
+        values = np.where(part.known, part.values + np.float32(offset), np.nan).astype(np.float32)
+        if kelvin:
             values[(values <= PLAUSIBLE_LST[0]) | (values >= PLAUSIBLE_LST[1])] = np.nan
         return values
 
+    return read
 
-def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Layer:
+
+def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
     """A reference, its unit checked."""
     notes: list[str] = []
     offset = 0.0
@@ -191,19 +168,19 @@ def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Layer:
             notes.append(f"converted from {scene.units} to K")
     elif not kelvin and scene.units and target.units and _unit(scene) != _unit(target):
         notes.append(f"in {scene.units}, the input in {target.units}")
-    warped = Warped(scene, target, _Reader(scene, offset, kelvin), name=f"reference {scene.path}")
+    warped = Warped(scene, target, _reader(scene, offset=offset, kelvin=kelvin), name=f"reference {scene.path}")
     ratio = (warped.step[0] * warped.step[1]) ** -0.5  # sides of their pixels on the ground
     if ratio > COARSE_FACTOR:
         size = f"{abs(scene.transform.a):.6g} x {abs(scene.transform.e):.6g}"
         notes.append(f"another sensor: pixels of {size} in its own CRS, {ratio:.0f} times those of the input")
-    return _Layer("reference", scene, warped, scene.date, tuple(notes))
+    return _Guide("reference", scene, warped, scene.date, tuple(notes))
 
 
-def _covariate(scene: Scene, target: Scene) -> _Layer:
+def _covariate(scene: Scene, target: Scene) -> _Guide:
     """A covariate, which has no date and any unit."""
     if scene.kind == "product":
         raise LacunarError(f"covariate {scene.path} is a Landsat product: wanted a single-band raster, or --reference")
-    return _Layer("covariate", scene, Warped(scene, target, _Reader(scene), name=f"covariate {scene.path}"), None, ())
+    return _Guide("covariate", scene, Warped(scene, target, _reader(scene), name=f"covariate {scene.path}"), None, ())
 
 
 def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lacunar.errors import LacunarError
-from lacunar.fill.guides import References, open_references
+from lacunar.fill.guides import Guides, open_guides
 from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
 InputKind = Literal["product", "raster"]
@@ -28,7 +28,7 @@ class FillInputs:
     gap_mask
         Raster on the same grid whose non-zero pixels are to be filled, or None.
     references, covariates
-        Other dates of the same place, and static rasters; `lacunar.fill.guides.open_references` says more.
+        Other dates of the same place, and static rasters; `lacunar.fill.guides.open_guides` says more.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class FillInputs:
 
 
 @contextmanager
-def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, References]]:
+def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     """Open the files of a fill, and check what can be checked without reading them whole.
 
     Yields
@@ -77,5 +77,5 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, References]]:
                 "`lacunar fill` rasters"
             )
         scene.check_lst()
-        with open_references(inputs.references, inputs.covariates, scene, inputs.lst_options) as beside:
+        with open_guides(inputs.references, inputs.covariates, scene, inputs.lst_options) as beside:
             yield scene, beside

@@ -49,7 +49,7 @@ def fill_lst(
         intermediate band; how gaps are filled.
     references, covariates
         Other dates of the same place (products or rasters in kelvin), and static rasters such as an elevation model,
-        which guide the fill; on any grid, with their own gaps. `lacunar.fill.guides.open_references` says more.
+        which guide the fill; on any grid, with their own gaps. `lacunar.fill.guides.open_guides` says more.
     callback
         Called with (done, all).
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from lacunar.fill.block_store import BlockStore, remove_blocks
 from lacunar.fill.blocks import FilledBlock, Survey
-from lacunar.fill.guides import References
+from lacunar.fill.guides import Guides
 from lacunar.fill.lst_bands import LstBands
 from lacunar.fill.options import FillOptions
 from lacunar.fill.provenance import Fingerprint, digest_of
@@ -43,7 +43,7 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
     def __init__(
         self,
         source: Scene,
-        beside: References,
+        beside: Guides,
         output: Path,
         options: FillOptions,
         bands_folder: Path | None = None,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lacunar.fill.guides import References
+from lacunar.fill.guides import Guides
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import FillOptions
 from lacunar.models.checkpoint import Model
@@ -22,7 +22,7 @@ Fingerprint = Mapping[str, Any]
 
 
 def fingerprint_of(
-    inputs: FillInputs, source: Scene, beside: References, options: FillOptions, model: Model
+    inputs: FillInputs, source: Scene, beside: Guides, options: FillOptions, model: Model
 ) -> Fingerprint:
     """Describe inputs, options, model and versions, ready for JSON.
 
