@@ -41,10 +41,13 @@ FIGURE = Path(__file__).resolve().parents[1] / "docs" / "scale.png"
 CHILD = """
 import sys
 from pathlib import Path
-from lacunar.fill.job import FillOptions, fill_raster
+from lacunar.fill.inputs import FillInputs
+from lacunar.fill.job import fill_file
+from lacunar.fill.options import FillOptions
+from lacunar.fill.outputs import OutputFiles
 source, output, model, preset, samples, steps = sys.argv[1:]
 options = FillOptions(model=model, preset=preset, samples=int(samples), evaluations=int(steps) or None)
-fill_raster(Path(source), Path(output), options=options)
+fill_file(FillInputs(path=Path(source), kind="raster"), OutputFiles(raster=Path(output)), options)
 """
 
 

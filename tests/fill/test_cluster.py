@@ -1,7 +1,7 @@
 """Real processes of Dask: the same bits as one process, whatever breaks on the way.
 
-A block is a quarter of a scene here. The last bits of a matrix product depend on the threads that share it, so the one
-process that the others are held to has as many as a worker.
+The last bits of a matrix product depend on the threads that share it, so the one process that the others are held to
+has as many as a worker.
 """
 
 import os
@@ -19,32 +19,19 @@ from commands import bands_of, contents
 from lacunar.cli import BAD_INPUT
 from lacunar.cli.scenes import SOME_FAILED
 from lacunar.errors import LacunarError
-from lacunar.fill import cluster, cluster_tasks
-from lacunar.fill.blocks import HALO
+from lacunar.fill import batch
+from lacunar.fill.batch import Job, Outcome, fill_scenes
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import FillOptions
-from lacunar.fill.scene_list import Scene, outputs_in
-from lacunar.geo.windows import blocks_over
-from lacunar.models import backend as engines
+from lacunar.fill.outputs import OutputFiles
+from lacunar.fill.scene_list import outputs_in
 from lacunar.sensors.simulated import simulate_product
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed", "ignore::ResourceWarning")
 
-SIDE, BLOCK = 64, 32
+SIDE = 64
 HOW = ("--evaluations", "2", "--sampler", "ddim", "--samples", "2", "--engine", "eager")
-ALONE = f"""
-from lacunar.fill import blocks as streaming
-from lacunar.geo.windows import blocks_over
-streaming.blocks_of = lambda shape: blocks_over(shape, block={BLOCK}, halo=streaming.HALO)
-from lacunar.cli import main
-main()
-"""
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    monkeypatch.setattr(cluster, "blocks_of", lambda shape: blocks_over(shape, block=BLOCK, halo=HALO))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +53,7 @@ def alone(archive, tiny_folder, tmp_path_factory):
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     command = ["lst", f"@{archive / 'list.txt'}", "-o", str(out / "out"), "--model", str(tiny_folder), *HOW]
     arguments = {"capture_output": True, "text": True, "check": False, "env": os.environ | threads}
-    return subprocess.run([sys.executable, "-c", ALONE, *command], **arguments), out / "out"
+    return subprocess.run([sys.executable, "-m", "lacunar", *command], **arguments), out / "out"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +61,7 @@ def two_workers():
     """A client of two processes of one thread each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        with cluster.connected("local:2") as client:
+        with batch.connected("local:2") as client:
             yield client
 
 
@@ -84,13 +71,15 @@ def address(two_workers):
 
 
 def options_of(model, **more):
-    return FillOptions(model=str(model), sampler="ddim", evaluations=2, samples=2, engine="eager", **more)
+    return FillOptions(model=str(model), sampler="ddim", evaluations=2, samples=2, backend="eager", **more)
 
 
-def scenes_of(archive, names, out):
+def jobs_of(archive, names, out, **more):
     paths = [archive / name for name in names]
-    inputs = [FillInputs(path=path, kind="product") for path in paths]
-    return [Scene(inputs=one, output=to) for one, to in zip(inputs, outputs_in(out, paths, "lst"), strict=True)]
+    return [
+        Job(inputs=FillInputs(path=path, kind="product"), files=OutputFiles(raster=raster, **more))
+        for path, raster in zip(paths, outputs_in(out, paths, "lst"), strict=True)
+    ]
 
 
 def same_bands(one, other, names="ac"):
@@ -119,127 +108,107 @@ def test_two_workers_give_the_same_bits_as_one_process(alone, archive, address, 
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(alone, archive, two_workers, address, out, tiny_folder):
-    processes = set(two_workers.run(os.getpid).values())
     killed, shares = [], []
 
     def kill(done, total):
         shares.append(done / total)
-        if done and not killed:
-            victim = next(iter(two_workers.run(os.getpid).values()))
-            killed.append(victim)
-            os.kill(victim, signal.SIGKILL)
+        if not killed:
+            killed.append(next(iter(two_workers.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
 
-    options = options_of(tiny_folder, resume=True)
-    outcomes = cluster.fill_on_cluster(scenes_of(archive, "ac", out), address, options=options, callback=kill)
-    assert killed[0] in processes
-    assert [(outcome.status, outcome.why) for outcome in outcomes] == [("filled", "")] * 2
+    jobs = jobs_of(archive, "aca", out, resume=True)[:2] + jobs_of(archive, "a", out / "again", resume=True)
+    (out / "again").mkdir()
+    outcomes = fill_scenes(jobs, options_of(tiny_folder), cluster=address, callback=kill)
+    assert killed
+    assert [(outcome.status, outcome.why) for outcome in outcomes] == [("filled", "")] * 3
+    assert [outcome.job for outcome in outcomes] == jobs
     same_bands(out, alone[1])
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert sorted(contents(out)) == ["a_lst.json", "a_lst.tif", "c_lst.json", "c_lst.tif"]
-    again = cluster.fill_on_cluster(scenes_of(archive, "ac", out), address, options=options)
-    assert [outcome.status for outcome in again] == ["kept", "kept"]
+    left = ["a_lst.json", "a_lst.tif", "again", "again/a_lst.json", "again/a_lst.tif", "c_lst.json", "c_lst.tif"]
+    assert sorted(contents(out)) == left
+    again = fill_scenes(jobs, options_of(tiny_folder), cluster=address)
+    assert [outcome.status for outcome in again] == ["kept"] * 3
 
 
-def test_an_interrupted_archive_goes_on_from_its_blocks(alone, archive, address, out, tiny_folder):
-    def interrupt(done, total):
-        if done:
-            raise KeyboardInterrupt
+def test_an_interruption_leaves_nothing_half_written(archive, out, tiny_folder, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    scenes, options = scenes_of(archive, "a", out), options_of(tiny_folder)
+    monkeypatch.setattr(batch, "_done", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cluster.fill_on_cluster(scenes, address, options=options, callback=interrupt)
+        fill_scenes(jobs_of(archive, "ac", out), options_of(tiny_folder), cluster="local:1")
     assert contents(out) == {}
-    options = options_of(tiny_folder, resume=True)
-    with pytest.raises(KeyboardInterrupt):
-        cluster.fill_on_cluster(scenes, address, options=options, callback=interrupt)
-    assert [path.name for path in out.iterdir()] == [".a_lst.tif.blocks"]
-    (outcome,) = cluster.fill_on_cluster(scenes, address, options=options)
-    assert outcome.status == "filled"
-    same_bands(out, alone[1], "a")
 
 
-def test_bad_input_that_only_a_worker_sees_is_told(archive, address, out, tiny_folder, tmp_path, lacunar):
+def test_bad_input_that_only_a_worker_sees_is_told_and_not_tried_again(archive, address, out, tiny_folder, tmp_path):
     product = Path(shutil.copytree(archive / "a", tmp_path / "cut"))
     band = next(product.glob("*_B10.TIF"))
     band.write_bytes(band.read_bytes()[:-2000])
-    ran = lacunar("lst", product, "-o", out, "--model", tiny_folder, *HOW, "--cluster", address)
-    assert (ran.code, ran.out) == (BAD_INPUT, "")
-    assert ran.err.startswith("lacunar: ")
-    assert ran.err.count("\n") == 1
+    (outcome,) = fill_scenes(jobs_of(tmp_path, ["cut"], out), options_of(tiny_folder), cluster=address)
+    assert outcome.status == "failed"
+    assert "B10" in outcome.why
     assert contents(out) == {}
+
+
+def test_one_scene_is_not_shared(archive, out, tiny_folder, lacunar):
+    ran = lacunar("lst", archive / "a", "-o", out / "a.tif", "--model", tiny_folder, "--cluster", "local:2")
+    assert (ran.code, ran.out) == (BAD_INPUT, "")
+    assert ran.err == "lacunar: --cluster local:2 with one scene: whole scenes are shared among workers; leave it out\n"
 
 
 def test_workers_of_other_versions_or_models_are_refused(archive, address, out, tiny_folder, monkeypatch):
-    scenes = scenes_of(archive, "a", out)
-    here = cluster.versions()
-    monkeypatch.setattr(cluster, "versions", lambda: here | {"torch": "0.1"})
+    jobs = jobs_of(archive, "a", out)
+    here = batch.versions()
+    monkeypatch.setattr(batch, "versions", lambda: here | {"torch": "0.1"})
     with pytest.raises(LacunarError, match=r"a worker has torch .*, wanted torch 0\.1 as here: install"):
-        cluster.fill_on_cluster(scenes, address, options=options_of(tiny_folder))
+        fill_scenes(jobs, options_of(tiny_folder), cluster=address)
     monkeypatch.undo()
     with pytest.raises(LacunarError, match="no device 'cuda:77' here"):
-        cluster.fill_on_cluster(scenes, address, options=options_of(tiny_folder, device="cuda:77"))
+        fill_scenes(jobs, options_of(tiny_folder, device="cuda:77"), cluster=address)
+    wanted = ("a", "b")
+    outcome = batch._fill_there(jobs[0], options_of(tiny_folder), wanted[0], here)
+    assert outcome.why.endswith("on a worker, wanted a: install it there")
     assert contents(out) == {}
 
 
-@pytest.mark.parametrize("lacks", ["the extra", "an operator", "nothing"])
-def test_auto_is_one_engine_that_all_workers_have(
-    alone, archive, two_workers, address, out, tiny_folder, monkeypatch, lacks
-):
-    def bend(can_export):
-        import dataclasses
+class Workers:
+    """A client whose workers answer for a device and versions."""
 
-        import pytest
+    def __init__(self, *answers):
+        self.answers = answers
 
-        from lacunar.fill import cluster_tasks
-        from lacunar.fill import provenance as fingerprint
-        from lacunar.models import backend as engines
+    def run(self, *_):
+        return dict(enumerate(self.answers))
 
-        def export(model):
-            if not can_export:
-                raise RuntimeError("an operator is missing")
-            return dataclasses.replace(model, engine="onnx")
 
-        cluster_tasks._model_there.cache_clear()  # of what an earlier case has tried
-        patch = pytest.unbend = pytest.MonkeyPatch()
-        patch.setattr(engines, "AUTO_PARAMETERS", 1)
-        patch.setattr(engines, "_by_onnx", export)
-        if lacks == "the extra" and not can_export:
-            patch.setattr(engines, "missing_packages", lambda: ["onnxruntime"])
-            found = {name: number for name, number in fingerprint.versions().items() if name != "onnxruntime"}
-            patch.setattr(cluster_tasks, "versions", lambda: found)
-        else:
-            patch.setattr(engines, "missing_packages", list)
-
-    def unbend():
-        import pytest
-
-        pytest.unbend.undo()
-
-    monkeypatch.setattr(engines, "AUTO_PARAMETERS", 1)
-    one, other = two_workers.nthreads()
-    two_workers.run(bend, True, workers=[one])
-    two_workers.run(bend, lacks == "nothing", workers=[other])
-    try:
-        options = replace(options_of(tiny_folder), engine="auto")
-        (outcome,) = cluster.fill_on_cluster(scenes_of(archive, "a", out), address, options=options)
-    finally:
-        two_workers.run(unbend)
-    assert (outcome.status, outcome.why) == ("filled", "")
-    assert outcome.record["engine"] == ("onnx" if lacks == "nothing" else "eager")
-    same_bands(out, alone[1], "a")
+@pytest.mark.parametrize(("lacks", "engine"), [((), "auto"), (("onnxruntime",), "eager")])
+def test_auto_is_an_engine_that_all_workers_have(tiny_folder, monkeypatch, lacks, engine):
+    here = batch.versions() | {"onnxruntime": "1.0"}
+    monkeypatch.setattr(batch, "versions", lambda: here)
+    there = {name: number for name, number in here.items() if name not in lacks}
+    options = replace(options_of(tiny_folder), backend="auto")
+    sent = batch._options_to_send(Workers(("cpu", here), ("cpu", there)), options)
+    assert (sent.backend, sent.device, sent.model) == (engine, "cpu", str(tiny_folder))
 
 
 @pytest.mark.parametrize(
     ("asked", "found", "sent"),
     [("auto", "cuda:0", "cuda"), ("auto", "cpu", "cpu"), ("cuda", "cuda", "cuda"), ("cuda:1", "cuda:1", "cuda:1")],
 )
-def test_a_gpu_that_is_named_is_the_one_that_works(tiny_folder, monkeypatch, asked, found, sent):
-    monkeypatch.setattr(cluster_tasks, "resolve_device", lambda _: found)
-    device, engine, _ = cluster_tasks.describe(options_of(tiny_folder, device=asked), "", {})
-    assert (device, engine) == (sent, "eager")
+def test_a_gpu_that_is_named_is_the_one_that_works(monkeypatch, asked, found, sent):
+    monkeypatch.setattr(batch, "resolve_device", lambda _: found)
+    assert batch._describe(asked)[0] == sent
     if sent != "cuda":
-        assert cluster_tasks._own_device(device) == sent
+        assert batch._own_device(sent) == sent
+
+
+def test_why_a_scene_failed_is_one_line(archive, out):
+    (job,) = jobs_of(archive, "a", out)
+    assert batch._failed(job, 1.0, LacunarError("got a,\nwanted b")).why == "got a, wanted b"
+    assert batch._failed(job, 1.0, MemoryError("no room")).why == "MemoryError: no room"
+    assert batch._failed(job, 1.0, MemoryError()).filled == 0
+    assert Outcome(job=job, status="filled", seconds=1.0, record={"pixels": {"filled": 5}}).filled == 5
 
 
 @pytest.mark.parametrize(
@@ -254,7 +223,7 @@ def test_a_gpu_that_is_named_is_the_one_that_works(tiny_folder, monkeypatch, ask
 def test_an_address_where_nothing_answers_is_one_line(
     archive, out, lacunar, tiny_folder, monkeypatch, address, message
 ):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(batch, "CONNECT_SECONDS", 1)
     ran = lacunar("lst", archive / "*", "-o", out / "new", "--model", tiny_folder, "--cluster", address)
     assert (ran.code, ran.out) == (BAD_INPUT, "")
     assert ran.err.count("\n") == 1
@@ -265,7 +234,7 @@ def test_an_address_where_nothing_answers_is_one_line(
 
 def test_without_dask_the_extra_is_named(archive, out, lacunar, tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    ran = lacunar("lst", archive / "a", "-o", out, "--model", tiny_folder, "--cluster", "local")
+    ran = lacunar("lst", archive / "*", "-o", out, "--model", tiny_folder, "--cluster", "local")
     assert (ran.code, ran.out) == (BAD_INPUT, "")
     assert ran.err.startswith("lacunar: --cluster wants Dask distributed (")
     assert ran.err.endswith("): pip install lacunar[cluster]\n")
@@ -279,6 +248,6 @@ def test_workers_and_their_threads(monkeypatch, address, gpus, expected):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("dask.system.CPU_COUNT", 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert cluster._workers_of(address) == expected
+    assert batch.workers_of(address) == expected
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert cluster._workers_of(address) == (expected[0], 1)
+    assert batch.workers_of(address) == (expected[0], 1)

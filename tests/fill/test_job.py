@@ -17,10 +17,13 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from commands import bands_of, check_bands, cloud_at, contents, hole, make_pre_collection, mask_for
+from fills import fill_lst
 from lacunar import __version__
 from lacunar.errors import LacunarError, ModelError, RasterError
 from lacunar.fill import job as app
-from lacunar.fill.job import FillOptions, demonstrate, fill_lst
+from lacunar.fill.demo import demonstrate
+from lacunar.fill.options import FillOptions
+from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.raster import open_raster
 from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
@@ -39,19 +42,14 @@ def options(tiny_folder):
 def run(simulated_64, tiny_folder, tmp_path_factory):
     """One fill of the simulated product with everything that can be asked for, and its folder."""
     folder = tmp_path_factory.mktemp("run")
-    options = FillOptions(
-        model=str(tiny_folder),
-        samples=4,
-        seed=5,
-        figure=folder / "out.png",
-        truth=simulated_64.truth_path,
-        command="lacunar lst ...",
-    )
     record = fill_lst(
         simulated_64.folder,
         folder / "out.tif",
+        options=FillOptions(model=str(tiny_folder), samples=4, seed=5),
         bands_folder=folder / "bands",
-        options=options,
+        figure=folder / "out.png",
+        truth=simulated_64.truth_path,
+        command="lacunar lst ...",
         callback=lambda *_: None,
     )
     return folder, record
@@ -259,18 +257,20 @@ def test_the_whole_real_cloudy_scene(shared, options, tmp_path):
         ({"preset": "best"}, "unknown preset 'best': choose one of fast, balanced, paper"),
         ({"samples": 0}, "0 samples and seed 0: wanted 1 sample or more"),
         ({"seed": -1}, "8 samples and seed -1: wanted .* a seed of 0 or more"),
-        ({"figure": Path("a.bmp")}, r"a\.bmp: wanted a figure in \.png, \.pdf, \.svg"),
     ],
 )
 def test_options_are_checked_when_they_are_made(bad, message):
     with pytest.raises(LacunarError, match=message):
         FillOptions(**bad)
+    with pytest.raises(LacunarError, match=r"a\.bmp: wanted a figure in \.png, \.pdf, \.svg"):
+        OutputFiles(raster=Path("a.tif"), figure=Path("a.bmp"))
 
 
 @pytest.mark.parametrize("taken", ["out.tif", "out.json", "out.png", "bands/lst.tif"])
 def test_outputs_that_exist_are_refused_before_any_work(simulated_64, options, tmp_path, monkeypatch, taken):
-    for name in ("survey", "load_model", "fill_blocks"):
+    for name in ("survey", "fill_blocks"):
         monkeypatch.setattr(app, name, lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(FillOptions, "load", lambda _: pytest.fail("work was done"))
     (tmp_path / "bands").mkdir()
     (tmp_path / taken).write_text("mine")
     before = contents(tmp_path)
@@ -279,7 +279,8 @@ def test_outputs_that_exist_are_refused_before_any_work(simulated_64, options, t
             simulated_64.folder,
             tmp_path / "out.tif",
             bands_folder=tmp_path / "bands",
-            options=replace(options, figure=tmp_path / "out.png"),
+            options=options,
+            figure=tmp_path / "out.png",
         )
     assert contents(tmp_path) == before
 
@@ -293,13 +294,14 @@ def test_an_interruption_leaves_everything_as_it_was(simulated_64, options, tmp_
     for name in ("out.tif", "out.json", "out.png") if overwrite else ():
         (tmp_path / name).write_text("old")
     before = contents(tmp_path)
-    options = replace(options, overwrite=overwrite, figure=tmp_path / "out.png")
     with pytest.raises(KeyboardInterrupt):
         fill_lst(
             simulated_64.folder,
             tmp_path / "out.tif",
             bands_folder=tmp_path / "bands",
             options=options,
+            overwrite=overwrite,
+            figure=tmp_path / "out.png",
             callback=interrupt,
         )
     assert contents(tmp_path) == before
@@ -310,7 +312,7 @@ def test_an_interruption_leaves_everything_as_it_was(simulated_64, options, tmp_
 
 def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_path):
     calls = []
-    shown = demonstrate(tmp_path / "demo", options=options, size=64, callback=lambda *counts: calls.append(counts))
+    shown = demonstrate(tmp_path / "demo", options, size=64, callback=lambda *counts: calls.append(counts))
     assert list(shown["rmse"]) == ["lacunar", "idw", "laplace", "nearest", "mean"]
     assert calls[-1] == (100, 100)
     source = open_scene(tmp_path / "demo" / "product").lst()
@@ -323,11 +325,11 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
     assert shown["figure"].is_file()
     before = contents(tmp_path)
     with pytest.raises(RasterError, match=r"product exists, wanted a new demo folder: .* give --overwrite"):
-        demonstrate(tmp_path / "demo", options=options, size=64)
+        demonstrate(tmp_path / "demo", options, size=64)
     with pytest.raises(ModelError, match="unknown model 'none'"):
-        demonstrate(tmp_path / "fresh", options=replace(options, model="none", overwrite=True), size=64)
+        demonstrate(tmp_path / "fresh", replace(options, model="none"), overwrite=True, size=64)
     with pytest.raises(LacunarError, match="size 8: wanted 64"):
-        demonstrate(tmp_path / "demo", options=replace(options, overwrite=True), size=8)
+        demonstrate(tmp_path / "demo", options, overwrite=True, size=8)
     assert contents(tmp_path) == before
 
 
@@ -344,4 +346,4 @@ def test_bands_are_saved_with_units_and_never_over_others(simulated_64, options,
     with pytest.raises(RasterError, match=r"radiance\.tif exists"):
         fill_lst(simulated_64.folder, tmp_path / "other.tif", **other, options=options)
     assert contents(tmp_path) == before
-    fill_lst(simulated_64.folder, tmp_path / "other.tif", **other, options=replace(options, overwrite=True))
+    fill_lst(simulated_64.folder, tmp_path / "other.tif", **other, options=options, overwrite=True)

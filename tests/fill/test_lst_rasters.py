@@ -9,9 +9,10 @@ import rasterio
 from scipy import ndimage
 
 from commands import bands_of, check_bands, contents, hole, write
+from fills import fill_raster
 from lacunar.diffusion.samplers import Preset
 from lacunar.errors import LacunarError, RasterError
-from lacunar.fill.job import FillOptions, fill_raster
+from lacunar.fill.options import FillOptions
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_nodata_and_nan_are_filled_in_the_rasters_own_units(options, tmp_path):
     shown = np.where(gap, -9999.0, values).astype(np.float32)
     shown[50:53, 50:53], gap[50:53, 50:53] = np.nan, True
     raster = write(tmp_path / "in.tif", shown, nodata=-9999.0, units="mm")
-    record = fill_raster(raster, tmp_path / "out.tif", options=replace(options, figure=tmp_path / "out.png"))
+    record = fill_raster(raster, tmp_path / "out.tif", options=options, figure=tmp_path / "out.png")
     filled = check_bands(tmp_path / "out.tif", values, gap, np.ones((64, 64), bool))
     assert np.abs(filled - values[gap]).max() < np.ptp(values)
     with rasterio.open(tmp_path / "out.tif") as dataset, rasterio.open(raster) as given:
@@ -67,11 +68,11 @@ def test_the_figure_gets_the_units_and_the_truth_of_the_raster(options, tmp_path
         seen.extend([units, truth is not None])
         raise ValueError("drawn")
 
-    monkeypatch.setattr("lacunar.fill.tally.lst_figure", draw)
+    monkeypatch.setattr("lacunar.fill.accumulators.lst_figure", draw)
     raster = write(tmp_path / "in.tif", np.ones((64, 64), np.float32), units="mm")
-    asked = replace(options, figure=tmp_path / "out.png", truth=raster if has_truth else None)
+    asked = {"figure": tmp_path / "out.png", "truth": raster if has_truth else None}
     with pytest.raises(LacunarError, match="cannot be drawn: drawn"):
-        fill_raster(raster, tmp_path / "out.tif", options=asked)
+        fill_raster(raster, tmp_path / "out.tif", options=options, **asked)
     assert seen == ["mm", has_truth]
     assert list(contents(tmp_path)) == ["in.tif"]  # without its figure nothing is finished
 
@@ -99,5 +100,5 @@ def test_an_input_is_never_an_output(options, tmp_path):
     before = contents(tmp_path)
     for output in (raster, truth):
         with pytest.raises(RasterError, match="is an input of this very run"):
-            fill_raster(raster, output, options=replace(options, overwrite=True, truth=truth))
+            fill_raster(raster, output, options=options, overwrite=True, truth=truth)
     assert contents(tmp_path) == before

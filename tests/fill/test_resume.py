@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import fills
 from commands import bands_of, contents
 from lacunar.cli import BAD_INPUT, INTERRUPTED
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill import blocks as streaming
-from lacunar.fill import job as lst
 from lacunar.fill.array import Filled
 from lacunar.fill.blocks import fill_block
-from lacunar.fill.job import FillOptions, fill_lst
+from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import blocks_over
 
 BLOCKS = 4  # of 32 pixels in the product of 64
@@ -39,9 +39,11 @@ def _small_blocks(monkeypatch):
 
 @pytest.fixture
 def options(tiny_folder):
-    return FillOptions(
-        model=str(tiny_folder), sampler="ddim", evaluations=2, samples=2, quantiles=(0.1, 0.9), resume=True
-    )
+    return FillOptions(model=str(tiny_folder), sampler="ddim", evaluations=2, samples=2, quantiles=(0.1, 0.9))
+
+
+def fill_lst(path, raster, *, resume=True, **more):
+    return fills.fill_lst(path, raster, resume=resume, **more)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def whole(simulated_64, options, tmp_path):
     """The bands of a run that nothing interrupts."""
     folder = tmp_path / "whole"
     folder.mkdir()
-    fill_lst(simulated_64.folder, folder / "out.tif", options=replace(options, resume=False))
+    fill_lst(simulated_64.folder, folder / "out.tif", options=options, resume=False)
     assert list(contents(folder)) == ["out.json", "out.tif"]
     return bands_of(folder / "out.tif")
 
@@ -130,19 +132,18 @@ def test_blocks_of_other_options_or_inputs_are_refused(product, options, out, tm
 def test_what_is_whole_already_is_left_as_it_is(simulated_64, options, out, computed):
     first = fill_lst(simulated_64.folder, out / "out.tif", options=options)
     before, _ = contents(out), computed.clear()
-    again = fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, overwrite=True, command="other"))
+    again = fill_lst(simulated_64.folder, out / "out.tif", options=options, overwrite=True, command="other")
     assert again == first | {"whole_already": True}
     assert (contents(out), computed) == (before, [])
     with pytest.raises(RasterError, match=r"out\.tif exists, wanted a new name"):
         fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9))
-    fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9, overwrite=True))
+    fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9), overwrite=True)
     assert len(computed) == BLOCKS
 
 
 def test_what_is_newly_asked_for_is_done(simulated_64, options, out):
-    def fill(name="out.tif", *, bands_folder=None, **more):
-        more = replace(options, overwrite=True, **more)
-        return fill_lst(simulated_64.folder, out / name, bands_folder=bands_folder, options=more)
+    def fill(**more):
+        return fill_lst(simulated_64.folder, out / "out.tif", options=options, overwrite=True, **more)
 
     fill()
     assert fill()["whole_already"]
@@ -166,14 +167,14 @@ def test_what_is_newly_asked_for_is_done(simulated_64, options, out):
     assert (out / "bands" / "ndvi.tif").is_file()
     assert fill()["whole_already"]  # less than it has
     with pytest.raises(RasterError, match=r"out\.tif exists, wanted a new name"):
-        fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, figure=out / "new.png"))
+        fill_lst(simulated_64.folder, out / "out.tif", options=options, figure=out / "new.png")
 
 
 def test_the_model_is_loaded_once(simulated_64, options, out, monkeypatch):
     fill_lst(simulated_64.folder, out / "out.tif", options=options)
-    load, loaded = lst.load_model, []
-    monkeypatch.setattr(lst, "load_model", lambda *names, **more: loaded.append(names) or load(*names, **more))
-    fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9, overwrite=True))
+    load, loaded = FillOptions.load, []
+    monkeypatch.setattr(FillOptions, "load", lambda options: loaded.append(options) or load(options))
+    fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9), overwrite=True)
     assert len(loaded) == 1
 
 

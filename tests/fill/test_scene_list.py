@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from lacunar.errors import LacunarError
-from lacunar.fill.inputs import FillInputs
-from lacunar.fill.scene_list import Outcome, Scene, failed, listed_paths, names_several, outputs_in
+from lacunar.fill.scene_list import listed_paths, names_several, outputs_in
 
 
 @pytest.fixture
@@ -63,12 +62,3 @@ def test_outputs_are_named_after_inputs():
     assert outputs_in(Path("out"), paths, "lst") == [Path(f"out/{name}_lst.tif") for name in names]
     with pytest.raises(LacunarError, match=r"x/a\.tar and in/a would both become .*a_lst\.tif: wanted inputs of"):
         outputs_in(Path("out"), [Path("x/a.tar"), Path("in/a")], "lst")
-
-
-def test_why_a_scene_failed_is_one_line():
-    scene = Scene(inputs=FillInputs(path=Path("a"), kind="product"), output=Path("a_lst.tif"))
-    assert failed(scene, 1.0, LacunarError("got a,\nwanted b")).why == "got a, wanted b"
-    assert failed(scene, 1.0, MemoryError("no room")).why == "MemoryError: no room"
-    assert failed(scene, 1.0, MemoryError()).filled == 0
-    record = {"pixels": {"filled": 5}}
-    assert Outcome(scene=scene, status="filled", seconds=1.0, record=record).filled == 5

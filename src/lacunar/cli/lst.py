@@ -1,7 +1,7 @@
-"""Land surface temperature and rasters: `lst`, `fill`, `demo`, `simulate`."""
+"""Land surface temperature and rasters: `lst`, `fill`, `simulate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -26,23 +26,19 @@ from lacunar.cli.options import (
     Samples,
     Seed,
     TruthOption,
-    levels_of,
-    resolve_device,
-    samples_of,
+    fill_options,
+    parts_of,
     typed_command,
 )
 from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
+from lacunar.sensors.landsat_qa import GAP_CLASSES
 
 if TYPE_CHECKING:
-    from lacunar.fill.options import BackgroundName
-    from lacunar.models.backend import EngineName
     from lacunar.sensors.landsat_qa import QaClass
-    from lacunar.sensors.scene import LstOptions
     from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
-DEFAULT_CLASSES = "cloud,dilated_cloud,cloud_shadow,cirrus"
 
 
 def lst_command(
@@ -51,7 +47,7 @@ def lst_command(
     reference: ReferenceOption = None,
     covariate: CovariateOption = None,
     gap_mask: GapMask = None,
-    gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = DEFAULT_CLASSES,
+    gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = ",".join(GAP_CLASSES),
     preset: PresetOption = "fast",
     sampler: SamplerOption = None,
     background: BackgroundOption = "auto",
@@ -81,38 +77,36 @@ def lst_command(
     that fails does not stop the rest; the exit code is 1 then.
     """
     from lacunar.fill.inputs import FillInputs
-    from lacunar.fill.options import FillOptions
+    from lacunar.fill.outputs import OutputFiles
+    from lacunar.sensors.scene import LstOptions
 
-    atmosphere = _atmosphere(path_radiance, transmissivity, sky_radiance)
-    lst_options = _physics(gap_classes, savi_l, reflectance, atmosphere)
-    options = FillOptions(
-        model=model,
-        preset=preset,
-        sampler=sampler,
-        background=cast("BackgroundName", background),
-        evaluations=evaluations,
-        samples=samples_of(preset, samples),
-        quantiles=levels_of(quantiles),
-        seed=seed,
-        device=device if cluster else resolve_device(device),
-        engine=cast("EngineName", engine),
-        overwrite=overwrite,
+    lst_options = LstOptions(
+        gap_classes=cast("list[QaClass]", parts_of(gap_classes)),
+        soil_l=savi_l,
+        reflectance=cast("ReflectanceForm", reflectance),
+        atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
+    )
+    inputs = FillInputs(
+        path=Path(),
+        kind="product",
+        lst_options=lst_options,
+        gap_mask=gap_mask,
+        references=tuple(reference or ()),
+        covariates=tuple(covariate or ()),
+    )
+    files = OutputFiles(
+        raster=output,
         figure=figure,
         truth=truth,
+        bands_folder=save_bands,
+        overwrite=overwrite,
         resume=resume,
         command=typed_command(),
     )
-    files = _beside(gap_mask, reference, covariate)
-    fill_named(
-        product,
-        output,
-        lambda path: FillInputs(path=path, kind="product", lst_options=lst_options, **files),
-        options,
-        suffix="lst",
-        bands_folder=save_bands,
-        cluster=cluster,
-        print_json=print_json,
+    how = fill_options(
+        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
     )
+    fill_named(product, inputs, files, how, suffix="lst", cluster=cluster, print_json=print_json)
 
 
 def fill_command(
@@ -142,35 +136,21 @@ def fill_command(
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
     from lacunar.fill.inputs import FillInputs
-    from lacunar.fill.options import FillOptions
+    from lacunar.fill.outputs import OutputFiles
 
-    options = FillOptions(
-        model=model,
-        preset=preset,
-        sampler=sampler,
-        background=cast("BackgroundName", background),
-        evaluations=evaluations,
-        samples=samples_of(preset, samples),
-        quantiles=levels_of(quantiles),
-        seed=seed,
-        device=device if cluster else resolve_device(device),
-        engine=cast("EngineName", engine),
-        overwrite=overwrite,
-        figure=figure,
-        truth=truth,
-        resume=resume,
-        command=typed_command(),
+    inputs = FillInputs(
+        path=Path(),
+        kind="raster",
+        gap_mask=gap_mask,
+        references=tuple(reference or ()),
+        covariates=tuple(covariate or ()),
     )
-    files = _beside(gap_mask, reference, covariate)
-    fill_named(
-        raster,
-        output,
-        lambda path: FillInputs(path=path, kind="raster", **files),
-        options,
-        suffix="filled",
-        cluster=cluster,
-        print_json=print_json,
+    command = typed_command()
+    files = OutputFiles(raster=output, figure=figure, truth=truth, overwrite=overwrite, resume=resume, command=command)
+    how = fill_options(
+        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
     )
+    fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
 
 
 def simulate_command(
@@ -184,23 +164,6 @@ def simulate_command(
 
     made = simulate_product(folder, size=size, seed=seed, cloud_fraction=cloud)
     typer.echo(f"product: {made.folder} ({made.gap_fraction:.1%} gap)\ntruth:   {made.truth_path}")
-
-
-def _beside(gap_mask: Path | None, references: list[Path] | None, covariates: list[Path] | None) -> dict[str, Any]:
-    """Files beside the input, as `lacunar.fill.inputs.FillInputs` takes them."""
-    return {"gap_mask": gap_mask, "references": tuple(references or ()), "covariates": tuple(covariates or ())}
-
-
-def _physics(gap_classes: str, soil_l: float, reflectance: str, atmosphere: "Atmosphere | None") -> "LstOptions":
-    """How LST is computed and what of it is a gap."""
-    from lacunar.sensors.scene import LstOptions
-
-    return LstOptions(
-        gap_classes=cast("list[QaClass]", [name.strip() for name in gap_classes.split(",") if name.strip()]),
-        soil_l=soil_l,
-        reflectance=cast("ReflectanceForm", reflectance),
-        atmosphere=atmosphere,
-    )
 
 
 def _atmosphere(

@@ -3,12 +3,16 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from lacunar.diffusion.samplers import preset_help, preset_named, sampler_help
 from lacunar.errors import LacunarError
+
+if TYPE_CHECKING:
+    from lacunar.fill.options import BackgroundName, FillOptions
+    from lacunar.models.backend import BackendName
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
@@ -57,7 +61,10 @@ Output = Annotated[
     typer.Option("-o", "--output", help="GeoTIFF to write, its record beside it as .json; of several inputs a folder."),
 ]
 Cluster = Annotated[
-    str | None, typer.Option("--cluster", help="Share the work: local, local:N (processes), or a Dask scheduler.")
+    str | None,
+    typer.Option(
+        "--cluster", help="Share several scenes among workers: local, local:N (processes), or a Dask scheduler."
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Keep finished blocks until the output is whole, and go on from them.")
@@ -65,9 +72,35 @@ Resume = Annotated[
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
-def samples_of(preset: str, samples: int | None) -> int:
-    """How many samples are drawn: as many as were asked for, or as are usual with the preset."""
-    return preset_named(preset).usual_samples if samples is None else samples
+def fill_options(
+    preset: str,
+    sampler: str | None,
+    background: str,
+    evaluations: int | None,
+    samples: int | None,
+    quantiles: str,
+    seed: int,
+    model: str,
+    device: str,
+    engine: str,
+    *,
+    cluster: str | None = None,
+) -> "FillOptions":
+    """How rasters are filled; on a cluster the workers choose the device."""
+    from lacunar.fill.options import FillOptions
+
+    return FillOptions(
+        model=model,
+        device=device if cluster else resolve_device(device),
+        backend=cast("BackendName", engine),
+        preset=preset,
+        sampler=sampler,
+        background=cast("BackgroundName", background),
+        evaluations=evaluations,
+        samples=preset_named(preset).usual_samples if samples is None else samples,
+        seed=seed,
+        quantiles=levels_of(quantiles),
+    )
 
 
 def resolve_device(name: str) -> str:
@@ -82,10 +115,15 @@ def typed_command() -> str:
     return shlex.join(["lacunar", *sys.argv[1:]])
 
 
+def parts_of(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def levels_of(text: str) -> tuple[float, ...]:
     """Levels of quantiles, by comma."""
     try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
+        return tuple(map(float, parts_of(text)))
     except ValueError as error:
         raise LacunarError(
             f"--quantiles {text!r}: wanted numbers between 0 and 1 by comma, such as 0.05,0.95"

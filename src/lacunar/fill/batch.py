@@ -1,104 +1,144 @@
-"""Fill many scenes, one after another here or on a cluster; one that fails does not stop the rest."""
+"""Fill many scenes, one after another here or on Dask workers; one that fails does not stop the rest."""
 
 import json
+import logging
+import os
+import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lacunar.errors import LacunarError, RasterError
-from lacunar.fill.job import fill_inputs
+from lacunar.fill.inputs import FillInputs
+from lacunar.fill.job import fill_file
 from lacunar.fill.options import FillOptions
-from lacunar.fill.scene_list import Outcome, Scene, Status, failed
+from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.staging import write_text
+from lacunar.models.backend import resolve_device
+from lacunar.models.checkpoint import load_model, shipped_models
+from lacunar.versions import versions, versions_used
 
-SUMMARY = "lacunar_summary.json"
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
+Status = Literal["filled", "kept", "failed"]
 Callback = Callable[[int, int], None]
 
+SUMMARY = "lacunar_summary.json"
+LOCAL = "local"  # processes of this machine, as many as fit or `local:N`
+CORES_PER_WORKER = 2  # half of kriging runs in one thread
+CONNECT_SECONDS = 10
+WORKER_SECONDS = 60  # within which a first worker must be there
+RETRIES = 2  # of a scene that failed by the machine's fault; bad input is not tried again
+LOOK_SECONDS = 30  # between two looks whether the scheduler is still there
 
-def fill_scenes(
-    scenes: Sequence[Scene],
-    *,
-    options: FillOptions,
-    cluster: str | None = None,
-    callback: Callback | None = None,
-) -> list[Outcome]:
-    """Fill scenes; those that fail are told from the others in what is returned.
+_ONE_AT_A_TIME = threading.Lock()  # a worker fills one scene, whatever its threads: memory is that of one block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One scene to fill among others."""
+
+    inputs: FillInputs
+    files: OutputFiles
+
+    def resolved(self) -> "Job":
+        """The same with absolute paths."""
+        return Job(inputs=self.inputs.resolved(), files=self.files.resolved())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a scene came out.
 
     Parameters
     ----------
-    scenes
-        What is filled, and which raster each becomes.
+    status
+        ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``.
+    seconds
+        From its first step to its last.
+    why
+        What went wrong, in one line.
+    record
+        What its sidecar says; None where it failed.
+    """
+
+    job: Job
+    status: Status
+    seconds: float
+    why: str = ""
+    record: dict[str, Any] | None = None
+
+    @property
+    def filled(self) -> int:
+        """Pixels filled."""
+        return int(self.record["pixels"]["filled"]) if self.record else 0
+
+
+def fill_scenes(
+    jobs: Sequence[Job], options: FillOptions, *, cluster: str | None = None, callback: Callback | None = None
+) -> list[Outcome]:
+    """Fill scenes, all with the same options; returns one outcome for each, in their order.
+
+    Parameters
+    ----------
+    jobs
+        What is filled, and what is written.
     options
-        How, the same for all; figure and truth belong to one scene.
+        How.
     cluster
-        As the address of `lacunar.fill.cluster.fill_on_cluster`; None fills one scene after another in this process.
+        ``local`` or ``local:N`` for N processes of this machine, or the address of a Dask scheduler. Whole scenes are
+        the tasks; workers read and write by the same paths as this process. None fills one scene after another here.
     callback
         Called with (hundredths of a scene done, all).
-
-    Returns
-    -------
-    list of Outcome
-        One for each scene, in their order.
 
     Raises
     ------
     LacunarError
-        Several scenes with one figure or truth; a cluster that cannot be used.
+        A cluster that cannot be used: Dask is not installed, no scheduler or worker answers, or a worker has other
+        versions, another model or no such device.
     """
-    if len(scenes) > 1 and (options.figure or options.truth or any(scene.bands_folder for scene in scenes)):
-        raise LacunarError(
-            f"{len(scenes)} scenes with one figure, truth or folder of bands: these are for one scene, leave them out"
-        )
     if cluster is not None:
-        from lacunar.fill.cluster import fill_on_cluster
-
-        return fill_on_cluster(scenes, cluster, options=options, callback=callback)
+        return _fill_on_cluster(jobs, options, cluster, callback)
     outcomes: list[Outcome] = []
 
     def report(done: int, total: int) -> None:
         if callback:
-            callback(100 * len(outcomes) + 100 * done // max(1, total), 100 * len(scenes))
+            callback(100 * len(outcomes) + 100 * done // max(1, total), 100 * len(jobs))
 
-    for scene in scenes:
-        outcomes.append(_fill_one(scene, options, report))
+    for job in jobs:
+        begun = time.perf_counter()
+        try:
+            outcomes.append(_filled(job, options, report))
+        except Exception as error:  # whatever it is, the other scenes go on
+            outcomes.append(_failed(job, time.perf_counter() - begun, error))
         report(0, 1)
     return outcomes
 
 
-def _fill_one(scene: Scene, options: FillOptions, callback: Callback) -> Outcome:
-    """Fill a scene in this process."""
+def _filled(job: Job, options: FillOptions, callback: Callback | None = None) -> Outcome:
+    """Fill one scene in this process."""
     begun = time.perf_counter()
-    try:
-        record = fill_inputs(
-            scene.inputs, scene.output, bands_folder=scene.bands_folder, options=options, callback=callback
-        )
-    except Exception as error:  # whatever it is, the other scenes go on
-        return failed(scene, time.perf_counter() - begun, error)
+    record = fill_file(job.inputs, job.files, options, callback=callback)
     status: Status = "kept" if "whole_already" in record else "filled"
-    return Outcome(scene=scene, status=status, seconds=time.perf_counter() - begun, record=record)
+    return Outcome(job=job, status=status, seconds=time.perf_counter() - begun, record=record)
+
+
+def _failed(job: Job, seconds: float, error: BaseException) -> Outcome:
+    """The outcome of a scene that ended with an error."""
+    said = str(error) if isinstance(error, LacunarError) else f"{type(error).__name__}: {error}"
+    return Outcome(job=job, status="failed", seconds=seconds, why=" ".join(said.split()))
 
 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, command: str) -> dict[str, Any]:
-    """Write ``lacunar_summary.json`` about the last run into a folder, in place of that of an earlier run.
+    """Write ``lacunar_summary.json`` about a run into a folder, in place of that of an earlier run; returns it.
 
-    Parameters
-    ----------
-    folder
-        Where the outputs are.
-    outcomes, seconds, command
-        What came of each scene, the time that all took, and what the user typed.
-
-    Returns
-    -------
-    dict
-        What is written: counts, time and, for each scene, input, output, status, seconds, filled pixels, and why not.
-
-    Raises
-    ------
-    RasterError
-        The disk refuses.
+    It holds the command, the time, counts and, for each scene, input, output, status, seconds, filled pixels and why it
+    failed. A ``RasterError`` if the disk refuses.
     """
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in get_args(Status)}
     summary = {
@@ -108,8 +148,8 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, 
         "pixels_filled": sum(outcome.filled for outcome in outcomes if outcome.status == "filled"),
         "outcomes": [
             {
-                "input": str(outcome.scene.inputs.path),
-                "output": str(outcome.scene.output),
+                "input": str(outcome.job.inputs.path),
+                "output": str(outcome.job.files.raster),
                 "status": outcome.status,
                 "seconds": round(outcome.seconds, 2),
                 "pixels_filled": outcome.filled,
@@ -128,3 +168,183 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, 
     finally:
         hidden.unlink(missing_ok=True)
     return summary
+
+
+# --- on a cluster ---
+
+
+def _fill_on_cluster(
+    jobs: Sequence[Job], options: FillOptions, address: str, callback: Callback | None
+) -> list[Outcome]:
+    """Send every scene to a worker as one task, and wait for all of them."""
+    try:
+        with connected(address) as client:
+            sent, sha256 = _options_to_send(client, options), load_model(options.model).card.sha256
+            flying = {
+                client.submit(
+                    _fill_there, job.resolved(), sent, sha256, versions(), pure=False, retries=RETRIES
+                ): number
+                for number, job in enumerate(jobs)
+            }
+            outcomes: dict[int, Outcome] = {}
+            begun = time.perf_counter()
+            try:
+                while len(outcomes) < len(jobs):
+                    for future in _done(client, [one for one, number in flying.items() if number not in outcomes]):
+                        outcomes[flying[future]] = _outcome(future, jobs[flying[future]], begun)
+                    if callback:
+                        callback(100 * len(outcomes), 100 * len(jobs))
+            finally:
+                if client.status == "running":
+                    client.cancel(list(flying))
+    finally:
+        for job in jobs:  # of a worker that was lost or interrupted
+            _remove_unfinished(job.files)
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def _outcome(future: "Future", job: Job, begun: float) -> Outcome:
+    """What came of a task, with the paths that the user knows."""
+    try:
+        outcome: Outcome = future.result()
+    except Exception as error:  # whatever it is, the other scenes go on
+        return _failed(job, time.perf_counter() - begun, error)
+    return replace(outcome, job=job)
+
+
+def _done(client: "Client", flying: list["Future"]) -> list["Future"]:
+    """Tasks that have ended, at least one."""
+    from distributed import CancelledError, wait
+
+    while True:
+        try:
+            return list(wait(flying, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            lost = client.status != "running"
+        except CancelledError:  # no Exception: it would pass for an interruption
+            lost = True
+        if lost:
+            raise LacunarError("the Dask scheduler was lost: start it anew and run the same command with --resume")
+
+
+def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, str]) -> Outcome:
+    """Fill a scene on a worker. Bad input is an outcome; any other error makes Dask try again."""
+    begun = time.perf_counter()
+    try:
+        check_versions(versions(), wanted, options.backend)
+        found = load_model(options.model).card.sha256
+        if found != sha256:
+            raise LacunarError(
+                f"model {options.model} has sha256 {found} on a worker, wanted {sha256}: install it there"
+            )
+        with _ONE_AT_A_TIME:
+            return _filled(job, replace(options, device=_own_device(options.device)))
+    except LacunarError as error:
+        return _failed(job, time.perf_counter() - begun, error)
+
+
+def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
+    """Options for the workers: one device and backend for all of them, and the model by its absolute path."""
+    try:
+        found = list(client.run(_describe, options.device).values())
+    except ImportError as error:
+        raise LacunarError(f"a worker cannot run lacunar ({error}): install lacunar[cluster] there too") from error
+    if refused := next((device for device, _ in found if isinstance(device, LacunarError)), None):
+        raise refused
+    backend = options.backend
+    if backend == "auto" and any(
+        versions_used("onnx", there) != versions_used("onnx", versions()) for _, there in found
+    ):
+        backend = "eager"
+    for _, there in found:
+        check_versions(there, versions(), backend)
+    model = options.model if options.model in shipped_models() else str(Path(options.model).resolve())
+    return replace(options, model=model, device=str(found[0][0]), backend=backend)
+
+
+def _describe(device: str) -> tuple[str | LacunarError, dict[str, str]]:
+    """The device that a worker has for the one that is asked for, and its versions.
+
+    Of the best device only the kind: each worker takes its own.
+    """
+    try:
+        found = resolve_device(device)
+    except LacunarError as error:
+        return error, versions()
+    return (found.split(":")[0] if device == "auto" else found), versions()
+
+
+def _own_device(device: str) -> str:
+    """The GPU of this worker among those that it sees: workers of one machine are numbered."""
+    if device != "cuda":
+        return device
+    import torch
+    from distributed import get_worker
+
+    name = get_worker().name
+    return f"cuda:{name % torch.cuda.device_count() if isinstance(name, int) else 0}"
+
+
+def check_versions(found: dict[str, str], wanted: dict[str, str], backend: str) -> None:
+    """Refuse, with a ``LacunarError``, a worker with other versions of what a backend uses: its results may differ."""
+    found, wanted = versions_used(backend, found), versions_used(backend, wanted)
+    differ = [name for name in wanted | found if found.get(name) != wanted.get(name)]
+    if differ:
+        got, want = (", ".join(f"{name} {there.get(name)}" for name in differ) for there in (found, wanted))
+        raise LacunarError(f"a worker has {got}, wanted {want} as here: install the same on all")
+
+
+def _remove_unfinished(files: OutputFiles) -> None:
+    """Delete hidden folders that a worker left which was lost in the middle of a scene."""
+    for path in files.raster.parent.glob(f".{files.raster.name}.*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def connected(address: str) -> Iterator["Client"]:
+    """A client of a scheduler, or of processes on this machine that end with the ``with`` block.
+
+    Raises
+    ------
+    LacunarError
+        Dask is not installed, the address is none, or nothing answers there.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise LacunarError(f"--cluster wants Dask distributed ({error}): pip install lacunar[cluster]") from error
+    with ExitStack() as stack:
+        if address.split(":")[0] == LOCAL:
+            workers, threads = workers_of(address)
+            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+            environment = dict.fromkeys(names, threads)
+            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": environment}))
+            started = LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            )
+            yield stack.enter_context(Client(stack.enter_context(started)))
+            return
+        try:
+            client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except (OSError, TimeoutError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise LacunarError(
+                f"no Dask cluster at {address!r} ({reason}): wanted the address of a running scheduler that has "
+                f"workers, such as tcp://10.0.0.1:8786, or {LOCAL} for this machine"
+            ) from error
+        yield client
+
+
+def workers_of(address: str) -> tuple[int, int]:
+    """Processes of ``local[:N]``, by default one for each GPU or every few cores, and threads of each."""
+    import torch
+    from dask.system import CPU_COUNT
+
+    _, _, number = address.partition(":")
+    if number and not (number.isdecimal() and int(number)):
+        raise LacunarError(f"cluster {address!r}: wanted {LOCAL}, or {LOCAL}:N with N processes, such as {LOCAL}:2")
+    cores = min(CPU_COUNT, int(os.environ.get("OMP_NUM_THREADS") or CPU_COUNT))
+    workers = int(number) if number else torch.cuda.device_count() or max(1, CPU_COUNT // CORES_PER_WORKER)
+    return workers, max(1, min(cores, CPU_COUNT // workers))

@@ -1,4 +1,4 @@
-"""Finished blocks of a raster, kept beside the output until it is whole, so that interrupted work goes on from them."""
+"""Finished blocks of a raster, kept beside the output until it is whole, so that an interrupted run can go on."""
 
 import json
 import os
@@ -22,20 +22,13 @@ _ARRAYS = ("value", "source", "sigma", "quantiles")
 class BlockStore:
     """One small file for each finished block, in the hidden folder ``.NAME.blocks`` beside the output.
 
-    A file appears under its name when it is whole, and carries checksums: one that is cut off or damaged counts as
-    missing. The folder is made with the first block.
-
-    Parameters
-    ----------
-    output
-        The raster that the blocks belong to.
-    fingerprint
-        All that they depend on.
+    A file takes its name when it is whole, and carries checksums: one that is damaged counts as missing. The folder is
+    made with the first block, and holds the fingerprint of all that the blocks depend on.
 
     Raises
     ------
     LacunarError
-        The folder holds blocks that depend on something else.
+        The folder holds blocks of another fingerprint.
     """
 
     def __init__(self, output: Path, fingerprint: Fingerprint) -> None:
@@ -45,7 +38,7 @@ class BlockStore:
             self._refuse_others()
 
     def load(self, window: Tile) -> FilledBlock | None:
-        """The block of a window; None where there is none that is whole."""
+        """The block of a window; None if there is none that is whole."""
         try:
             with self._path(window).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in _ARRAYS}
@@ -57,13 +50,7 @@ class BlockStore:
         return FilledBlock(window, **arrays, tiles=tiles, coarse_tiles=coarse_tiles, evaluations=evaluations)
 
     def save(self, block: FilledBlock) -> None:
-        """Keep a block.
-
-        Raises
-        ------
-        RasterError
-            The disk refuses.
-        """
+        """Keep a block; a ``RasterError`` if the disk refuses."""
         arrays = {name: getattr(block, name) for name in _ARRAYS}
         counts = np.array([block.tiles, block.coarse_tiles, block.evaluations])
         try:
@@ -85,7 +72,6 @@ class BlockStore:
             ) from error
 
     def _path(self, window: Tile) -> Path:
-        """The file of a window."""
         return self.folder / f"{window.row}_{window.col}.npz"
 
     def _make_folder(self) -> None:
@@ -98,7 +84,7 @@ class BlockStore:
             shutil.rmtree(hidden, ignore_errors=True)
 
     def _refuse_others(self) -> None:
-        """Take over blocks of the same fingerprint only."""
+        """Go on from blocks of the same fingerprint only."""
         try:
             found = json.loads((self.folder / _FINGERPRINT).read_text(encoding="utf-8"))
             names = differing(found, self._fingerprint)
@@ -118,5 +104,5 @@ def folder_of_blocks(output: Path) -> Path:
 
 
 def remove_blocks(output: Path) -> None:
-    """Forget the finished blocks of an output that is whole."""
+    """Delete the finished blocks of an output."""
     shutil.rmtree(folder_of_blocks(output), ignore_errors=True)

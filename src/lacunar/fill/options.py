@@ -1,15 +1,14 @@
-"""How gaps of a raster are filled, and what is written besides it: one value for library, command and worker."""
+"""How missing pixels are filled: one value for library, command line and cluster."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
-from lacunar.models.backend import EngineName, check_engine
-from lacunar.plotting import FIGURE_ENDINGS
+from lacunar.models.backend import BackendName, check_backend, load_filler
+from lacunar.models.checkpoint import Model
 
 DEFAULT_MODEL = "lst-small"
 ARCHIVE_DATES = 4  # guides from which the archive tells more than kriging with drift; on training places
@@ -18,62 +17,48 @@ BackgroundName = Literal["auto", "kriging", "archive"]
 
 @dataclass(frozen=True, kw_only=True)
 class FillOptions:
-    """How gaps are filled and what is written besides the raster.
+    """All numbers that a fill depends on beside its input; no file to write.
 
     Parameters
     ----------
-    model
-        A shipped model's name or a model folder.
-    preset, samples, seed, device
-        How samples are drawn, how many (1 where the preset gives the mean alone), the seed, and where the network runs.
-    engine
-        What computes the network's answers (`lacunar.models.backend`).
+    model, device, backend
+        A shipped model's name or a model folder, where it runs, and what computes its answers
+        (`lacunar.models.backend`).
+    preset
+        How samples are drawn, by name or as a value.
     sampler, evaluations
-        Sampler and evaluations for each sample in place of the preset's; sigma is not calibrated for them.
+        Sampler and network evaluations for each sample, in place of the preset's; sigma is not calibrated for them.
     background
         What the mean starts from: ``kriging`` (with drift where there are guides, the network on top), ``archive`` (EM
         over the dates and a Markov field, which draws the samples itself), or ``auto``: the archive from 4 guides.
+    samples
+        How many are drawn; 1 for a preset that gives the mean alone.
+    seed
+        The same seed gives the same values.
     quantiles
-        Levels in (0, 1) of the predictive distribution; each becomes a band ``quantile_LEVEL``.
-    overwrite
-        Replace outputs that exist.
-    figure
-        Picture to draw (.png, .pdf or .svg), or None.
-    truth
-        Raster of true values to score the fill against, or None.
-    resume
-        Keep finished blocks in the hidden folder ``.NAME.blocks`` beside the output until it is whole, and go on from
-        those of a run that was interrupted; an output that such a run finished already is left as it is, where
-        it wrote all that is asked for.
-    command
-        What the user typed, for the record.
+        Levels in (0, 1) of the predictive distribution that are given too.
 
     Raises
     ------
     LacunarError
-        An unknown preset, sampler or engine, fewer samples than one or more than the preset gives, a seed below 0, or a
-        figure of another ending.
+        An unknown preset, sampler, background or backend, fewer samples than one or more than the preset gives, a seed
+        below 0, or levels out of range or given twice.
     """
 
     model: str = DEFAULT_MODEL
-    preset: str | Preset = "fast"
-    samples: int = 8
-    seed: int = 0
     device: str = "cpu"
-    engine: EngineName = "eager"
+    backend: BackendName = "eager"
+    preset: str | Preset = "fast"
     sampler: str | None = None
     evaluations: int | None = None
     background: BackgroundName = "auto"
+    samples: int = 8
+    seed: int = 0
     quantiles: Sequence[float] = ()
-    overwrite: bool = False
-    figure: Path | None = None
-    truth: Path | None = None
-    resume: bool = False
-    command: str = ""
 
     def __post_init__(self) -> None:
         """Check every value before any work is done."""
-        check_engine(self.engine)
+        check_backend(self.backend)
         if self.background not in get_args(BackgroundName):
             raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")
         self.chosen.check_samples(self.samples)
@@ -88,8 +73,6 @@ class FillOptions:
             )
         if self.quantiles and self.samples < 2 and not self.chosen.mean_only:
             raise LacunarError("1 sample has no spread to take quantiles from: wanted --samples 2 or more; 8 are usual")
-        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
-            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
     @property
     def chosen(self) -> Preset:
@@ -98,13 +81,17 @@ class FillOptions:
             return self.preset
         return chosen_preset(self.preset, self.sampler, self.evaluations)
 
+    def load(self) -> Model:
+        """The model on its device, with its backend."""
+        return load_filler(self.model, device=self.device, backend=self.backend)
+
     def uses_archive(self, guides: int) -> bool:
         """Whether so many guides are taken as an archive of dates."""
         least = {"auto": ARCHIVE_DATES, "archive": 1, "kriging": math.inf}[self.background]
         return self.chosen.conditional and guides >= least
 
     def record(self, guides: int = 0) -> dict[str, Any]:
-        """What a record says of how samples were drawn, beside so many guides."""
+        """What a sidecar says of how samples were drawn, beside so many guides."""
         if self.uses_archive(guides):
             return {"background": "archive", "sampler": "Gaussian Markov random field", "samples": self.samples}
         chosen = self.chosen

@@ -1,141 +1,161 @@
-"""The outputs of one fill: raster, record, picture; given block by block in any order, named together at the end."""
+"""The files that a fill writes: raster, record, figure, intermediates of LST. They take their names together."""
 
 import json
 import time
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lacunar.errors import LacunarError
+from lacunar.fill.accumulators import Thumbnail, Truth
 from lacunar.fill.block_store import BlockStore, remove_blocks
-from lacunar.fill.blocks import FilledBlock, Survey
+from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
 from lacunar.fill.guides import Guides
-from lacunar.fill.lst_bands import LstBands
 from lacunar.fill.options import FillOptions
 from lacunar.fill.provenance import Fingerprint, digest_of
-from lacunar.fill.tally import Picture, Truth
 from lacunar.geo.raster import RasterWriter, uncompressed_bytes
-from lacunar.geo.staging import Staging, write_text
-from lacunar.geo.windows import Tile
+from lacunar.geo.staging import Staging, refuse_existing, write_text
+from lacunar.geo.windows import Tile, blocks_over
 from lacunar.models.checkpoint import Model
+from lacunar.plotting import FIGURE_ENDINGS
 from lacunar.sensors.scene import Scene
 from lacunar.versions import versions
 
+BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
 
-class FillOutputs(AbstractContextManager["FillOutputs"]):
-    """Every output of one fill; all names are checked when the ``with`` block begins, before any work.
 
-    Then `start`, `begin`, `add` for each block, `finish`. An exception leaves every folder as it was, but for finished
-    blocks where ``options.resume`` says so.
+@dataclass(frozen=True, kw_only=True)
+class OutputFiles:
+    """The files of one fill that are written, and how.
 
     Parameters
     ----------
-    source, beside
-        What is filled, and what guides it.
-    output
-        The raster; its record goes beside it as .json.
-    options
-        How gaps are filled and what is written besides.
+    raster
+        GeoTIFF with the bands ``lst`` or ``value``, ``source`` (0 nodata, 1 measured, 2 filled), ``sigma`` (one
+        standard deviation, 0 where measured) and what quantiles are wanted. Its record goes beside it as .json.
+    figure
+        Picture to draw (.png, .pdf or .svg).
+    truth
+        Raster of true values to score the fill against; it is read.
     bands_folder
-        Folder for every intermediate of a product's LST, or None.
+        Folder for every intermediate of a product's LST, one GeoTIFF each.
+    overwrite
+        Replace files that exist.
+    resume
+        Keep finished blocks beside the raster until it is whole, and go on from those of an interrupted run. A raster
+        that such a run finished is left as it is.
+    command
+        What the user typed, for the record.
+    """
+
+    raster: Path
+    figure: Path | None = None
+    truth: Path | None = None
+    bands_folder: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a figure that cannot be drawn."""
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
+            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
+
+    @property
+    def sidecar(self) -> Path:
+        """The record beside the raster."""
+        return self.raster.with_suffix(".json")
+
+    def check_names(self, scene: Scene) -> None:
+        """Refuse files that exist, before any work is done; the outputs of an interrupted run may exist."""
+        for path in (self.raster, self.sidecar, *([self.figure] if self.figure else []), *_band_paths(scene, self)):
+            refuse_existing(path, overwrite=self.overwrite or self.resume)
+
+    def resolved(self) -> "OutputFiles":
+        """The same with absolute paths, for a process that works in another folder."""
+        named = {name: getattr(self, name) for name in ("raster", "figure", "truth", "bands_folder")}
+        return replace(self, **{name: path.resolve() for name, path in named.items() if path is not None})
+
+    def beside(self) -> dict[str, str | None]:
+        """Absolute paths of what is asked for beside the raster, as the record names them."""
+        paths = {"figure": self.figure, "truth_raster": self.truth, "bands_folder": self.bands_folder}
+        return {name: str(path.resolve()) if path else None for name, path in paths.items()}
+
+
+def finished_record(scene: Scene, files: OutputFiles, fingerprint: Fingerprint) -> dict[str, Any] | None:
+    """The record of an earlier run that wrote all that is asked for, with ``whole_already``; None if there is none.
+
+    Leftover block files are deleted.
+    """
+    wanted = [files.raster, *([files.figure] if files.figure else []), *_band_paths(scene, files)]
+    if not all(path.is_file() for path in wanted):
+        return None
+    try:
+        record: dict[str, Any] = json.loads(files.sidecar.read_text(encoding="utf-8"))
+        same = record["fingerprint"] == digest_of(fingerprint)
+        same = same and all(record[name] == path for name, path in files.beside().items() if path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not same:
+        return None
+    remove_blocks(files.raster)
+    return record | {"whole_already": True}
+
+
+class FillWriter(AbstractContextManager["FillWriter"]):
+    """Writes every output of one fill: `begin`, `add` for each block, `finish`.
+
+    All names are checked when the ``with`` block begins, and finished blocks that depend on something else are refused.
+    An exception leaves every folder as it was, but for finished blocks where ``files.resume`` is set.
     """
 
     def __init__(
         self,
-        source: Scene,
-        beside: Guides,
-        output: Path,
+        scene: Scene,
+        guides: Guides,
+        files: OutputFiles,
         options: FillOptions,
-        bands_folder: Path | None = None,
+        model: Model,
+        fingerprint: Fingerprint,
     ) -> None:
-        self._source, self._beside, self._options = source, beside, options
-        self.output = output
-        self._bands = LstBands(source, bands_folder) if bands_folder is not None else None
-        self._store: BlockStore | None = None
+        self._scene, self._guides, self._files, self._options = scene, guides, files, options
+        self._model, self._fingerprint = model, fingerprint
 
     def __enter__(self) -> Self:
-        """Check and stage every output."""
+        """Check the name of every output."""
         self._begun = time.perf_counter()
-        source, options = self._source, self._options
-        inputs = [*source.inputs, *self._beside.inputs, *([options.truth] if options.truth else [])]
+        scene, files = self._scene, self._files
+        inputs = [*scene.inputs, *self._guides.inputs, *([files.truth] if files.truth else [])]
         with ExitStack() as stack:
-            staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
-            self._truth = stack.enter_context(Truth(source, options.truth))
-            size = (3 + len(options.quantiles)) * uncompressed_bytes(source.shape)
-            self._writer = self._writer_to(staging.stage(self.output, size=size))
-            self._sidecar = staging.stage(self.output.with_suffix(".json"))
-            shown = staging.stage(options.figure) if options.figure else None
-            self._picture = Picture(source, shown, has_truth=options.truth is not None) if shown else None
-            if self._bands is not None:
-                self._bands.stage(staging)
+            staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
+            self._truth = stack.enter_context(Truth(scene, files.truth))
+            size = (3 + len(self._options.quantiles)) * uncompressed_bytes(scene.shape)
+            self._writer = self._raster_writer(staging.stage(files.raster, size=size))
+            self._sidecar = staging.stage(files.sidecar)
+            shown = staging.stage(files.figure) if files.figure else None
+            self._thumbnail = Thumbnail(scene, shown, has_truth=files.truth is not None) if shown else None
+            self._band_files = [
+                staging.stage(path, size=uncompressed_bytes(scene.shape), make_folder=True)
+                for path in _band_paths(scene, files)
+            ]
+            self._store = BlockStore(files.raster, self._fingerprint) if files.resume else None
             self._writing = stack.enter_context(ExitStack())  # closed before the names are given
             self._stack = stack.pop_all()
         return self
 
-    def whole(self, fingerprint: Fingerprint) -> dict[str, Any] | None:
-        """The record of an earlier run that finished all that is asked for; None where something is lacking.
-
-        To be asked before the ``with`` block. It says ``whole_already``; what such a run left of its blocks goes.
-
-        Parameters
-        ----------
-        fingerprint
-            All that the result depends on.
-        """
-        beside = [self._options.figure] if self._options.figure else []
-        if not all(path.is_file() for path in (self.output, *beside, *(self._bands.targets if self._bands else ()))):
-            return None
-        try:
-            record: dict[str, Any] = json.loads(self.output.with_suffix(".json").read_text(encoding="utf-8"))
-            same = record["fingerprint"] == digest_of(fingerprint)
-            same = same and all(record[name] == path for name, path in self._asked().items() if path)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if not same:
-            return None
-        remove_blocks(self.output)
-        return record | {"whole_already": True}
-
-    def start(self, model: Model, fingerprint: Fingerprint) -> None:
-        """Write the intermediates, and find the blocks of an earlier run where ``options.resume`` says so.
-
-        Parameters
-        ----------
-        model, fingerprint
-            What fills, and all that the result depends on.
-
-        Raises
-        ------
-        LacunarError
-            Finished blocks that depend on something else.
-        """
-        self._model, self._fingerprint = model, fingerprint
-        if self._options.resume:
-            self._store = BlockStore(self.output, fingerprint)
-        if self._bands is not None:
-            self._bands.write()
-
     def begin(self, found: Survey) -> None:
-        """Open the raster.
-
-        Parameters
-        ----------
-        found
-            What the first pass counted.
-
-        Raises
-        ------
-        LacunarError
-            References that say nothing about the input.
-        """
-        self._beside.check(found.guides)
+        """Write the intermediates and open the raster; guides that share no measured pixel are refused."""
+        self._guides.check(found.guides)
+        _write_bands(self._scene, self._band_files)
         self._found = found
         self._tiles = self._coarse_tiles = self._evaluations = 0
         self._kept: set[Tile] = set()
         self._writing.enter_context(self._writer)
 
     def finished(self, window: Tile) -> FilledBlock | None:
-        """The block of a window from an earlier run that was interrupted, None where there is none; to be added too."""
+        """The block of a window that an interrupted run finished, or None; it is to be added too."""
         block = None if self._store is None else self._store.load(window)
         if block is not None:
             self._kept.add(window)
@@ -147,72 +167,89 @@ class FillOutputs(AbstractContextManager["FillOutputs"]):
             self._store.save(block)
         self._writer.write(block.bands, block.window)
         true_values = self._truth.add(block)
-        if self._picture is not None:
-            self._picture.add(block, true_values)
+        if self._thumbnail is not None:
+            self._thumbnail.add(block, true_values)
         self._tiles, self._coarse_tiles = self._tiles + block.tiles, self._coarse_tiles + block.coarse_tiles
         self._evaluations += block.evaluations
 
     def finish(self) -> dict[str, Any]:
-        """Write what is left; returns the record. Names are given when the ``with`` block ends."""
+        """Write what is left; returns the record. The files take their names when the ``with`` block ends."""
         self._writing.close()
         record = self._record()
         write_text(self._sidecar, json.dumps(record, indent=2, default=str) + "\n")
-        if self._picture is not None:
-            self._picture.draw()
+        if self._thumbnail is not None:
+            self._thumbnail.draw()
         return record
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Give the names, or leave nothing behind but finished blocks."""
         self._stack.__exit__(kind, error, at)
-        if kind is None and self._store is not None:
-            remove_blocks(self.output)
+        if kind is None and self._files.resume:
+            remove_blocks(self._files.raster)
 
-    def _writer_to(self, path: Path) -> RasterWriter:
-        """What the filled raster is written by."""
-        source, quantiles = self._source, self._options.quantiles
+    def _raster_writer(self, path: Path) -> RasterWriter:
+        scene, quantiles = self._scene, self._options.quantiles
         told = {"source_values": "0 nodata, 1 measured, 2 filled", "sigma": "one standard deviation of a filled pixel"}
         return RasterWriter(
             path,
-            shape=source.shape,
-            transform=source.transform,
-            crs=source.crs,
-            band_names=(source.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles)),
-            units=(source.units, "", source.units, *[source.units] * len(quantiles)),
+            shape=scene.shape,
+            transform=scene.transform,
+            crs=scene.crs,
+            band_names=(scene.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles)),
+            units=(scene.units, "", scene.units, *[scene.units] * len(quantiles)),
             tags=told,
         )
-
-    def _asked(self) -> dict[str, str | None]:
-        """Absolute paths of what is asked for besides the raster, as the record names them."""
-        paths = {
-            "figure": self._options.figure,
-            "truth_raster": self._options.truth,
-            "bands_folder": self._bands.folder if self._bands else None,
-        }
-        return {name: str(path.resolve()) if path else None for name, path in paths.items()}
 
     def _record(self) -> dict[str, Any]:
         """What the sidecar says: input, counts, options, model, time, versions and command."""
         options, model, found = self._options, self._model, self._found
-        evaluations = options.chosen.evaluations
         return {
-            **self._source.lst_record(),
-            "output": str(self.output),
-            **self._asked(),
+            **self._scene.lst_record(),
+            "output": str(self._files.raster),
+            **self._files.beside(),
             "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},
             "gap_share": round(found.missing / (found.measured + found.missing), 6),
-            **options.record(len(self._beside)),
+            **options.record(len(self._guides)),
             "quantiles": list(options.quantiles),
             "seed": options.seed,
             "device": options.device,
-            "engine": model.engine,
+            "engine": model.backend,
             "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},
             "seconds": round(time.perf_counter() - self._begun, 2),
             "versions": versions(),
             "fingerprint": digest_of(self._fingerprint),
-            "command": options.command,
+            "command": self._files.command,
             "network_tiles": self._tiles,
             "kriging_tiles_from_coarser_level": self._coarse_tiles,
-            "network_evaluations": {"per_sample_and_tile": evaluations, "all": self._evaluations},
-            **self._beside.record(found.guides),
+            "network_evaluations": {"per_sample_and_tile": options.chosen.evaluations, "all": self._evaluations},
+            **self._guides.record(found.guides),
             **self._truth.scores(),
         }
+
+
+def _band_paths(scene: Scene, files: OutputFiles) -> list[Path]:
+    """One file for each intermediate of LST, where they are wanted."""
+    if files.bands_folder is None:
+        return []
+    return [files.bands_folder / f"{name}.tif" for name in scene.intermediates(Tile(0, 0, 1, 1))]
+
+
+def _write_bands(scene: Scene, paths: list[Path]) -> None:
+    """Compute the intermediates of LST and write them, block by block."""
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                RasterWriter(
+                    path,
+                    shape=scene.shape,
+                    transform=scene.transform,
+                    crs=scene.crs,
+                    band_names=(path.stem,),
+                    units=(BAND_UNITS.get(path.stem, ""),),
+                )
+            )
+            for path in paths
+        ]
+        for block in blocks_over(scene.shape, block=BLOCK, halo=0) if paths else ():
+            for writer, band in zip(writers, scene.intermediates(block.core).values(), strict=True):
+                writer.write(band[None], block.core)

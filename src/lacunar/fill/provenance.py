@@ -14,39 +14,29 @@ from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import Scene
 from lacunar.versions import versions, versions_used
 
-# Options of a fill that no pixel depends on; model, device and engine stand under their own keys.
-_WITHOUT_EFFECT = ("overwrite", "figure", "truth", "command", "resume", "model", "device", "engine")
+_TOLD_APART = ("model", "device", "backend", "preset")  # options that stand under keys of their own
 _METADATA = "*MTL*"  # files of a product's folder that tell what its numbers mean
 
 Fingerprint = Mapping[str, Any]
 
 
-def fingerprint_of(
-    inputs: FillInputs, source: Scene, beside: Guides, options: FillOptions, model: Model
-) -> Fingerprint:
-    """Describe inputs, options, model and versions, ready for JSON.
+def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: FillOptions, model: Model) -> Fingerprint:
+    """Describe inputs (named, and opened), options, model and versions, ready for JSON.
 
-    Files are told apart by path, size and time of change, so that a scene of gigabytes need not be read for it. A GPU
-    is told from a CPU, whose last bits differ; one GPU is not told from another of its kind.
-
-    Parameters
-    ----------
-    inputs, source, beside
-        What is read, and the same opened.
-    options, model
-        How gaps are filled; the model is the one that ``options`` names.
+    Files are told apart by path, size and time of change, so that gigabytes need not be read. A GPU is told from a CPU,
+    whose last bits differ, but not from another GPU.
     """
     named = inputs.resolved().files
     metadata = [file for path in named if path.is_dir() for file in path.glob(_METADATA)]
-    files = {path.resolve() for path in (*named, *metadata, *source.inputs, *beside.inputs) if path.is_file()}
+    files = {path.resolve() for path in (*named, *metadata, *scene.inputs, *guides.inputs) if path.is_file()}
     found = {
         "inputs": asdict(inputs.resolved()),
         "files": {str(path): _size_and_time(path) for path in sorted(files)},
-        "product": source.lst_record().get("product"),
-        "options": {name: value for name, value in asdict(options).items() if name not in _WITHOUT_EFFECT},
+        "product": scene.lst_record().get("product"),
+        "options": {name: value for name, value in asdict(options).items() if name not in _TOLD_APART},
         "preset": repr(options.chosen),
         "device": options.device.split(":")[0],
-        "engine": model.engine,
+        "engine": model.backend,
         "model": {
             "sha256": model.card.sha256,
             "network": repr(model.network.config),
@@ -55,7 +45,7 @@ def fingerprint_of(
             "sigma_factor": model.card.sigma_factor,
             "error_quantiles": model.card.error_quantiles,
         },
-        "versions": versions_used(model.engine, versions()),
+        "versions": versions_used(model.backend, versions()),
     }
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain

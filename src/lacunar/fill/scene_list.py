@@ -1,64 +1,14 @@
-"""Which scenes a command names (paths, patterns, lists of them), what their outputs are called, how each came out."""
+"""Which files a command names (paths, patterns, lists of them), and what their outputs are called."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from lacunar.errors import LacunarError
-from lacunar.fill.inputs import FillInputs
-
-Status = Literal["filled", "kept", "failed"]
+from lacunar.sensors.scene import ARCHIVES
 
 _LIST_MARK = "@"  # before the name of a text file that lists paths or patterns, one a line
 _COMMENT = "#"
 _MAGIC = frozenset("*?[")  # what makes a path a pattern
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """One fill among others: what is read, the raster to write, a folder for the intermediates of LST or None."""
-
-    inputs: FillInputs
-    output: Path
-    bands_folder: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a scene came out.
-
-    Parameters
-    ----------
-    scene
-        Which.
-    status
-        ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``.
-    seconds
-        From its first step to its last, those of other scenes that ran meanwhile included.
-    why
-        What went wrong, in one line.
-    record
-        What its sidecar says; None where it failed.
-    """
-
-    scene: Scene
-    status: Status
-    seconds: float
-    why: str = ""
-    record: dict[str, Any] | None = None
-
-    @property
-    def filled(self) -> int:
-        """Pixels filled."""
-        return int(self.record["pixels"]["filled"]) if self.record else 0
-
-
-def failed(scene: Scene, seconds: float, error: BaseException) -> Outcome:
-    """The outcome of a scene that ended with an error."""
-    said = str(error) if isinstance(error, LacunarError) else f"{type(error).__name__}: {error}"
-    return Outcome(scene=scene, status="failed", seconds=seconds, why=" ".join(said.split()))
 
 
 def listed_paths(arguments: Iterable[str]) -> list[Path]:
@@ -68,7 +18,8 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
     ----------
     arguments
         Paths; patterns with ``*``, ``?`` or ``[...]``, whose matches come sorted; ``@FILE``, a text file with a path or
-        a pattern on each line (relative to the working folder; blank lines and those with ``#`` in front do not count).
+        a pattern on each line, relative to the working folder. Blank lines and those that begin with ``#`` are left
+        out.
 
     Raises
     ------
@@ -83,12 +34,12 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
 
 
 def names_several(argument: str) -> bool:
-    """Whether an argument may name several scenes: a list, or a pattern that is no path itself."""
+    """Whether an argument may name several files: a list, or a pattern that is no path itself."""
     return argument.startswith(_LIST_MARK) or (not _MAGIC.isdisjoint(argument) and not Path(argument).exists())
 
 
 def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
-    """Outputs ``NAME_SUFFIX.tif`` in a folder; NAME is that of the input without its ending.
+    """Outputs ``NAME_SUFFIX.tif`` in a folder, NAME being that of the input without its ending.
 
     Raises
     ------
@@ -134,7 +85,7 @@ def _matching(pattern: str) -> list[Path]:
 def _name_of(path: Path) -> str:
     """Name of a folder, or of a file without its ending."""
     name = path.resolve().name
-    ending = next((ending for ending in _ARCHIVES if name.lower().endswith(ending)), None)
+    ending = next((end for end in sorted(ARCHIVES, key=len, reverse=True) if name.lower().endswith(end)), None)
     if ending:
         return name[: -len(ending)]
     return name if path.is_dir() else Path(name).stem

@@ -55,7 +55,7 @@ class Staging(AbstractContextManager["Staging"]):
         RasterError
             It exists, is an input, is named twice, or its folder does not exist, cannot be written or has no room.
         """
-        self._refuse_existing(target)
+        refuse_existing(target, overwrite=self._overwrite)
         place = target.resolve()
         if place in self._inputs:
             raise RasterError(f"{target} is an input of this very run, wanted another output: give it a new name")
@@ -87,7 +87,7 @@ class Staging(AbstractContextManager["Staging"]):
     def _give_names(self) -> None:
         """Look again at what exists, then rename."""
         for target in self._hidden:
-            self._refuse_existing(target)
+            refuse_existing(target, overwrite=self._overwrite)
         for target, hidden in self._hidden.items():
             try:
                 target.parent.mkdir(exist_ok=True)
@@ -95,12 +95,13 @@ class Staging(AbstractContextManager["Staging"]):
             except OSError as error:
                 raise RasterError(f"{target}: cannot take its name ({error.strerror}): choose another place") from error
 
-    def _refuse_existing(self, target: Path) -> None:
-        """Keep what is there, unless told otherwise."""
-        if target.is_dir():
-            raise RasterError(f"{target} is a folder, wanted the name of a file: choose another")
-        if target.exists() and not self._overwrite:
-            raise RasterError(f"{target} exists, wanted a new name: choose another, or give --overwrite to replace it")
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a folder, and a file unless ``overwrite`` says so."""
+    if target.is_dir():
+        raise RasterError(f"{target} is a folder, wanted the name of a file: choose another")
+    if target.exists() and not overwrite:
+        raise RasterError(f"{target} exists, wanted a new name: choose another, or give --overwrite to replace it")
 
 
 def write_text(path: Path, text: str) -> None:

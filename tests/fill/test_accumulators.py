@@ -6,9 +6,9 @@ import pytest
 
 from commands import contents, write
 from lacunar.errors import LacunarError, RasterError
-from lacunar.fill import tally
+from lacunar.fill import accumulators
+from lacunar.fill.accumulators import Thumbnail, Truth
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, FilledBlock
-from lacunar.fill.tally import Picture, Truth
 from lacunar.geo.windows import Tile
 from lacunar.sensors.scene import open_scene
 
@@ -73,16 +73,16 @@ def test_a_truth_on_another_grid_is_refused(scene, tmp_path):
 @pytest.mark.parametrize("has_truth", [False, True])
 def test_the_picture_is_every_nth_pixel_of_the_whole(scene, monkeypatch, tmp_path, side, has_truth):
     source, _, truth, value, kind, sigma = scene
-    monkeypatch.setattr(tally, "THUMBNAIL_SIDE", side)
+    monkeypatch.setattr(accumulators, "THUMBNAIL_SIDE", side)
     seen = {}
 
     def figure(*arrays, **options):
         seen.update(arrays=arrays, **options)
         return "figure"
 
-    monkeypatch.setattr(tally, "lst_figure", figure)
-    monkeypatch.setattr(tally, "save_figure", lambda drawn, path: path.write_text(drawn))
-    picture = Picture(source, tmp_path / "a.png", has_truth=has_truth)
+    monkeypatch.setattr(accumulators, "lst_figure", figure)
+    monkeypatch.setattr(accumulators, "save_figure", lambda drawn, path: path.write_text(drawn))
+    picture = Thumbnail(source, tmp_path / "a.png", has_truth=has_truth)
     for block in blocks(value, kind, sigma):
         picture.add(block, truth[block.window.slices] if has_truth else None)
     picture.draw()
@@ -98,7 +98,7 @@ def test_the_picture_is_every_nth_pixel_of_the_whole(scene, monkeypatch, tmp_pat
 
 def test_the_picture_is_drawn(scene, tmp_path):
     source, _, _, value, kind, sigma = scene
-    picture = Picture(source, tmp_path / "a.png", has_truth=False)
+    picture = Thumbnail(source, tmp_path / "a.png", has_truth=False)
     for block in blocks(value, kind, sigma):
         picture.add(block, None)
     picture.draw()
@@ -107,10 +107,10 @@ def test_the_picture_is_drawn(scene, tmp_path):
 
 def test_a_picture_that_cannot_be_drawn_or_written_is_a_teaching_error(scene, tmp_path):
     source, _, _, value, kind, sigma = scene
-    empty = Picture(source, tmp_path / "a.png", has_truth=False)
+    empty = Thumbnail(source, tmp_path / "a.png", has_truth=False)
     with pytest.raises(LacunarError, match=r"cannot be drawn: got a raster without any finite pixel.*leave it out"):
         empty.draw()
-    lost = Picture(source, tmp_path / "none" / "a.png", has_truth=False)
+    lost = Thumbnail(source, tmp_path / "none" / "a.png", has_truth=False)
     for block in blocks(value, kind, sigma):
         lost.add(block, None)
     with pytest.raises(RasterError, match=r"a.png: cannot be written \(No such file or directory\); wanted a folder"):

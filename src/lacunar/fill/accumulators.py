@@ -1,4 +1,4 @@
-"""What is gathered from a raster while it is filled block by block: scores, a picture."""
+"""What accumulates while a raster is filled block by block: scores against a truth, and the pixels of a figure."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -19,27 +19,20 @@ THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 
 
 class Truth:
-    """Scores of the filled pixels against a raster of true values; nothing where there is none.
-
-    Parameters
-    ----------
-    source
-        What is filled.
-    path
-        The raster, its first band; None scores nothing.
+    """Scores of the filled pixels against the first band of a raster of true values; without a path, none.
 
     Raises
     ------
     RasterError
-        It cannot be read, or lies on another grid.
+        The raster cannot be read, or lies on another grid than the scene.
     """
 
-    def __init__(self, source: Scene, path: Path | None) -> None:
+    def __init__(self, scene: Scene, path: Path | None) -> None:
         self._raster = open_raster(path) if path else None
         self._errors: list[NDArray[np.float32]] = []
         self._within = 0
         if self._raster is not None:
-            check_same_grid(source, self._raster, names=("the input", f"the truth {path}"))
+            check_same_grid(scene, self._raster, names=("the input", f"the truth {path}"))
 
     def __enter__(self) -> Self:
         """Keep the raster open."""
@@ -63,10 +56,7 @@ class Truth:
         return values
 
     def scores(self) -> dict[str, Any]:
-        """RMSE, MAE and bias over the filled pixels with a true value, and how many lie within one sigma of it.
-
-        Under the key ``truth``, ready for a record; empty where no pixel could be scored.
-        """
+        """RMSE, MAE, bias and the share within one sigma, under the key ``truth``; empty if no pixel was scored."""
         error = np.concatenate(self._errors) if self._errors else np.empty(0, dtype=np.float32)
         if error.size == 0:
             return {}
@@ -82,29 +72,22 @@ class Truth:
         }
 
 
-class Picture:
-    """The figure of a raster of any size: every n-th pixel of the result is gathered block by block, then drawn.
+class Thumbnail:
+    """The figure of a raster of any size: every n-th pixel is kept block by block, and drawn at the end.
 
-    Parameters
-    ----------
-    source
-        What is filled.
-    path
-        The picture to write.
-    has_truth
-        Whether `add` is given true values: then their absolute error is drawn.
+    With ``has_truth``, `add` is given the true values, and their absolute error is drawn too.
     """
 
-    def __init__(self, source: Scene, path: Path, *, has_truth: bool) -> None:
-        self._input, self._path, self._has_truth = source, path, has_truth
-        self._step = -(-max(source.shape) // THUMBNAIL_SIDE)
-        small = tuple(-(-length // self._step) for length in source.shape)
+    def __init__(self, scene: Scene, path: Path, *, has_truth: bool) -> None:
+        self._scene, self._path, self._has_truth = scene, path, has_truth
+        self._step = -(-max(scene.shape) // THUMBNAIL_SIDE)
+        small = tuple(-(-length // self._step) for length in scene.shape)
         self._before, self._value, self._sigma = (np.full(small, np.nan, dtype=np.float32) for _ in range(3))
-        self._gap = np.zeros(small, dtype=np.bool_)
+        self._missing = np.zeros(small, dtype=np.bool_)
 
     def add(self, block: FilledBlock, true_values: NDArray[np.floating] | None) -> None:
-        """Take the pixels of a block, and its true or else its unfilled values, that lie on the grid of every n-th."""
-        before = self._input.lst(block.window).values if true_values is None else true_values
+        """Take every n-th pixel of a block, and of its true or else its unfilled values."""
+        before = self._scene.lst(block.window).values if true_values is None else true_values
         start = (block.window.row, block.window.col)
         grid = tuple(slice(-first % self._step, None, self._step) for first in start)
         place = tuple(
@@ -112,25 +95,19 @@ class Picture:
             for first, length in zip(start, block.window.shape, strict=True)
         )
         self._before[place], self._value[place] = before[grid], block.value[grid]
-        self._sigma[place], self._gap[place] = block.sigma[grid], block.source[grid] == FILLED
+        self._sigma[place], self._missing[place] = block.sigma[grid], block.source[grid] == FILLED
 
     def draw(self) -> None:
-        """Write the paper's Figure 4 from what was gathered.
-
-        Raises
-        ------
-        LacunarError
-            Nothing to draw, or a disk that refuses.
-        """
+        """Write the figure; a ``LacunarError`` if there is nothing to draw or the disk refuses."""
         try:
             figure = lst_figure(
                 self._before,
                 self._value,
-                self._gap,
+                self._missing,
                 truth=self._before if self._has_truth else None,
                 sigma=self._sigma,
-                units=self._input.units,
-                title=self._input.title,
+                units=self._scene.units,
+                title=self._scene.title,
             )
             save_figure(figure, self._path)
         except OSError as error:
