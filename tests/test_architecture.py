@@ -55,12 +55,13 @@ def test_interpolation_needs_no_torch(path):
     [
         ("import lacunar", {"torch", "rasterio", "diffusers", "numpy", "scipy", "matplotlib", "typer", "xarray"}),
         ("import lacunar.cli, sys; sys.argv = ['lacunar', '--help']; lacunar.cli.main()", {"torch", "diffusers"}),
+        ("import lacunar.segment.job", {"lacunar.fill", "lacunar.interpolate"}),
         (
             "import lacunar.sensors.sebal, lacunar.geo.windows, lacunar.metrics, lacunar.plotting",
             {"torch", "diffusers"},
         ),
     ],
-    ids=["package", "help", "numbers"],
+    ids=["package", "help", "water", "numbers"],
 )
 def test_an_import_loads_nothing_heavy(code, absent):
     ends = "import sys, atexit; atexit.register(lambda: sys.stderr.write(' '.join(set(sys.modules))));"

@@ -27,12 +27,13 @@ from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
+from lacunar.fill.denoiser import TiledDenoiser
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.archive_field import archive_field
 from lacunar.interpolate.background import TILE, Background, CoarseField, background_field
 from lacunar.models.checkpoint import Model
-from lacunar.models.tiled import TiledDenoiser, overlap_of
+from lacunar.models.tiled import overlap_of
 
 POOLING = 2.0  # pixels: width of the Gaussian over which the variance of the samples is pooled
 CHANNELS = (4, 5)  # input channels of a network without and with guides

@@ -5,6 +5,8 @@ A model folder holds ``config.json`` (the network), ``schedule.json`` (noise sch
 the weights), ``README.md`` (the card to read) and ``model.safetensors``.
 """
 
+from __future__ import annotations
+
 import json
 import secrets
 import shutil
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -23,12 +25,14 @@ from torch import Tensor, nn
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import ModelError
-from lacunar.interpolate.pca_prior import GaussianPrior
-from lacunar.interpolate.scaling import Scaling, scaling_from_dict
 from lacunar.models.card import Card
 from lacunar.models.weights import WeightsDtype, as_dtype, fit_weights, read_safetensors, sha256_of
 from lacunar.networks.segdiff import SegDiff, SegmenterConfig, SegmenterKind, WaterSegDiff, build_segmenter
 from lacunar.networks.unet import NetworkConfig, UNet, config_from_dict
+
+if TYPE_CHECKING:
+    from lacunar.interpolate.pca_prior import GaussianPrior
+    from lacunar.interpolate.scaling import Scaling
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE, SCHEDULE_FILE, SCALING_FILE, CARD_FILE = "config.json", "schedule.json", "scaling.json", "card.json"
@@ -123,6 +127,8 @@ def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
         card, state = _card_and_weights(folder)
         segmenter = _built(lambda: build_segmenter(spec), state, source=weights).to(device)
         return SegmentationModel(network=segmenter, card=card, **shared)
+    from lacunar.interpolate.scaling import scaling_from_dict  # only what fills needs the room of classical fills
+
     components = described.pop(PRIOR_SIZE, 0)
     config = config_from_dict(described)
     scaling = scaling_from_dict(read_json(folder / SCALING_FILE))
@@ -286,6 +292,8 @@ def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:
 
 def _pop_prior(state: dict[str, Tensor], folder: Path) -> GaussianPrior:
     """Take the Gaussian prior out of the weights."""
+    from lacunar.interpolate.pca_prior import GaussianPrior
+
     try:
         mean, components, variances, noise = (
             state.pop(f"{PRIOR_PREFIX}{name}").float().numpy() for name in ("mean", "components", "variances", "noise")

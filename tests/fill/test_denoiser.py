@@ -7,10 +7,10 @@ import pytest
 
 from gap_models import GaussianResidual, gap_model
 from lacunar.errors import ModelError
+from lacunar.fill.denoiser import TiledDenoiser
 from lacunar.geo.windows import tiles_over
 from lacunar.interpolate.background import CoarseField, background_field
 from lacunar.interpolate.scaling import RangeScaling, TileScaling
-from lacunar.models.tiled import TiledDenoiser
 
 SHAPE = (64, 64)
 
