@@ -141,6 +141,10 @@ def test_other_formats_do_not_pass_for_a_band(folder):
 
 
 def test_values_that_are_no_digital_numbers(folder):
+    thermal = file_of(folder, "B10").read_bytes()
+    rewrite(file_of(folder, "B10"), np.full((64, 64), 0.2, dtype=np.float32), dtype="float32", predictor=3)
+    fails(folder, "band B10 of .* holds float32 values: wanted digital numbers")
+    file_of(folder, "B10").write_bytes(thermal)
     rewrite(file_of(folder, "B4"), np.full((64, 64), 0.2, dtype=np.float32), dtype="float32", predictor=3)
     fails(folder, "band B4 of .* holds float32 values: wanted digital numbers")
     rewrite(file_of(folder, "B4"), np.full((64, 64), 70000, dtype=np.int32), dtype="int32", predictor=2)

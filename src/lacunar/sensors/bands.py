@@ -95,10 +95,7 @@ def present_bands(names: Sequence[str]) -> tuple[BandName, ...]:
 def place_bands(channels: FloatArray, names: Sequence[str]) -> NDArray[np.float32]:
     """Put channels (C, H, W), one name for each, into the order of `BANDS`: (6, H, W), float32; NaN where lacking.
 
-    Raises
-    ------
-    LacunarError
-        Another number of names than channels, or names that `check_channels` refuses.
+    Another number of names, or names that `check_channels` refuses, are a `LacunarError`.
 
     Examples
     --------
@@ -122,14 +119,8 @@ def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
     """The one number by which a whole image is divided: the 98th percentile of all bands together, above 0.
 
     One number for all bands keeps every ratio between them, and so every spectral index. It removes the unit
-    (reflectance of 0 to 1, times 10,000, or 8 bits) and the brightness of the day.
-
-    Parameters
-    ----------
-    bands
-        (C, H, W), any unit whose zero is no light; NaN planes are bands that the image lacks.
-    valid
-        (H, W), True = measured.
+    (reflectance of 0 to 1, times 10,000, or 8 bits) and the brightness of the day. Bands are (C, H, W), in any unit
+    whose zero is no light, NaN where lacking; ``valid`` is (H, W), True = measured.
 
     Raises
     ------

@@ -54,18 +54,9 @@ Float = NDArray[np.float64]
 
 
 class LandsatScene(Scene):
-    """A Landsat product, Level 1 (LST by SEBAL) or Level 2 (its ``ST_B10``).
+    """A Landsat product, Level 1 (LST by SEBAL) or Level 2 (its ``ST_B10``). Parameters are those of `open_scene`.
 
-    Parameters are those of `lacunar.sensors.scene.open_scene`.
-
-    Attributes
-    ----------
-    mtl
-        The metadata file.
-    sources
-        Band name (``B10``, ``QA_PIXEL``, ``ST_B10`` ...) -> what rasterio opens.
-    level
-        1 or 2.
+    ``sources`` maps a band's name (``B10``, ``QA_PIXEL``, ``ST_B10`` ...) to what rasterio opens.
 
     Raises
     ------
@@ -100,9 +91,9 @@ class LandsatScene(Scene):
         self._datasets: dict[str, DatasetReader] = {}
         wanted = (*_REQUIRED[self.level], *_REFLECTIVE[self.level])
         self._grid_band = next((band for band in wanted if band in self.sources), wanted[0])
-        self.shape, self.crs, self.transform, self.notes = _place(
-            self.mtl, self._grid_band, self._open(self._grid_band)
-        )
+        dataset = self._open(self._grid_band)
+        self.shape, self.crs, self.transform, self.notes = _place(self.mtl, self._grid_band, dataset)
+        self._check_band(self._grid_band, dataset)
         self._add_mask(gap_mask)
 
     # --- LST ---
@@ -246,13 +237,7 @@ class LandsatScene(Scene):
         )
 
     def coefficients(self, quantity: Quantity, band: str) -> dict[str, float]:
-        """Multiplier and addend of a band from the MTL file, as keyword arguments ``mult`` and ``add``.
-
-        Raises
-        ------
-        ProductError
-            The MTL file lacks one of them.
-        """
+        """Multiplier and addend of a band from the MTL file, as keyword arguments ``mult`` and ``add``."""
         suffix = band if band.startswith("ST_") else band.removeprefix("SR_").removeprefix("B")
         return {part: self.mtl.constant(f"{quantity}_{part.upper()}_BAND_{suffix}") for part in ("mult", "add")}
 
@@ -346,10 +331,7 @@ class LandsatScene(Scene):
     def dn(self, band: str, window: Tile | None = None) -> NDArray[np.uint16]:
         """Digital numbers (H, W) of a 30 m band; 0 where nothing was measured (fill, or the file's own nodata value).
 
-        Raises
-        ------
-        ProductError
-            The band is lacking, lies on another grid, is cut off, or holds no digital numbers.
+        A band that is lacking, lies on another grid, is cut off, or holds other numbers is a `ProductError`.
         """
         numbers, nodata = self._stored(band, window)
         measured = numbers > 0

@@ -74,27 +74,16 @@ class Measured:
 class LstOptions:
     """How LST is computed from a product, and which of its pixels count as missing.
 
-    Parameters
-    ----------
-    gap_classes
-        Quality classes that are filled.
-    soil_l
-        Soil adjustment L of SAVI, 0 to 1.
-    reflectance
-        ``usgs``, or ``dr`` for the variant that divides by dr = 1/d^2 once more.
-    atmosphere
-        Path radiance, transmissivity and sky radiance; None leaves LST without atmospheric correction.
-
     Raises
     ------
     LacunarError
         An unknown quality class or form of the reflectance, or L out of range.
     """
 
-    gap_classes: Sequence[QaClass] = GAP_CLASSES
-    soil_l: float = 0.5
-    reflectance: ReflectanceForm = "usgs"
-    atmosphere: Atmosphere | None = None
+    gap_classes: Sequence[QaClass] = GAP_CLASSES  # quality classes that are filled
+    soil_l: float = 0.5  # soil adjustment L of SAVI, 0 to 1
+    reflectance: ReflectanceForm = "usgs"  # or "dr", the variant that divides by dr = 1/d^2 once more
+    atmosphere: Atmosphere | None = None  # None leaves LST without atmospheric correction
 
     def __post_init__(self) -> None:
         """Refuse what does not exist before any product is opened."""
@@ -110,39 +99,25 @@ class LstOptions:
 
 
 class Scene(AbstractContextManager["Scene"], ABC):
-    """An open image; see the head of this file. Made by `open_scene`.
+    """An open image; see the head of this file. Made by `open_scene`."""
 
-    Attributes
-    ----------
-    path, name, title
-        File or folder, its last part, and what people call it.
-    kind
-        ``"product"``, ``"raster"``, or ``"picture"``: one or three channels of 8 or 16 bits without a position.
-    shape, transform, crs
-        Rows and columns, pixel to coordinates, coordinate reference system (or None).
-    quantity, units
-        What `lst` gives: ``"lst"`` in K, or ``"value"`` in the unit that a raster declares (``""`` for none).
-    product_id, date
-        Where they are known, else None.
-    notes
-        What a user should know about how it was opened.
-    inputs
-        Files that are read.
-    """
-
-    kind: SceneKind
-    shape: tuple[int, int]
-    transform: Affine
+    path: Path
+    name: str  # last part of the path
+    title: str  # what people call it
+    kind: SceneKind  # a picture has one or three channels of 8 or 16 bits, and no position
+    shape: tuple[int, int]  # rows and columns
+    transform: Affine  # pixel (column, row) to coordinates, of a pixel's upper left corner
     crs: CRS | None
-    quantity: str = "value"
-    units: str = ""
+    quantity: str = "value"  # what `lst` gives; "lst" of a product
+    units: str = ""  # of it: K, or what a raster declares
     product_id: str | None = None
     date: datetime.date | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a user should know about how it was opened
+    inputs: list[Path]  # files that are read
 
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.title = path, path.name, path.name
-        self.inputs: list[Path] = []
+        self.inputs = []
         self._mask: RasterSource | None = None
         self._open_files = ExitStack()
 
@@ -352,13 +327,7 @@ def placed_reader(channels: Reader, names: Sequence[str]) -> Reader:
 
 
 def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Planes:
-    """Valid pixels (6, N) of blocks that are spread over an image of so many rows and columns.
-
-    Raises
-    ------
-    RasterError
-        No valid pixel in the whole image, which the error calls ``name``.
-    """
+    """Valid pixels (6, N) of blocks that are spread over an image of this shape; a `RasterError` where it has none."""
     blocks = blocks_over(shape, block=SAMPLE_SIDE, halo=0)
     found: list[Planes] = []
     for index in sorted(range(len(blocks)), key=lambda number: number * _GOLDEN % 1):
