@@ -15,7 +15,7 @@ import lacunar.fill.blocks
 import lacunar.pictures.api
 import lacunar.segment.api
 import lacunar.sensors.api
-from commands import write
+from commands import bands_of, write
 from lacunar.errors import LacunarError
 from lacunar.models.checkpoint import load_model
 from picture_models import tiny_picture_model
@@ -224,6 +224,27 @@ def test_a_model_whose_scaling_is_unknown_is_refused(tiny_folder, tmp_path):
     (folder / "scaling.json").write_text('{"kind": "logarithm"}')
     with pytest.raises(LacunarError, match="scaling: kind is 'logarithm'"):
         lc.fill(np.where(disc(), np.nan, field()), model=folder)
+
+
+def test_fill_file_takes_options_by_name_and_gives_what_fill_gives(tmp_path, tiny_folder, tiny):
+    kelvin = np.where(disc(), np.nan, field(noise=0.5)).astype(np.float32)
+    write(tmp_path / "in.tif", kelvin, units="K")
+    write(tmp_path / "july.tif", (field(noise=0.5) + 5).astype(np.float32), units="K")
+    options = {"model": str(tiny_folder), "samples": 2, "seed": 3, "quantiles": (0.1,), "overwrite": True}
+    record = lc.fill_file(tmp_path / "in.tif", tmp_path / "out.tif", guides=[tmp_path / "july.tif"], **options)
+    assert record["pixels"]["filled"] == disc().sum()
+    given = {name: options[name] for name in ("samples", "seed", "quantiles")}
+    filled = lc.fill(kelvin, guides=(field(noise=0.5) + 5).astype(np.float32), model=tiny, **given)
+    np.testing.assert_array_equal(bands_of(tmp_path / "out.tif"), np.stack([*filled[:3], *filled.quantiles]))
+
+
+def test_fill_file_opens_a_product_and_refuses_an_unknown_option(tmp_path, tiny_folder, simulated_64):
+    out = tmp_path / "lst.tif"
+    record = lc.fill_file(simulated_64.folder, out, model=str(tiny_folder), preset="instant")
+    assert bands_of(out).shape == (3, 64, 64)
+    assert record["pixels"]["filled"] > 0
+    with pytest.raises(TypeError, match="no_such_option"):
+        lc.fill_file(simulated_64.folder, out, no_such_option=1)
 
 
 # --- inpaint ---

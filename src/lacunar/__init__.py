@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from lacunar.fill.api import fill
+    from lacunar.fill.api import fill, fill_file
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
     from lacunar.segment.api import polygonize, segment, segment_file
@@ -36,10 +36,21 @@ if TYPE_CHECKING:
     from lacunar.versions import show_versions
 
 __version__ = "0.1.0"
-__all__ = ["fill", "inpaint", "load_model", "open_scene", "polygonize", "segment", "segment_file", "show_versions"]
+__all__ = [
+    "fill",
+    "fill_file",
+    "inpaint",
+    "load_model",
+    "open_scene",
+    "polygonize",
+    "segment",
+    "segment_file",
+    "show_versions",
+]
 
 _MODULES = {  # public name -> the module that holds it, loaded when the name is first used
     "fill": "lacunar.fill.api",
+    "fill_file": "lacunar.fill.api",
     "inpaint": "lacunar.pictures.api",
     "load_model": "lacunar.models.backend",
     "open_scene": "lacunar.sensors.api",

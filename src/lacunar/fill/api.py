@@ -1,7 +1,7 @@
 """Fill labelled arrays: the public function of this room. Dask arrays are filled when the result is computed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import LacunarError
+from lacunar.fill import job
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
 from lacunar.fill.guides import MAX_REFERENCES
+from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import DEFAULT_MODEL, FillOptions
+from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.labelled import (
     MISSING,
     AnyArray,
@@ -29,7 +32,7 @@ from lacunar.geo.labelled import (
 from lacunar.geo.windows import Block, Tile
 from lacunar.models.backend import load_filler
 from lacunar.models.checkpoint import Model
-from lacunar.sensors.scene import KELVIN, Measured
+from lacunar.sensors.scene import ARCHIVES, KELVIN, LstOptions, Measured
 from lacunar.sensors.sebal import digital_numbers_hint
 
 SAMPLES = 8  # that give a mean and a sigma
@@ -114,8 +117,7 @@ def fill(
     >>> bool(np.isfinite(filled.value).all()), int((filled.source == 2).sum())
     (True, 140)
     """
-    if samples is None:
-        samples = 1 if preset_named(preset).mean_only else SAMPLES
+    samples = _samples_of(preset) if samples is None else samples
     options = FillOptions(preset=preset, samples=samples, seed=seed, quantiles=tuple(quantiles))
     given = as_labelled(array, name="the array")
     _refuse_digital_numbers(array, given)
@@ -131,6 +133,62 @@ def fill(
         return filled
     levels = filled["quantiles"].data if quantiles else np.empty((0, *given.shape), dtype=np.float32)
     return FilledArrays(filled["value"].data, filled["source"].data, filled["sigma"].data, levels)
+
+
+def fill_file(
+    path: str | Path,
+    output: str | Path,
+    *,
+    guides: Sequence[str | Path] = (),
+    covariates: Sequence[str | Path] = (),
+    gap_mask: str | Path | None = None,
+    **options: Any,  # noqa: ANN401  # they are checked by name
+) -> dict[str, Any]:
+    """Fill a Landsat product or a single-band raster of any size, block by block.
+
+    Parameters
+    ----------
+    path
+        A product (folder or .tar), of which land surface temperature is computed, or a raster.
+    output
+        GeoTIFF with the bands ``lst`` (K) or ``value``, ``source``, ``sigma`` and what quantiles are wanted.
+    guides, covariates
+        Other dates of the place (products or rasters), and static rasters such as an elevation model; on any grid.
+    gap_mask
+        Raster on the same grid whose non-zero pixels are to be filled; it adds to a product's quality band.
+    **options
+        Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
+        `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), and ``lst_options``.
+
+    Returns
+    -------
+    dict
+        The record that is also written beside the output as JSON.
+
+    Raises
+    ------
+    LacunarError
+        Bad input; nothing is written then.
+    """
+    path = Path(path)
+    product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
+    of_files = {item.name for item in fields(OutputFiles)} & set(options)
+    files = OutputFiles(raster=Path(output), **{name: options.pop(name) for name in of_files})
+    inputs = FillInputs(
+        path=path,
+        kind="product" if product else "raster",
+        lst_options=options.pop("lst_options", LstOptions()),
+        gap_mask=None if gap_mask is None else Path(gap_mask),
+        references=tuple(map(Path, guides)),
+        covariates=tuple(map(Path, covariates)),
+    )
+    samples = options.pop("samples", None) or _samples_of(options.get("preset", "fast"))
+    return job.fill_file(inputs, files, FillOptions(samples=samples, **options))
+
+
+def _samples_of(preset: str) -> int:
+    """Samples by default."""
+    return 1 if preset_named(preset).mean_only else SAMPLES
 
 
 def _fill_dates(
