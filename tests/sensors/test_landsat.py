@@ -3,36 +3,35 @@
 import json
 import shutil
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 
+from commands import SCENE_ID, make_pre_collection
 from lacunar.errors import ProductError
 from lacunar.geo.windows import Tile
 from lacunar.sensors.landsat_qa import GAP_CLASSES
 from lacunar.sensors.scene import open_scene
-from lacunar.sensors.simulated import PRODUCT_ID, simulate_product
+from lacunar.sensors.simulated import PRODUCT_ID
 from products import edit_mtl, fails, file_of, mtl_of, rewrite
 
 FLATHEAD = "LC08_L1TP_041027_20150604_20170226_01_T1"
 MARBURG = "LC08_L1TP_195025_20130707_20170503_01_T1"
 LIVERPOOL = "LC08_L2SP_204023_20200927_20201006_02_T1"
 MAUI = "LC09_L1TP_063046_20230714_20230714_02_T1"
-SCENE_ID = "LC82320882022319LGN00"
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    return simulate_product(tmp_path_factory.mktemp("simulated") / "product", size=64, seed=3).folder
 
 
 @pytest.fixture
-def folder(simulated, tmp_path):
-    """A copy that a test may break."""
-    return Path(shutil.copytree(simulated, tmp_path / "product"))
+def simulated(simulated_64):
+    return simulated_64.folder
+
+
+@pytest.fixture
+def folder(product):
+    """A copy of the simulated product that a test may break."""
+    return product
 
 
 # -- real products --
@@ -260,29 +259,12 @@ def test_mtl_as_json_or_xml_alone(folder):
 
 def test_pre_collection_folder(folder):
     """The layout of LC8PPPRRRYYYYDDD...: other groups, no product id, BQA with its own bits."""
-    edit_mtl(
-        folder,
-        ("LANDSAT_METADATA_FILE", "L1_METADATA_FILE"),
-        ("    COLLECTION_NUMBER = 02\n", f'    LANDSAT_SCENE_ID = "{SCENE_ID}"\n'),
-        (f'    LANDSAT_PRODUCT_ID = "{PRODUCT_ID}"\n', ""),
-        ('PROCESSING_LEVEL = "L1TP"', 'DATA_TYPE = "L1T"'),
-        ("FILE_NAME_QUALITY_L1_PIXEL", "FILE_NAME_BAND_QUALITY"),
-        (f"{PRODUCT_ID}_QA_PIXEL", f"{PRODUCT_ID}_BQA"),
-        (PRODUCT_ID, SCENE_ID),
-        ("PRODUCT_CONTENTS", "PRODUCT_METADATA"),
-        ("PROJECTION_ATTRIBUTES", "PROJECTION_PARAMETERS"),
-        ("LEVEL1_RADIOMETRIC_RESCALING", "RADIOMETRIC_RESCALING"),
-        ("LEVEL1_THERMAL_CONSTANTS", "TIRS_THERMAL_CONSTANTS"),
-        ("    EARTH_SUN_DISTANCE = 0.9889000\n", ""),
-    )
-    mtl_of(folder).rename(folder / f"{SCENE_ID}_MTL.txt")
-    qa = np.full((64, 64), 20480, dtype=np.uint16)
-    qa[:4], qa[4:6], qa[6] = 53248, 28672, 1  # cloud, cirrus, fill
-    rewrite(file_of(folder, "QA_PIXEL"), qa)
-    file_of(folder, "QA_PIXEL").rename(folder / f"{SCENE_ID}_BQA.TIF")
-    file_of(folder, "QA_RADSAT").unlink()
-    for path in list(folder.glob(f"{PRODUCT_ID}*")):
-        path.rename(folder / path.name.replace(PRODUCT_ID, SCENE_ID))
+    cloud = np.zeros((64, 64), bool)
+    cloud[:4] = True
+    make_pre_collection(folder, cloud)
+    qa = np.where(cloud, 53248, 20480).astype(np.uint16)
+    qa[4:6], qa[6] = 28672, 1  # cirrus, fill
+    rewrite(folder / f"{SCENE_ID}_BQA.TIF", qa)
     product = open_scene(folder)
     assert product.metadata["id"] == SCENE_ID
     assert product.metadata["collection"] == 0

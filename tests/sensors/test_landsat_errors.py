@@ -1,7 +1,6 @@
 """Products that are incomplete, damaged or contradict themselves: one line each that says what to do."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,19 +8,13 @@ from affine import Affine
 
 from lacunar.errors import ProductError
 from lacunar.sensors.scene import open_scene
-from lacunar.sensors.simulated import simulate_product
 from products import drop_georeference, edit_mtl, fails, file_of, mtl_of, rewrite
 
 
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    return simulate_product(tmp_path_factory.mktemp("simulated") / "product", size=64, seed=3).folder
-
-
 @pytest.fixture
-def folder(simulated, tmp_path):
-    """A copy that a test may break."""
-    return Path(shutil.copytree(simulated, tmp_path / "product"))
+def folder(product):
+    """A copy of the simulated product that a test may break."""
+    return product
 
 
 # -- where the pixels are --

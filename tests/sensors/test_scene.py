@@ -1,5 +1,7 @@
 """Scenes: pictures, rasters and products as six planes, with nodata, units and names as the files have them."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 import rasterio
@@ -12,7 +14,7 @@ from lacunar.geo.picture import read_picture
 from lacunar.geo.raster import open_raster
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BANDS, common_scale
-from lacunar.sensors.scene import SAMPLE_BLOCKS, open_scene, sample_planes
+from lacunar.sensors.scene import SAMPLE_BLOCKS, date_in, open_scene, sample_planes
 from lacunar.sensors.simulated import PRODUCT_ID
 from products import file_of, mtl_of, rewrite
 
@@ -368,3 +370,23 @@ def test_a_product_that_lacks_bands_says_so(shared):
         assert scene.band_names == ("green", "red", "nir", "swir1")
         assert "the product lacks blue, swir2" in scene.band_notes
     assert PRODUCT_ID not in scene.name
+
+
+# --- dates in names ---
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("LC09_L1TP_063046_20230714_20230715_02_T1", date(2023, 7, 14)),
+        ("lake 2024-08-13.tif", date(2024, 8, 13)),
+        ("lake_2024_08_13", date(2024, 8, 13)),
+        ("2024-0813", None),
+        ("120240813", None),
+        ("20240231", None),
+        ("20241301", None),
+        ("", None),
+    ],
+)
+def test_the_first_date_counts(text, found):
+    assert date_in(text) == found
