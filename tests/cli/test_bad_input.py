@@ -149,7 +149,7 @@ def test_a_gap_mask_that_is_none(product, tmp_path, refused):
 
 def test_all_pixels_are_gap(product, refused):
     cloud_at(product, np.ones((64, 64), bool))
-    refused(product, "no measured pixel: 4096 of 4096 pixels are gap .*: check the gap mask or the quality classes")
+    refused(product, "no measured pixel: 4096 of 4096 pixels are missing .*: check the gap mask or the quality classes")
 
 
 def test_no_gap_at_all_is_no_fault(product, out, lacunar, tiny_folder):
@@ -177,7 +177,7 @@ def test_a_tile_with_fewer_than_16_known_pixels_is_filled_and_flagged(out, lacun
 @pytest.mark.parametrize(
     ("raster", "message"),
     [
-        (np.full((64, 64), np.nan, np.float32), "no measured pixel: 4096 of 4096 pixels are gap"),
+        (np.full((64, 64), np.nan, np.float32), "no measured pixel: 4096 of 4096 pixels are missing"),
         (np.ones((2, 8, 8), np.float32), r"in\.tif has 2 bands: wanted one; extract it first"),
         (np.ones((8, 8), np.complex64), r"in\.tif: got 1 bands of \['complex64'\]; wanted .* real numbers"),
     ],
@@ -347,4 +347,4 @@ def test_a_real_ctrl_c_in_a_real_process(out, tiny_folder, tmp_path):
 
 def test_a_mask_that_hides_all_that_is_measured(product, tmp_path, refused):
     mask = mask_for(product, tmp_path / "mask.tif", np.ones(open_scene(product).shape))
-    refused(product, "no measured pixel: 4096 of 4096 pixels are gap", "--gap-mask", mask)
+    refused(product, "no measured pixel: 4096 of 4096 pixels are missing", "--gap-mask", mask)
