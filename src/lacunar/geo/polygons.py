@@ -64,15 +64,14 @@ def polygonize(
     *,
     probability: Callable[[Tile], NDArray[np.floating[Any]]] | None = None,
 ) -> gpd.GeoDataFrame:
-    """Trace the bodies of a mask and measure them.
+    """Trace the bodies of a mask (H, W) and measure them.
 
     Parameters
     ----------
-    mask
-        (H, W), boolean.
     transform, crs
         Of the mask. Without a CRS the polygons are in pixels: x the column, y the row, counted downwards from the upper
-        left corner.
+        left corner. A CRS that does not lead to longitude and latitude, or pixels outside where it holds, are a
+        ``RasterError``.
     probability
         Reads a window of the probability of water, for one more column; NaN counts as 0.
 
@@ -81,11 +80,6 @@ def polygonize(
     geopandas.GeoDataFrame
         One MultiPolygon per body, the largest first, with ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of
         islands included (``area_pixels`` and ``perimeter_pixels`` without a CRS), and ``mean_probability``.
-
-    Raises
-    ------
-    RasterError
-        A CRS that does not lead to longitude and latitude, or pixels outside where it holds.
 
     Examples
     --------

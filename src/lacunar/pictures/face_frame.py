@@ -88,19 +88,11 @@ class Face:
 
 
 def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[Face, ...]:
-    """Find the faces of a photograph, from left to right.
+    """Find the faces of a photograph (H, W, 3) in [-1, 1], from left to right.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3) in [-1, 1]; fill what is missing smoothly first.
-    missing
-        (H, W), True = hidden: a weak detection is accepted if the mask partly covers it.
-
-    References
-    ----------
-    Ahonen et al. 2006, "Face description with local binary patterns"; Viola & Jones 2001, "Rapid object detection
-    using a boosted cascade of simple features".
+    Fill what is ``missing`` (H, W) smoothly first; a weak detection is accepted if the mask partly covers it.
+    References: Ahonen et al. 2006, "Face description with local binary patterns"; Viola & Jones 2001, "Rapid object
+    detection using a boosted cascade of simple features".
     """
     shrink = max(1.0, max(picture.shape[:2]) / WORKING_SIDE)
     luma = (picture @ np.array(LUMA) + 1) / 2

@@ -18,16 +18,10 @@ _EIGHT = np.ones((3, 3), dtype=bool)  # neighbours by side and by corner
 
 @dataclass(frozen=True, eq=False)
 class MissingRegion:
-    """Missing pixels that are filled together.
+    """Missing pixels that are filled together: the window that is seen, and which of its pixels (h, w) are filled.
 
-    Parameters
-    ----------
-    window
-        What is seen of the picture.
-    inside
-        (h, w) of the window, True = to be filled for this region; other regions may reach into the window too.
-    halvings
-        How often the window is halved until what is missing is nowhere wider than half the field of the network.
+    Other regions may reach into the window. It is halved so often that what is missing is nowhere wider than half the
+    field of the network.
     """
 
     window: Tile

@@ -119,16 +119,12 @@ def segment_array(
         A segmenter. A plain one (without diffusion) has no samples of its own: it answers once to each of up to eight
         turned and mirrored views.
     steps, samples, seed
-        Network evaluations of each sample, number of samples, and the seed of their noise.
+        Network evaluations of each sample, number of samples, and the seed of their noise. Another number of bands, or
+        fewer than one step or sample, is a ``LacunarError``.
     origin
         Row and column of the first pixel in the whole raster, to which the noise belongs.
     callback
         Called with (evaluations done, all).
-
-    Raises
-    ------
-    LacunarError
-        Another number of bands, or fewer than one step or sample.
     """
     if bands.ndim != 3 or len(bands) != len(BANDS) or steps < 1 or samples < 1:
         raise LacunarError(

@@ -81,11 +81,7 @@ def fuse_blocks(
     """Fuse the samples of an image block by block; a pixel is water from the threshold on.
 
     ``staple`` first hears all blocks; meanwhile 6 bytes per pixel wait in ``folder``, and are deleted as they are used.
-
-    Raises
-    ------
-    LacunarError
-        What `check_fusion` refuses, or a folder that is full.
+    What `check_fusion` refuses, or a folder that is full, is a ``LacunarError``.
     """
     if method == "staple":
         yield from _fused_by_staple(blocks, threshold, folder)
@@ -136,13 +132,8 @@ def fit_staple(counts: NDArray[np.integer[Any]]) -> Staple:
       W_i = a_i / (a_i + b_i);
     - M step: p_k = sum_i W_i D_ik / sum_i W_i, q_k = sum_i (1 - W_i)(1 - D_ik) / sum_i (1 - W_i).
 
-    ``counts`` (2**K,) says how many pixels have each pattern of `decision_patterns`. Where all raters agree on water
-    everywhere, or on land, that is the truth.
-
-    Raises
-    ------
-    LacunarError
-        A number of counts that is no power of 2, or K beyond 15.
+    ``counts`` (2**K,) says how many pixels have each pattern of `decision_patterns`; another size, or K beyond 15, is a
+    ``LacunarError``. Where all raters agree on water everywhere, or on land, that is the truth.
 
     References
     ----------

@@ -59,12 +59,8 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     - MNDWI = (green - swir1) / (green + swir1), Xu (2006), Eq. 2: the same.
     - darkness = -(mean of the visible bands): all that a picture without infrared allows; water is the darker class.
 
-    All bands are in one unit whose zero is no light; negative values count as 0.
-
-    Raises
-    ------
-    LacunarError
-        An unknown index, other planes than six, or bands that are absent.
+    All bands are in one unit whose zero is no light; negative values count as 0. An unknown index, other planes than
+    six, or bands that are absent, are a ``LacunarError``.
 
     References
     ----------
