@@ -1,4 +1,4 @@
-"""Writing of matplotlib figures."""
+"""Matplotlib figures: the training curve, and how any figure is written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import uuid
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
+_INK, _FAINT, _TRAINING, _HELD_OUT = "#2b2b2b", "#d0d0d0", "#2a6f97", "#c8553d"
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
@@ -47,3 +50,48 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+def training_curve_figure(
+    steps: ArrayLike, train_loss: ArrayLike, val_loss: ArrayLike, *, title: str | None = None
+) -> Figure:
+    """Draw the training loss (faint, with its running mean) and the held-out loss over the steps, on a log axis.
+
+    One value per step; NaN where none was taken. A ``ValueError`` when lengths differ.
+    """
+    x = np.asarray(steps, dtype=np.float64)
+    train, held_out = np.asarray(train_loss, dtype=np.float64), np.asarray(val_loss, dtype=np.float64)
+    _check_lengths(x, train, names=("steps", "train_loss"))
+    _check_lengths(x, held_out, names=("steps", "val_loss"))
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#8a8a8a")
+    axes.tick_params(colors=_INK, labelsize=9)
+    if title:
+        axes.set_title(title, fontsize=11, color=_INK)
+    taken = np.isfinite(train)
+    axes.plot(x[taken], train[taken], color=_TRAINING, alpha=0.25, linewidth=0.8)
+    axes.plot(x[taken], _running_mean(train[taken]), color=_TRAINING, linewidth=1.8, label="training, running mean")
+    taken = np.isfinite(held_out)
+    axes.plot(x[taken], held_out[taken], color=_HELD_OUT, marker="o", markersize=3.5, linewidth=1.4, label="held out")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.set_yscale("log")
+    axes.grid(which="both", color=_FAINT, linewidth=0.4)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over a fiftieth of the curve, fewer values at its ends."""
+    half = len(values) // 100
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return np.asarray((sums[last] - sums[first]) / (last - first))
+
+
+def _check_lengths(first: NDArray[np.float64], second: NDArray[np.float64], *, names: tuple[str, str]) -> None:
+    """Refuse curves of different length."""
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"got {names[0]} of {first.shape} and {names[1]} of {second.shape}; wanted two equal lengths")

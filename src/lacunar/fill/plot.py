@@ -1,13 +1,11 @@
-"""Arrays in, matplotlib figures out: filled rasters, reliability, training curves.
+"""The figure of a filled raster: arrays in, a matplotlib figure out.
 
-Temperatures come in kelvin and are drawn in degrees Celsius; other units are drawn as they come. Figures are built
-without pyplot, so drawing leaves no global state behind and works in any thread. This module imports nothing of the
-package: misfits raise plain ValueError.
+Figures are built without pyplot, so drawing leaves no global state behind and works in any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 _ZERO_CELSIUS = 273.15
 _KELVIN = ("k", "kelvin", "kelvins")
 _CELSIUS_LABELS = ("temperature (°C)", "°C")  # of the bar that several panels share, and of a bar of differences
-# More pixels than a screen shows only cost time.
-_MAX_PIXELS_PER_SIDE = 1400
-# Share of pixels left beyond each end of a colour scale, so that a few odd ones do not flatten the rest.
-_CLIP_PERCENT = 0.5
+_MAX_PIXELS_PER_SIDE = 1400  # more than a screen shows only costs time
+_CLIP_PERCENT = 0.5  # of pixels beyond each end of a colour scale, so that a few odd ones do not flatten the rest
 _VALUE_MAP = "inferno"
-# White at zero, so that pixels without error or doubt recede.
-_ERROR_MAP = "Reds"
-_SIGMA_MAP = "Blues"
+_ERROR_MAP, _SIGMA_MAP = "Reds", "Blues"  # white at zero
 _GAP_GREY = "#b4b4b4"
 _INK = "#2b2b2b"
 _FAINT = "#d0d0d0"
-_SERIES = ("#c8553d", "#2a6f97", "#588157", "#7b5ea7", "#b08900")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +40,7 @@ class _Scale:
 
 @dataclass(frozen=True, eq=False)
 class _Panel:
-    """One picture: its values, where a cloud hides them, its title and its scale."""
+    """One picture: its values, where they are missing, its title and its scale."""
 
     values: NDArray[np.float64]
     gap: NDArray[np.bool_] | None
@@ -65,32 +58,28 @@ def lst_figure(
     units: str = "K",
     title: str | None = None,
 ) -> Figure:
-    """Draw LST, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
+    """Draw values, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
 
-    The values share one colour scale; gap pixels are grey in the masked panel, pixels outside the footprint (NaN) white
-    everywhere.
+    Kelvin is drawn in degrees Celsius, other units as they are. The values share one colour scale. Missing pixels are
+    grey in the masked panel, pixels outside the footprint (NaN) white everywhere.
 
     Parameters
     ----------
     lst
-        Temperature before masking (height, width), K; may hold the clouds' own temperatures.
-    reconstructed
-        The filled field, K.
+        (H, W) before masking; may hold the clouds' own temperatures.
+    reconstructed, truth, sigma
+        (H, W): the filled field, the true one, and the standard deviation of the filled one.
     gap
-        Boolean, True = was to be filled.
-    truth
-        The true field, K: adds the absolute error.
-    sigma
-        Standard deviation of the filled field, K.
+        (H, W) boolean, True = filled.
     units
-        Of all of these. Kelvin is drawn in degrees Celsius, anything else as it is, with this name on the colour bar.
+        Of all of these.
     title
         A line over the figure.
 
     Raises
     ------
     ValueError
-        When shapes differ or no pixel is finite.
+        Shapes that differ, or no finite pixel.
 
     References
     ----------
@@ -113,74 +102,6 @@ def lst_figure(
     if sigma is not None:
         panels.append(_sigma_panel(_as_image(sigma, shape), hole))
     return _draw_row(panels, title=title, height=3.0, labels=labels)
-
-
-def reliability_figure(nominal: ArrayLike, observed: Mapping[str, ArrayLike], *, title: str | None = None) -> Figure:
-    """Draw how often the truth fell inside intervals of each nominal coverage; an honest sigma lies on the diagonal.
-
-    Parameters
-    ----------
-    nominal
-        Nominal coverages, 0 .. 1.
-    observed
-        For each name, the observed coverage at each nominal one.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        When lengths differ.
-    """
-    x = np.asarray(nominal, dtype=np.float64)
-    figure, axes = _plot(title, size=(4.4, 4.4))
-    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1.5, zorder=1)
-    axes.annotate("too wide", (0.04, 0.93), color="#8a8a8a", fontsize=9)
-    axes.annotate("too narrow", (0.96, 0.04), color="#8a8a8a", fontsize=9, ha="right")
-    for index, (name, values) in enumerate(observed.items()):
-        y = np.asarray(values, dtype=np.float64)
-        _check_lengths(x, y, names=("nominal", name))
-        axes.plot(x, y, color=_SERIES[index % len(_SERIES)], marker="o", markersize=4, linewidth=1.6, label=name)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal coverage", ylabel="observed coverage")
-    if observed:
-        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.08))
-    return figure
-
-
-def training_curve_figure(
-    steps: ArrayLike, train_loss: ArrayLike, val_loss: ArrayLike, *, title: str | None = None
-) -> Figure:
-    """Draw the training loss (faint, with its running mean) and the held-out loss over the steps.
-
-    Parameters
-    ----------
-    steps
-        Optimiser steps, increasing.
-    train_loss, val_loss
-        One value per step; NaN where none was taken. The loss axis is logarithmic.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        When lengths differ.
-    """
-    x = np.asarray(steps, dtype=np.float64)
-    train, held_out = np.asarray(train_loss, dtype=np.float64), np.asarray(val_loss, dtype=np.float64)
-    _check_lengths(x, train, names=("steps", "train_loss"))
-    _check_lengths(x, held_out, names=("steps", "val_loss"))
-    figure, axes = _plot(title, size=(6.0, 3.6))
-    taken = np.isfinite(train)
-    axes.plot(x[taken], train[taken], color=_SERIES[1], alpha=0.25, linewidth=0.8)
-    axes.plot(x[taken], _running_mean(train[taken]), color=_SERIES[1], linewidth=1.8, label="training, running mean")
-    taken = np.isfinite(held_out)
-    axes.plot(x[taken], held_out[taken], color=_SERIES[0], marker="o", markersize=3.5, linewidth=1.4, label="held out")
-    axes.set(xlabel="step", ylabel="loss")
-    axes.set_yscale("log")
-    axes.grid(which="both", color=_FAINT, linewidth=0.4)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
 
 
 def _draw_row(
@@ -224,18 +145,6 @@ def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=_FAINT, linewidth=0.6)
     return picture
-
-
-def _plot(title: str | None, *, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty plot in the house's look."""
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#8a8a8a")
-    axes.tick_params(colors=_INK, labelsize=9)
-    if title:
-        axes.set_title(title, fontsize=11, color=_INK)
-    return figure, axes
 
 
 def _sigma_panel(sigma: NDArray[np.float64], gap: NDArray[np.bool_]) -> _Panel:
@@ -297,18 +206,3 @@ def _share(gap: NDArray[np.bool_], image: NDArray[np.float64]) -> float:
     """Gap pixels among those of the footprint."""
     inside = np.isfinite(image) | gap
     return float(gap.sum() / inside.sum())
-
-
-def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a fiftieth of the curve, fewer values at its ends."""
-    half = len(values) // 100
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return np.asarray((sums[last] - sums[first]) / (last - first))
-
-
-def _check_lengths(first: NDArray[np.float64], second: NDArray[np.float64], *, names: tuple[str, str]) -> None:
-    """Refuse curves of different length."""
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"got {names[0]} of {first.shape} and {names[1]} of {second.shape}; wanted two equal lengths")
