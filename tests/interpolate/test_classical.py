@@ -146,7 +146,7 @@ def test_unknown_fill(known: np.ndarray):
 
 @pytest.mark.parametrize("name", FILL_NAMES)
 def test_no_known_pixel(name: str):
-    with pytest.raises(LacunarError, match="every pixel is a gap: at least one known pixel is wanted"):
+    with pytest.raises(LacunarError, match="no pixel is known: at least one is wanted"):
         fill(name, np.zeros((5, 6)), np.zeros((5, 6), bool))
 
 

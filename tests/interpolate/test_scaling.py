@@ -76,7 +76,7 @@ def test_scaling_survives_json(scaling: TileScaling | RangeScaling) -> None:
     ("values", "known", "message"),
     [
         ([1.0, 2.0], [False, False], "without a known pixel"),
-        ([1.0, np.nan], [True, True], "not finite: mark it as a gap"),
+        ([1.0, np.nan], [True, True], "not finite: mark it as missing"),
         ([1.0, 2.0], [True], r"shape \(1,\), wanted bool of the values' shape \(2,\)"),
         ([1.0, 2.0], [1, 0], "known is int64"),
     ],

@@ -1,10 +1,9 @@
-"""Classical fills of a gap: mean, nearest, linear, inverse distance, Laplace, biharmonic, kriging; numpy and scipy.
+"""Classical fills: mean, nearest, linear, inverse distance, Laplace, biharmonic, kriging.
 
-They are the baselines that a diffusion model must beat, and kriging is also where it starts: the network diffuses the
-residual over the kriged value, in units of its standard deviation. All take ``values`` (H, W) and ``known`` (H, W),
-True = measured, and return ``values`` in float64 with the gap filled; what stands in the gap is never read.
+They are the baselines that a diffusion model must beat.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,7 +26,7 @@ IDW_NEIGHBOURS = 24
 
 
 def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> FloatArray:
-    """Fill the gap by one of the classical methods.
+    """Fill the missing pixels of ``values`` (H, W), in float64; ``known`` pixels (True) stay, others are never read.
 
     Parameters
     ----------
@@ -35,13 +34,6 @@ def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> Floa
         ``mean`` of the known pixels; ``nearest`` known pixel; ``linear`` on a Delaunay triangulation (nearest outside
         its hull); ``idw``, inverse squared distance over 24 neighbours; ``laplace``, the harmonic fill; ``biharmonic``
         (Damelin & Hoang 2018, by scikit-image); ``kriging`` with the classical exponential covariance.
-    values, known
-        (H, W); True = measured. At least one pixel must be known.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W) float64; known pixels unchanged.
 
     Raises
     ------
@@ -62,32 +54,22 @@ def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> Floa
         return clean
     if name == "kriging":
         return krige(clean, known, covariance=fit_covariance(clean, known, smoothings=(0.0,)))[0]
-    fillers = {
-        "mean": _mean,
-        "nearest": _nearest,
-        "linear": _linear,
-        "idw": _idw,
-        "laplace": _laplace,
-        "biharmonic": _biharmonic,
-    }
-    clean[~known] = fillers[name](clean, known)
+    clean[~known] = _FILLERS[name](clean, known)
     return clean
 
 
 def _mean(values: FloatArray, known: BoolArray) -> FloatArray:
-    """Mean of the known pixels."""
     return np.full(int((~known).sum()), values[known].mean())
 
 
 def _nearest(values: FloatArray, known: BoolArray) -> FloatArray:
-    """Value of the nearest known pixel."""
     rows, cols = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled: FloatArray = values[rows, cols][~known]
     return filled
 
 
 def _linear(values: FloatArray, known: BoolArray) -> FloatArray:
-    """Linear on the triangulation of the known pixels that border the gap; nearest outside its hull."""
+    """Linear on the triangulation of the known pixels that border missing ones; nearest outside its hull."""
     border = known & ndimage.binary_dilation(~known, iterations=2)
     sources, targets = np.argwhere(border), np.argwhere(~known)
     filled = _nearest(values, known)
@@ -110,11 +92,11 @@ def _idw(values: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def _laplace(values: FloatArray, known: BoolArray) -> FloatArray:
-    """Harmonic fill: every gap pixel is the mean of its neighbours, by a sparse direct solve."""
-    gap = ~known
+    """Harmonic fill: every missing pixel is the mean of its neighbours, by a sparse direct solve."""
+    missing = ~known
     number = np.full(known.shape, -1)
-    number[gap] = np.arange(gap.sum())
-    rows, cols = np.nonzero(gap)
+    number[missing] = np.arange(missing.sum())
+    rows, cols = np.nonzero(missing)
     diagonal, constant = np.zeros(rows.size), np.zeros(rows.size)
     entries: list[tuple[IndexArray, IndexArray]] = []
     for row_step, col_step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
@@ -132,8 +114,17 @@ def _laplace(values: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def _biharmonic(values: FloatArray, known: BoolArray) -> FloatArray:
-    """Biharmonic fill by scikit-image."""
     from skimage.restoration import inpaint_biharmonic
 
     filled: FloatArray = inpaint_biharmonic(values, ~known)[~known]
     return filled
+
+
+_FILLERS: Mapping[str, Callable[[FloatArray, BoolArray], FloatArray]] = {
+    "mean": _mean,
+    "nearest": _nearest,
+    "linear": _linear,
+    "idw": _idw,
+    "laplace": _laplace,
+    "biharmonic": _biharmonic,
+}

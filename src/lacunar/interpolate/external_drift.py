@@ -1,9 +1,9 @@
-"""Other dates and static rasters as drift: fields that are known in the gap, and the classical fills that use them.
+"""Guides (other dates, static rasters) as drift of kriging, and the classical fills that use another date.
 
-Another date tells the pattern, not the values; and its fine detail is less trustworthy than its coarse pattern, because
-the dates are never perfectly registered and the sensor's noise is its own. So every reference gives one drift term for
-each of its scales, and kriging with external drift finds a coefficient for each. What a reference does not show (its
-own cloud) counts as no detail, its coarser scales are carried in from around, and the standard deviation grows there.
+Another date tells the pattern, not the values. Its fine detail is less trustworthy than its coarse pattern: dates are
+never perfectly registered, and each has its own noise. So every guide gives one drift term for each of its scales, and
+kriging with external drift finds a coefficient for each. Where a guide is hidden (its own clouds) it gives no detail,
+its coarser scales are carried in from around, and the standard deviation grows.
 """
 
 from collections.abc import Sequence
@@ -29,27 +29,17 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
 
-def drift_terms(references: NDArray[np.floating], known: BoolArray) -> FloatArray:
-    """Split references into scales, in units of each one's standard deviation.
+def drift_terms(guides: NDArray[np.floating], known: BoolArray) -> FloatArray:
+    """Split guides (K, H, W) into scales (P, H, W), in units of each one's standard deviation, finite everywhere.
 
-    Parameters
-    ----------
-    references
-        (K, H, W) in any units, NaN where unknown.
-    known
-        (H, W), where the field to be filled is measured. A reference that shares fewer than `MIN_COMMON` of these
-        pixels, or is constant, is left out.
-
-    Returns
-    -------
-    numpy.ndarray
-        (P, H, W) float64, finite everywhere; P = 3 for each reference that is used.
+    A guide that shares fewer than `MIN_COMMON` pixels with the ``known`` ones, or is constant, is left out; each of the
+    others gives three terms.
     """
     terms = []
-    for reference in _usable(references, known):
-        shown = np.isfinite(reference)
-        std = float(reference[shown].std(dtype=np.float64))
-        anomaly = np.where(shown, (reference - reference[shown].mean(dtype=np.float64)) / std, 0.0)
+    for guide in _usable(guides, known):
+        shown = np.isfinite(guide)
+        std = float(guide[shown].std(dtype=np.float64))
+        anomaly = np.where(shown, (guide - guide[shown].mean(dtype=np.float64)) / std, 0.0)
         levels = [_smoothed(anomaly, shown, width) for width in SCALES]
         terms.append(np.where(shown, anomaly - levels[0], 0.0))
         terms += [fine - coarse for fine, coarse in pairwise(levels)]
@@ -57,19 +47,19 @@ def drift_terms(references: NDArray[np.floating], known: BoolArray) -> FloatArra
     return np.stack(terms) if terms else np.zeros((0, *known.shape))
 
 
-def _usable(references: NDArray[np.floating], known: BoolArray) -> list[NDArray[np.floating]]:
+def _usable(guides: NDArray[np.floating], known: BoolArray) -> list[NDArray[np.floating]]:
     """References that vary and share enough pixels with the known ones."""
-    shown = [np.isfinite(reference) for reference in references]
+    shown = [np.isfinite(guide) for guide in guides]
     return [
-        reference
-        for reference, there in zip(references, shown, strict=True)
-        if (there & known).sum() >= MIN_COMMON and np.ptp(reference[there]) > 0
+        guide
+        for guide, there in zip(guides, shown, strict=True)
+        if (there & known).sum() >= MIN_COMMON and np.ptp(guide[there]) > 0
     ]
 
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """Kriging with references as drift: mean, standard deviation and what the references say of it, each (H, W)."""
+    """Kriging with guides as drift: mean, standard deviation, and the guides' share of the mean, each (H, W)."""
 
     mean: FloatArray
     std: FloatArray
@@ -79,36 +69,24 @@ class Guided:
 def krige_with_guides(
     values: NDArray[np.floating],
     known: BoolArray,
-    references: NDArray[np.floating],
+    guides: NDArray[np.floating],
     *,
     targets: BoolArray | None = None,
 ) -> Guided:
-    """Kriging of the gap with other dates or static rasters as external drift.
+    """Kriging with guides (K, H, W), in any units and NaN where unknown, as external drift.
 
-    Where a reference is hidden, the field varies as it would without it. If the known pixels there show it, that is
-    part of the covariance; if not, the sill there is greater by what the reference's terms explain elsewhere, and the
-    standard deviation in proportion.
-
-    Parameters
-    ----------
-    values, known, targets
-        As in `lacunar.interpolate.kriging.krige`.
-    references
-        (K, H, W) in any units, NaN where unknown; none, or none of use, is ordinary kriging.
-
-    Raises
-    ------
-    LacunarError
-        No known pixel.
+    Where a guide is hidden, the field varies as it would without it. If the known pixels there show it, that is part of
+    the covariance; if not, the sill there is raised by the variance that the guide's terms explain elsewhere. The other
+    parameters and errors are those of `lacunar.interpolate.kriging.krige`.
     """
-    terms, usable = drift_terms(references, known), _usable(references, known)
+    terms, usable = drift_terms(guides, known), _usable(guides, known)
     hidden = ~np.isfinite(np.stack(usable)) if usable else None
     kriged = krige_with_drift(values, known, terms, hidden=hidden, targets=targets)
     lost = np.zeros(known.shape)
     scales = len(SCALES) + 1
-    for number, reference in enumerate(usable if not kriged.veiled else []):
+    for number, guide in enumerate(usable if not kriged.veiled else []):
         own = slice(scales * number, scales * (number + 1))
-        shown = np.isfinite(reference)
+        shown = np.isfinite(guide)
         lost += np.where(shown, 0.0, np.tensordot(kriged.coefficients[own], terms[own], axes=1)[shown].var())
     std = kriged.std * np.sqrt(1 + lost / max(kriged.sill, np.finfo(np.float64).tiny))
     return Guided(kriged.mean, std, np.tensordot(kriged.coefficients, terms, axes=1))
@@ -125,15 +103,15 @@ def _smoothed(anomaly: FloatArray, shown: BoolArray, width: float) -> FloatArray
 def fill_from_reference(
     name: ReferenceFillName, values: NDArray[np.floating], known: BoolArray, references: Sequence[NDArray[np.floating]]
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Fill the gap by one of the classical methods that use other dates.
+    """Fill missing pixels by one of the classical methods that use other dates.
 
     Parameters
     ----------
     name
-        ``reference copy``: the first reference after matching mean and standard deviation on the pixels that both know;
-        ``regression``: ordinary least squares on all references; ``regression + kriging``: and the residual kriged with
-        the exponential covariance; ``kriging with drift``: `krige_with_guides`. Where a
-        reference is unknown the first two take its mean.
+        ``reference copy``: the first reference, matched in mean and standard deviation on the pixels that both know;
+        ``regression``: least squares on all references; ``regression + kriging``: with the residual kriged (exponential
+        covariance); ``kriging with drift``: `krige_with_guides`. Where a reference is unknown, the first two take its
+        mean.
     values, known
         (H, W); True = measured.
     references
@@ -141,10 +119,8 @@ def fill_from_reference(
 
     Returns
     -------
-    mean : numpy.ndarray
-        (H, W) float64; known pixels unchanged.
-    std : numpy.ndarray or None
-        Standard deviation, 0 at known pixels; None for the first two.
+    mean, std
+        (H, W) float64; known pixels unchanged, with standard deviation 0. The first two methods give None for it.
 
     Raises
     ------

@@ -1,10 +1,9 @@
-"""Kriging: what a Gaussian random field says about a gap, and how sure it is; with reference fields as drift.
+"""Kriging: what a Gaussian random field says about missing pixels, and how sure it is.
 
-The covariance is chosen by likelihood on the known pixels; they leave it in doubt, so the fields that the likeliest
-ones give are averaged (Bayesian model averaging; Hoeting et al. 1999). *Drift terms* are fields known in the gap too,
-made from other dates or static rasters (`lacunar.interpolate.external_drift`): the value is then a linear combination
-of them plus the
-random field, all estimated together (kriging with external drift; Wackernagel 2003, chapter 38).
+The covariance is chosen by its likelihood on the known pixels. They leave it in doubt, so the fields of the likeliest
+covariances are averaged (Bayesian model averaging; Hoeting et al. 1999). *Drift terms* are fields that are known where
+values are missing, made from guides (`lacunar.interpolate.external_drift`): the value is a linear combination of them
+plus the random field, all estimated together (kriging with external drift; Wackernagel 2003, chapter 38).
 """
 
 from collections.abc import Iterable
@@ -26,16 +25,16 @@ SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # candidate smoothings of the origin, pixels:
 NUGGETS = (1e-4, 1e-3, 2e-2)  # candidate shares of uncorrelated variance
 MEAN_VARIANCE = 10.0  # variance of the unknown mean in units of the sill: ordinary kriging as a limit of simple kriging
 SIDE = 64  # of the smallest array whose clusters lie as far apart as the wanted number asks
-RIM = 1.5  # known pixels within this distance of the gap all enter the kriging system (screening effect)
-NEAR = 16.0  # pixels from what is to be filled within which the whole rim counts
+RIM = 1.5  # known pixels within this distance of a missing one all enter the kriging system (screening effect)
+NEAR = 16.0  # pixels from what is to be filled within which the whole rim enters
 FAR_THIN = 2  # beyond, the rim's pixels on a grid of this spacing
 THIN = 6  # away from the rim, known pixels on a grid of this spacing
 SURE = 150  # known pixels, about, on which all candidates are compared
 SURER = 450  # and on which the likeliest `SHORTLIST` are compared again
 SHORTLIST = 16
 AVERAGED = 4  # covariances whose fields are averaged
-TEMPERATURE = 6.0  # by which log-likelihoods are divided before they weigh: clusters of pixels are not independent
-HIDDEN_VARIANCES = (1.0, 10.0)  # candidate variances, in sills, of what hidden references would have told
+TEMPERATURE = 6.0  # divides log-likelihoods before they weigh: clusters of pixels are not independent
+HIDDEN_VARIANCES = (1.0, 10.0)  # candidate variances, in sills, of what hidden guides would have told
 HIDDEN_LENGTH = 16.0  # its correlation length, pixels
 HIDDEN_MARGIN = 6.0  # log-likelihood that it must gain to be believed
 DRIFT_VARIANCE = 10.0  # prior variance of a drift term's coefficient in units of the sill: nearly flat
@@ -47,7 +46,7 @@ class Covariance:
 
     ``C(d) = variance * ((1 - nugget) * exp((a - sqrt(d^2 + a^2)) / length) + nugget * [d = 0])`` with
     ``a = smoothing``. For a = 0 it is the exponential covariance of classical kriging; a > 0 rounds its origin off,
-    as a sensor's footprint does. It is positive definite in the plane, being a completely monotone function of d^2
+    as a sensor's footprint does. It is positive definite in the plane: a completely monotone function of d^2
     (Schoenberg 1938).
 
     Parameters
@@ -59,8 +58,8 @@ class Covariance:
     nugget
         Share of the variance without spatial correlation.
     hidden
-        Variance, in units of the sill, of what a reference would have told where it is hidden: it varies on its own
-        there, with an exponential covariance of `HIDDEN_LENGTH`.
+        Variance, in sills, of what a guide would have told where it is hidden; its covariance is exponential, of
+        `HIDDEN_LENGTH`.
     """
 
     length: float
@@ -70,7 +69,7 @@ class Covariance:
     hidden: float = 0.0
 
     def table(self, extent: tuple[int, int]) -> FloatArray:
-        """Covariance for every lag (rows, cols) in the extent, in units of the sill, plus that of the unknown mean."""
+        """Covariance in sills for every lag (rows, cols) in the extent, plus that of the unknown mean."""
         squared = np.arange(extent[0])[:, None] ** 2.0 + np.arange(extent[1])[None, :] ** 2.0
         decay = np.exp((self.smoothing - np.sqrt(squared + self.smoothing**2)) / self.length)
         return (1 - self.nugget) * decay + MEAN_VARIANCE
@@ -83,26 +82,20 @@ def fit_covariance(
     smoothings: tuple[float, ...] = SMOOTHINGS,
     terms: FloatArray | None = None,
 ) -> Covariance:
-    """Choose a covariance by maximum likelihood on a subsample of the known pixels.
+    """The covariance of a grid of candidates that is likeliest on a subsample of the known pixels.
 
-    The subsample is a lattice of 3 x 3 clusters, so that short and long lags both speak. Length, smoothing and nugget
-    come from a grid; the variance is profiled out (Rasmussen & Williams 2006, section 5.4.1). All candidates are
-    compared on about `SURE` pixels, the likeliest of them again on about `SURER`.
+    The subsample is a lattice of 3 x 3 clusters, which has short and long lags. The variance is profiled out (Rasmussen
+    & Williams 2006, section 5.4.1). All candidates are compared on about `SURE` pixels, the likeliest again on about
+    `SURER`. With fewer than three known pixels it is the variance of these and the shortest length.
 
     Parameters
     ----------
     values, known
-        (H, W); at least three known pixels in the subsample, else the variance of the known pixels is taken with the
-        shortest length.
+        (H, W).
     smoothings
         Candidates; ``(0.0,)`` leaves the classical exponential covariance.
     terms
-        (P, H, W) drift terms, finite everywhere: the covariance is then that of what they leave unexplained.
-
-    Returns
-    -------
-    Covariance
-        The likeliest of the grid.
+        (P, H, W) drift terms, finite everywhere: the covariance is that of what they leave unexplained.
     """
     return _likeliest(values, known, smoothings, terms, None)[0][1]
 
@@ -114,7 +107,7 @@ def _likeliest(
     terms: FloatArray | None,
     hidden: BoolArray | None,
 ) -> list[tuple[float, Covariance]]:
-    """Log-likelihoods and covariances of the shortlist, the likeliest first."""
+    """Log-likelihoods and covariances of the shortlist, the likeliest first, with the best `hidden` variance."""
     found = _ranked(values, known, smoothings, terms, hidden, 0.0)
     if hidden is not None and (hidden & known).any():
         others = [_ranked(values, known, smoothings, terms, hidden, variance) for variance in HIDDEN_VARIANCES]
@@ -131,7 +124,7 @@ def _ranked(
     hidden: BoolArray | None,
     veil: float,
 ) -> list[tuple[float, Covariance]]:
-    """The shortlist for one variance of what hidden references would have told."""
+    """The shortlist for one variance of what hidden guides would have told."""
 
     def ranked(wanted: int, candidates: Iterable[Covariance]) -> list[tuple[float, Covariance]]:
         points = _cluster_points(known, wanted)
@@ -160,26 +153,19 @@ def krige(
     covariance: Covariance | None = None,
     targets: BoolArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Ordinary kriging of the gap with its standard deviation.
+    """Ordinary kriging of the missing pixels: mean and standard deviation, (H, W) float64 in the units of ``values``.
 
-    Known pixels within `RIM` of the gap enter the system, those beyond on a grid of spacing `THIN`. By the screening
-    effect the others change next to nothing without smoothing, a little with it; and the cost falls from the cube of
-    all known pixels to the cube of these.
+    Known pixels within `RIM` of a missing one enter the system, those beyond on a grid of spacing `THIN`: by the
+    screening effect the others change next to nothing, and the cost is the cube of the number that enters.
 
     Parameters
     ----------
     values, known
-        (H, W); True = measured. At least one pixel must be known.
+        (H, W); True = measured. Known pixels keep their value, with standard deviation 0.
     covariance
-        Where none is given, the average over the `AVERAGED` likeliest covariances.
+        By default the average over the `AVERAGED` likeliest covariances.
     targets
-        (H, W), the unknown pixels to be filled; all where none is given.
-
-    Returns
-    -------
-    mean, std : numpy.ndarray
-        (H, W) float64 in the units of ``values``; known pixels keep their value with standard deviation 0, unknown ones
-        that are no targets have 0 and 0.
+        (H, W), the unknown pixels to be filled, by default all; the others get 0 and 0.
 
     Raises
     ------
@@ -198,7 +184,7 @@ def krige(
 class Kriged:
     """A kriged field: mean and standard deviation (H, W), coefficients (P,) of the drift terms, sill.
 
-    ``veiled`` tells that the standard deviation counts what hidden references would have told already.
+    ``veiled``: the standard deviation already includes what hidden guides would have told.
     """
 
     mean: FloatArray
@@ -219,26 +205,15 @@ def krige_with_drift(
 ) -> Kriged:
     """Kriging with external drift: the field is a linear combination of known fields plus a random field.
 
-    The coefficients have the prior variance `DRIFT_VARIANCE`, so drift and random field are estimated in one system,
-    and the standard deviation counts the doubt about the coefficients too.
+    The coefficients have the prior variance `DRIFT_VARIANCE`: drift and random field are estimated in one system, and
+    the standard deviation includes the doubt about the coefficients. Other parameters and errors are those of `krige`.
 
     Parameters
     ----------
-    values, known, covariance, targets
-        As in `krige`.
     terms
         (P, H, W) drift terms of about unit size, finite everywhere; None or P = 0 is ordinary kriging.
     hidden
-        (Q, H, W), True where a reference behind the terms is unknown.
-
-    Returns
-    -------
-    Kriged
-
-    Raises
-    ------
-    LacunarError
-        No known pixel.
+        (Q, H, W), True where a guide behind the terms is unknown.
 
     References
     ----------
@@ -265,9 +240,9 @@ def krige_with_drift(
 
 @dataclass(frozen=True)
 class _System:
-    """What is kriged from what, whatever the covariance: pixels, and the lags between them."""
+    """What is kriged from what, whatever the covariance: missing and chosen known pixels, and lags between them."""
 
-    gap: BoolArray
+    missing: BoolArray
     chosen: BoolArray
     among: IndexArray
     across: IndexArray
@@ -275,10 +250,10 @@ class _System:
     @classmethod
     def of(cls, known: BoolArray, targets: BoolArray | None) -> "_System":
         """The unknown pixels among the targets from the known ones around."""
-        gap = ~known if targets is None else targets & ~known
-        chosen = _sources(known, gap)
-        sources, wanted, width = np.argwhere(chosen), np.argwhere(gap), known.shape[1]
-        return cls(gap, chosen, _lags(sources, sources, width), _lags(sources, wanted, width))
+        missing = ~known if targets is None else targets & ~known
+        chosen = _sources(known, missing)
+        sources, wanted, width = np.argwhere(chosen), np.argwhere(missing), known.shape[1]
+        return cls(missing, chosen, _lags(sources, sources, width), _lags(sources, wanted, width))
 
 
 def _solved(
@@ -290,12 +265,12 @@ def _solved(
     system: _System,
 ) -> Kriged:
     """Kriging with external drift for one covariance."""
-    gap, chosen = system.gap, system.chosen
+    missing, chosen = system.missing, system.chosen
     mean, std = np.where(known, values, 0.0).astype(np.float64), np.zeros(known.shape)
     count = 0 if terms is None else len(terms)
-    if not gap.any() and terms is None:
+    if not missing.any() and terms is None:
         return Kriged(mean, std, np.zeros(0), covariance.variance)
-    sources, wanted = np.argwhere(chosen), np.argwhere(gap)
+    sources, wanted = np.argwhere(chosen), np.argwhere(missing)
     centre = mean[chosen].mean()
     table = covariance.table((known.shape[0], known.shape[1]))
     added = _drift_covariance(terms, sources, sources)
@@ -315,22 +290,22 @@ def _solved(
         cross += np.asarray(covariance.hidden * _hidden_covariance(hidden, sources, wanted), dtype=np.float32)
     single = factor.astype(np.float32)
     weights = linalg.solve_triangular(single, cross, lower=True, check_finite=False, overwrite_b=True)
-    mean[gap] = weights.T @ white + centre
+    mean[missing] = weights.T @ white + centre
     prior = table[0, 0] + covariance.nugget
     if terms is not None:
-        prior = prior + DRIFT_VARIANCE * np.square(terms[:, gap]).sum(axis=0)
+        prior = prior + DRIFT_VARIANCE * np.square(terms[:, missing]).sum(axis=0)
     if covariance.hidden and hidden is not None:
-        prior = prior + covariance.hidden * hidden[:, gap].sum(axis=0)
+        prior = prior + covariance.hidden * hidden[:, missing].sum(axis=0)
     left = prior - np.einsum("ij,ij->j", weights, weights, dtype=np.float64)
-    std[gap] = np.sqrt(covariance.variance * np.maximum(left, max(covariance.nugget, NUGGETS[0])))
+    std[missing] = np.sqrt(covariance.variance * np.maximum(left, max(covariance.nugget, NUGGETS[0])))
     return Kriged(mean, std, coefficients, covariance.variance, veiled=covariance.hidden > 0)
 
 
-def _sources(known: BoolArray, gap: BoolArray) -> BoolArray:
-    """Known pixels that enter the system: the gap's rim, thinned far from the gap, and a coarse grid beyond."""
+def _sources(known: BoolArray, missing: BoolArray) -> BoolArray:
+    """Known pixels that enter the system: the rim of what is unknown, thinned far from targets, and a coarse grid."""
     rows, cols = np.indices(known.shape)
     rim = ndimage.distance_transform_edt(known) <= RIM
-    near = ndimage.distance_transform_edt(~gap) <= NEAR if gap.any() else np.zeros_like(known)
+    near = ndimage.distance_transform_edt(~missing) <= NEAR if missing.any() else np.zeros_like(known)
     thinned = [(rows % step == 0) & (cols % step == 0) for step in (FAR_THIN, THIN)]
     chosen: BoolArray = known & ((rim & (near | thinned[0])) | thinned[1])
     return chosen if chosen.any() else known
@@ -343,7 +318,7 @@ def require_known(values: NDArray[np.floating], known: BoolArray) -> None:
     if known.dtype != np.bool_:  # ~ of a whole number is no mask
         raise LacunarError(f"known is {known.dtype}, wanted bool, True = measured: compare it with 0 first")
     if not known.any():
-        raise LacunarError("every pixel is a gap: at least one known pixel is wanted")
+        raise LacunarError("no pixel is known: at least one is wanted")
 
 
 def _cluster_points(known: BoolArray, wanted: int) -> IndexArray:
@@ -376,7 +351,7 @@ def _lags(a: IndexArray, b: IndexArray, width: int) -> IndexArray:
 
 
 def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
-    """What the unknown coefficients of the drift terms add to the covariance between two pixel lists."""
+    """Covariance between two pixel lists that comes from the unknown coefficients of the drift terms."""
     if terms is None:
         return 0.0
     added: FloatArray = DRIFT_VARIANCE * terms[:, a[:, 0], a[:, 1]].T @ terms[:, b[:, 0], b[:, 1]]
@@ -384,7 +359,7 @@ def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) ->
 
 
 def _hidden_covariance(hidden: BoolArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
-    """Covariance, for variance 1, between two pixel lists of what hidden references would have told."""
+    """Covariance, for variance 1, between two pixel lists of what hidden guides would have told."""
     if hidden is None or not hidden.any():
         return 0.0
     rows, cols = (np.arange(length) ** 2.0 for length in hidden.shape[1:])

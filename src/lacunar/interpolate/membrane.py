@@ -1,8 +1,7 @@
-"""Where the diffusion of a picture starts: a smooth fill of the gap, in milliseconds; numpy only.
+"""The background of a picture: a membrane over the missing pixels, in milliseconds.
 
-The fill is the membrane (the harmonic function with the known pixels as its border) by cascadic multigrid: averages of
-the known pixels on ever coarser grids, and back, each grid relaxed a few times. It costs little enough to be made anew
-for every training example.
+The membrane is the harmonic function with the known pixels as its border. Cascadic multigrid finds it: means of the
+known pixels on ever coarser grids, and back, each grid relaxed a few times.
 """
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 
-# The state of the diffusion is z = (picture - base) / RESIDUAL_SPREAD, and the network's condition holds this number in
-# its spread channel. It is about the standard deviation of aligned faces around the base (0.19 in thin gaps, 0.46 in
-# half ones), so that z has about unit variance, which the noise schedule counts on. Without any known pixel base is 0
-# and spread 1.
+# The diffusion's state is z = (picture - membrane) / RESIDUAL_SPREAD, and the network's condition holds this number
+# in its sigma channel. It is about the standard deviation of aligned faces around the membrane (0.19 where little is
+# missing, 0.46 where half is), so that z has about unit variance, as the noise schedule wants. Without any known pixel
+# mean is 0 and sigma 1.
 RESIDUAL_SPREAD = 0.3
 RELAXATIONS = 6  # sweeps on each grid: on faces the RMSE is within 2 % of that of the exact membrane
 
@@ -22,19 +21,9 @@ FloatArray = NDArray[np.float32]
 
 
 def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
-    """Fill the gap of a picture with a membrane that is spanned by the known pixels.
+    """Fill a picture (H, W, C) in [-1, 1] where ``gap`` (H, W) is True with a membrane over the known pixels; float32.
 
-    Parameters
-    ----------
-    picture
-        (H, W, 3), or any number of channels, in [-1, 1]; what stands in the gap is not looked at.
-    gap
-        (H, W), True = to be filled.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W, 3) float32: the picture where it is known; 0 everywhere where nothing is.
+    Missing pixels are never read. Where nothing is known, all is 0.
 
     Raises
     ------
@@ -77,7 +66,7 @@ def _filled(values: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Take the means (C, h, w) of the known pixels of each 2 x 2 cell of (C, H, W), and whether it has any."""
+    """Means (C, h, w) of the known pixels of each 2 x 2 cell of (C, H, W), and whether it has any."""
     pads = [(0, length % 2) for length in known.shape]
     values, shown = np.pad(values, [(0, 0), *pads]), np.pad(known, pads).astype(np.float32)
     total, count = (
@@ -88,7 +77,7 @@ def halved(values: FloatArray, known: BoolArray) -> tuple[FloatArray, BoolArray]
 
 
 def enlarged(values: FloatArray) -> FloatArray:
-    """Give (C, H, W) on twice the grid (C, 2 H, 2 W), linear between the centres of the cells."""
+    """(C, H, W) on twice the grid (C, 2 H, 2 W), linear between the centres of the cells."""
     for axis in (1, 2):
         padded = np.pad(values, [(int(axis == i),) * 2 for i in range(3)], mode="edge")
         before, here, after = (
@@ -101,7 +90,7 @@ def enlarged(values: FloatArray) -> FloatArray:
 
 
 def halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Give pictures (K, H, W, C) with a gap (H, W) on half the grid, by `halved`."""
+    """Pictures (K, H, W, C) with a gap (H, W) on half the grid, by `halved`."""
     count, height, width, colours = pictures.shape
     flat = np.where(gap, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
     values, known = halved(flat, ~gap)
@@ -109,7 +98,7 @@ def halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, B
 
 
 def enlarged_pictures(pictures: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Give pictures (K, h, w, C) on twice the grid, cut to a shape, by `enlarged`."""
+    """Pictures (K, h, w, C) on twice the grid, cut to a shape, by `enlarged`."""
     count, height, width, colours = pictures.shape
     values = enlarged(np.moveaxis(pictures, 3, 1).reshape(-1, height, width))[:, : shape[0], : shape[1]]
     return np.moveaxis(values.reshape(count, colours, *values.shape[1:]), 1, 3)

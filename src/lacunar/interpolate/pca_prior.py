@@ -1,8 +1,8 @@
 """What aligned faces have in common: a Gaussian distribution of their pixels, conditioned on those that are known.
 
 Probabilistic principal components (Tipping & Bishop 1999): a picture is mean + components @ y + noise with independent
-y_k ~ N(0, variance_k). Given the known pixels, y has a closed form; what it leaves of them is carried into the hole by
-a membrane. It is to faces what kriging is to land: the classical value that the diffusion starts from. Numpy only.
+y_k ~ N(0, variance_k). Given the known pixels, y has a closed form; what it leaves unexplained is carried into the
+missing part by a membrane. It is to faces what kriging is to land: the mean that the diffusion starts from.
 """
 
 from dataclasses import dataclass
@@ -29,43 +29,21 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class GaussianPrior:
-    """A distribution of pictures (H, W, C) in [-1, 1].
+    """A distribution of pictures (H, W, C) in [-1, 1]: K orthonormal components, their variances, a pixel's noise."""
 
-    Parameters
-    ----------
-    mean
-        (H, W, C).
-    components
-        (K, H * W * C), orthonormal.
-    variances
-        (K,) of the components.
-    noise
-        Variance of a pixel's noise, as it counts in `given`.
-    """
-
-    mean: FloatArray
-    components: FloatArray
-    variances: FloatArray
-    noise: float
+    mean: FloatArray  # (H, W, C)
+    components: FloatArray  # (K, H * W * C)
+    variances: FloatArray  # (K,)
+    noise: float  # variance
 
     def inverse(self, gap: BoolArray) -> FloatArray:
         """Covariance (K, K) of y given the known pixels of a gap (H, W): (diag(1 / variance) + W W^T / noise)^-1."""
         return np.asarray(np.linalg.inv(self._precision(gap)), dtype=np.float32)
 
     def deviations(self, gap: BoolArray, normals: FloatArray) -> FloatArray:
-        """How samples given the known pixels of a gap (H, W) differ from `base`: the same for every picture.
+        """How N samples (N, H, W, C) differ from `base`, 0 where known: the same for every picture.
 
-        Parameters
-        ----------
-        gap
-            (H, W), True = unknown.
-        normals
-            (N, K) standard normal numbers, one row for each sample and one column for each component.
-
-        Returns
-        -------
-        numpy.ndarray
-            (N, H, W, C), 0 where known; `SAMPLE_SHARE` of what the distribution says.
+        ``normals`` (N, K) are standard normal numbers. It is `SAMPLE_SHARE` of what the distribution says.
         """
         root = np.linalg.cholesky(self._precision(gap))
         y = SAMPLE_SHARE * np.linalg.solve(root.T, normals.T).T
@@ -121,7 +99,7 @@ class GaussianPrior:
 
 
 def base_over(prior: GaussianPrior | None, picture: FloatArray, gap: BoolArray) -> FloatArray:
-    """What a model starts from (H, W, C): the expected picture where there is a prior of that size, else a membrane."""
+    """The background mean of a picture (H, W, C): expected by a prior of that size if there is one, else a membrane."""
     if prior is None or prior.mean.shape != picture.shape:
         return classical_base(picture, gap)
     return prior.base(picture, gap)

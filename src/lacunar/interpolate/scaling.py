@@ -1,4 +1,4 @@
-"""Physical range <-> model range: what a network sees is never in kelvin, and the way back is the exact inverse."""
+"""Physical range <-> model range: a network never sees kelvin, and the way back is the exact inverse."""
 
 import math
 from collections.abc import Mapping
@@ -15,25 +15,12 @@ ScalingKind = Literal["tile", "range"]
 # 1e-4 of a land surface of 300 K is 0.03 K, about the noise of Landsat's thermal sensor (TIRS, band 10: 0.05 K at
 # 300 K, Montanaro et al. 2014, Remote Sensing 6, 10232): a calmer tile holds noise, which must not be blown up.
 RELATIVE_FLOOR = 1e-4
-# A tile that is zero everywhere has no scale at all: any small number will do.
-ABSOLUTE_FLOOR = 1e-6
+ABSOLUTE_FLOOR = 1e-6  # of a tile that is zero everywhere and has no scale: any small number will do
 
 
 @dataclass(frozen=True)
 class Affine:
-    """One affine map between physical values and model values: physical = offset + scale * model.
-
-    Parameters
-    ----------
-    offset : float
-        The physical value that the model sees as 0.
-    scale : float
-        The physical length of one model unit; above 0.
-
-    Raises
-    ------
-    ModelError
-        A value that is not finite, or a scale that is not above 0.
+    """One affine map: physical = offset + scale * model; a ``ModelError`` unless finite, with scale > 0.
 
     Examples
     --------
@@ -55,38 +42,27 @@ class Affine:
             )
 
     def to_model(self, values: ArrayLike) -> NDArray[np.float32]:
-        """Return ``(values - offset) / scale`` as float32, computed in float64; not a number stays so."""
+        """``(values - offset) / scale`` as float32, computed in float64; NaN stays NaN."""
         physical = np.asarray(values, dtype=np.float64)
         return ((physical - self.offset) / self.scale).astype(np.float32)
 
     def to_physical(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Return ``offset + scale * values`` in float64."""
+        """``offset + scale * values`` in float64."""
         return np.asarray(values, dtype=np.float64) * self.scale + self.offset
 
 
 def tile_statistics(
     values: ArrayLike, known: ArrayLike, *, relative_floor: float = RELATIVE_FLOOR
 ) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the known pixels of a tile.
+    """Mean and population standard deviation of the known pixels of a tile, in its unit.
 
-    Parameters
-    ----------
-    values : array_like
-        The tile, any shape; what stands at unknown pixels is not looked at.
-    known : array_like of bool
-        True = measured; same shape.
-    relative_floor : float
-        The standard deviation is at least this part of the mean's magnitude (and at least `ABSOLUTE_FLOOR`).
-
-    Returns
-    -------
-    mean, std : float
-        In the unit of `values`; the standard deviation is the population's (no n - 1).
+    The standard deviation is at least ``relative_floor`` times the mean's magnitude, and at least `ABSOLUTE_FLOOR`.
+    Values of unknown pixels are never read.
 
     Raises
     ------
     RasterError
-        Shapes that differ, no known pixel, or a known pixel that is not finite.
+        Shapes that differ, a ``known`` that is not boolean, no known pixel, or a known pixel that is not finite.
 
     Examples
     --------
@@ -102,24 +78,14 @@ def tile_statistics(
     if not sample.size:
         raise RasterError("a tile without a known pixel has no statistics: take them from a larger or coarser tile")
     if not np.isfinite(sample).all():
-        raise RasterError("a known pixel is not finite: mark it as a gap")
+        raise RasterError("a known pixel is not finite: mark it as missing")
     mean = float(sample.mean())
     return mean, max(float(sample.std()), relative_floor * abs(mean), ABSOLUTE_FLOOR)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileScaling:
-    """Each tile is standardised by its own known pixels, so that the model depends on neither season nor place.
-
-    Parameters
-    ----------
-    relative_floor : float
-        Passed to `tile_statistics`; 0 or more.
-
-    Raises
-    ------
-    ModelError
-        A negative floor.
+    """Each tile is standardised by its own known pixels, so that a model depends on neither season nor place.
 
     Examples
     --------
@@ -136,27 +102,17 @@ class TileScaling:
             raise ModelError(f"scaling: relative_floor is {self.relative_floor!r}, wanted a number from 0")
 
     def fit(self, values: ArrayLike, known: ArrayLike) -> Affine:
-        """Return the map of this tile; raises as `tile_statistics` does."""
+        """The map of this tile; raises as `tile_statistics` does."""
         return Affine(*tile_statistics(values, known, relative_floor=self.relative_floor))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings with their kind, ready for JSON."""
+        """The settings with their kind, ready for JSON."""
         return {"kind": "tile", **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RangeScaling:
     """A fixed range [low, high] is seen as [-1, 1], as for 8-bit pictures (Ho et al. 2020, section 3.3).
-
-    Parameters
-    ----------
-    low, high : float
-        The physical values that the model sees as -1 and 1.
-
-    Raises
-    ------
-    ModelError
-        A range that is empty or not finite.
 
     Examples
     --------
@@ -178,7 +134,7 @@ class RangeScaling:
         return Affine((self.low + self.high) / 2, (self.high - self.low) / 2)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings with their kind, ready for JSON."""
+        """The settings with their kind, ready for JSON."""
         return {"kind": "range", **asdict(self)}
 
 
@@ -186,7 +142,7 @@ Scaling = TileScaling | RangeScaling
 
 
 def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
-    """Read the mapping that ``to_dict`` of either scaling wrote, as a model folder's ``scaling.json`` holds it.
+    """Read what ``to_dict`` of either scaling wrote, as a model folder's ``scaling.json`` holds it.
 
     Raises
     ------
@@ -210,5 +166,5 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
 
 
 def _is_finite(value: object) -> bool:
-    """Tell whether it is a finite number and not a truth value."""
+    """Whether it is a finite number and not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
