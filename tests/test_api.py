@@ -196,7 +196,7 @@ def test_other_units_may_have_any_values(tiny):
     [
         (labelled(field(), step=60.0, crs=None), "guide 1 lies on another grid and guide 1 has no CRS"),
         (np.zeros((10, 10)), "guide 1 is 10x10 pixels"),
-        (labelled(field(), left=900_000.0), "guide 1 has no measured pixel on the grid"),
+        (labelled(field(), left=900_000.0), "guide 1 does not overlap the input: x 900000"),
         (np.full((64, 64), np.nan), "guide 1 has 0 measured pixels and none in common"),
         ([field()] * 17, "got 17 guides: wanted 16 at most"),
     ],

@@ -13,10 +13,11 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import Gridded, check_same_grid, same_grid
+from lacunar.geo.warp import Warped
+from lacunar.geo.windows import Tile
 
 AnyArray = xr.DataArray | NDArray[Any]
 
@@ -135,7 +136,7 @@ def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray
             f"{name} lies on another grid and {lacking} has no CRS: wanted a CRS in both, or one grid; assign it with "
             "`.rio.write_crs`"
         )
-    return _relabelled(_warped(given, target, there, name), target)
+    return _relabelled(_warped(given, here, there, name), target)
 
 
 def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
@@ -213,19 +214,14 @@ def _decoded(array: xr.DataArray, name: str) -> xr.DataArray:
     return values.where(known).assign_attrs(attrs)
 
 
-def _warped(given: xr.DataArray, target: xr.DataArray, grid: Grid, name: str) -> xr.DataArray:
-    """Bilinear on the grid of the target; NaN where the array is missing or does not reach."""
-    source = given.astype(np.float32).rio.set_spatial_dims(given.dims[-1], given.dims[-2]).rio.write_nodata(np.nan)
-    try:
-        warped: xr.DataArray = source.rio.reproject(
-            grid.crs, shape=grid.shape, transform=grid.transform, resampling=Resampling.bilinear, nodata=np.nan
-        )
-    except Exception as error:  # rasterio lets GDAL's own classes through
-        reason = " ".join(str(error).split())[:160]
-        raise RasterError(f"{name} cannot be warped to the grid of the array ({reason})") from error
-    if not bool(np.isfinite(warped).any()):
-        raise RasterError(f"{name} has no measured pixel on the grid of the array: wanted a raster of the same place")
-    return warped
+def _warped(given: xr.DataArray, here: Grid, there: Grid, name: str) -> xr.DataArray:
+    """An array on another grid, as files are warped: `lacunar.geo.warp.Warped`."""
+
+    def read(window: Tile) -> NDArray[np.float32]:
+        return np.asarray(given[window.slices], dtype=np.float32)
+
+    values = Warped(here, there, read, name=name).read(Tile(0, 0, *there.shape))
+    return xr.DataArray(values, dims=given.dims, attrs=given.attrs)
 
 
 def _relabelled(array: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
