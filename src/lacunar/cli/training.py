@@ -24,7 +24,7 @@ def models_command() -> None:
     shipped = shipped_models()
     for name, folder in shipped.items():
         card = Card.from_dict(read_json(folder / CARD_FILE))
-        typer.echo(f"{name}: {card.summary} Licence: {card.licence}.")
+        typer.echo(f"{name}: {card.summary} Licence: {card.licence.rstrip('.')}.")
     if not shipped:
         typer.echo("no model comes with this installation: `lacunar train` makes one, --model takes its folder")
 

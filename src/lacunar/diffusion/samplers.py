@@ -297,22 +297,23 @@ def runs_of(
     return runs + [(plan_named(text), samples) for text in samplers]
 
 
-def refiner(preset: Preset) -> Preset:
-    """How a coarser fill is refined: by the fill's own solver, or as ``balanced`` where that is unconditional.
+def refiner(preset: Preset, *, prior: bool = False) -> Preset:
+    """How a coarser fill is refined: by the fill's own sampler, or as ``balanced`` where that is unconditional.
 
     A refinement starts late in the schedule, from the enlarged coarser fill (Meng et al. 2022, SDEdit, arXiv
-    2108.01073).
+    2108.01073). A network that is a ``prior`` alone knows no mask: it keeps its unconditional sampler.
     """
-    own = preset if preset.conditional else PRESETS["balanced"]
+    own = preset if preset.conditional or prior else PRESETS["balanced"]
     return replace(own, steps=math.ceil(REFINED_SHARE * own.steps))
 
 
-def refining_schedule(schedule: NoiseSchedule, preset: Preset) -> NoiseSchedule:
+def refining_schedule(schedule: NoiseSchedule, preset: Preset, *, prior: bool = False) -> NoiseSchedule:
     """The steps of one refinement of a fill by ``preset``, of the training schedule's first `REFINED_SHARE`.
 
     They are the fill's own steps there; where these are few, as many are spread over that share anew.
     """
-    own, steps = preset if preset.conditional else PRESETS["balanced"], refiner(preset).steps
+    own = preset if preset.conditional or prior else PRESETS["balanced"]
+    steps = refiner(preset, prior=prior).steps
     if own.steps >= FEW_STEPS:
         return own.thinned(schedule).beginning(steps)
     return schedule.beginning(round(REFINED_SHARE * schedule.num_timesteps)).respaced(steps, spacing=own.spacing)

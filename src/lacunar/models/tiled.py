@@ -15,6 +15,7 @@ from lacunar.networks.layers import network_input
 
 OVERLAP = 16  # pixels that neighbouring tiles share; a quarter of smaller tiles
 BATCH = 32  # tiles and samples in one call of the network on a CPU
+USUAL_SIDE = 64  # pixels of a tile for which `BATCH` is meant
 GPU_BATCHES = 8  # so many of these in one call on a GPU, which fewer do not fill
 
 BoolArray = NDArray[np.bool_]
@@ -94,6 +95,22 @@ class TiledGapNetwork(TiledNetwork):
         """Predict for the patches of some tiles."""
         condition, missing = self.given(first, last, len(patches) // (last - first))
         output: Tensor = self.network(network_input(patches, condition, missing), t)
+        return output
+
+
+class TiledPrior(TiledNetwork):
+    """An unconditional network, which is given the state alone, on tiles."""
+
+    def __init__(self, model: Model, tiles: Sequence[Tile], shape: tuple[int, int]) -> None:
+        self.network, side = model.network, tiles[0].height
+        device = next(model.network.parameters()).device
+        batch = max(1, BATCH * USUAL_SIDE**2 // side**2)
+        super().__init__(tiles, shape, device=device, overlap=overlap_of(side), batch=batch)
+
+    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
+        """Predict for the patches of some tiles."""
+        del first, last
+        output: Tensor = self.network(patches, t)
         return output
 
 

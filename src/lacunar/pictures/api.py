@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.samplers import preset_named
+from lacunar.diffusion.samplers import chosen_preset
 from lacunar.errors import PictureError
 from lacunar.geo.picture import Picture
 from lacunar.models.backend import load_filler
@@ -23,6 +23,8 @@ def inpaint(
     *,
     model: str | Path | Model = PICTURE_MODEL,
     preset: str = "fast",
+    sampler: str | None = None,
+    evaluations: int | None = None,
     samples: int = 1,
     seed: int = 0,
 ) -> NDArray[Any]:
@@ -39,6 +41,9 @@ def inpaint(
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
     preset
         ``fast``, ``balanced``, ``paper`` (RePaint), or ``instant`` (the mean, from one evaluation).
+    sampler, evaluations
+        Sampler, and evaluations of each sample, in place of the preset's. A converted DDPM, which knows no mask, wants
+        ``paper``, or the sampler ``repaint``, ``ddnm`` or ``diffpir``.
     samples, seed
         How many answers, and their seed.
 
@@ -73,7 +78,7 @@ def inpaint(
             f"missing is {hidden.dtype} of shape {hidden.shape}, the picture has shape {given.shape}: wanted booleans "
             "(height, width), True = to be filled"
         )
-    drawing = Drawing(preset_named(preset), samples, seed)
+    drawing = Drawing(chosen_preset(preset, sampler, evaluations), samples, seed)
     whole = _as_picture(given)
     network = model if isinstance(model, Model) else load_filler(model)
     regions = fill_regions(whole, hidden, network, drawing)

@@ -55,9 +55,9 @@ def fill_face(
     ModelError
         A model of other channels, or a face model as `detail`.
     """
-    check_model(model)
+    check_model(model, drawing.preset)
     if detail is not None:
-        check_picture_model(detail)
+        check_picture_model(detail, drawing.preset)
     rows, cols = np.nonzero(missing)
     framed = np.zeros_like(missing)
     framed[rows, cols] = in_frame(face, rows, cols)

@@ -17,7 +17,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.samplers import Preset, refiner
+from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture, PixelArray
 from lacunar.geo.windows import Tile
@@ -25,7 +25,7 @@ from lacunar.interpolate.membrane import enlarged_pictures, halved_pictures
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.missing_regions import MissingRegion, find_regions, halvings_of
-from lacunar.pictures.sampler import COLOURS, PictureSampler
+from lacunar.pictures.sampler import COLOURS, PictureSampler, is_prior, refining_preset
 
 CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, missing
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
@@ -82,7 +82,8 @@ def fill_regions(
     missing
         (H, W), True = to be filled.
     model
-        A picture model: eight input channels, three of prediction.
+        A picture model: eight input channels, three of prediction; or an unconditional prior of RGB pictures, three and
+        three, for the samplers that hold it to what is known.
     callback
         Called with (evaluations done, all), counted on whole windows.
 
@@ -91,16 +92,16 @@ def fill_regions(
     LacunarError
         Missing pixels of another shape, or that are everything or nothing.
     ModelError
-        A model of other channels, or one of aligned faces.
+        A model of other channels or another scaling, one of aligned faces, or a prior with a conditional sampler.
     """
-    check_picture_model(model)
+    check_picture_model(model, drawing.preset)
     if missing.shape != picture.shape or not missing.any():
         raise LacunarError(
             f"got {int(missing.sum())} missing pixels of shape {missing.shape} for a picture of {picture.shape}; "
             "wanted one shape and a pixel to fill"
         )
     regions = find_regions(missing, model.network.config.sample_size)
-    total, done = sum(_evaluations(region, drawing) for region in regions), count(1)
+    total, done = sum(_evaluations(region, model, drawing) for region in regions), count(1)
 
     def tell() -> None:
         if callback is not None:
@@ -208,18 +209,30 @@ def to_pixels(values: FloatArray, like: PixelArray) -> PixelArray:
     return pixels
 
 
-def check_model(model: Model) -> None:
-    """Refuse, with a ``ModelError``, a network that is no picture model."""
-    if model.network.in_channels != CHANNELS_IN or model.network.out_channels != COLOURS:
+def check_model(model: Model, preset: Preset) -> None:
+    """Refuse, with a ``ModelError``, a network that is no picture model or that this preset cannot sample."""
+    taken, given = model.network.in_channels, model.network.out_channels
+    if taken not in (CHANNELS_IN, COLOURS) or given != COLOURS:
         raise ModelError(
-            f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
-            f"wanted {CHANNELS_IN} (state, base, spread, missing) and {COLOURS}: choose a model of faces or pictures"
+            f"model {model.name} takes {taken} channels and gives {given}; wanted {CHANNELS_IN} (state, base, spread, "
+            f"missing) or {COLOURS} (an unconditional prior), and {COLOURS}: choose a model of faces or pictures"
+        )
+    if model.scaling != RangeScaling():
+        raise ModelError(
+            f"model {model.name}: scaling.json says {model.scaling.to_dict()}, wanted {RangeScaling().to_dict()}: "
+            "pictures are black to white as -1 to 1; choose a model of faces or pictures"
+        )
+    if is_prior(model) and preset.conditional:
+        samplers = ", ".join(name for name, sampler in SAMPLERS.items() if not sampler.conditional)
+        raise ModelError(
+            f"model {model.name} is an unconditional prior, which knows no mask and {preset.sampler} cannot hold to "
+            f"the picture: choose --preset paper, or --sampler {samplers} and --evaluations"
         )
 
 
-def check_picture_model(model: Model) -> None:
-    """Refuse, with a ``ModelError``, a network that does not fill any picture: other channels, or faces alone."""
-    check_model(model)
+def check_picture_model(model: Model, preset: Preset) -> None:
+    """As `check_model`; refuse a model of aligned faces too."""
+    check_model(model, preset)
     if model.prior is not None:
         raise ModelError(
             f"model {model.name} knows aligned faces alone, wanted a model of any picture such as picture-small: "
@@ -232,7 +245,8 @@ def _samples_at_once(missing: BoolArray) -> int:
     return max(1, PIXELS_AT_ONCE // missing.size // 2 * 2)
 
 
-def _evaluations(region: MissingRegion, drawing: Drawing) -> int:
+def _evaluations(region: MissingRegion, model: Model, drawing: Drawing) -> int:
     """Calls of the denoiser that a region takes."""
     preset, at_once = drawing.preset, _samples_at_once(region.inside)
-    return math.ceil(drawing.samples / at_once) * (preset.evaluations + region.halvings * refiner(preset).evaluations)
+    refined = region.halvings * refining_preset(model, preset).evaluations
+    return math.ceil(drawing.samples / at_once) * (preset.evaluations + refined)

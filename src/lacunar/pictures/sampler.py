@@ -19,7 +19,7 @@ from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
 from lacunar.interpolate.pca_prior import GaussianPrior, base_over
 from lacunar.models.checkpoint import Model
-from lacunar.models.tiled import TiledGapNetwork, overlap_of
+from lacunar.models.tiled import TiledGapNetwork, TiledNetwork, TiledPrior, overlap_of
 
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
 MOST_HIDDEN = 0.7  # share of a tile that is refined: the networks are trained on no more
@@ -27,6 +27,16 @@ GUESS_STREAM = 1  # of random numbers, apart from those of the noise
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
+
+
+def is_prior(model: Model) -> bool:
+    """Whether a model is an unconditional prior of RGB pictures, which knows no mask, such as a converted DDPM."""
+    return bool(model.network.in_channels == COLOURS)
+
+
+def refining_preset(model: Model, preset: Preset) -> Preset:
+    """How a model refines a coarser fill."""
+    return refiner(preset, prior=is_prior(model))
 
 
 def is_guessed(model: Model, preset: Preset) -> bool:
@@ -101,13 +111,12 @@ class PictureSampler:
 
     def _begun(self, pictures: FloatArray, missing: BoolArray) -> FloatArray:
         """Samples (K, H, W, 3) where nothing is filled yet."""
-        held = not self.preset.conditional  # the prior, held to what is known
+        if not self.preset.conditional:
+            return self._held(pictures, missing, None)
         prior = self.model.prior
         bases = np.stack([base_over(prior, picture, missing) for picture in pictures])
-        denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=not held)
+        denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=True)
         noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
-        if held:
-            return self._held(denoiser, pictures, missing, noise)
         begun = None
         if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
             begun = self._guessed(denoiser, prior, missing, noise)
@@ -116,9 +125,11 @@ class PictureSampler:
     def _refined(self, pictures: FloatArray, missing: BoolArray, started: FloatArray) -> FloatArray:
         """Refine a coarser fill (K, H, W, 3) with what this grid can show, in tiles that see enough known pixels.
 
-        The network takes the enlarged fill for a noisy one. No noise is added: what it does not take away again would
-        stay as grain.
+        A conditional network takes the enlarged fill for a noisy one. No noise is added: what it does not take away
+        again would stay as grain.
         """
+        if is_prior(self.model):
+            return self._held(pictures, missing, started)
         tiles = self._tiles(missing)
         seeing = [tile for tile in tiles if missing[tile.slices].mean() <= MOST_HIDDEN]
         if not seeing:
@@ -175,14 +186,28 @@ class PictureSampler:
         z = preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell)
         return np.asarray(z.movedim(1, 3).cpu().numpy())
 
-    def _held(self, denoiser: PictureDenoiser, pictures: FloatArray, missing: BoolArray, noise: Tensor) -> FloatArray:
-        """Pictures (K, H, W, 3) by the unconditional prior; the noise that is drawn on the way comes from the seed."""
+    def _held(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
+        """Pictures (K, H, W, 3) by the network as an unconditional prior, held to the known pixels.
+
+        They start from noise, or from a coarser fill with noise on it. What is drawn on the way comes from the seed.
+        """
+        tiles, preset, schedule = self._tiles(missing), self.preset, self.preset.thinned(self.model.schedule)
+        if is_prior(self.model):
+            denoiser: TiledNetwork = TiledPrior(self.model, tiles, (missing.shape[0], missing.shape[1]))
+        else:
+            denoiser = PictureDenoiser(self.model, tiles, pictures, missing, conditional=False)
+        x = noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
+        if started is not None:
+            schedule = refining_schedule(self.model.schedule, preset, prior=True)
+            preset = refining_preset(self.model, preset)
+            kept = float(schedule.alphas_cumprod[-1])
+            x = kept**0.5 * torch.from_numpy(started).movedim(3, 1).to(noise) + (1 - kept) ** 0.5 * noise
         words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
         known = Mask(torch.from_numpy(~missing).to(noise.device)[None, None])
-        x = self.preset.draw(
+        x = preset.draw(
             denoiser,
-            noise,
-            self.preset.thinned(self.model.schedule),
+            x,
+            schedule,
             measurement=known.measure(torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise)),
             prediction=self.model.prediction,
             clip_x_0=(-1.0, 1.0),
