@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from lacunar.diffusion.samplers import plan
 from lacunar.diffusion.solvers import ddpm_sample
 from lacunar.errors import ModelError, TrainingError
+from lacunar.fill.array import fill_array
+from lacunar.fill.options import FillOptions
 from lacunar.interpolate.scaling import RangeScaling, TileScaling
 from lacunar.models.checkpoint import load_model, load_segmenter
 from lacunar.networks import efficientnet
@@ -108,6 +111,16 @@ def test_a_prior_learns_its_variance_and_its_model_samples(rasters: Path, tmp_pa
     assert (model.prediction, model.scaling, model.network.config) == ("v", TileScaling(), PRIOR.network)
     assert model.card.scores["held_out"]["vlb"] == round(after["vlb"], 4)
     assert model.card.command == "lacunar train tiny --data DATA --pack PACK"
+    values = surface((80, 90), seed=7)[:24, :28]
+    missing = np.zeros(values.shape, bool)
+    missing[8:16, 6:20] = True
+    options = FillOptions(preset=plan("repaint", 40), samples=2, seed=1)
+    filled = fill_array(np.where(missing, np.nan, values), ~missing, missing, model, options)
+    assert (filled.samples[:, ~missing] == values[~missing].astype(np.float32)).all()
+    assert np.isfinite(filled.samples).all()
+    assert np.abs(filled.mean - values.mean())[missing].max() < 5 * values.std()
+    with pytest.raises(ModelError, match="model model is an unconditional prior, which DDIM cannot tell what is known"):
+        fill_array(values, ~missing, missing, model, FillOptions(preset=plan("ddim", 4), samples=2, seed=1))
     x_T = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         samples = ddpm_sample(

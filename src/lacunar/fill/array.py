@@ -6,7 +6,8 @@ The state of the diffusion is the residual over the background in units of its s
   the guides say, and DDIM or another solver turns noise into z in a few evaluations. One evaluation without noise gives
   the mean of z (preset ``instant``).
 - unconditional (preset ``paper``): the background is the mean and standard deviation of the known pixels. The network
-  is told that everything is missing, and RePaint or another zero-shot sampler holds it to the known pixels.
+  is told that everything is missing, or was trained as a prior that knows nothing else, and RePaint or another
+  zero-shot sampler holds it to the known pixels.
 
 With several other dates of the place (`FillOptions.uses_archive`) they tell nearly all that there is to tell: mean,
 sigma and samples come from `lacunar.interpolate.archive_field`, without the network.
@@ -27,16 +28,17 @@ from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import SAMPLERS, Preset
 from lacunar.errors import LacunarError, ModelError
-from lacunar.fill.denoiser import TiledDenoiser
+from lacunar.fill.denoiser import TiledDenoiser, tile_scaling_of
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.archive_field import archive_field
 from lacunar.interpolate.background import TILE, Background, CoarseField, background_field
 from lacunar.models.checkpoint import Model
-from lacunar.models.tiled import overlap_of
+from lacunar.models.tiled import TiledNetwork, TiledPrior, overlap_of
 
 POOLING = 2.0  # pixels: width of the Gaussian over which the variance of the samples is pooled
 CHANNELS = (4, 5)  # input channels of a network without and with guides
+PRIOR_CHANNELS = 1  # of an unconditional one, which is given the state alone
 LEAST_KNOWN = 500  # pixels of an array, below which block means around it tell more than an archive can be fitted to
 COARSE_CELL = TILE // 4  # pixels: side of the cells of block means, where none are given
 
@@ -249,7 +251,11 @@ def fill_from_background(
     tiles = _network_tiles(missing, model.network.config.sample_size)
     drawn = np.repeat(np.where(known, values, np.nan)[None], samples, axis=0)
     if tiles:
-        denoiser = TiledDenoiser(model, values, known, tiles, background, conditional=preset.conditional)
+        denoiser: TiledNetwork
+        if model.network.in_channels == PRIOR_CHANNELS:
+            denoiser = TiledPrior(model, tiles, (known.shape[0], known.shape[1]))
+        else:
+            denoiser = TiledDenoiser(model, values, known, tiles, background, conditional=preset.conditional)
         noise = pixel_noise(values.shape, origin, samples, options.seed).to(denoiser.norm.device)
         inside = known & (background.sigma > 0)  # no pixel for a conditional sampler
         residual = values - background.mean
@@ -296,16 +302,23 @@ def _check(
             f"preset {preset.name or 'without a name'} is {SAMPLERS[preset.sampler].label}, whose prior knows no "
             "guides (references, covariates): choose fast or balanced"
         )
-    if model.network.in_channels not in CHANNELS or model.network.out_channels != 1:
+    if model.network.in_channels not in (*CHANNELS, PRIOR_CHANNELS) or model.network.out_channels != 1:
         raise ModelError(
             f"model {model.name} takes {model.network.in_channels} channels and gives {model.network.out_channels}; "
-            f"wanted {CHANNELS[0]} (state, mean, sigma, missing) or {CHANNELS[1]} (and guide), and 1: choose an LST "
-            "model"
+            f"wanted {CHANNELS[0]} (state, mean, sigma, missing), {CHANNELS[1]} (and guide) or {PRIOR_CHANNELS} (state "
+            "alone), and 1: choose an LST model"
         )
+    if model.network.in_channels == PRIOR_CHANNELS:
+        tile_scaling_of(model)
+        if preset.conditional:
+            raise ModelError(
+                f"model {model.name} is an unconditional prior, which {SAMPLERS[preset.sampler].label} cannot tell "
+                "what is known: choose preset paper, or another model"
+            )
 
 
 def _sample(
-    denoiser: TiledDenoiser,
+    denoiser: TiledNetwork,
     noise: Tensor,
     observed: FloatArray,
     inside: BoolArray,
