@@ -21,7 +21,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from lacunar.diffusion.samplers import PRESET_NAMES
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.geo.raster import read_raster
 from lacunar.sensors.simulated import simulate_product
 from lacunar.versions import describe_machine

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacunar.evaluate.cases import lst_cases, read_scenes, spread_out
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.lst_cases import lst_cases, read_scenes, spread_out
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.metrics import rmse
@@ -141,15 +141,16 @@ def in_kelvin(data: Path, device: torch.device, chosen: Sequence[EngineName]) ->
     runs = {"eager": model} | {engine: with_engine(model, engine) for engine in chosen}
     filled = {
         name: [
-            fill_array(case.values, ~case.gap, case.gap, run, FillOptions(preset="fast", samples=8)) for case in cases
+            fill_array(case.truth, ~case.missing, case.missing, run, FillOptions(preset="fast", samples=8))
+            for case in cases
         ]
         for name, run in runs.items()
     }
-    truth = np.concatenate([case.values[case.gap] for case in cases])
+    truth = np.concatenate([case.truth[case.missing] for case in cases])
 
     def gathered(name: str, what: str) -> NDArray[np.float64]:
         pairs = zip(filled[name], cases, strict=True)
-        return np.concatenate([getattr(one, what)[..., case.gap].ravel() for one, case in pairs]).astype(np.float64)
+        return np.concatenate([getattr(one, what)[..., case.missing].ravel() for one, case in pairs]).astype(np.float64)
 
     rows = []
     for name in runs:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import PRESETS, Preset, preset_named
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture
 from lacunar.models.checkpoint import Model, load_model

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lacunar.diffusion.samplers import Preset
-from lacunar.evaluate.cases import read_scenes
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.lst_cases import read_scenes
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import CoarseField

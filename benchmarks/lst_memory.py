@@ -28,7 +28,7 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from lacunar.diffusion.samplers import PRESET_NAMES, preset_named
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.geo.raster import RasterWriter
 from lacunar.geo.windows import blocks_over
 from lacunar.sensors.synthetic_scene import power_law_field

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import PRESET_NAMES
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill import blocks as streaming
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from lacunar.diffusion.samplers import PRESETS, Preset
-from lacunar.evaluate.cases import Case, lst_cases, read_scenes
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.lst_cases import LstCase, lst_cases, read_scenes
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import tiles_over, tiles_touching
@@ -34,7 +34,7 @@ def main() -> None:
     model = with_engine(load_model(options.model), options.engine)
     fill(case, model, Preset(steps=2), samples=1)  # the first call pays for what is loaded on demand
     tiles = tiles_over((options.size,) * 2, tile=model.network.config.sample_size, overlap=OVERLAP)
-    touched = len(tiles_touching(tiles, case.gap))
+    touched = len(tiles_touching(tiles, case.missing))
     rows = []
     for name, preset in PRESETS.items():
         cut = name == "paper" and not options.full
@@ -46,7 +46,7 @@ def main() -> None:
         quality = "-" if cut else f"{error:.2f}"
         rows.append((name, samples, preset.evaluations, network, f"{each:.3f}", f"{seconds:.1f}", quality, how))
     print(describe_machine())
-    print(f"\n{options.size} x {options.size} pixels, {100 * case.gap.mean():.0f} % missing, ", end="")
+    print(f"\n{options.size} x {options.size} pixels, {100 * case.missing.mean():.0f} % missing, ", end="")
     print(f"{touched} tiles of the network touch the gap; model {model.name}, engine {model.engine}.\n")
     header = (
         "preset",
@@ -71,21 +71,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fill(case: Case, model: Model, preset: Preset, *, samples: int) -> tuple[float, float, float]:
+def fill(case: LstCase, model: Model, preset: Preset, *, samples: int) -> tuple[float, float, float]:
     """Seconds in all, kriging included; seconds per evaluation of all tiles and samples; error of the mean."""
     ends: list[float] = []
     start = time.perf_counter()
     filled = fill_array(
-        case.values,
-        ~case.gap,
-        case.gap,
+        case.truth,
+        ~case.missing,
+        case.missing,
         model,
         FillOptions(preset=preset, samples=samples),
         callback=lambda done, total: ends.append(time.perf_counter()),
     )
     seconds = time.perf_counter() - start
     each = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0] - start
-    return seconds, each, rmse(filled.mean, case.values, region=case.gap)
+    return seconds, each, rmse(filled.mean, case.truth, region=case.missing)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lacunar.diffusion.samplers import PRESETS, SAMPLER_NAMES, SAMPLERS, Preset, plan
-from lacunar.evaluate.cases import lst_cases, read_scenes
-from lacunar.evaluate.picture_evaluation import PictureCase, picture_cases
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.lst_cases import lst_cases, read_scenes
+from lacunar.evaluate.pictures import PictureCase, picture_cases
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_from_background
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import TILE, CoarseField, background_field
@@ -128,20 +128,20 @@ def lst_panel(options: argparse.Namespace) -> Run:
     def run(preset: Preset, samples: int, count: int) -> Score:
         sums = np.zeros(6)
         for number, case in enumerate(cases[:count]):
-            known, coarse = ~case.gap, CoarseField.of(case.values, ~case.gap, TILE // 4)
+            known, coarse = ~case.missing, CoarseField.of(case.truth, ~case.missing, TILE // 4)
             for kriged in (True, False):
                 if (number, kriged) not in bases:
-                    bases[number, kriged] = background_field(case.values, known, case.gap, coarse, kriged=kriged)
+                    bases[number, kriged] = background_field(case.truth, known, case.missing, coarse, kriged=kriged)
             options = FillOptions(preset=preset, samples=samples, seed=number)
             filled = fill_from_background(
-                bases[number, preset.conditional], case.values, known, case.gap, model, options
+                bases[number, preset.conditional], case.truth, known, case.missing, model, options
             )
-            truth, sigma = case.values[case.gap], filled.sigma[case.gap]
-            error, one = filled.mean[case.gap] - truth, filled.samples[0][case.gap] - truth
-            start = bases[number, True].mean[case.gap] - truth
+            truth, sigma = case.truth[case.missing], filled.sigma[case.missing]
+            error, one = filled.mean[case.missing] - truth, filled.samples[0][case.missing] - truth
+            start = bases[number, True].mean[case.missing] - truth
             inside = np.abs(error) <= sigma
             sums += [
-                case.gap.sum(), (error**2).sum(), (one**2).sum(), (start**2).sum(), inside.sum(), (sigma**2).sum()
+                case.missing.sum(), (error**2).sum(), (one**2).sum(), (start**2).sum(), inside.sum(), (sigma**2).sum()
             ]  # fmt: skip
         pixels, mean, one, start, inside, variance = sums
         return {
@@ -171,9 +171,9 @@ def face_panel(options: argparse.Namespace) -> Run:
         found: list[tuple[float, float]] = []
         for number, case in enumerate(cases[:count]):
             seen = to_model(case.truth, WHITE)[None]
-            drawn = fill_window(seen, case.gap, model, Drawing(preset, samples, number), halvings=0)
+            drawn = fill_window(seen, case.missing, model, Drawing(preset, samples, number), halvings=0)
             found.append((hole_psnr(drawn.mean(axis=0), case), hole_psnr(drawn[0], case)))
-        starts = [hole_psnr(classical_base(to_model(case.truth, WHITE), case.gap), case) for case in cases[:count]]
+        starts = [hole_psnr(classical_base(to_model(case.truth, WHITE), case.missing), case) for case in cases[:count]]
         mean, one = np.mean(found, axis=0)
         spent = frame_evaluations(model, preset)
         return {"evaluations": spent, "mean": float(mean), "one": float(one), "membrane": float(np.mean(starts))}
@@ -184,7 +184,7 @@ def face_panel(options: argparse.Namespace) -> Run:
 def hole_psnr(filled: NDArray[np.float32], case: PictureCase) -> float:
     """PSNR over the hole of a picture (H, W, 3) in [-1, 1]."""
     estimate, truth = (np.moveaxis(each, 2, 0) for each in ((filled.clip(-1, 1) + 1) / 2, case.truth / WHITE))
-    return psnr(estimate, truth, data_range=1.0, region=case.gap)
+    return psnr(estimate, truth, data_range=1.0, region=case.missing)
 
 
 def held_out_faces(folder: Path, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:

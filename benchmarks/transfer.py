@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from lacunar.evaluate.report_figures import plots_beside, style_of, with_legend
-from lacunar.evaluate.tables import markdown_table, number
+from lacunar.evaluate.plot import plots_beside, style_of, with_legend
+from lacunar.evaluate.report import markdown_table
 from lacunar.plotting import save_figure
 
 NAMES = ("from another model", "from random weights")
@@ -37,7 +37,7 @@ def main() -> None:
     save_figure(with_legend(figure, plots), options.output)
     steps = sorted({step for curve in curves.values() for step in curve})
     rows = [
-        (step, *(number(curve[step][key], 3) if step in curve else "-" for curve in curves.values() for key in titles))
+        (step, *(f"{curve[step][key]:.3f}" if step in curve else "-" for curve in curves.values() for key in titles))
         for step in steps
     ]
     header = ("step", *(f"{key}, {name}" for name in NAMES for key in titles))

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.evaluate.bootstrap import interval_95, resampling_weights
-from lacunar.evaluate.tables import markdown_table
-from lacunar.evaluate.water_measures import truth_of
+from lacunar.evaluate.report import markdown_table
+from lacunar.evaluate.scores import interval_95, resampling_weights
+from lacunar.evaluate.water import WaterCase
 from lacunar.metrics import confusion
 from lacunar.models.checkpoint import load_segmenter
 from lacunar.segment.array import segment_array
@@ -48,8 +48,8 @@ def main() -> None:
     counts: dict[str, list[tuple[int, int]]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
     for scene in scenes:
-        bands = scene.bands()
-        truth, valid = truth_of(scene, bands)
+        case = WaterCase.of(scene)
+        bands, truth, valid = case.bands, case.truth, case.valid
         for name, mapper in methods.items():
             begun = time.perf_counter()
             found = confusion(mapper(bands, bands * scene.scale / REFLECTANCE), truth, region=valid)

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.models.checkpoint import load_segmenter
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
 from lacunar.versions import describe_machine

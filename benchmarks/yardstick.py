@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lacunar.diffusion.samplers import PRESETS, Preset
-from lacunar.evaluate.tables import markdown_table
+from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import gap_pattern

@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from lacunar.evaluate.job import evaluate
     from lacunar.fill.api import fill, fill_file
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "evaluate",
     "fill",
     "fill_file",
     "inpaint",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {  # public name -> the module that holds it, loaded when the name is first used
+    "evaluate": "lacunar.evaluate.job",
     "fill": "lacunar.fill.api",
     "fill_file": "lacunar.fill.api",
     "inpaint": "lacunar.pictures.api",

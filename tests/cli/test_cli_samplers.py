@@ -11,9 +11,6 @@ from commands import write
 from lacunar.cli import BAD_INPUT
 from lacunar.cli.options import SamplerOption
 from lacunar.diffusion.samplers import SAMPLER_NAMES
-from lacunar.errors import LacunarError
-from lacunar.evaluate.lst_job import QualityOptions, evaluate_lst
-from lacunar.evaluate.picture_job import FaceQualityOptions, evaluate_faces
 from picture_models import save_tiny
 
 
@@ -101,57 +98,3 @@ def test_a_picture_is_filled_by_the_sampler_that_is_asked_for(lacunar, photo, pi
         record = json.loads(ran.out)
         found.append((record["preset"], record["sampler"], record["evaluations_per_sample"]))
     assert found == [("fast", "ddnm", 3), ("instant", "ddim", 1)]
-
-
-# --- the evaluations ---
-
-
-def test_lst_fills_of_any_sampler_are_compared(tiny_folder, tmp_path):
-    values = 300 + 9 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((80, 80)), 3)
-    (tmp_path / "lst").mkdir()
-    write(tmp_path / "lst" / "hill_lc08_20240601.tif", values.astype(np.float32))
-    options = QualityOptions(
-        models=(str(tiny_folder),),
-        presets=("instant",),
-        samplers=("adams:2", "ddnm:3"),
-        samples=2,
-        rates=(0.22,),
-        size=32,
-        per_raster=1,
-        methods=("idw",),
-        masks="blobs",
-    )
-    findings = evaluate_lst(tmp_path / "lst", None, tmp_path / "out", options=options)["findings"]
-    counted = {score.filler: score.evaluations for score in findings.overall if score.filler.startswith("tiny")}
-    assert counted == {
-        **{"tiny, instant": 1, "tiny, adams:2": 4, "tiny, adams:2, one sample": 2},
-        **{"tiny, ddnm:3": 6, "tiny, ddnm:3, one sample": 3},
-    }
-    assert findings.networks["tiny, adams:2"] == "tiny, Adams-Bashforth 2, mean of 2"
-    assert findings.networks["tiny, instant"] == "tiny, the mean alone"
-    assert findings.score("tiny, instant", 0.22).crps > 0  # its sigma is scored
-
-
-def test_faces_of_any_sampler_are_compared(photo, picture_folder, tmp_path):
-    folder = tmp_path / "faces"
-    folder.mkdir()
-    photo[0].rename(folder / "photo.png")
-    options = FaceQualityOptions(
-        models=(str(picture_folder),),
-        presets=("instant",),
-        samplers=("adams:3", "diffpir:2"),
-        samples=2,
-        rates=(0.2,),
-        occlusions=("strokes",),
-        methods=("laplace",),
-    )
-    networks = evaluate_faces(folder, tmp_path / "out", options=options)["findings"].networks
-    assert networks["tiny, adams:3"] == "tiny, Adams-Bashforth 2, mean of 2"
-    assert networks["tiny, diffpir:2, one sample"] == "tiny, DiffPIR, one sample"
-    assert networks["tiny, instant"] == "tiny, the mean alone"
-
-
-@pytest.mark.parametrize("options", [QualityOptions, FaceQualityOptions])
-def test_samplers_to_compare_are_named_with_evaluations(options):
-    with pytest.raises(LacunarError, match="got the sampler 'adams'; wanted a name and evaluations"):
-        options(samplers=("adams",))

@@ -10,6 +10,7 @@ from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
+    from lacunar.evaluate.task import TaskName
     from lacunar.geo.missing_shapes import OcclusionName, PatternName
     from lacunar.models.backend import EngineName
 
@@ -56,11 +57,14 @@ def evaluate_lst_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
-    from lacunar.evaluate.lst_job import QualityOptions, evaluate_lst
-    from lacunar.evaluate.methods import CLASSICAL
-    from lacunar.evaluate.tables import to_table
+    from lacunar.evaluate.lst import CLASSICAL
 
-    options = QualityOptions(
+    _evaluate(
+        "lst",
+        output,
+        overwrite=overwrite,
+        rasters=rasters,
+        clouds=clouds,
         masks=cast("PatternName", masks),
         rates=_rates(rates),
         size=size,
@@ -77,12 +81,7 @@ def evaluate_lst_command(
         seed=seed,
         device=resolve_device(device),
         engine=cast("EngineName", engine),
-        overwrite=overwrite,
-        command=typed_command(),
     )
-    with Bars() as bars:
-        record = evaluate_lst(rasters, clouds, output, options=options, callback=bars.evaluating)
-    typer.echo(f"{to_table(record['findings'].overall)}\n\nreport: {output / 'report.html'}")
 
 
 @app.command("water")
@@ -93,10 +92,12 @@ def evaluate_water_command(
         list[str] | None, typer.Option(help="Model name, folder or NAME=FOLDER; repeatable; without, indices alone.")
     ] = None,
     steps: Annotated[
-        list[int] | None, typer.Option(min=1, help="Steps of the sampler, 5 if not given; repeat for several.")
+        list[int] | None,
+        typer.Option(min=1, help="Steps of the sampler, as in `lacunar water` if not given; repeat for several."),
     ] = None,
     samples: Annotated[
-        list[int] | None, typer.Option(min=1, help="Samples fused, 4 if not given; repeat for several.")
+        list[int] | None,
+        typer.Option(min=1, help="Samples fused, as in `lacunar water` if not given; repeat for several."),
     ] = None,
     methods: Annotated[str, typer.Option(help="Indices with Otsu's threshold, by comma, or all.")] = "all",
     against: Annotated[
@@ -110,13 +111,15 @@ def evaluate_water_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
-    from lacunar.evaluate.water_evaluation import DARKNESS
-    from lacunar.evaluate.water_findings import scores_table
-    from lacunar.evaluate.water_job import WaterQualityOptions, evaluate_water
+    from lacunar.evaluate.water import DARKNESS
     from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
     from lacunar.segment.indices import INDEX_NAMES
 
-    options = WaterQualityOptions(
+    _evaluate(
+        "water",
+        output,
+        overwrite=overwrite,
+        scenes=scenes,
         models=tuple(model or ()),
         steps=tuple(steps or (SEGMENTER_STEPS,)),
         samples=tuple(samples or (SEGMENTER_SAMPLES,)),
@@ -127,12 +130,7 @@ def evaluate_water_command(
         seed=seed,
         device=resolve_device(device),
         engine=cast("EngineName", engine),
-        overwrite=overwrite,
-        command=typed_command(),
     )
-    with Bars() as bars:
-        record = evaluate_water(scenes, output, options=options, callback=bars.mapping)
-    typer.echo(f"{scores_table(record['findings'].scores)}\n\nreport: {output / 'report.html'}")
 
 
 @app.command("face")
@@ -168,11 +166,13 @@ def evaluate_face_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
-    from lacunar.evaluate.picture_evaluation import METHOD_NAMES, OCCLUSIONS
-    from lacunar.evaluate.picture_job import FaceQualityOptions, evaluate_faces
-    from lacunar.evaluate.picture_report import scores_table
+    from lacunar.evaluate.pictures import METHOD_NAMES, OCCLUSIONS
 
-    options = FaceQualityOptions(
+    _evaluate(
+        "pictures",
+        output,
+        overwrite=overwrite,
+        faces=faces,
         size=size,
         rates=_rates(rates),
         occlusions=OCCLUSIONS if occlusions == "all" else cast("tuple[OcclusionName, ...]", tuple(_parts(occlusions))),
@@ -187,12 +187,17 @@ def evaluate_face_command(
         seed=seed,
         device=resolve_device(device),
         engine=cast("EngineName", engine),
-        overwrite=overwrite,
-        command=typed_command(),
     )
+
+
+def _evaluate(task: "TaskName", output: Path, *, overwrite: bool, **options: object) -> None:
+    """Evaluate, save, and print the scores."""
+    from lacunar.evaluate.job import evaluate
+
     with Bars() as bars:
-        record = evaluate_faces(faces, output, options=options, callback=bars.evaluating)
-    typer.echo(f"{scores_table(record['findings'])}\n\nreport: {output / 'report.html'}")
+        told = {"output": output, "overwrite": overwrite, "command": typed_command()}
+        found = evaluate(task, callback=bars.evaluating, **told, **options)  # type: ignore[arg-type]
+    typer.echo(f"{found.markdown()}\n\nreport: {output / 'report.html'}")
 
 
 def _parts(text: str) -> list[str]:

@@ -54,14 +54,9 @@ class Bars:
         self.update("finding water", done, total)
 
     def evaluating(self, done: int, total: int) -> None:
-        """Show how many fills of an evaluation are done."""
-        self.update("filling cases", done, total)
-        self._log(f"filling cases: {done} of {total}", last=done == total)
-
-    def mapping(self, done: int, total: int) -> None:
-        """Show how many scenes of an evaluation are mapped."""
-        self.update("mapping scenes", done, total)
-        self._log(f"mapping scenes: {done} of {total}", last=done == total)
+        """Show how many answers of an evaluation are there."""
+        self.update("answering cases", done, total)
+        self._log(f"answering cases: {done} of {total}", last=done == total)
 
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""

@@ -1,8 +1,7 @@
-"""Scores of a forecast that says how sure it is, pixel by pixel; numpy and scipy only.
+"""Scores of a forecast that says how sure it is, pixel by pixel.
 
 A forecast is a mean with a standard deviation (taken as Gaussian) or K samples. The continuous ranked probability score
-(CRPS) has the unit of the values, smaller is better, and is the absolute error of a forecast that claims no doubt. Its
-mean over a region is the score of that region.
+(CRPS) has the unit of the values, smaller is better, and is the absolute error of a forecast that claims no doubt.
 """
 
 import math
@@ -19,19 +18,9 @@ LEVELS: tuple[float, ...] = tuple(i / 20 for i in range(1, 20))  # nominal cover
 
 
 def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
-    r"""CRPS of a normal distribution, pixel by pixel.
+    r"""CRPS of a normal distribution, pixel by pixel; a sigma of 0 claims no doubt.
 
     .. math:: \sigma \left[ z (2 \Phi(z) - 1) + 2 \varphi(z) - \pi^{-1/2} \right], \quad z = (y - \mu) / \sigma
-
-    Parameters
-    ----------
-    mean, sigma, truth
-        Arrays of one shape; a sigma of 0 claims no doubt.
-
-    Returns
-    -------
-    numpy.ndarray
-        The shape of `truth`, in its unit.
 
     Raises
     ------
@@ -55,34 +44,18 @@ def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatA
 
 
 def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, antithetic: bool = False) -> FloatArray:
-    r"""CRPS of K samples, pixel by pixel.
+    r"""CRPS of K samples (K, ...) of a truth (...), pixel by pixel.
 
     .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 N} \sum_{i,j} |x_i - x_j|
 
-    with :math:`N = K (K - 1)` (fair: its expectation does not depend on K) or :math:`N = K^2` (plain: the score of the
-    K samples taken as the whole distribution).
-
-    Parameters
-    ----------
-    samples
-        (K, ...): samples first.
-    truth
-        The shape of one sample.
-    fair
-        Which N; fair needs two samples or more.
-    antithetic
-        Sample i and sample i + K/2 come from opposite noise: they are not independent, so the fair score leaves these
-        pairs out and N = K (K - 2); it needs four samples or more, an even number.
-
-    Returns
-    -------
-    numpy.ndarray
-        The shape of `truth`, in its unit; single values of a fair score may be negative, their mean is not.
+    With :math:`N = K (K - 1)` (fair) its expectation does not depend on K, but single values may be negative; with
+    :math:`N = K^2` it is the score of the K samples taken as the whole distribution. `antithetic` says that samples i
+    and i + K/2 come from opposite noise: the fair score leaves these pairs out and N = K (K - 2).
 
     Raises
     ------
     LacunarError
-        Shapes that do not fit, values that are not finite, or too few samples.
+        Shapes that do not fit, values that are not finite, or too few samples: fair takes 2, antithetic 4 and even.
 
     References
     ----------
@@ -104,7 +77,7 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, an
         )
     _refuse_nan(x, y)
     count, ordered = len(x), np.sort(x, axis=0)
-    # Sorted, sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
+    # Sorted, the sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
     pairs = np.tensordot(2 * np.arange(count) - count + 1.0, ordered, axes=1)
     if paired:
         pairs = pairs - np.abs(x[count // 2 :] - x[: count // 2]).sum(axis=0)
@@ -115,12 +88,7 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, an
 def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
     """Probability integral transform of a normal distribution: its share below the truth, pixel by pixel.
 
-    Uniform on 0 .. 1 where sigma is honest; a sigma of 0 gives 0, 1/2 or 1.
-
-    Raises
-    ------
-    LacunarError
-        As `crps_gaussian`.
+    Uniform on 0 .. 1 where sigma is calibrated; a sigma of 0 gives 0, 1/2 or 1. Raises as `crps_gaussian`.
 
     Examples
     --------
@@ -134,19 +102,7 @@ def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
 
 
 def within_central(shares: ArrayLike, levels: ArrayLike = LEVELS) -> NDArray[np.int64]:
-    """Count the truths inside the central interval of each nominal coverage.
-
-    Parameters
-    ----------
-    shares
-        Probability integral transforms, any shape.
-    levels
-        Nominal coverages (L,), 0 .. 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        (L,) counts; over the number of `shares` they are a reliability curve.
+    """Count the truths inside the central interval of each nominal coverage (L,), from their PIT values.
 
     Examples
     --------

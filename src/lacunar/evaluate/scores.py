@@ -1,264 +1,185 @@
-"""Cases pooled into scores: errors over all gap pixels, strata, bootstrap intervals, reliability curves.
+"""Sums of single cases pooled into scores, with 95 % intervals by bootstrap.
 
-Errors count over the gap, pooled over all pixels; whole-image figures stand beside them because papers print those,
-and flatter: known pixels are exact. Intervals resample whole scenes, since tiles of one date err together.
+Counts and errors of all cases are added up before any ratio is taken. Intervals draw whole units (dates, images) again,
+because what lies in one date or one image errs together.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
-from lacunar.evaluate.bootstrap import interval_95, resampling_weights
-from lacunar.evaluate.cases import Case, FloatArray
-from lacunar.evaluate.measure import DISTANCES, GAP_SIZES, PIT_BINS, SUMS, Measured, stratum_names
-from lacunar.evaluate.probabilistic import LEVELS
 
-Kind = Literal["all", "distance", "gap size", "scene", "place", "reference"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+RESAMPLES = 2000
+INTERVAL = (0.025, 0.975)  # quantiles: the central 95 %
 
-_COLUMN = {name: index for index, name in enumerate(SUMS)}
-
-
-@dataclass(frozen=True)
-class Score:
-    """One filler in one stratum at one missing rate, in the unit of the values (K for LST).
-
-    Parameters
-    ----------
-    kind, stratum, rate, filler, evaluations
-        Which pixels, at which missing rate, filled by whom with how many network evaluations for each tile.
-    scenes, cases, pixels
-        Over how much.
-    rmse, rmse_low, rmse_high
-        Over all pixels, with the 95 % bootstrap interval over scenes (NaN where there is but one scene).
-    baseline, ratio, ratio_low, ratio_high
-        RMSE over that of the baseline on the same pixels, resampled together.
-    mae, bias, max_abs
-        Over all pixels; bias is estimate minus truth.
-    crps, crps_low, crps_high
-        Continuous ranked probability score of a normal distribution of this mean and sigma; the MAE without a sigma.
-    crps_samples
-        The fair score of the samples themselves; NaN where there are too few.
-    coverage_68, coverage_95, with ..._low, ..._high
-        Share of pixels whose truth lies within sigma, and inside the 95 % limits; NaN where there is no sigma.
-    sigma
-        Root of the mean claimed variance: the RMSE that an honest sigma would have.
-    image_mse, psnr, ssim, image_max
-        Means over the cases of whole-image scores, known pixels included (data range: the scene's own extremes), and of
-        the greatest error of each image; NaN in strata that are parts of images.
-    """
-
-    kind: Kind
-    stratum: str
-    rate: float
-    filler: str
-    evaluations: int
-    scenes: int
-    cases: int
-    pixels: int
-    rmse: float
-    rmse_low: float
-    rmse_high: float
-    baseline: str
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    mae: float
-    bias: float
-    max_abs: float
-    crps: float
-    crps_low: float
-    crps_high: float
-    crps_samples: float
-    coverage_68: float
-    coverage_68_low: float
-    coverage_68_high: float
-    coverage_95: float
-    coverage_95_low: float
-    coverage_95_high: float
-    sigma: float
-    image_mse: float
-    psnr: float
-    ssim: float
-    image_max: float
+FloatArray = NDArray[np.float64]
+Sums = Mapping[str, FloatArray]  # column -> its sums, one for each resample (or for each case)
 
 
 @dataclass(frozen=True, eq=False)
-class Reliability:
-    """How often the truth lay inside the central intervals of a filler at one rate.
-
-    `nominal` and `observed` (19,) are shares of pixels; `histogram` (20,) is the density of the probability integral
-    transform, 1 everywhere where sigma is honest.
-    """
-
-    filler: str
-    rate: float
-    nominal: FloatArray
-    observed: FloatArray
-    histogram: FloatArray
-
-
-def pool(
-    rows: Iterable[Measured], *, baseline: str = "kriging", kinds: Sequence[Kind] = ("all",), seed: int = 0
-) -> list[Score]:
-    """Pool cases into scores.
+class Scheme:
+    """How the sums of cases become scores.
 
     Parameters
     ----------
-    rows
-        Every filler on every case.
+    unit
+        Column of what is drawn again as a whole.
+    by
+        Columns whose groups are pooled, each method for itself.
+    counts
+        Columns whose sums are told as whole numbers.
+    greatest
+        Columns of which the greatest value is told.
+    ratios
+        Score -> function of the sums of a method.
+    means
+        Columns whose mean over the cases is told.
+    compared
+        Score -> function of the sums of a method and of those of the baseline on the same units.
+    intervals
+        Names of the scores that get a 95 % interval: ``NAME_low`` and ``NAME_high``.
+    """
+
+    unit: str
+    by: tuple[str, ...]
+    counts: tuple[str, ...] = ()
+    greatest: tuple[str, ...] = ()
+    ratios: Mapping[str, Callable[[Sums], FloatArray]] = field(default_factory=dict)
+    means: tuple[str, ...] = ()
+    compared: Mapping[str, Callable[[Sums, Sums], FloatArray]] = field(default_factory=dict)
+    intervals: tuple[str, ...] = ()
+
+
+def pool(sums: pd.DataFrame, scheme: Scheme, *, baseline: str, seed: int = 0) -> pd.DataFrame:
+    """Pool the sums of cases into scores.
+
+    Parameters
+    ----------
+    sums
+        One row for each method on each case: the columns of the scheme, ``method``, ``evaluations`` and ``seconds``.
+    scheme
+        What is computed from them.
     baseline
-        The filler whose RMSE the others' is divided by.
-    kinds
-        Which strata; "all" is everything. The kinds are those of `KINDS`; "reference" is the group of a pair of dates,
-        empty where there is none.
+        The method that others are compared with. Comparisons are NaN where it has other units.
     seed
-        Of the bootstrap; the same scenes are drawn for every filler.
+        Of the bootstrap: the same units are drawn for every method.
 
     Returns
     -------
-    list of Score
-        Kind by kind, rate by rate, stratum by stratum, in the order of the fillers.
+    pandas.DataFrame
+        One row for each group and method. Values of a column come in the order of its categories, otherwise as they
+        first appear.
 
     Raises
     ------
     LacunarError
-        No row, an unknown kind, or a baseline that filled nothing.
+        The baseline is not among the methods.
     """
-    measured = list(rows)
-    fillers = list(dict.fromkeys(row.filler for row in measured))
-    if baseline not in fillers or not set(kinds) <= set(KINDS):
-        raise LacunarError(
-            f"got {len(measured)} rows of {fillers}, kinds {list(kinds)} and the baseline {baseline!r}; wanted kinds "
-            f"of {list(KINDS)} and a baseline that filled the cases"
-        )
-    scores = []
-    for kind in kinds:
-        for rate in dict.fromkeys(row.case.rate for row in measured):
-            own = [row for row in measured if row.case.rate == rate]
-            for stratum in _strata_in_order(own, kind):
-                members = {name: _members(own, name, kind, stratum) for name in fillers}
-                base = members[baseline]
-                scores += [_score(kind, stratum, part, base, seed) for part in members.values() if part]
-    return scores
+    keys = [*scheme.by, "method"]
+    ordered = {
+        key: pd.CategoricalDtype(list(dict.fromkeys(sums[key])), ordered=True)
+        for key in keys
+        if not isinstance(sums[key].dtype, pd.CategoricalDtype)
+    }
+    grouped = sums.astype(ordered).groupby(keys, observed=True, sort=True)
+    groups = {key: own for key, own in grouped if isinstance(key, tuple)}
+    methods = list(dict.fromkeys(str(key[-1]) for key in groups))
+    if baseline not in methods:
+        raise LacunarError(f"no method {baseline!r} to compare with: choose out of {'; '.join(methods) or 'none'}")
+    rows = []
+    for key, own in groups.items():
+        base = groups.get((*key[:-1], baseline))
+        named = dict(zip(keys, key, strict=True)) | {"baseline": baseline}
+        rows.append(named | _score(own, base, scheme, seed))
+    return pd.DataFrame(rows)
 
 
-def _strata_in_order(rows: Sequence[Measured], kind: Kind) -> list[str]:
-    """The strata of a kind that these rows have: bins from small to large, all else as it comes."""
-    if kind in ("all", "distance", "gap size"):
-        there = {stratum for row in rows for own, stratum in row.sums if own == kind}
-        order = {"distance": stratum_names(DISTANCES), "gap size": stratum_names(GAP_SIZES)}.get(kind, ["all"])
-        return [stratum for stratum in order if stratum in there]
-    return list(dict.fromkeys(filter(None, (_case_stratum(row.case, kind) for row in rows))))
+def score_each(sums: pd.DataFrame, scheme: Scheme, identity: Sequence[str]) -> pd.DataFrame:
+    """The scores of every case by itself, beside the columns that say which case it is."""
+    own = {str(name): sums[name].to_numpy(np.float64) for name in sums.select_dtypes("number")}
+    scores = {name: function(own) for name, function in scheme.ratios.items()}
+    columns = [*identity, "method", "evaluations", "seconds", *scheme.counts, *scheme.greatest]
+    return pd.concat([sums[columns], pd.DataFrame(scores, index=sums.index), sums[list(scheme.means)]], axis=1)
 
 
-def _case_stratum(case: Case, kind: Kind) -> str:
-    """The stratum that a whole case belongs to."""
-    return {"scene": case.scene, "place": case.place, "reference": case.group}[kind]
-
-
-@dataclass(frozen=True, eq=False)
-class _Member:
-    """A row's part in a stratum."""
-
-    row: Measured
-    sums: FloatArray
-    greatest: float
-
-
-def _members(rows: Sequence[Measured], filler: str, kind: Kind, stratum: str) -> list[_Member]:
-    """The parts of a filler's rows that belong to a stratum."""
-    own = [row for row in rows if row.filler == filler]
-    if kind in ("all", "distance", "gap size"):
-        key = (kind, stratum)
-        return [_Member(row, row.sums[key], row.greatest[key]) for row in own if key in row.sums]
-    whole = ("all", "all")
-    return [
-        _Member(row, row.sums[whole], row.greatest[whole]) for row in own if _case_stratum(row.case, kind) == stratum
-    ]
-
-
-def _score(kind: Kind, stratum: str, members: Sequence[_Member], base: Sequence[_Member], seed: int) -> Score:
-    """Pool the members of one stratum; the same seed resamples the same scenes for all fillers."""
-    scenes = sorted({member.row.case.scene for member in members})
-    ours, theirs = _by_scene(members, scenes), _by_scene(base, scenes)
-    weights = resampling_weights(len(scenes), seed=seed)
-    total, total_base = weights @ ours, weights @ theirs
-
-    def share(name: str) -> FloatArray:
-        return np.asarray(total[:, _COLUMN[name]] / total[:, _COLUMN["pixels"]])
-
-    first, whole = members[0].row, kind not in ("distance", "gap size")
-    squares = np.sqrt(share("squares"))
-    # Where neither erred both are equally good.
-    ratio = np.sqrt(
-        np.divide(
-            total[:, _COLUMN["squares"]],
-            total_base[:, _COLUMN["squares"]],
-            out=np.where(total[:, _COLUMN["squares"]] > 0, np.inf, 1.0),
-            where=total_base[:, _COLUMN["squares"]] > 0,
-        )
-    )
-    named = {"rmse": squares, "ratio": ratio, "crps": share("crps")}
-    named |= {"coverage_68": share("in_68"), "coverage_95": share("in_95")}
-    values: dict[str, float] = {}
-    for name, resampled in named.items():
+def _score(own: pd.DataFrame, base: pd.DataFrame | None, scheme: Scheme, seed: int) -> dict[str, float]:
+    """The scores of one method in one group."""
+    units = sorted(own[scheme.unit].unique())
+    totals = _resampled(own, scheme.unit, units, seed)
+    if base is not None and sorted(base[scheme.unit].unique()) == units:
+        others = _resampled(base, scheme.unit, units, seed)
+    else:
+        others = {name: np.full(values.shape, np.nan) for name, values in totals.items()}
+    found = {name: function(totals) for name, function in scheme.ratios.items()}
+    found |= {name: totals[name] / totals["cases"] for name in scheme.means}
+    found |= {name: function(totals, others) for name, function in scheme.compared.items()}
+    values: dict[str, float] = {
+        "evaluations": int(own["evaluations"].max()),
+        "seconds": float(own["seconds"].mean(skipna=False)),
+        f"{scheme.unit}s": len(units),
+        "cases": len(own),
+    }
+    values |= {name: int(totals[name][0]) for name in scheme.counts}
+    values |= {name: float(own[name].max()) for name in scheme.greatest}
+    for name, resampled in found.items():
         values[name] = float(resampled[0])
-        values[f"{name}_low"], values[f"{name}_high"] = interval_95(resampled, units=len(scenes))
-    for name in ("image_mse", "psnr", "ssim"):
-        values[name] = float(np.mean([getattr(member.row, name) for member in members])) if whole else math.nan
-    return Score(
-        kind=kind,
-        stratum=stratum,
-        rate=first.case.rate,
-        filler=first.filler,
-        evaluations=max(member.row.evaluations for member in members),
-        scenes=len(scenes),
-        cases=len(members),
-        pixels=int(total[0, _COLUMN["pixels"]]),
-        baseline=base[0].row.filler,
-        mae=float(share("absolute")[0]),
-        bias=float(share("errors")[0]),
-        max_abs=max(member.greatest for member in members),
-        crps_samples=float(share("crps_samples")[0]),
-        sigma=float(np.sqrt(share("variance")[0])),
-        image_max=float(np.mean([member.greatest for member in members])) if whole else math.nan,
-        **values,
-    )
+        if name in scheme.intervals:
+            values[f"{name}_low"], values[f"{name}_high"] = interval_95(resampled, units=len(units))
+    return values
 
 
-def _by_scene(members: Sequence[_Member], scenes: Sequence[str]) -> FloatArray:
-    """Sums of each scene (scenes, columns)."""
-    table = np.zeros((len(scenes), len(SUMS)))
-    for member in members:
-        table[scenes.index(member.row.case.scene)] += member.sums
-    return table
+def _resampled(rows: pd.DataFrame, unit: str, units: Sequence[str], seed: int) -> dict[str, FloatArray]:
+    """Sums over the units drawn, column by column, one for each resample; the first draws every unit once."""
+    numbers = rows.select_dtypes("number").assign(cases=1.0)
+    table = np.zeros((len(units), numbers.shape[1]))
+    np.add.at(table, rows[unit].map(units.index).to_numpy(), numbers.to_numpy(np.float64))
+    with np.errstate(invalid="ignore"):  # 0 times an infinite score
+        totals = resampling_weights(len(units), seed=seed) @ table
+    return dict(zip(numbers.columns, totals.T, strict=True))
 
 
-def reliability(rows: Iterable[Measured]) -> list[Reliability]:
-    """Reliability curves, rate by rate and filler by filler, of those that give a sigma.
+@lru_cache(maxsize=64)
+def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """How often each unit counts (1 + resamples, units): once in the first row, as drawn in the others.
 
-    Raises
-    ------
-    LacunarError
-        None of them gives a sigma.
+    References
+    ----------
+    Efron, Tibshirani (1993), An introduction to the bootstrap, chapters 6 and 13.
+
+    Examples
+    --------
+    >>> resampling_weights(3, seed=0, resamples=1).sum(axis=1).tolist()
+    [3, 3]
     """
-    pooled: dict[tuple[float, str], list[Measured]] = {}
-    for row in rows:
-        if row.central is not None:
-            pooled.setdefault((row.case.rate, row.filler), []).append(row)
-    if not pooled:
-        raise LacunarError(
-            "no filler gives a sigma, so there is no reliability: draw 2 samples or more, or score kriging"
-        )
-    curves = []
-    for (rate, filler), own in pooled.items():
-        central = np.sum([row.central for row in own if row.central is not None], axis=0)
-        counts = np.sum([row.pit_counts for row in own if row.pit_counts is not None], axis=0)
-        histogram = counts * PIT_BINS / counts.sum()
-        curves.append(Reliability(filler, rate, np.array(LEVELS), central / counts.sum(), histogram))
-    return curves
+    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    return np.vstack([np.ones(units, dtype=np.int64), drawn])
+
+
+def interval_95(values: FloatArray, *, units: int) -> tuple[float, float]:
+    """The central 95 % of a score over its resamples, the first value left out.
+
+    NaN where there is only one unit, or where a resample gave NaN or infinity.
+    """
+    if units == 1 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    low, high = np.quantile(values[1:], INTERVAL)
+    return float(low), float(high)
+
+
+def stratum_names(edges: Sequence[int]) -> list[str]:
+    """Names of the strata between these edges in pixels, the upper edge included.
+
+    Examples
+    --------
+    >>> stratum_names((1, 2))
+    ['up to 1 px', '1 to 2 px', 'over 2 px']
+    """
+    between = [f"{low} to {high} px" for low, high in pairwise(edges)]
+    return [f"up to {edges[0]} px", *between, f"over {edges[-1]} px"]

@@ -1,0 +1,543 @@
+"""Evaluation of water maps: images with masks, spectral indices and networks, pixels, shores and lakes.
+
+A network sees the bands of a scene, never its mask. Pixels that the mask ignores (black corners) count neither for
+the number by which a scene is divided nor for the threshold of an index.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lacunar.errors import LacunarError
+from lacunar.evaluate.plot import Image, cost_panels, image_rows, line_panels
+from lacunar.evaluate.report import Columns, by_method, text_of
+from lacunar.evaluate.scores import FloatArray, Scheme, Sums, pool, score_each, stratum_names
+from lacunar.evaluate.task import (
+    MAX_CURVES,
+    BoolArray,
+    Estimate,
+    Found,
+    Lineup,
+    Method,
+    Plot,
+    Row,
+    Task,
+    chosen,
+)
+from lacunar.evaluate.water_metrics import (
+    LAKE_SIZES,
+    PROBABILITY_BINS,
+    boundary_counts,
+    boundary_f1,
+    lake_counts,
+    probability_counts,
+)
+from lacunar.metrics import Confusion, confusion
+from lacunar.models.backend import load_segmenter
+from lacunar.models.checkpoint import SegmentationModel
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, VIEWS, segment_array
+from lacunar.segment.fusion import THRESHOLD
+from lacunar.segment.indices import INDEX_NAMES, IndexName, index_names, threshold_water
+from lacunar.segment.plot import colour_image
+from lacunar.train.water_data import IGNORE, WATER, WaterScene, water_scenes
+
+OTSU = " + Otsu"
+DARKNESS = f"{INDEX_NAMES[-1]}{OTSU}"  # what every set allows
+QUARTILES = (0.25, 0.5, 0.75)
+FAR = "far from lakes"
+LAKE_CLASSES = (*stratum_names(LAKE_SIZES), FAR)
+
+COLOURS = {"found": "#56b4e9", "missed": "#d55e00", "false": "#f0e442", "land": "#e8e8e8"}  # Okabe and Ito
+WATER_BLUE, UNKNOWN = "#0072b2", "#ffffff"
+MOST_PIXELS = 500  # of a picture's side: more is thinned out
+
+COST_CAPTION = (
+    "Evaluations for one tile, all samples together. Bars are 95 % intervals from resampling images; all points are of "
+    "the same images, which move them together: how sure differences are, the gains say."
+)
+PROBABILITY_CAPTION = "Ten bins of the claimed probability, each at its mean; on the diagonal the claim is calibrated."
+
+Bands = NDArray[np.floating[Any]]
+
+
+def _pixels(own: Sums) -> Confusion:
+    """Summed counts of pixels."""
+    return Confusion(own["both"], own["only_estimate"], own["only_truth"], own["neither"])
+
+
+def _over_bins(own: Sums, name: str) -> FloatArray:
+    """Counts of a bin for each bin (bins, ...)."""
+    return np.array([own[f"{name}_{i}"] for i in range(PROBABILITY_BINS)])
+
+
+def _calibration_error(own: Sums) -> FloatArray:
+    """Mean gap between claimed and observed share, weighted by pixels (Naeini et al. 2015)."""
+    gaps = np.abs(_over_bins(own, "claimed") - _over_bins(own, "water")).sum(axis=0)
+    return np.asarray(gaps / _over_bins(own, "binned").sum(axis=0))
+
+
+SCHEME = Scheme(
+    unit="image",
+    by=("set",),
+    counts=("pixels",),
+    ratios={
+        "water": lambda own: (own["both"] + own["only_truth"]) / own["pixels"],
+        "iou": lambda own: _pixels(own).iou,
+        "mean_iou": lambda own: _pixels(own).mean_iou,
+        "pixel_accuracy": lambda own: _pixels(own).pixel_accuracy,
+        "precision": lambda own: _pixels(own).precision,
+        "recall": lambda own: _pixels(own).recall,
+        "f1": lambda own: _pixels(own).f1,
+        "boundary_f1": boundary_f1,
+        "calibration_error": _calibration_error,
+        "brier": lambda own: _over_bins(own, "squares").sum(axis=0) / _over_bins(own, "binned").sum(axis=0),
+    },
+    means=("image_iou", "image_f1", "image_boundary_f1"),
+    compared={
+        "iou_gain": lambda own, base: _pixels(own).iou - _pixels(base).iou,
+        "boundary_gain": lambda own, base: boundary_f1(own) - boundary_f1(base),
+    },
+    intervals=("iou", "pixel_accuracy", "f1", "boundary_f1", "iou_gain", "boundary_gain"),
+)
+
+
+def _of_lakes(part: FloatArray, whole: FloatArray, lakes: FloatArray) -> FloatArray:
+    """A share, NaN where a resample holds no lake."""
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=lakes > 0))
+
+
+LAKES = Scheme(
+    unit="image",
+    by=("set", "size"),
+    counts=("lakes", "found", "pixels", "false_pixels"),
+    ratios={
+        "recall": lambda own: _of_lakes(own["both"], own["pixels"], own["lakes"]),
+        "iou": lambda own: _of_lakes(own["both"], own["pixels"] + own["false_pixels"], own["lakes"]),
+    },
+    intervals=("recall", "iou"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class WaterCase:
+    """An image (6, H, W), its true water, and where that is known: not ignored, no band that the image has is NaN."""
+
+    scene: WaterScene
+    bands: Bands
+    truth: BoolArray
+    valid: BoolArray
+
+    @classmethod
+    def of(cls, scene: WaterScene) -> "WaterCase":
+        """Read a scene; refuses a mask of another size or of other values, and a scene without a pixel to score."""
+        bands, mask = scene.bands(), scene.mask()
+        known = np.isfinite(bands)
+        valid = (mask != IGNORE) & known[known.any(axis=(1, 2))].all(axis=0)
+        if not known.any() or not valid.any():
+            where = f"{scene.set_name}/{scene.name}"
+            raise LacunarError(f"{where}: no pixel is known in image and mask; wanted one or more: leave this out")
+        return cls(scene, bands, mask == WATER, valid)
+
+    @property
+    def name(self) -> str:
+        """Set and image."""
+        return f"{self.scene.set_name}/{self.scene.name}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Columns that tell the image in tables."""
+        return {"set": self.scene.set_name, "image": self.scene.name}
+
+    @property
+    def given(self) -> tuple[Bands, BoolArray]:
+        """The bands, and which pixels are scored."""
+        return self.bands, self.valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaterTask(Task):
+    """Which maps are compared on which images.
+
+    Parameters
+    ----------
+    scenes
+        Folder of ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png``; subfolders are sets.
+    models, steps, samples
+        Networks by name, folder or NAME=FOLDER; each diffusion model is run with each number of steps, and its samples
+        are fused in each number. The first of each is what summary and pictures show.
+    methods
+        Spectral indices; darkness is always among them.
+    against
+        The method from which gains are counted, as tables name it.
+    sets, names
+        Only these sets; only the images that a file names, one on a line.
+    """
+
+    scenes: Path
+    steps: tuple[int, ...] = (SEGMENTER_STEPS,)
+    samples: tuple[int, ...] = (SEGMENTER_SAMPLES,)
+    methods: tuple[str, ...] = INDEX_NAMES
+    against: str = DARKNESS
+    sets: tuple[str, ...] = ()
+    names: Path | None = None
+
+    title: ClassVar[str] = "How good are the maps of water?"
+    unit: ClassVar[str] = "image"
+    lead: ClassVar[str] = (
+        "{ours.set} ({ours.images} images): {ours.method} maps water with an IoU of {ours.iou}, F1 {ours.f1}, boundary "
+        "F1 {ours.boundary_f1}. {base.method} has an IoU of {base.iou}: a gain of {ours.iou_gain}."
+    )
+    note: ClassVar[str] = (
+        "All pixels whose truth is known, pooled over the images of a set. Gains are counted from the baseline, the "
+        "same images resampled together. The calibration error is the mean gap between the claimed probability and the "
+        "share of water, the Brier score the mean squared error of the probability: 0 is best. A lake is a body of "
+        "true water joined by sides or corners; false water counts against the nearest lake up to 10 pixels away."
+    )
+    columns: ClassVar[Columns] = {
+        "set": ("set", ""),
+        "method": ("method", ""),
+        "images": ("images", "d"),
+        "iou": ("IoU of water", ".3f"),
+        "iou_gain": ("IoU gain", "+.3f"),
+        "mean_iou": ("mean IoU", ".3f"),
+        "pixel_accuracy": ("pixel accuracy", ".3f"),
+        "precision": ("precision", ".3f"),
+        "recall": ("recall", ".3f"),
+        "f1": ("F1", ".3f"),
+        "boundary_f1": ("boundary F1 (2 px)", ".3f"),
+        "boundary_gain": ("boundary gain", "+.3f"),
+        "calibration_error": ("calibration error", ".4f"),
+        "brier": ("Brier score", ".4f"),
+        "evaluations": ("evaluations", "d"),
+        "seconds": ("s / image", ".2f"),
+    }
+    inputs: ClassVar[tuple[str, ...]] = ("scenes",)
+    more_tables: ClassVar[tuple[str, ...]] = ("lakes",)
+
+    def __post_init__(self) -> None:
+        """Check every option before any work is done."""
+        super().__post_init__()
+        chosen(self.methods, INDEX_NAMES)
+        self.once_each("steps", "samples")
+        self.at_least(steps=1, samples=1)
+
+    def cases(self) -> list[WaterScene]:
+        """The scenes of the sets and names that are wanted."""
+        return restrict(water_scenes(self.scenes), names=self.names, sets=self.sets)
+
+    def load(self, case: WaterScene) -> WaterCase:
+        """A scene with its arrays."""
+        return WaterCase.of(case)
+
+    def lineup(self) -> Lineup:
+        """Indices and every run of the networks; a set is summed up by the first network, else by the first index."""
+        also = [name for name in INDEX_NAMES if f"{name}{OTSU}" in (DARKNESS, self.against)]
+        wanted = chosen([*self.methods, *also], INDEX_NAMES)
+        indices = {f"{name}{OTSU}": _index_method(name) for name in INDEX_NAMES if name in wanted}
+        lineup, first, models = Lineup(dict(indices), self.against), [], set()
+        for text in self.models:
+            model = self.network(text)
+            if model.name in models:
+                raise LacunarError(f"two models are named {model.name}: give one as NAME=FOLDER")
+            models.add(model.name)
+            runs = model_runs(model, steps=self.steps, samples=self.samples)
+            for steps in dict.fromkeys(run.steps for run in runs):
+                own = [run for run in runs if run.steps == steps]
+                lineup.methods[own[0].name] = model_method(model, own)
+            lineup.curves |= {run.name: f"{model.name}, K = {run.samples}" for run in runs}
+            first.append(runs[0].name)
+        lineup.preferred = [*lineup.curves, *indices]
+        lineup.shown = [*indices, *first][:MAX_CURVES]
+        if self.against not in lineup.preferred:
+            known = "; ".join([*indices, *lineup.curves])
+            raise LacunarError(f"no method {self.against!r} to compare with: choose out of {known}")
+        return lineup
+
+    def network(self, text: str) -> SegmentationModel:
+        """A network by name or folder, or by NAME=FOLDER under that name."""
+        name, _, folder = text.partition("=")
+        if folder and not Path(text).exists():
+            return replace(load_segmenter(folder, device=self.device, backend=self.engine), name=name)
+        return load_segmenter(text, device=self.device, backend=self.engine)
+
+    def measure(self, case: WaterCase, estimate: Estimate) -> list[Row]:
+        """Counts over the pixels whose truth is known, and over the lakes of each size."""
+        water, truth, valid = estimate.value, case.truth, case.valid
+        pixels = confusion(water, truth, region=valid)
+        shores = boundary_counts(water, truth, valid=valid)
+        counts: dict[str, Any] = {"size": "", "pixels": int(valid.sum()), **vars(pixels), **shores}
+        counts |= {"image_iou": float(pixels.iou), "image_f1": float(pixels.f1)}
+        counts["image_boundary_f1"] = float(boundary_f1(shores))
+        bins = dict.fromkeys(("binned", "claimed", "water", "squares"), np.full(PROBABILITY_BINS, np.nan))
+        if estimate.probability is not None:
+            bins = probability_counts(estimate.probability, truth, valid=valid)
+        counts |= {f"{name}_{i}": value for name, values in bins.items() for i, value in enumerate(values)}
+        lakes = lake_counts(water, truth, valid=valid)
+        rows = [{name: values[i] for name, values in lakes.items()} for i in range(len(LAKE_CLASSES))]
+        return [counts, *({"size": size, **row} for size, row in zip(LAKE_CLASSES, rows, strict=True))]
+
+    def score(self, sums: pd.DataFrame, lineup: Lineup) -> dict[str, pd.DataFrame]:
+        """Scores of every set, of its lakes by size, and of every image."""
+        indices = [name for name in lineup.methods if name not in lineup.curves]
+        order = dict.fromkeys([*indices, *lineup.curves, *sums["method"]])
+        table = sums.assign(method=pd.Categorical(sums["method"], list(order), ordered=True))
+        whole, lakes = table[table["size"] == ""], table[table["size"] != ""]
+        lakes = lakes.assign(size=pd.Categorical(lakes["size"], list(LAKE_CLASSES), ordered=True))
+        pooled = pool(lakes, LAKES, baseline=lineup.baseline, seed=self.seed)
+        counts = ["both", "only_estimate", "only_truth", "neither"]
+        cases = score_each(whole.assign(method=sums["method"]), SCHEME, ("set", "image"))
+        return {
+            "scores": pool(whole, SCHEME, baseline=lineup.baseline, seed=self.seed),
+            "cases": pd.concat([cases.drop(columns=list(SCHEME.means)), whole[counts].astype(int)], axis=1),
+            "lakes": pooled[(pooled["lakes"] > 0) | (pooled["size"] == FAR)],
+        }
+
+    def reliability(self, sums: pd.DataFrame) -> list[Row]:
+        """How often there was water where a method claimed it with some probability, set by set; NaN in empty bins."""
+        curves = []
+        for (name, method), own in sums[sums["binned_0"].notna()].groupby(["set", "method"], sort=False):
+            total = {str(column): np.asarray(value) for column, value in own.sum(numeric_only=True).items()}
+            binned, claimed, water = (_over_bins(total, part) for part in ("binned", "claimed", "water"))
+            with np.errstate(invalid="ignore"):
+                shares = {"claimed": (claimed / binned).tolist(), "observed": (water / binned).tolist()}
+            curves.append({"set": name, "method": method, **shares, "pixels": binned.tolist()})
+        return curves
+
+    def examples(self, cases: Sequence[WaterScene]) -> list[WaterScene]:
+        """Three scenes of each set, chosen by their water alone: nearest the quartiles of the true water's area."""
+        chosen = []
+        for name in dict.fromkeys(scene.set_name for scene in cases):
+            left = {scene.name: scene for scene in cases if scene.set_name == name}
+            areas = {own: int(np.count_nonzero(scene.mask() == WATER)) for own, scene in left.items()}
+            for area in np.quantile(list(areas.values()), QUARTILES)[: len(left)].tolist():
+                nearest = min(left, key=lambda own, area=area: abs(areas[own] - area))  # type: ignore[misc]
+                chosen.append(left.pop(nearest))
+        return chosen
+
+    def plots(self, cases: Sequence[WaterScene], lineup: Lineup) -> dict[str, Plot]:
+        """Examples of every set, lakes, cost and reliability of networks, and single images."""
+        typical = "Chosen by their water alone: nearest the quartiles of the true area. White: not known, not scored."
+        each = "Each mark is one image. Without water, an IoU is 1 where none was found, else 0."
+        plots = {}
+        for name in dict.fromkeys(scene.set_name for scene in cases):
+            plots[f"examples_{name}"] = Plot("Typical scenes", typical, partial(_draw_examples, name=name))
+        plots["lakes"] = Plot("By size of the lake", "IoU of the water of lakes of each size.", _draw_lakes)
+        if lineup.curves:
+            plots["evaluations"] = Plot("Quality against network evaluations", COST_CAPTION, _draw_evaluations)
+            plots["reliability"] = Plot("Is the probability calibrated?", PROBABILITY_CAPTION, _draw_reliability)
+        return plots | {"images": Plot("Image by image", each, _draw_images)}
+
+    def details(self, found: Found) -> dict[str, pd.DataFrame]:
+        """Scores by size of the lake, means over images, and IoU of every image."""
+        lakes, each, methods = found.tables["lakes"], found.tables["cases"], found.lineup.shown
+        near, far = lakes[lakes["size"] != FAR], lakes[lakes["size"] == FAR]
+        index: Columns = {"set": ("set", ""), "size": ("lake", ""), "lakes": ("lakes", "d"), "pixels": ("pixels", "d")}
+        image: Columns = {"set": ("set", ""), "image": ("image", ""), "water": ("share of water", ".3f")}
+        means: Columns = {
+            "set": ("set", ""),
+            "method": ("method", ""),
+            **{name: (name, ".3f") for name in SCHEME.means},
+        }
+        return {
+            "IoU by size of the lake": by_method(near, "iou", ".3f", index=index, methods=methods),
+            "Recall by size of the lake": by_method(near, "recall", ".3f", index=index, methods=methods),
+            "Lakes found: half of their pixels or more": by_method(near, "found", "d", index=index, methods=methods),
+            "False water far from lakes": by_method(far, "false_pixels", "d", index=index, methods=methods),
+            "Means of the images' own scores": text_of(found.scores, means),
+            "IoU of every image": by_method(each, "iou", ".3f", index=image, methods=methods),
+        }
+
+    def data(self, found: Found) -> dict[str, str]:
+        """The sets with their images and their water."""
+        sets = found.scores.drop_duplicates("set")[["set", "images", "water"]].itertuples(index=False, name=None)
+        counted = ", ".join(f"{images} of {name} ({100 * water:.1f} % water)" for name, images, water in sets)
+        return {"scenes": f"{self.scenes}: {counted}"} | ({"names": str(self.names)} if self.names else {})
+
+
+# --- scenes and methods ---
+
+
+def restrict(
+    scenes: Sequence[WaterScene], *, names: Path | None = None, sets: Collection[str] = ()
+) -> list[WaterScene]:
+    """The scenes of these sets, and of the names that a file lists, one on a line.
+
+    Raises
+    ------
+    LacunarError
+        A set that does not exist, a file that is not there or empty, a name that no scene has, or nothing left.
+    """
+    there = list(dict.fromkeys(scene.set_name for scene in scenes))
+    unknown = [name for name in sets if name not in there]
+    if unknown:
+        raise LacunarError(f"no set {unknown[0]!r}: choose out of {', '.join(there)}")
+    chosen = [scene for scene in scenes if not sets or scene.set_name in sets]
+    if names is None:
+        return chosen
+    try:
+        wanted = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LacunarError(f"{names}: cannot be read as text ({error}); wanted names, one on a line") from error
+    if not wanted:
+        raise LacunarError(f"{names} is empty; wanted names of images, one on a line")
+    missing = sorted(set(wanted) - {scene.name for scene in chosen})
+    if missing:
+        raise LacunarError(
+            f"{names}: {len(missing)} of {len(wanted)} names match no scene, the first is {missing[0]!r}; wanted "
+            "names of images without ending, one on a line"
+        )
+    return [scene for scene in chosen if scene.name in wanted]
+
+
+def _index_method(name: IndexName) -> Method:
+    """One index."""
+
+    def method(bands: Bands, valid: BoolArray, seed: int) -> dict[str, Estimate]:
+        del seed
+        if name not in index_names(bands):
+            return {}
+        return {f"{name}{OTSU}": Estimate(threshold_water(name, np.where(valid, bands, np.nan)).water)}
+
+    return method
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way to use a network: steps and samples that are fused; no samples are a plain network's first answer."""
+
+    model: str
+    steps: int = 1
+    samples: int = 0
+
+    @property
+    def name(self) -> str:
+        """How tables call it.
+
+        Examples
+        --------
+        >>> Run("water-small", 2, 4).name, Run("unet").name
+        ('water-small, 2 steps, K = 4', 'unet')
+        """
+        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
+        return f"{self.model}, {steps}, K = {self.samples}" if self.samples else self.model
+
+
+def model_runs(model: SegmentationModel, *, steps: Sequence[int], samples: Sequence[int]) -> list[Run]:
+    """Every way to use a network; a plain one answers once, and once to each of several views."""
+    if model.network.spec.diffusion:
+        return [Run(model.name, step, count) for step in steps for count in samples]
+    views = dict.fromkeys(min(count, len(VIEWS)) for count in samples)
+    return [Run(model.name), *(Run(model.name, 1, count) for count in views if count > 1)]
+
+
+def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
+    """A network with one number of steps: the most samples are drawn, fewer are the first of them."""
+    most = max(run.samples for run in runs)
+
+    def method(bands: Bands, _: BoolArray, seed: int) -> dict[str, Estimate]:
+        segmented = segment_array(bands, model, steps=runs[0].steps, samples=max(most, 1), seed=seed)
+        answers = {}
+        for run in runs:
+            count = max(run.samples, 1)
+            first = paired(len(segmented.samples), count) if model.network.spec.diffusion else list(range(count))
+            probability = segmented.samples[first].mean(axis=0)
+            answers[run.name] = Estimate(
+                probability >= THRESHOLD,
+                probability=probability,
+                evaluations=segmented.evaluations * count,
+                share=1.0 if run.samples == most else float("nan"),
+            )
+        return answers
+
+    return method
+
+
+def paired(drawn: int, count: int) -> list[int]:
+    """Numbers of the samples that are drawn where ``count`` are wanted: sample i and i + half have opposite noise.
+
+    Examples
+    --------
+    >>> paired(8, 4), paired(8, 1), paired(4, 4)
+    ([0, 4, 1, 5], [0], [0, 2, 1, 3])
+    """
+    half = (drawn + 1) // 2
+    pairs = [number for first in range(half) for number in (first, first + half) if number < drawn]
+    return pairs[:count]
+
+
+# --- figures ---
+
+
+def _draw_images(found: Found) -> Figure:
+    """IoU of every image against its share of water."""
+    axes, labels = ("set", "water", "iou"), ("share of water in the image", "IoU of water")
+    return line_panels(found.tables["cases"], axes, found.lineup.shown, labels=labels, dots=True)
+
+
+def _draw_lakes(found: Found) -> Figure:
+    """IoU of lakes by size."""
+    sizes, lakes = LAKE_CLASSES[:-1], found.tables["lakes"]
+    lakes = lakes[lakes["size"] != FAR].assign(place=lambda own: own["size"].map(sizes.index))
+    labels = ("size of the lake (pixels)", "IoU of its water")
+    return line_panels(lakes, ("set", "place", "iou"), found.lineup.shown, labels=labels, ticks=sizes)
+
+
+def _draw_reliability(found: Found) -> Figure:
+    """How often there was water against the probability that was claimed."""
+    curves = pd.DataFrame(found.reliability).explode(["claimed", "observed"])
+    labels, words = ("claimed probability of water", "share of water"), ("more water than claimed", "less than claimed")
+    return line_panels(curves, ("set", "claimed", "observed"), found.lineup.shown, labels=labels, diagonal=words)
+
+
+def _draw_evaluations(found: Found) -> Figure:
+    """IoU against evaluations."""
+    renamed = {"set": "panel", "iou": "y", "iou_low": "low", "iou_high": "high"}
+    costs = found.costs(found.scores).rename(columns=renamed)
+    return cost_panels(costs, labels=("network evaluations for each tile", "IoU of water"))
+
+
+def _draw_examples(found: Found, name: str) -> Figure:
+    """Typical scenes of a set: image, truth, the map, where they differ, and the probability where there is one."""
+    rows = []
+    for case, answers in found.examples:
+        if case.scene.set_name != name:
+            continue
+        method = next(method for method in found.lineup.preferred if method in answers)
+        answer, iou = answers[method], confusion(answers[method].value, case.truth, region=case.valid).iou
+        step = -(-max(case.truth.shape) // MOST_PIXELS)
+        thin = (slice(None, None, step), slice(None, None, step))
+        truth, valid, water = case.truth[thin], case.valid[thin], answer.value[thin]
+        images = [
+            Image("image", colour_image(case.bands[:, *thin])),
+            Image("truth", _coloured(valid, {WATER_BLUE: truth})),
+            Image(method.replace(", ", ",\n", 1), _coloured(valid, {WATER_BLUE: water})),
+            Image("difference", difference_map(water, truth, valid)),
+        ]
+        if answer.probability is not None:
+            shown_probability = np.where(valid, answer.probability[thin], np.nan)
+            images.append(Image("probability", shown_probability, "Blues", (0.0, 1.0), "probability"))
+        rows.append((f"{case.scene.name}\nIoU {float(iou):.3f}", images))
+    return image_rows(rows, title=name, side=2.2, keys=COLOURS)
+
+
+def difference_map(water: BoolArray, truth: BoolArray, valid: BoolArray) -> FloatArray:
+    """Colours (H, W, 3) of found, missed and false water, land and unknown pixels."""
+    parts = {"found": water & truth, "missed": ~water & truth, "false": water & ~truth}
+    return _coloured(valid, {COLOURS[name]: where for name, where in parts.items()})
+
+
+def _coloured(valid: BoolArray, parts: dict[str, BoolArray]) -> FloatArray:
+    """A picture of land with parts in colours; unknown pixels are white."""
+    picture = np.empty((*valid.shape, 3))
+    picture[:] = to_rgb(COLOURS["land"])
+    for colour, where in [*parts.items(), (UNKNOWN, ~valid)]:
+        picture[where] = to_rgb(colour)
+    return picture
