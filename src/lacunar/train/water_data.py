@@ -336,7 +336,7 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         """A square window of the scene that becomes an example."""
         mask = scene.mask()
         scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if self.augment else 1.0
-        scale = min(scale, min(mask.shape) / self.size)  # a small scene fills the example too
+        scale = min(scale, max(1.0, min(mask.shape) / self.size))  # nothing lies around a small scene at its own scale
         side = round(self.size * max(scale, SCALES[0]))
         centre = [int(rng.integers(length)) for length in mask.shape]
         if rng.random() < WATER_SHARE:
