@@ -1,7 +1,7 @@
 """Fill labelled arrays: the public function of this room. Dask arrays are filled when the result is computed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +126,7 @@ def fill(
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
     network = model if isinstance(model, Model) else load_filler(model)
     if given.ndim == 2:
-        filled = _Fill(given, _missing(missing, given), beside, options, network).dataset()
+        filled = _Fill(given, _missing(missing, given), beside, named=len(beside)).dataset(network, options)
     else:
         filled = _fill_dates(given, missing, beside, options, network)
     if isinstance(array, xr.DataArray):
@@ -210,26 +210,27 @@ def _fill_dates(
         nearest = [int(other) for other in np.argsort(np.abs(times - one), kind="stable") if other != number]
         others = [cube.isel({axis: other}, drop=True).astype(np.float32) for other in nearest[:room]]
         plane = cube.isel({axis: number})
-        filled.append(_Fill(plane, _missing(None, plane), guides, options, model, neighbours=others).dataset())
+        one_fill = _Fill(plane, _missing(None, plane), [*guides, *others], named=len(guides))
+        filled.append(one_fill.dataset(model, options))
     return xr.concat(filled, dim=cube[axis] if axis in cube.coords else axis)
 
 
-@dataclass(frozen=True, eq=False)
 class _Fill:
-    """The fill of one plane; ``neighbours`` are guides that may share nothing with it."""
+    """The fill of one plane. The first guides have to share pixels with it, as many as are ``named``.
 
-    plane: xr.DataArray
-    missing: xr.DataArray | None
-    guides: list[xr.DataArray]
-    options: FillOptions
-    model: Model
-    neighbours: Sequence[xr.DataArray] = ()
+    No dataclass: dask would look into it and compute its arrays whole.
+    """
 
-    def dataset(self) -> xr.Dataset:
+    def __init__(
+        self, plane: xr.DataArray, missing: xr.DataArray | None, guides: list[xr.DataArray], *, named: int
+    ) -> None:
+        self.plane, self.missing, self.guides, self.named = plane, missing, guides, named
+        self.shape = (plane.shape[0], plane.shape[1])
+
+    def dataset(self, model: Model, options: FillOptions) -> xr.Dataset:
         """Value, source, sigma and quantiles; computed now, or when a lazy result is."""
-        rows, cols = self.plane.shape
-        lazy = any(is_lazy(one) for one in (self.plane, self.missing, *self.guides, *self.neighbours))
-        bands = self._lazy((rows, cols)) if lazy else self._eager((rows, cols))
+        lazy = any(is_lazy(one) for one in (self.plane, self.missing, *self.guides))
+        bands = (self._lazy if lazy else self._eager)(model, options)
         units = {"units": units_of(self.plane)} if units_of(self.plane) else {}
         source = bands[1].astype(np.uint8)
         said = {name: text for name, text in self.plane.attrs.items() if name != "units"}
@@ -238,8 +239,8 @@ class _Fill:
             "source": (source, _SOURCES),
             "sigma": (bands[2], units | {"long_name": "one standard deviation of a filled pixel"}),
         }
-        filled = dataset_on(self.plane, variables, {"model": self.model.name, "preset": self.options.preset})
-        if levels := list(self.options.quantiles):
+        filled = dataset_on(self.plane, variables, {"model": model.name, "preset": options.preset})
+        if levels := list(options.quantiles):
             planes = [dataset_on(self.plane, {"quantiles": (band, units)}, {}) for band in bands[3:]]
             filled["quantiles"] = xr.concat([one["quantiles"] for one in planes], xr.Variable("quantile", levels))
         return filled
@@ -260,39 +261,33 @@ class _Fill:
 
     def read_guides(self, window: Tile) -> NDArray[np.float32]:
         """Guides (K, H, W) of a window."""
-        return np.stack([_computed(guide, window) for guide in (*self.guides, *self.neighbours)]).astype(np.float32)
+        return np.stack([_computed(guide, window) for guide in self.guides]).astype(np.float32)
 
     def survey(self) -> Survey:
         """The first pass: what is measured, and block means for what is far from it."""
-        found = survey(self.read, self.plane.shape, self._guided())  # type: ignore[arg-type]
-        self._check(found)
-        return found
-
-    def block(self, block: Block, found: Survey) -> NDArray[np.float32]:
-        """Bands (3 + Q, h, w) of one block; what it sees is read once."""
-        return fill_block(self.read, block, found, self.model, self.options, guides=self._guided()).bands
-
-    def _guided(self) -> Callable[[Tile], NDArray[np.float32]] | None:
-        return self.read_guides if self.guides or self.neighbours else None
-
-    def _check(self, found: Survey) -> None:
-        """Refuse guides that tell nothing."""
-        for number, guide in enumerate(found.guides[: len(self.guides)], start=1):
+        found = survey(self.read, self.shape, self.read_guides if self.guides else None)
+        for number, guide in enumerate(found.guides[: self.named], start=1):
             if guide.common == 0:
                 raise LacunarError(
                     f"guide {number} has {guide.measured} measured pixels and none in common with the array: wanted "
                     "some, to match the two; leave it out"
                 )
+        return found
 
-    def _eager(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def block(self, block: Block, found: Survey, model: Model, options: FillOptions) -> NDArray[np.float32]:
+        """Bands (3 + Q, h, w) of one block."""
+        guides = self.read_guides if self.guides else None
+        return fill_block(self.read, block, found, model, options, guides=guides).bands
+
+    def _eager(self, model: Model, options: FillOptions) -> NDArray[np.float32]:
         """All bands, computed now."""
         found = self.survey()
-        bands = np.empty((3 + len(self.options.quantiles), *shape), dtype=np.float32)
-        for block in blocks_of(shape):
-            bands[:, *block.core.slices] = self.block(block, found)
+        bands = np.empty((3 + len(options.quantiles), *self.shape), dtype=np.float32)
+        for block in blocks_of(self.shape):
+            bands[:, *block.core.slices] = self.block(block, found, model, options)
         return bands
 
-    def _lazy(self, shape: tuple[int, int]) -> Any:  # noqa: ANN401  # a dask array
+    def _lazy(self, model: Model, options: FillOptions) -> Any:  # noqa: ANN401  # a dask array
         """All bands as a dask array.
 
         Tasks read what they need of the input by themselves. Were the input part of the graph, dask would hold all of
@@ -301,31 +296,14 @@ class _Fill:
         import dask
         import dask.array as da
 
-        shared = dask.delayed(_Shared(self))
-        found = dask.delayed(_survey_of)(shared)
-        count, lines = 3 + len(self.options.quantiles), dict[int, list[Any]]()
-        for block in blocks_of(shape):
-            task = dask.delayed(_block_of)(shared, block, found)
+        shared, network = dask.delayed(self), dask.delayed(model, traverse=False)
+        found = dask.delayed(_Fill.survey)(shared)
+        count, lines = 3 + len(options.quantiles), dict[int, list[Any]]()
+        for block in blocks_of(self.shape):
+            task = dask.delayed(_Fill.block)(shared, block, found, network, options)
             part = da.from_delayed(task, shape=(count, *block.core.shape), dtype=np.float32)
             lines.setdefault(block.core.row, []).append(part)
         return da.block(list(lines.values()))
-
-
-class _Shared:
-    """Hides a fill, whose arrays are lazy, from dask, which would compute them whole."""
-
-    def __init__(self, one: _Fill) -> None:
-        self.fill = one
-
-
-def _survey_of(shared: _Shared) -> Survey:
-    """The first pass, as a task."""
-    return shared.fill.survey()
-
-
-def _block_of(shared: _Shared, block: Block, found: Survey) -> NDArray[np.float32]:
-    """One block, as a task."""
-    return shared.fill.block(block, found)
 
 
 def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
