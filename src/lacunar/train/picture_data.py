@@ -159,18 +159,14 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
 
     Parameters
     ----------
-    pack
-        Faces, and textures that take the place of a face in some items.
     pool
-        (N, side, side), True = missing; the side is that of an example.
+        Missing pixels (N, side, side); the side is that of an example.
     framing
         ``face`` cuts the square that CelebA-HQ shows, ``anywhere`` squares of any place and size.
     texture_share, unconditional_share
         Share of the items that show a texture, and of those without any known pixel: mean 0 and sigma 1.
     variation
         How much framing, orientation and colours are varied, in units of this module's constants; 0 of a held-out set.
-    seed
-        Of the variations.
     prior
         What the residual is counted over, for examples of its size; None counts it over a membrane.
     """

@@ -28,23 +28,10 @@ Generator = np.random.Generator
 
 
 def augmented(bands: Tensor, water: Tensor, valid: Tensor, rng: Generator, *, rgb: bool) -> tuple[Tensor, Tensor]:
-    """An example in other light.
+    """Bands and water of an example in other light; water under an opaque cloud is land.
 
-    Parameters
-    ----------
-    bands
-        (C, H, W) of the bands that are there; red first where ``rgb``.
-    water, valid
-        (1, H, W) of 0 and 1.
-    rng
-        Of all that is random.
-    rgb
-        A picture of red, green and blue, whose water may be painted.
-
-    Returns
-    -------
-    bands, water
-        Water under an opaque cloud is land.
+    ``bands`` (C, H, W) are those that are there, ``water`` and ``valid`` (1, H, W) are 0 or 1. A picture of red, green
+    and blue (``rgb``, red first) may have its water painted.
     """
     if rgb and rng.random() < PAINTED:
         bands = _painted(bands, water * valid, rng)
@@ -52,9 +39,8 @@ def augmented(bands: Tensor, water: Tensor, valid: Tensor, rng: Generator, *, rg
         bands = bands * (1 - rng.uniform(0.4, 0.85) * _blobs(bands, rng))
     bands = _relit(bands, valid, rng)
     if rng.random() < THIN:
-        bands = torch.lerp(
-            bands, _plane(rng.uniform(0.7, 1.2)), _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7)
-        )
+        veil = _plane(rng.uniform(0.7, 1.2))
+        bands = torch.lerp(bands, veil, _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7))
     if rng.random() < CLOUDED:
         cover = _blobs(bands, rng)
         bands = torch.lerp(bands, rng.uniform(0.85, 1.5) + 0.1 * _field(bands, rng, 24), cover)

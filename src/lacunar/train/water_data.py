@@ -265,21 +265,9 @@ def chosen_by_name(scenes: Sequence[WaterScene], count: int, *, skip: int = 0) -
 class WaterDataset(Dataset[dict[str, Tensor]]):
     """Crops of scenes; the key (epoch, index) and the seed alone decide one, so a run resumes exactly.
 
-    Parameters
-    ----------
-    scenes, shares
-        What is drawn from, and the share of the examples from each set.
-    size, length
-        Side of an example in pixels; examples in an epoch.
-    augment
-        Vary the crops; False draws plain crops at the scene's own scale.
-    seed
-        Of all that is random.
-
-    Raises
-    ------
-    TrainingError
-        A set of ``shares`` without a scene.
+    ``shares`` is the share of the examples from each set, ``size`` the side of an example in pixels, ``length`` the
+    examples in an epoch. Without ``augment`` the crops are plain, at the scene's own scale. A set of ``shares`` without
+    a scene is a ``TrainingError``.
     """
 
     def __init__(
