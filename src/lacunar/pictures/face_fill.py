@@ -30,21 +30,15 @@ def fill_face(
     *,
     callback: Callback | None = None,
 ) -> tuple[FilledRegion, ...]:
-    """Draw samples of what hides a face.
+    """Draw samples of what hides a face: ``missing`` pixels (H, W) of a photograph.
 
     Parameters
     ----------
-    picture, missing
-        The photograph, and (H, W) of it, True = to be filled.
-    face
-        The frame of the face.
-    model
-        A face model; its field is the size of the frame.
+    face, model
+        The frame of the face, and a face model, whose field is the size of the frame.
     detail
         A picture model that refines the enlarged fill and fills what lies outside the frame. None: the fill is enlarged
         smoothly, and nothing may lie outside.
-    drawing
-        How samples are drawn.
     callback
         Called with (steps done, all): the face in its frame, then each region in the photograph.
 
@@ -53,7 +47,7 @@ def fill_face(
     PictureError
         Missing pixels that do not touch the frame, that are all of it, or that lie outside where there is no `detail`.
     ModelError
-        A model of other channels, or a face model as `detail`.
+        A model that this cannot be done with, or a face model as `detail`.
     """
     check_model(model, drawing.preset)
     if detail is not None:

@@ -73,26 +73,13 @@ def fill_regions(
     *,
     callback: Callback | None = None,
 ) -> tuple[FilledRegion, ...]:
-    """Draw samples of every missing region of a picture, on the model's device.
+    """Draw samples of every missing region (H, W) of a picture of 8 or 16 bits, grey or RGB, on the model's device.
 
-    Parameters
-    ----------
-    picture
-        8 or 16 bit, grey or RGB; what stands in the missing pixels is not looked at.
-    missing
-        (H, W), True = to be filled.
-    model
-        A picture model: eight input channels, three of prediction; or an unconditional prior of RGB pictures, three and
-        three, for the samplers that hold it to what is known.
-    callback
-        Called with (evaluations done, all), counted on whole windows.
-
-    Raises
-    ------
-    LacunarError
-        Missing pixels of another shape, or that are everything or nothing.
-    ModelError
-        A model of other channels or another scaling, one of aligned faces, or a prior with a conditional sampler.
+    The model is a picture model (eight input channels, three of prediction), or an unconditional prior of RGB pictures
+    for the samplers that hold it to what is known. What stands in the missing pixels is not looked at. ``callback`` is
+    called with (evaluations done, all). Missing pixels of another shape, everything or nothing missing are a
+    ``LacunarError``, as are a model of other channels or another scaling, one of aligned faces, or a prior with a
+    conditional sampler.
     """
     check_picture_model(model, drawing.preset)
     if missing.shape != picture.shape or not missing.any():
@@ -134,15 +121,12 @@ def fill_window(
     started: FloatArray | None = None,
     callback: Callable[[], None] | None = None,
 ) -> FloatArray:
-    """Draw samples of what is missing in a picture that fits in memory, coarse to fine.
+    """Draw samples of what is missing (H, W) in a picture that fits in memory, coarse to fine.
 
     Parameters
     ----------
     pictures
-        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; what stands in the missing pixels is not looked
-        at.
-    missing
-        (H, W), True = to be filled.
+        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; missing pixels are not looked at.
     place
         Whole numbers from 0: each place of a picture has noise of its own.
     halvings

@@ -1,7 +1,8 @@
-"""Draw samples of what is missing in a picture on one grid: from noise, from a coarser fill, or by the prior alone.
+"""Draw samples of what is missing in a picture on one grid.
 
-The state of the diffusion is the residual over a base, ``picture = base + spread * z`` in [-1, 1]. Where a model has a
-Gaussian prior of its own size (aligned faces), a sample starts from that: see `PictureSampler`.
+The state of a conditional network is the residual over a base, ``picture = base + sigma * z`` in [-1, 1]; it starts
+from noise, or from a coarser fill that it refines. Where a model has a Gaussian prior of its own size (aligned faces),
+the base and the start come from that. An unconditional network draws the picture itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import Preset, refiner, refining_schedule
+from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import ddim_sample, with_progress
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
 from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
@@ -75,18 +77,9 @@ class PictureDenoiser(TiledGapNetwork):
 
 @dataclass(frozen=True)
 class PictureSampler:
-    """Draws some of the samples of what is missing on one grid.
+    """Draws the samples of these numbers, which decide on their noise; each place and grid has seeds of its own.
 
-    Parameters
-    ----------
-    model, preset
-        The network, and how its samples are drawn.
-    drawn
-        Which samples: their numbers decide on their noise.
-    seed
-        Whole numbers; each place and grid of a picture has its own.
-    callback
-        Called after each evaluation.
+    ``callback`` is called after each evaluation.
     """
 
     model: Model
@@ -103,24 +96,24 @@ class PictureSampler:
         missing = np.pad(missing, pads, mode="symmetric")
         with torch.inference_mode():
             if started is None:
-                x = self._begun(pictures, missing)
+                x = self._first_fill(pictures, missing)
             else:
                 x = self._refined(pictures, missing, np.pad(started, [(0, 0), *pads, (0, 0)], mode="symmetric"))
         filled = np.where(missing[..., None], x.clip(-1, 1), pictures)
         return filled[:, : shape[0], : shape[1]].astype(np.float32)
 
-    def _begun(self, pictures: FloatArray, missing: BoolArray) -> FloatArray:
+    def _first_fill(self, pictures: FloatArray, missing: BoolArray) -> FloatArray:
         """Samples (K, H, W, 3) where nothing is filled yet."""
         if not self.preset.conditional:
-            return self._held(pictures, missing, None)
+            return self._by_prior(pictures, missing, None)
         prior = self.model.prior
         bases = np.stack([base_over(prior, picture, missing) for picture in pictures])
         denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=True)
-        noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
+        noise = self._noise(missing).to(denoiser.norm.device)
         begun = None
         if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
-            begun = self._guessed(denoiser, prior, missing, noise)
-        return np.asarray(bases + RESIDUAL_SPREAD * self._denoised(denoiser, noise, begun))
+            begun = self._first_guess(denoiser, prior, missing, noise)
+        return np.asarray(bases + RESIDUAL_SPREAD * self._residuals(denoiser, noise, begun))
 
     def _refined(self, pictures: FloatArray, missing: BoolArray, started: FloatArray) -> FloatArray:
         """Refine a coarser fill (K, H, W, 3) with what this grid can show, in tiles that see enough known pixels.
@@ -129,7 +122,7 @@ class PictureSampler:
         again would stay as grain.
         """
         if is_prior(self.model):
-            return self._held(pictures, missing, started)
+            return self._by_prior(pictures, missing, started)
         tiles = self._tiles(missing)
         seeing = [tile for tile in tiles if missing[tile.slices].mean() <= MOST_HIDDEN]
         if not seeing:
@@ -143,17 +136,16 @@ class PictureSampler:
             total[tile.slices] += denoiser.weight
         share = (denoiser.norm / total.clamp(min=torch.finfo(torch.float32).tiny)).cpu().numpy()[..., None]
         quiet = torch.zeros(len(self.drawn), COLOURS, *missing.shape, device=denoiser.norm.device)
-        x = bases + RESIDUAL_SPREAD * self._denoised(denoiser, quiet, started - bases)
+        x = bases + RESIDUAL_SPREAD * self._residuals(denoiser, quiet, started - bases)
         return np.asarray(started + share * (x - started))
 
     def _tiles(self, missing: BoolArray) -> Sequence[Tile]:
-        """Tiles of the network that touch the missing."""
+        """Tiles of the network that hold missing pixels."""
         side = self.model.network.config.sample_size
-        return tiles_touching(
-            tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side)), missing
-        )
+        tiles = tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side))
+        return tiles_touching(tiles, missing)
 
-    def _guessed(
+    def _first_guess(
         self, denoiser: PictureDenoiser, prior: GaussianPrior, missing: BoolArray, noise: Tensor
     ) -> FloatArray:
         """Residuals (K, H, W, 3) to refine: what the network expects, in one evaluation, and how faces may deviate.
@@ -162,67 +154,64 @@ class PictureSampler:
         network adds what is fine. From noise alone it would draw both, and blotches of colour with them.
         """
         nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each base
-        schedule = self.model.schedule.respaced(1)
-        asked = with_progress(denoiser, 1, self._tell)
+        asked, schedule = with_progress(denoiser, 1, self._tell), self.model.schedule.respaced(1)
         z = ddim_sample(asked, nothing, schedule, prediction=self.model.prediction)
-        expected = RESIDUAL_SPREAD * np.asarray(z.movedim(1, 3).cpu().numpy())
+        expected = RESIDUAL_SPREAD * _array(z)
         rows = []
         for number in self.drawn:
             rng = np.random.default_rng((*self.seed, number // 2, GUESS_STREAM))
             rows.append((1 - 2 * (number % 2)) * rng.standard_normal(len(prior.components)))
         return np.asarray(expected + prior.deviations(missing, np.stack(rows).astype(np.float32)), dtype=np.float32)
 
-    def _denoised(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
+    def _residuals(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
         """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with that noise."""
-        preset, schedule = self.preset, self.model.schedule
-        if begun is not None:
-            schedule, preset = refining_schedule(schedule, preset), refiner(preset)
-            kept = float(schedule.alphas_cumprod[-1])
-            z = torch.from_numpy(begun / RESIDUAL_SPREAD).movedim(3, 1).to(noise)
-            x = kept**0.5 * z + (1 - kept) ** 0.5 * noise
-        else:
-            schedule = preset.thinned(schedule)
-            x = torch.zeros_like(noise) if preset.mean_only else noise
-        z = preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell)
-        return np.asarray(z.movedim(1, 3).cpu().numpy())
+        begun = None if begun is None else begun / RESIDUAL_SPREAD
+        preset, schedule, x = self._start(noise, begun, prior=False)
+        return _array(preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell))
 
-    def _held(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
+    def _by_prior(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
         """Pictures (K, H, W, 3) by the network as an unconditional prior, held to the known pixels.
 
         They start from noise, or from a coarser fill with noise on it. What is drawn on the way comes from the seed.
         """
-        tiles, preset, schedule = self._tiles(missing), self.preset, self.preset.thinned(self.model.schedule)
+        tiles = self._tiles(missing)
         if is_prior(self.model):
             denoiser: TiledNetwork = TiledPrior(self.model, tiles, (missing.shape[0], missing.shape[1]))
         else:
             denoiser = PictureDenoiser(self.model, tiles, pictures, missing, conditional=False)
-        x = noise = self._noise((missing.shape[0], missing.shape[1])).to(denoiser.norm.device)
-        if started is not None:
-            schedule = refining_schedule(self.model.schedule, preset, prior=True)
-            preset = refining_preset(self.model, preset)
-            kept = float(schedule.alphas_cumprod[-1])
-            x = kept**0.5 * torch.from_numpy(started).movedim(3, 1).to(noise) + (1 - kept) ** 0.5 * noise
+        noise = self._noise(missing).to(denoiser.norm.device)
+        preset, schedule, x = self._start(noise, started, prior=True)
         words = np.random.SeedSequence((*self.seed, self.drawn.start)).generate_state(1)
         known = Mask(torch.from_numpy(~missing).to(noise.device)[None, None])
-        x = preset.draw(
+        drawn = preset.draw(
             denoiser,
             x,
             schedule,
-            measurement=known.measure(torch.from_numpy(pictures).movedim(3, 1).to(noise).expand_as(noise)),
+            measurement=known.measure(_tensor(pictures, noise).expand_as(noise)),
             prediction=self.model.prediction,
             clip_x_0=(-1.0, 1.0),
             generator=torch.Generator().manual_seed(int(words[0])),
             callback=self._tell,
         )
-        return np.asarray(x.movedim(1, 3).cpu().numpy())
+        return _array(drawn)
 
-    def _noise(self, shape: tuple[int, int]) -> Tensor:
+    def _start(self, noise: Tensor, begun: FloatArray | None, *, prior: bool) -> tuple[Preset, NoiseSchedule, Tensor]:
+        """How to draw, and from which x_t: from noise, or the refinement of a start with that noise on it."""
+        if begun is None:
+            schedule = self.preset.thinned(self.model.schedule)
+            return self.preset, schedule, torch.zeros_like(noise) if self.preset.mean_only else noise
+        schedule = refining_schedule(self.model.schedule, self.preset, prior=prior)
+        kept = float(schedule.alphas_cumprod[-1])
+        x_t = kept**0.5 * _tensor(begun, noise) + (1 - kept) ** 0.5 * noise
+        return refiner(self.preset, prior=prior), schedule, x_t
+
+    def _noise(self, missing: BoolArray) -> Tensor:
         """Standard normal noise (K, 3, H, W); samples 2 j and 2 j + 1 have opposite noise (antithetic variates)."""
         drawn = []
         for number in self.drawn:
             words = np.random.SeedSequence((*self.seed, number // 2)).generate_state(2, dtype=np.uint32)
             generator = torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-            drawn.append((1 - 2 * (number % 2)) * torch.randn(COLOURS, *shape, generator=generator))
+            drawn.append((1 - 2 * (number % 2)) * torch.randn(COLOURS, *missing.shape, generator=generator))
         return torch.stack(drawn)
 
     def _tell(self, done: int, total: int) -> None:
@@ -230,3 +219,13 @@ class PictureSampler:
         del done, total
         if self.callback is not None:
             self.callback()
+
+
+def _tensor(pictures: FloatArray, like: Tensor) -> Tensor:
+    """(K, H, W, 3) as (K, 3, H, W) where another tensor is."""
+    return torch.from_numpy(pictures).movedim(3, 1).to(like)
+
+
+def _array(x: Tensor) -> FloatArray:
+    """(K, 3, H, W) as (K, H, W, 3)."""
+    return np.asarray(x.movedim(1, 3).cpu().numpy())
