@@ -74,7 +74,7 @@ class LandsatScene(Scene):
         path: Path,
         *,
         lst_options: LstOptions | None = None,
-        gap_mask: Path | None = None,
+        gap_mask: str | Path | None = None,
         keep_clouds: bool = False,
     ) -> None:
         super().__init__(path)

@@ -26,7 +26,7 @@ class RasterScene(Scene):
         self,
         path: Path,
         *,
-        gap_mask: Path | None = None,
+        gap_mask: str | Path | None = None,
         bands: Sequence[str] = (),
         scale: float | None = None,
         offset: float | None = None,

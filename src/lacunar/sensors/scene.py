@@ -228,11 +228,11 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def _whole(self) -> Tile:
         return Tile(0, 0, *self.shape)
 
-    def _add_mask(self, path: Path | None) -> None:
+    def _add_mask(self, path: str | Path | None) -> None:
         """Open the gap mask, which must lie on the grid of the scene."""
         if path is not None:
             self._mask = self._open_files.enter_context(open_raster(path))
-            self.inputs.append(path)
+            self.inputs.append(self._mask.path)
             check_same_grid(self, self._mask, names=("the input", f"the gap mask {path}"))
 
     def _masked(self, window: Tile) -> BoolArray:
@@ -247,7 +247,7 @@ def open_scene(
     path: str | Path,
     *,
     lst_options: LstOptions | None = None,
-    gap_mask: Path | None = None,
+    gap_mask: str | Path | None = None,
     bands: Sequence[str] = (),
     scale: float | None = None,
     offset: float | None = None,
