@@ -29,8 +29,8 @@ from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.metrics import rmse
-from lacunar.models.backend import EngineName, with_engine
-from lacunar.models.checkpoint import Model, SegmentationModel, load_model, load_segmenter
+from lacunar.models.backend import BackendName, load_filler, load_segmenter, with_backend
+from lacunar.models.checkpoint import Model, SegmentationModel
 from lacunar.networks.layers import BANDS_IN
 from lacunar.versions import describe_machine
 
@@ -47,7 +47,7 @@ def main() -> None:
     """Print the machine, its peak, FLOP of the networks, and the table."""
     options = parse()
     device, clock = torch.device(options.device), clock_of(options)
-    chosen: tuple[EngineName, ...] = ("onnx", "bf16") if device.type == "cpu" else ("bf16", "compiled")
+    chosen: tuple[BackendName, ...] = ("onnx", "bf16") if device.type == "cpu" else ("bf16", "compiled")
     chosen = tuple(dict.fromkeys((*chosen, *options.engine)))
     print(describe_machine() + (f"; {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
     peaks = {dtype: peak_of(device, dtype, clock) for dtype in (torch.float32, torch.bfloat16)}
@@ -57,9 +57,9 @@ def main() -> None:
     )
     rows: list[tuple[str, ...]] = []
     for name in options.model:
-        model = load_segmenter(name, device=device) if name == WATER_MODEL else load_model(name, device=device)
+        model = load_segmenter(name, device=device) if name == WATER_MODEL else load_filler(name, device=device)
         begun = time.perf_counter()
-        faster = {engine: with_engine(model, engine) for engine in chosen}
+        faster = {engine: with_backend(model, engine) for engine in chosen}
         print(f"{name}: engines ready after {time.perf_counter() - begun:.1f} s")
         for part in parts_of(model):
             flop, side = flop_of(model, part), side_of(model)
@@ -99,7 +99,7 @@ def clock_of(options: argparse.Namespace) -> Callable[[], float]:
 
 def measured(
     model: Model | SegmentationModel,
-    faster: dict[EngineName, Model | SegmentationModel],
+    faster: dict[BackendName, Model | SegmentationModel],
     part: str,
     batch: int,
     flop: int,
@@ -133,12 +133,12 @@ def measured(
     return rows
 
 
-def in_kelvin(data: Path, device: torch.device, chosen: Sequence[EngineName]) -> str:
+def in_kelvin(data: Path, device: torch.device, chosen: Sequence[BackendName]) -> str:
     """Fill tiles that the network was trained on, by each engine from the same noise, and compare."""
     rasters, clouds = read_scenes(data / "lst" / "train", data / "clouds")
     cases = spread_out(lst_cases(rasters, clouds, rates=(KELVIN_RATE,), size=KELVIN_SIDE, per_raster=1), KELVIN_CASES)
-    model = load_model(GAP_MODELS[0], device=device)
-    runs = {"eager": model} | {engine: with_engine(model, engine) for engine in chosen}
+    model = load_filler(GAP_MODELS[0], device=device)
+    runs = {"eager": model} | {engine: with_backend(model, engine) for engine in chosen}
     filled = {
         name: [
             fill_array(case.truth, ~case.missing, case.missing, run, FillOptions(preset="fast", samples=8))
@@ -194,7 +194,7 @@ def call_of(model: Model | SegmentationModel, part: str, batch: int, device: tor
 
 def channels_last(model: Model, batch: int) -> Call:
     """One evaluation with weights in another order of memory, and nothing else changed."""
-    network = load_model(model.name).network.to(memory_format=torch.channels_last)
+    network = load_filler(model.name).network.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, network.in_channels, *[side_of(model)] * 2, generator=generator)
     t = torch.full((batch,), 500)

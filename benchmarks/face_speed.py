@@ -17,7 +17,8 @@ from lacunar.diffusion.samplers import PRESETS, Preset, preset_named
 from lacunar.evaluate.report import markdown_table
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_window, to_model
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="drawn together, beside one alone")
     parser.add_argument("--full", action="store_true", help="run all evaluations of the preset paper")
     options = parser.parse_args()
-    model, detail = load_model(options.model), load_model(options.detail)
+    model, detail = load_filler(options.model), load_filler(options.detail)
     side = model.network.config.sample_size
     in_frame(model, side, preset_named("instant"), 1)  # the first call pays for what is loaded on demand
     rows = []

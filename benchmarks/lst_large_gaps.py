@@ -22,7 +22,7 @@ from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.classical import fill
-from lacunar.models.checkpoint import load_model
+from lacunar.models.backend import load_filler
 from lacunar.versions import describe_machine
 
 EDGES = (0, 4, 16, 32, 64, 96, 128, 192)  # bins of the distance, pixels
@@ -31,7 +31,7 @@ EDGES = (0, 4, 16, 32, 64, 96, 128, 192)  # bins of the distance, pixels
 def main() -> None:
     """Fill the cloud of every raster both ways and print one table of errors by distance."""
     options = parse()
-    model, preset = load_model(options.model), Preset(steps=options.steps)
+    model, preset = load_filler(options.model), Preset(steps=options.steps)
     squares: dict[str, list[NDArray[np.floating]]] = {}
     distances = []
     scenes, _ = read_scenes(options.rasters, None)

@@ -19,7 +19,8 @@ from lacunar.fill import blocks as streaming
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over
 from lacunar.metrics import seam_ratio
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import OVERLAP
 from lacunar.sensors.scene import Measured
 from lacunar.sensors.synthetic_scene import power_law_field
@@ -32,7 +33,7 @@ BESIDE = 8  # pixels from a border to its control
 def main() -> None:
     """Fill the cloud and compare gradients, for the mean of the samples and for one of them."""
     options = parse()
-    model = load_model(options.model)
+    model = load_filler(options.model)
     truth, gap = scene(options.size, options.cloud, np.random.default_rng(options.seed))
     mean, sample = (fill(truth, gap, model, options, samples=count) for count in (options.samples, 1))
     whole = fill(truth, gap, model, options, samples=1, block=2 * options.size)

@@ -17,8 +17,8 @@ from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import tiles_over, tiles_touching
 from lacunar.metrics import rmse
-from lacunar.models.backend import with_engine
-from lacunar.models.checkpoint import Model, load_model
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import OVERLAP
 from lacunar.versions import describe_machine
 
@@ -31,7 +31,7 @@ def main() -> None:
     rasters, clouds = read_scenes(options.data / "lst" / "test", options.data / "clouds")
     scene = next(iter(rasters))
     case = lst_cases({scene: rasters[scene]}, clouds, rates=(options.rate,), size=options.size, per_raster=1)[0]
-    model = with_engine(load_model(options.model), options.engine)
+    model = load_filler(options.model, backend=options.engine)
     fill(case, model, Preset(steps=2), samples=1)  # the first call pays for what is loaded on demand
     tiles = tiles_over((options.size,) * 2, tile=model.network.config.sample_size, overlap=OVERLAP)
     touched = len(tiles_touching(tiles, case.missing))
@@ -47,7 +47,7 @@ def main() -> None:
         rows.append((name, samples, preset.evaluations, network, f"{each:.3f}", f"{seconds:.1f}", quality, how))
     print(describe_machine())
     print(f"\n{options.size} x {options.size} pixels, {100 * case.missing.mean():.0f} % missing, ", end="")
-    print(f"{touched} tiles of the network touch the gap; model {model.name}, engine {model.engine}.\n")
+    print(f"{touched} tiles of the network touch the gap; model {model.name}, engine {model.backend}.\n")
     header = (
         "preset",
         "samples",

@@ -36,7 +36,7 @@ from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import TILE, CoarseField, background_field
 from lacunar.interpolate.membrane import classical_base
 from lacunar.metrics import psnr
-from lacunar.models.checkpoint import load_model
+from lacunar.models.backend import load_filler
 from lacunar.pictures.fill import Drawing, fill_window, to_model
 from lacunar.pictures.sampler import frame_evaluations
 from lacunar.plotting import save_figure
@@ -112,7 +112,7 @@ class Kept:
 
 def lst_panel(options: argparse.Namespace) -> Run:
     """Score a preset on LST tiles, whose bases are computed once."""
-    model = load_model(options.lst_model)
+    model = load_filler(options.lst_model)
     folder = options.data / "lst" / ("test" if options.split == "test" else "train")
     with TemporaryDirectory() as chosen:
         for file in folder.glob("*.tif"):
@@ -157,7 +157,7 @@ def lst_panel(options: argparse.Namespace) -> Run:
 
 def face_panel(options: argparse.Namespace) -> Run:
     """Score a preset on faces in their frame."""
-    model = load_model(options.face_model)
+    model = load_filler(options.face_model)
     if options.split == "test":
         folder = options.data / "faces" / "test"
         cases = picture_cases(folder, size=SIDE, rates=(FACE_RATE,), most=options.pictures, seed=options.seed)

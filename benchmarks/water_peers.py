@@ -21,7 +21,7 @@ from lacunar.evaluate.report import markdown_table
 from lacunar.evaluate.scores import interval_95, resampling_weights
 from lacunar.evaluate.water import WaterCase
 from lacunar.metrics import confusion
-from lacunar.models.checkpoint import load_segmenter
+from lacunar.models.backend import load_segmenter
 from lacunar.segment.array import segment_array
 from lacunar.sensors.bands import BANDS
 from lacunar.train.water_data import water_scenes

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lacunar.evaluate.report import markdown_table
-from lacunar.models.checkpoint import load_segmenter
+from lacunar.models.backend import load_segmenter
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
 from lacunar.versions import describe_machine
 

@@ -20,8 +20,7 @@ from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import gap_pattern
-from lacunar.models.backend import with_engine
-from lacunar.models.checkpoint import load_model, load_segmenter
+from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.guided_diffusion import GuidedOptions, GuidedShape, diffusers_settings
 from lacunar.networks.unet import DiffusersConfig, UNet
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_array
@@ -95,8 +94,8 @@ def ours(options: argparse.Namespace) -> list[tuple[str, int, int, float]]:
     values = 300.0 + 4.0 * power_law_field(SIDE, rng, exponent=3.0)
     gap = gap_pattern("blobs", values.shape, RATE, rng=rng)
     model, segmenter = (
-        with_engine(load_model("lst-small", device=options.device), options.engine),
-        with_engine(load_segmenter("water-small", device=options.device), options.engine),
+        load_filler("lst-small", device=options.device, backend=options.engine),
+        load_segmenter("water-small", device=options.device, backend=options.engine),
     )
     bands = rng.random((6, SIDE, SIDE)).astype(np.float32)
     rows = []

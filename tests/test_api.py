@@ -17,7 +17,7 @@ import lacunar.segment.api
 import lacunar.sensors.api
 from commands import bands_of, write
 from lacunar.errors import LacunarError
-from lacunar.models.checkpoint import load_model
+from lacunar.models.backend import load_filler
 from picture_models import tiny_picture_model
 from water_models import lake_scene, plain_model, plain_segmenter, stand_in
 
@@ -26,7 +26,7 @@ UTM = "EPSG:32632"
 
 @pytest.fixture(scope="module")
 def tiny(tiny_folder):
-    return load_model(tiny_folder)
+    return load_filler(tiny_folder)
 
 
 def field(shape=(64, 64), noise=0.0):

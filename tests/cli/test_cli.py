@@ -20,7 +20,8 @@ from lacunar.cli.options import PresetOption, resolve_device
 from lacunar.cli.progress import Bars
 from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import LacunarError
-from lacunar.models.checkpoint import load_model, shipped_models
+from lacunar.models.backend import load_filler
+from lacunar.models.checkpoint import shipped_models
 from lacunar.networks.unet import UNetConfig
 from lacunar.sensors.landsat_qa import GAP_CLASSES
 from lacunar.sensors.scene import LstOptions, open_scene
@@ -234,7 +235,7 @@ def test_convert_makes_a_model_folder_and_says_where(lacunar, shared, out):
     arguments = ("convert", out / "tiny.safetensors", out / "model", "--architecture", out / "settings.json")
     assert lacunar(*arguments) == Ran(0, f"model: {out / 'model'}\n", "")
     with torch.inference_mode():
-        difference = load_model(out / "model").network(golden["io.x"], golden["io.t"]) - golden["io.y"]
+        difference = load_filler(out / "model").network(golden["io.x"], golden["io.t"]) - golden["io.y"]
     assert difference.abs().max() < 1e-4
     ran = lacunar(*arguments)
     assert (ran.code, ran.out) == (cli.BAD_INPUT, "")
@@ -298,12 +299,12 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
     assert log[0] == "drawing examples: 1 of 4"
     assert log[-1].startswith("training: step 3 of 3, loss ")
     assert log[-1].endswith(" 0 min left")
-    assert load_model(out / "run" / "model").card.steps == 3
+    assert load_filler(out / "run" / "model").card.steps == 3
     ran = lacunar(*arguments)
     assert ran.code == 0, ran.err
     assert "drawing" not in ran.err
     assert ran.err.startswith("training: step 4 of 6, loss ")
-    assert load_model(out / "run" / "model").card.steps == 6
+    assert load_filler(out / "run" / "model").card.steps == 6
 
 
 @pytest.mark.parametrize(

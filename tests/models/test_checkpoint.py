@@ -18,16 +18,9 @@ from lacunar.errors import ModelError
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models import checkpoint
+from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import (
-    Model,
-    load_model,
-    load_segmenter,
-    save_model,
-    schedule_from_dict,
-    schedule_to_dict,
-    shipped_models,
-)
+from lacunar.models.checkpoint import Model, save_model, schedule_from_dict, schedule_to_dict, shipped_models
 from lacunar.networks.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(
@@ -104,7 +97,7 @@ def test_model_comes_back_as_it_was(network: UNet, original: Path) -> None:
     ]
     assert [path.name for path in original.parent.iterdir()] == ["tiny"]
     random_state = torch.get_rng_state()
-    model = load_model(original)
+    model = load_filler(original)
     assert torch.equal(torch.get_rng_state(), random_state)  # loading draws no random numbers
     assert model.name == "tiny"
     assert model.prediction == "v"
@@ -131,15 +124,15 @@ def test_half_precision_halves_the_file_and_loads_as_float32(network: UNet, orig
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (half, original)]
     assert sizes[0] < 0.65 * sizes[1]
     for (name, loaded), (_, given) in zip(
-        load_model(half).network.state_dict().items(), network.state_dict().items(), strict=True
+        load_filler(half).network.state_dict().items(), network.state_dict().items(), strict=True
     ):
         assert given.dtype == loaded.dtype == torch.float32
         assert torch.equal(loaded, given.half().float()), name
 
 
 def test_network_in_channels_last_is_saved_plain(network: UNet, original: Path, tmp_path: Path) -> None:
-    other = load_model(original).network.to(memory_format=torch.channels_last)
-    saved = load_model(save(tmp_path / "other", other)).network.state_dict()
+    other = load_filler(original).network.to(memory_format=torch.channels_last)
+    saved = load_filler(save(tmp_path / "other", other)).network.state_dict()
     assert all(torch.equal(saved[name], tensor) for name, tensor in network.state_dict().items())
 
 
@@ -148,13 +141,13 @@ def test_damaged_weights_are_refused(folder: Path) -> None:
     content[-3] ^= 1
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"has sha256 [0-9a-f]{64}, wanted [0-9a-f]{64} as in its card"):
-        load_model(folder)
+        load_filler(folder)
 
 
 def test_card_without_sha256_is_refused(folder: Path) -> None:
     (folder / "card.json").write_text(json.dumps({"summary": "x", "licence": "y"}))
     with pytest.raises(ModelError, match="wanted one as in its card"):
-        load_model(folder)
+        load_filler(folder)
 
 
 class Malicious:
@@ -176,17 +169,17 @@ def test_pickle_in_place_of_the_weights_is_not_opened(folder: Path, tmp_path: Pa
         weights.write_bytes(pickle.dumps(payload))
     sign(folder)
     with pytest.raises(ModelError, match="is a pickle, which could run code, wanted safetensors"):
-        load_model(folder)
+        load_filler(folder)
     assert not (tmp_path / "mark").exists()
 
 
 def test_missing_weights_are_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"wanted the weights .*model.safetensors, missing"):
-        load_model(folder)
+        load_filler(folder)
     (folder / "model.pt").write_bytes(b"\x80")
     with pytest.raises(ModelError, match=r"found the pickle model.pt: `lacunar convert`"):
-        load_model(folder)
+        load_filler(folder)
 
 
 def test_cut_off_weights_are_refused(folder: Path) -> None:
@@ -194,7 +187,7 @@ def test_cut_off_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     sign(folder)
     with pytest.raises(ModelError, match="is not a whole safetensors file"):
-        load_model(folder)
+        load_filler(folder)
 
 
 def test_loading_is_strict(folder: Path) -> None:
@@ -205,7 +198,7 @@ def test_loading_is_strict(folder: Path) -> None:
 
     rewrite(folder, change)
     with pytest.raises(ModelError, match="do not fit") as caught:
-        load_model(folder)
+        load_filler(folder)
     message = str(caught.value)
     assert "1 missing (unet.conv_in.bias)" in message
     assert "1 unknown (unet.extra)" in message
@@ -215,7 +208,7 @@ def test_loading_is_strict(folder: Path) -> None:
 def test_many_faults_are_shortened_to_one_line(folder: Path) -> None:
     rewrite(folder, lambda state: [state.pop(key) for key in sorted(state)[:10]] and None)
     with pytest.raises(ModelError, match=r"10 missing \(unet[^()]*, \.\.\.\)") as caught:
-        load_model(folder)
+        load_filler(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -223,7 +216,7 @@ def test_config_with_another_channel_count_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "in_channels": 4}))
     with pytest.raises(ModelError, match=r"conv_in.weight \(8, 2, 3, 3\) instead of \(8, 4, 3, 3\)"):
-        load_model(folder)
+        load_filler(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "schedule.json", "scaling.json", "card.json"])
@@ -237,7 +230,7 @@ def test_bad_json_is_refused(folder: Path, name: str, content: bytes | None, mes
     else:
         (folder / name).write_bytes(content)
     with pytest.raises(ModelError, match=message) as caught:
-        load_model(folder)
+        load_filler(folder)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -245,17 +238,17 @@ def test_bad_json_is_refused(folder: Path, name: str, content: bytes | None, mes
 def test_shipped_models_are_found_by_name(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MODELS", original.parent)
     assert shipped_models() == {"tiny": original}
-    assert load_model("tiny").card.summary == "A network for tests."
+    assert load_filler("tiny").card.summary == "A network for tests."
     with pytest.raises(ModelError, match="unknown model 'large', wanted a model folder or a shipped model: tiny"):
-        load_model("large")
+        load_filler("large")
     monkeypatch.setattr(checkpoint, "MODELS", tmp_path / "nothing")
     assert shipped_models() == {}
     with pytest.raises(ModelError, match="shipped model: none"):
-        load_model("tiny")
+        load_filler("tiny")
 
 
 def test_every_shipped_model_loads() -> None:
-    loaders = {name: load_segmenter if name.startswith("water") else load_model for name in shipped_models()}
+    loaders = {name: load_segmenter if name.startswith("water") else load_filler for name in shipped_models()}
     assert all(load(name).name == name for name, load in loaders.items())
     assert set(loaders) == {"face-small", "lst-small", "picture-small", "water-small"}
 
@@ -277,7 +270,7 @@ def test_full_disk_leaves_nothing_half_written(
     monkeypatch.undo()
     assert list(folder.parent.iterdir()) == ([folder] if existing else [])
     if existing:
-        load_model(folder)
+        load_filler(folder)
 
 
 def test_old_model_returns_when_the_new_one_cannot_take_its_place(
@@ -295,7 +288,7 @@ def test_old_model_returns_when_the_new_one_cannot_take_its_place(
         save(folder, network, overwrite=True)
     monkeypatch.undo()
     assert list(folder.parent.iterdir()) == [folder]
-    load_model(folder)
+    load_filler(folder)
 
 
 def test_limit_on_the_size_of_files_leaves_nothing_half_written(network: UNet, tmp_path: Path) -> None:
@@ -326,7 +319,7 @@ def test_existing_folder_is_replaced_only_on_request(network: UNet, folder: Path
         save(folder, network)
     (folder / "model.safetensors").write_bytes(b"")
     save(folder, network, overwrite=True)
-    load_model(folder)
+    load_filler(folder)
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -355,7 +348,7 @@ def test_saving_refuses(network: UNet, tmp_path: Path, changes: dict[str, Any], 
 
 
 def test_weights_that_overflow_are_refused(original: Path, tmp_path: Path) -> None:
-    network = load_model(original).network
+    network = load_filler(original).network
     with torch.no_grad():
         network.unet.conv_out.bias.fill_(1e5)  # float16 ends at 65504
     save(tmp_path / "single", network)
@@ -402,24 +395,24 @@ def test_the_prior_travels_with_the_weights(network: UNet, tmp_path: Path) -> No
     mean, components = rng.normal(size=(8, 8, 1)), rng.normal(size=(3, 64))
     prior = GaussianPrior(*(part.astype(np.float32) for part in (mean, components, np.array([3.0, 2.0, 1.0]))), 0.25)
     folder = save(tmp_path / "faces", network, prior=prior)
-    read = load_model(folder).prior
+    read = load_filler(folder).prior
     assert read is not None
     for name in ("mean", "components", "variances", "noise"):
         np.testing.assert_array_equal(getattr(read, name), getattr(prior, name))
-    assert load_model(folder).network.config == network.config
+    assert load_filler(folder).network.config == network.config
     state = load_file(folder / "model.safetensors")
     save_file({key: value for key, value in state.items() if not key.endswith("noise")}, folder / "model.safetensors")
     card = json.loads((folder / "card.json").read_text())
     card["sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match=r"model.safetensors lacks 'prior_tensors.noise' of its prior: download"):
-        load_model(folder)
+        load_filler(folder)
 
 
 def test_a_scaling_that_no_inference_honours_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "scaling.json").write_text(json.dumps({"kind": "log"}))
     with pytest.raises(ModelError, match=r"scaling: kind is 'log', wanted one of \['tile', 'range'\]"):
-        load_model(folder)
+        load_filler(folder)
     water = shutil.copytree(shipped_models()["water-small"], tmp_path / "water")
     (water / "scaling.json").write_text(json.dumps({"kind": "tile"}))
     with pytest.raises(ModelError, match=r"scaling.json: a segmenter has no value scaling that is honoured; remove it"):

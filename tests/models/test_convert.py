@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lacunar.errors import ModelError
 from lacunar.interpolate.scaling import RangeScaling
+from lacunar.models.backend import load_filler
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import load_model
 from lacunar.models.convert import convert_checkpoint
 
 TINY: dict[str, Any] = {
@@ -73,7 +73,7 @@ def predictions(folder: Path, theirs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     x, t = torch.randn(2, 3, 16, 24, generator=generator), torch.tensor([0, 777])
     with torch.no_grad():
-        return load_model(folder).network(x, t), theirs(x, t).sample
+        return load_filler(folder).network(x, t), theirs(x, t).sample
 
 
 def test_diffusers_folder_predicts_as_before(source: Path, theirs: Any, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_diffusers_folder_predicts_as_before(source: Path, theirs: Any, tmp_path
     ours, expected = predictions(folder, theirs)
     assert expected.abs().max() > 0.1
     assert (ours - expected).abs().max() < 1e-6
-    model = load_model(folder)
+    model = load_filler(folder)
     assert model.prediction == "epsilon"
     assert model.scaling == RangeScaling(low=0, high=255)
     assert model.card.command == "lacunar convert ddpm ours"
@@ -126,7 +126,7 @@ def test_schedule_is_that_of_the_scheduler(source: Path, tmp_path: Path, setting
 
     scheduler = DDPMScheduler(**settings)
     scheduler.save_pretrained(source)
-    model = load_model(convert_checkpoint(source, tmp_path / "ours"))
+    model = load_filler(convert_checkpoint(source, tmp_path / "ours"))
     # diffusers computes its betas in float32.
     np.testing.assert_allclose(model.schedule.betas, scheduler.betas.numpy(), rtol=2e-4, atol=1e-9)
     names = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x_0"}
@@ -138,7 +138,7 @@ def test_learned_variance_is_taken_from_the_scheduler(tmp_path: Path) -> None:
 
     UNet2DModel(**{**TINY, "out_channels": 6}).save_pretrained(tmp_path / "learned")
     DDPMScheduler(variance_type="learned_range").save_pretrained(tmp_path / "learned")
-    network = load_model(convert_checkpoint(tmp_path / "learned", tmp_path / "ours")).network
+    network = load_filler(convert_checkpoint(tmp_path / "learned", tmp_path / "ours")).network
     assert (network.out_channels, network.config.returned_channels) == (3, 6)
 
 
@@ -201,7 +201,7 @@ def test_golden_checkpoint_survives_the_whole_way(golden: dict[str, torch.Tensor
         save_file(state, checkpoint)
     card = Card(summary="Random weights.", licence="CC0-1.0")
     architecture = {"num_head_channels": 16, "image_size": 32}
-    model = load_model(convert_checkpoint(checkpoint, tmp_path / "ours", architecture=architecture, card=card))
+    model = load_filler(convert_checkpoint(checkpoint, tmp_path / "ours", architecture=architecture, card=card))
     with torch.no_grad():
         y = model.network(golden["io.x"], golden["io.t"])
     assert (y - golden["io.y"]).abs().max() < 1e-4

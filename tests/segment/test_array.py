@@ -10,8 +10,9 @@ import torch
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.windows import Tile
+from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import SegmentationModel, load_model, load_segmenter, save_model
+from lacunar.models.checkpoint import SegmentationModel, save_model
 from lacunar.networks.layers import Condition
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.segment.array import segment_array, segment_blocks
@@ -176,7 +177,7 @@ def test_a_segmenter_goes_through_its_folder(folder, tiny_folder):
     assert np.isfinite(found.samples).all()
     assert ((found.samples >= 0) & (found.samples <= 1)).all()
     with pytest.raises(ModelError, match="random segments water, wanted one that fills gaps"):
-        load_model(folder)
+        load_filler(folder)
     with pytest.raises(ModelError, match="tiny fills gaps, wanted one that segments water"):
         load_segmenter(tiny_folder)
 

@@ -9,8 +9,9 @@ import torch
 from commands import bands_of, write
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.geo.windows import Tile
+from lacunar.models.backend import load_segmenter
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import SegmentationModel, load_segmenter, save_model
+from lacunar.models.checkpoint import SegmentationModel, save_model
 from lacunar.networks.segdiff import SegmenterConfig, WaterSegDiff
 from lacunar.segment.array import segment_array
 from lacunar.sensors.scene import open_scene

@@ -13,7 +13,7 @@ from lacunar.errors import ModelError, TrainingError
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.scaling import RangeScaling, TileScaling
-from lacunar.models.checkpoint import load_model, load_segmenter
+from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.networks import efficientnet
 from lacunar.networks.efficientnet import EfficientNetLite0
 from lacunar.networks.segdiff import SegmenterConfig
@@ -107,7 +107,7 @@ def test_a_prior_learns_its_variance_and_its_model_samples(rasters: Path, tmp_pa
     assert set(after) == {"loss", "vlb"}
     assert after["vlb"] < before["vlb"] - 0.5  # it falls by about 1.3 bits a value
     assert after["loss"] < 0.7 * before["loss"]
-    model = load_model(path)
+    model = load_filler(path)
     assert (model.prediction, model.scaling, model.network.config) == ("v", TileScaling(), PRIOR.network)
     assert model.card.scores["held_out"]["vlb"] == round(after["vlb"], 4)
     assert model.card.command == "lacunar train tiny --data DATA --pack PACK"
@@ -170,7 +170,7 @@ def test_a_picture_recipe_runs_to_a_model_and_the_next_starts_from_it(pictures: 
     assert steps == [1, 2, 3, 4]
     assert drawn == [(i, 8) for i in range(1, 9)]
     assert [step for step, _ in history.held_out] == [2, 4]
-    model = load_model(path)
+    model = load_filler(path)
     assert (model.network.config, model.prediction, model.scaling) == (UNET, "v", RangeScaling())
     assert model.card.licence.startswith("Non-commercial research only")
     assert model.card.scores["held_out"]["loss"] == round(history.held_out[-1][1]["loss"], 4)
@@ -178,11 +178,11 @@ def test_a_picture_recipe_runs_to_a_model_and_the_next_starts_from_it(pictures: 
     assert model.card.command == "lacunar train tiny --data DATA --pack PACK"
     start = load_start(FACES, str(path), None)
     begun, _ = run_recipe(FACES, pictures, tmp_path / "next", steps=1, start=start)
-    card, prior = load_model(begun).card, load_model(begun).prior
+    card, prior = load_filler(begun).card, load_filler(begun).prior
     assert prior is not None
     assert np.abs(prior.components @ prior.components.T - np.eye(2)).max() < 1e-2
     begun_again, _ = run_recipe(FACES, pictures, tmp_path / "next", steps=2, start=start)
-    np.testing.assert_array_equal(load_model(begun_again).prior.mean, prior.mean)
+    np.testing.assert_array_equal(load_filler(begun_again).prior.mean, prior.mean)
     with np.load(pictures) as stored:
         np.savez(tmp_path / "other.npz", faces=stored["faces"][:, ::-1], textures=stored["textures"])
     with pytest.raises(TrainingError, match=r"prior\.npz was drawn for another recipe or from other data: give"):
@@ -203,7 +203,7 @@ def test_a_run_that_is_found_goes_on_to_the_same_weights(pictures: Path, tmp_pat
     plateau = replace(PICTURES, training=replace(PICTURES.training, decay_share=0.0))
     run_recipe(plateau, pictures, tmp_path / "parted", steps=2)
     run_recipe(PICTURES, pictures, tmp_path / "parted")
-    whole, parted = (load_model(tmp_path / name / "model").network.state_dict() for name in ("whole", "parted"))
+    whole, parted = (load_filler(tmp_path / name / "model").network.state_dict() for name in ("whole", "parted"))
     assert all((whole[name] == parted[name]).all() for name in whole)
 
 

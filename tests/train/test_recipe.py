@@ -14,8 +14,9 @@ from lacunar.fill.array import fill_from_background
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import Background
 from lacunar.interpolate.scaling import TileScaling
+from lacunar.models.backend import load_filler
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import Model, load_model, save_model
+from lacunar.models.checkpoint import Model, save_model
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train import kinds
 from lacunar.train import recipe as runner
@@ -82,7 +83,7 @@ def test_a_recipe_runs_from_its_pack_to_a_model_that_loads(pack: Path, tmp_path:
     assert drawn == [(i, 12) for i in range(1, 13)] + [(i, 5) for i in range(1, 6)]
     assert [step for step, _ in history.held_out] == [4, 6]
     assert sorted(file.name for file in folder.iterdir()) == ["checkpoint.pt", "examples.npz", "held_out.npz", "model"]
-    model = load_model(path)
+    model = load_filler(path)
     assert path == folder / "model"
     assert model.network.config == TINY.network
     np.testing.assert_array_equal(model.schedule.betas, NoiseSchedule.cosine(100).betas)
@@ -120,11 +121,11 @@ def test_a_run_goes_on_from_its_folder_and_draws_nothing_twice(pack: Path, tmp_p
     )
     assert (steps, drawn) == ([4, 5, 6], [])
     assert history == whole
-    assert load_model(path).card.sha256 == load_model(tmp_path / "whole" / "model").card.sha256
+    assert load_filler(path).card.sha256 == load_filler(tmp_path / "whole" / "model").card.sha256
     longer, history = run(pack, folder, steps=8)
     assert longer == path
-    assert load_model(path).card.command.endswith("--pack PACK --steps 8")
-    assert load_model(path).card.steps == 8
+    assert load_filler(path).card.command.endswith("--pack PACK --steps 8")
+    assert load_filler(path).card.steps == 8
     assert history.held_out[-1][0] == 8
 
 
@@ -187,37 +188,37 @@ def test_a_recipe_may_start_from_another_model(pack: Path, tmp_path: Path, older
     recipes_train = runner.train
     monkeypatch.setattr(runner, "train", watched)
     path, _ = run(pack, tmp_path / "run", init_from=older)
-    source = load_model(older)
+    source = load_filler(older)
     for name, value in source.network.state_dict().items():
         if name == "unet.conv_in.weight":
             assert torch.equal(begun[0][name][:, : value.shape[1]], value)
             assert not begun[0][name][:, value.shape[1] :].any()
         else:
             assert torch.equal(begun[0][name], value)
-    card = load_model(path).card
+    card = load_filler(path).card
     assert card.command == "lacunar train tiny --data DATA --clouds CLOUDS --pack PACK --init-from older"
     assert f"started from older (sha256 {source.card.sha256[:12]}; lacunar train older)" in card.notes
-    assert load_model(path).network.in_channels == 5
+    assert load_filler(path).network.in_channels == 5
     plain, _ = run(pack, tmp_path / "plain")
-    assert not any(note.startswith("started from") for note in load_model(plain).card.notes)
-    assert load_model(plain).card.sha256 != card.sha256
+    assert not any(note.startswith("started from") for note in load_filler(plain).card.notes)
+    assert load_filler(plain).card.sha256 != card.sha256
 
 
 def test_a_recipe_may_be_distilled_from_its_own_model(pack: Path, tmp_path: Path):
     teacher, _ = run(pack, tmp_path / "teacher")
     path, history = run(pack, tmp_path / "student", distill=teacher, student_steps=2)
-    card = load_model(path).card
+    card = load_filler(path).card
     command = "lacunar train tiny --data DATA --clouds CLOUDS --pack PACK --distill model --student-steps 2"
     assert card.command == command
     assert any(note.startswith("distilled from model (sha256") and "in 2 steps" in note for note in card.notes)
     assert {"loss", "from_teacher", "unchanged_from_teacher"} <= set(history.held_out[-1][1])
     assert "rmse_ratio" not in " ".join(card.notes)
-    assert "rmse_ratio" in " ".join(load_model(teacher).card.notes)
+    assert "rmse_ratio" in " ".join(load_filler(teacher).card.notes)
 
 
 def test_a_run_of_another_start_or_teacher_is_refused(pack: Path, tmp_path: Path):
     teacher, _ = run(pack, tmp_path / "run")
-    digest = load_model(teacher).card.sha256[:12]
+    digest = load_filler(teacher).card.sha256[:12]
     student = {"distill": teacher, "student_steps": 2}
     run(pack, tmp_path / "student", **student)
     before = (tmp_path / "student" / "checkpoint.pt").read_bytes()
@@ -301,7 +302,7 @@ def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_p
         held_out = LstExamples(*(stored[name] for name in ("z", "mean", "sigma", "guide")))
     assert held_out.guide.any()
     np.testing.assert_array_equal(heard[: len(held_out.guide)], held_out.guide)
-    model, inside, below = load_model(path), [], {float(level): [] for level in kinds.QUANTILE_LEVELS}
+    model, inside, below = load_filler(path), [], {float(level): [] for level in kinds.QUANTILE_LEVELS}
     for index in range(len(held_out.z)):
         parts = (held_out.z, held_out.mean, held_out.sigma, held_out.guide)
         z, base, spread, guide = (part[index].astype(float) for part in parts)

@@ -12,7 +12,7 @@ from lacunar.errors import LacunarError
 if TYPE_CHECKING:
     from lacunar.evaluate.task import TaskName
     from lacunar.geo.missing_shapes import OcclusionName, PatternName
-    from lacunar.models.backend import EngineName
+    from lacunar.models.backend import BackendName
 
 NO_MODEL = "none"
 SamplersOption = Annotated[
@@ -80,7 +80,7 @@ def evaluate_lst_command(
         references=references,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        engine=cast("BackendName", engine),
     )
 
 
@@ -129,7 +129,7 @@ def evaluate_water_command(
         names=names,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        engine=cast("BackendName", engine),
     )
 
 
@@ -186,7 +186,7 @@ def evaluate_face_command(
         samples=samples,
         seed=seed,
         device=resolve_device(device),
-        engine=cast("EngineName", engine),
+        engine=cast("BackendName", engine),
     )
 
 

@@ -18,8 +18,8 @@ from lacunar.fill.job import fill_file
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.staging import write_text
-from lacunar.models.backend import resolve_device
-from lacunar.models.checkpoint import load_model, shipped_models
+from lacunar.models.backend import load_filler, resolve_device
+from lacunar.models.checkpoint import shipped_models
 from lacunar.versions import versions, versions_used
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _fill_on_cluster(
     """Send every scene to a worker as one task, and wait for all of them."""
     try:
         with connected(address) as client:
-            sent, sha256 = _options_to_send(client, options), load_model(options.model).card.sha256
+            sent, sha256 = _options_to_send(client, options), load_filler(options.model).card.sha256
             flying = {
                 client.submit(
                     _fill_there, job.resolved(), sent, sha256, versions(), pure=False, retries=RETRIES
@@ -232,7 +232,7 @@ def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, s
     begun = time.perf_counter()
     try:
         check_versions(versions(), wanted, options.backend)
-        found = load_model(options.model).card.sha256
+        found = load_filler(options.model).card.sha256
         if found != sha256:
             raise LacunarError(
                 f"model {options.model} has sha256 {found} on a worker, wanted {sha256}: install it there"

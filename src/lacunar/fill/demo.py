@@ -12,7 +12,7 @@ from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.raster import read_raster
 from lacunar.interpolate.classical import FillName, fill
 from lacunar.metrics import rmse
-from lacunar.models.checkpoint import load_model
+from lacunar.models.backend import load_filler
 from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import simulate_product
 
@@ -48,7 +48,7 @@ def demonstrate(
     LacunarError
         A model, size or folder that does not serve, or results that exist and may not be replaced.
     """
-    load_model(options.model)  # refused before anything is written
+    load_filler(options.model)  # refused before anything is written
     output, figure = folder / "lst_filled.tif", folder / "lst_filled.png"
     for path in (folder / "product", output, figure, output.with_suffix(".json")):
         if path.exists() and not overwrite:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,12 @@ BackendName = Literal["auto", "eager", "onnx", "bf16", "compiled"]
 BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
 
 AUTO_PARAMETERS = 1_000_000  # of a network that is worth an export; a smaller one has answered before it is done
+MOST_PARAMETERS = 500_000_000  # a file of ONNX holds 2 GiB at most
 AT_ONCE = 32  # tiles in one call of ONNX Runtime; more are no faster
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 Run = Callable[..., tuple[Tensor, ...]]
 AnyModel = TypeVar("AnyModel", bound=Model | SegmentationModel)
-EngineName: TypeAlias = BackendName  # until the jobs say backend
-ENGINE_NAMES = BACKEND_NAMES
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +193,7 @@ def backend_for(model: Model | SegmentationModel, name: str, device: str) -> Bac
     backend = check_backend(name)
     if backend != "auto":
         return backend
-    worth = sum(weight.numel() for weight in model.network.parameters()) >= AUTO_PARAMETERS
+    worth = AUTO_PARAMETERS <= sum(weight.numel() for weight in model.network.parameters()) <= MOST_PARAMETERS
     return "onnx" if worth and device == "cpu" and not missing_packages() else "eager"
 
 
@@ -351,6 +350,3 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-check_engine, with_engine, engine_for = check_backend, with_backend, backend_for  # until the jobs say backend

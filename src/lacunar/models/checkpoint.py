@@ -73,11 +73,6 @@ class Model:
     prior: GaussianPrior | None = None
     backend: str = "eager"
 
-    @property
-    def engine(self) -> str:
-        """Until the jobs say backend."""
-        return self.backend
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SegmentationModel:
@@ -89,11 +84,6 @@ class SegmentationModel:
     prediction: Prediction
     card: Card
     backend: str = "eager"
-
-    @property
-    def engine(self) -> str:
-        """Until the jobs say backend."""
-        return self.backend
 
 
 def shipped_models() -> dict[str, Path]:
@@ -136,22 +126,6 @@ def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
     prior = _pop_prior(state, folder) if components else None
     network = assemble(config, state, source=weights).to(device)
     return Model(network=network, scaling=scaling, card=card, prior=prior, **shared)
-
-
-def load_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """Until the jobs call `lacunar.models.backend.load_filler`."""
-    model = read_model(folder_or_name, device=device)
-    if not isinstance(model, Model):
-        raise ModelError(f"model {model.name} segments water, wanted one that fills gaps: see `lacunar models`")
-    return model
-
-
-def load_segmenter(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> SegmentationModel:
-    """Until the jobs call `lacunar.models.backend.load_segmenter`."""
-    model = read_model(folder_or_name, device=device)
-    if not isinstance(model, SegmentationModel):
-        raise ModelError(f"model {model.name} fills gaps, wanted one that segments water: see `lacunar models`")
-    return model
 
 
 def save_model(

@@ -38,7 +38,7 @@ def convert_checkpoint(
     dtype: WeightsDtype = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Turn a checkpoint of somebody else into a model folder; no code of the checkpoint is ever run.
+    """Turn a checkpoint of somebody else into a model folder, and return that; no code of the checkpoint is ever run.
 
     Parameters
     ----------

@@ -20,8 +20,9 @@ from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import Background
 from lacunar.interpolate.pca_prior import GaussianPrior, fit_prior
 from lacunar.interpolate.scaling import RangeScaling, Scaling, TileScaling
+from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import Model, load_model, load_segmenter
+from lacunar.models.checkpoint import Model
 from lacunar.models.weights import extend_weights, sha256_of, transfer_weights
 from lacunar.networks.efficientnet import WEIGHTS_PACKAGE, PretrainedUNet
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
@@ -210,7 +211,7 @@ class LstRecipe(FillingRecipe):
         factors: dict[str, float] = {}
         quantiles: dict[str, dict[str, float]] = {}
         for preset in CALIBRATED_PRESETS:
-            errors = held_out_errors(load_model(model), data.held_out.examples, PRESETS[preset])
+            errors = held_out_errors(load_filler(model), data.held_out.examples, PRESETS[preset])
             factors[preset] = round(float(np.quantile(np.abs(errors), ONE_SIGMA)), 3)
             found = np.maximum.accumulate(np.quantile(errors / factors[preset], QUANTILE_LEVELS))
             quantiles[preset] = {str(q): round(float(v), 3) for q, v in zip(QUANTILE_LEVELS, found, strict=True)}

@@ -17,8 +17,9 @@ from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import TrainingError
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.interpolate.scaling import Scaling
+from lacunar.models.backend import load_filler
 from lacunar.models.card import Card
-from lacunar.models.checkpoint import Model, SegmentationModel, load_model, save_model
+from lacunar.models.checkpoint import Model, SegmentationModel, save_model
 from lacunar.train.loop import History, Progress, TrainingConfig, this_process, train
 from lacunar.train.objectives import Examples, Objective
 
@@ -103,7 +104,7 @@ class Recipe(ABC):
 
     def load_start(self, name: str | Path) -> AnyModel:
         """Load a model to start from."""
-        return load_model(name)
+        return load_filler(name)
 
     @abstractmethod
     def new_network(self, model: AnyModel | None) -> "Network":
