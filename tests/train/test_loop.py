@@ -197,6 +197,30 @@ def test_a_run_that_is_interrupted_goes_on_exactly(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+class Normed(nn.Sequential):
+    """A network whose batch norm moves its statistics in every forward pass."""
+
+    def __init__(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            super().__init__(nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Conv2d(6, 1, 1))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def test_statistics_of_a_step_that_is_interrupted_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = replace(SHORT, steps=6)
+    run(tmp_path / "whole", config, network=Normed())
+    with monkeypatch.context() as patched:
+        patched.setattr(DenoisingObjective, "_loss", stopping(3, DenoisingObjective._loss))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "parted", config, network=Normed())
+    assert state_in(tmp_path / "parted")["step"] == 2
+    run(tmp_path / "parted", config, network=Normed())
+    assert same(state_in(tmp_path / "parted"), state_in(tmp_path / "whole"))
+
+
 def test_a_run_goes_on_to_more_steps_and_stays_at_fewer(tmp_path: Path):
     steady = {"batch_size": 4, "warmup_steps": 2, "decay_share": 0.0, "validate_every": 3}
     _, whole, long = run(tmp_path / "long", TrainingConfig(steps=6, **steady))

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Sampler
 
@@ -209,9 +209,11 @@ def train(
             history.held_out.append((run.step, scores))
 
     whole = True  # False while weights, optimiser, average and step number do not belong to one another
+    statistics: dict[str, Tensor] = {}  # of batch norms, as they were before the step that is being taken
     try:
         score_if_due()  # what an interrupted run still owes
         for batch in loader:
+            statistics = {name: value.clone() for name, value in bare.named_buffers()}
             loss = _gradients(accelerator, network, optimiser, batch, objective, config, run.step)
             whole = False
             if not math.isfinite(loss):
@@ -220,7 +222,7 @@ def train(
             run.ema.update(bare, run.step)
             run.step += 1
             history.add(run.step, loss)
-            whole = True
+            whole, statistics = True, {}
             score_if_due()
             if run.step % config.checkpoint_every == 0 and accelerator.is_main_process:
                 run.save()
@@ -230,6 +232,7 @@ def train(
                 callback(Progress(run.step, config.steps, history.running, config.batch_size / each, left))
     finally:
         if whole and accelerator.is_main_process:
+            bare.load_state_dict(statistics, strict=False)
             run.save()
     return run.ema, history
 
