@@ -209,6 +209,24 @@ def test_a_source_elsewhere_is_refused():
             Warped(Grid((90, 90), north_up(x, 5_780_000.0, 30.0), crs), TARGET, reader(smooth(TARGET)), name="it")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RasterError("damaged"), "^damaged$"),
+        (MemoryError("full"), r"^it cannot be warped to the grid of the .* \(full\)"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_told_and_leaves_no_copy(tmp_path, monkeypatch, error, message):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    warped = Warped(SOURCES["shifted"], TARGET, fail, name="it")
+    with pytest.raises(RasterError, match=message):
+        warped.read(whole(TARGET))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_source_within_the_target_overlaps():
     small = Grid((5, 5), north_up(710_000.0, 5_778_000.0, 30.0), UTM_31)
     seen = Warped(small, TARGET, reader(smooth(small)), name="it").read(whole(TARGET))

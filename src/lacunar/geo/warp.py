@@ -17,7 +17,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from lacunar.errors import RasterError
+from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import Gridded, same_grid
 from lacunar.geo.windows import Tile, blocks_over
 
@@ -87,7 +87,9 @@ class Warped:
             return self._read(window)
         try:
             values: Values = self._vrt.read(window=Window.from_slices(*window.slices))
-        except rasterio.errors.RasterioError as error:
+        except LacunarError:
+            raise
+        except Exception as error:  # rasterio lets GDAL's own classes through
             raise RasterError(f"{self._name} cannot be warped to the grid of the input ({_reason(error)})") from error
         return values[0] if self._count is None else values
 
@@ -114,9 +116,9 @@ class Warped:
                 YSCALE=1.0 / max(1.0, rows),
                 UNIFIED_SRC_NODATA="YES",
             )
-        except (OSError, rasterio.errors.RasterioError) as error:
+        except BaseException:
             remove()
-            raise RasterError(f"{self._name} cannot be warped to the grid of the input ({_reason(error)})") from error
+            raise
 
     def _copy_source(self, path: Path) -> None:
         """Write what the target needs of the source, block by block."""
