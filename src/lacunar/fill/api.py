@@ -70,12 +70,11 @@ def fill(
     ----------
     array
         (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
-        nine nearest others. A DataArray has coordinates, and may be backed by dask: then it is read twice and filled
-        block by block when the result is computed, with the memory of a block, and the values are those of the eager
-        result.
+        nine nearest others. A DataArray needs coordinates. A dask array is read twice and filled block by block when the
+        result is computed, in the memory of a few blocks; the values are those of the same array in memory.
     guides
-        Other dates of the place, or static rasters, in any unit: one array, or several. On another grid they are warped
-        where both have a CRS (in memory).
+        Other dates of the place, or static rasters, in any unit: one array, or several. From four on they are fitted as
+        an archive of dates, without the network. On another grid they are warped, in memory, if both have a CRS.
     missing
         (y, x) booleans, True = to be filled; other NaN pixels stay NaN. By default the array's coordinate ``missing``
         where it has one, as the LST of `lacunar.open_scene` does, else all that is NaN.
