@@ -70,8 +70,8 @@ def fill(
     ----------
     array
         (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
-        nine nearest others. A DataArray needs coordinates. A dask array is read twice and filled block by block when the
-        result is computed, in the memory of a few blocks; the values are those of the same array in memory.
+        nine nearest others. A DataArray needs coordinates. A dask array is read twice and filled block by block when
+        the result is computed, in the memory of a few blocks; the values are those of the same array in memory.
     guides
         Other dates of the place, or static rasters, in any unit: one array, or several. From four on they are fitted as
         an archive of dates, without the network. On another grid they are warped, in memory, if both have a CRS.
