@@ -102,7 +102,7 @@ def test_a_result_is_a_table_that_can_be_saved_later(tmp_path):
     values = 300 + np.random.default_rng(0).normal(size=(80, 80))
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "hill_20240601.tif", values.astype(np.float32))
-    few = {"models": (), "methods": ("mean",), "masks": "box", "rates": (0.2,), "size": 32, "per_raster": 1}
+    few = {"models": [], "methods": "mean", "masks": "box", "rates": [0.2], "size": 32, "per_raster": 1}
     result = lc.evaluate("lst", rasters=str(tmp_path / "in"), **few)
     scores = result.scores[result.scores["kind"] == "all"]
     assert scores["method"].tolist() == ["mean", "kriging"]

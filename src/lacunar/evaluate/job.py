@@ -28,19 +28,11 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Parameters
-    ----------
-    task, found
-        The options, and everything that was measured.
-    command, seconds
-        What the user typed, and how long it took.
-    """
-
-    task: Task
+    task: Task  # the options
     found: Found
-    command: str = ""
+    command: str = ""  # what the user typed
     seconds: float = 0.0
 
     @property
@@ -55,12 +47,13 @@ class Evaluation:
 
     def markdown(self) -> str:
         """The main scores as a Markdown table."""
-        table = self._main().rename(columns={name: title for name, (title, _) in self.task.columns.items()})
+        table = self._titled(text_of(self.task.main(self.scores), self.task.columns))
         return markdown_table([str(name) for name in table], table.itertuples(index=False, name=None))
 
-    def _main(self) -> pd.DataFrame:
-        """The main scores as text."""
-        return text_of(self.task.main(self.scores), self.task.columns)
+    def _titled(self, text: pd.DataFrame) -> pd.DataFrame:
+        """The main table under its titles."""
+        baseline = self.found.lineup.baseline
+        return text.rename(columns={name: it.format(baseline=baseline) for name, (it, _) in self.task.columns.items()})
 
     def record(self) -> dict[str, Any]:
         """Everything as plain values, as ``scores.json`` holds it; None where a score is not finite."""
@@ -104,7 +97,7 @@ class Evaluation:
 
     def _page(self, record: Mapping[str, Any], plots: Mapping[str, Plot], pictures: Mapping[str, bytes]) -> str:
         """The report."""
-        lineup, main = self.found.lineup, self._main()
+        lineup, main = self.found.lineup, text_of(self.task.main(self.scores), self.task.columns)
         sections: dict[str, list[tuple[str, str]]] = {}
         for name, plot in plots.items():
             sections.setdefault(plot.section, []).append((name, plot.caption))
@@ -115,7 +108,7 @@ class Evaluation:
             self.task.title,
             pictures,
             leads=sentences(main, self.task.lead, preferred=lineup.preferred, baseline=lineup.baseline),
-            main=main.rename(columns={name: title for name, (title, _) in self.task.columns.items()}),
+            main=self._titled(main),
             strong=list(lineup.curves),
             note=self.task.note,
             unit=self.task.unit,
@@ -218,7 +211,12 @@ def _task(name: str, options: Mapping[str, Any]) -> Task:
     paths = {item: Path(options[item]) for item in kind.inputs if options.get(item) is not None}
     if kind.inputs[0] not in paths:
         raise LacunarError(f"evaluate {name} wants {kind.inputs[0]}=FOLDER, the data whose truth is known")
-    return kind(**{**options, **paths})
+    several = {item.name for item in fields(kind) if str(item.type).startswith("tuple")}
+    lists = {}
+    for option in several.intersection(options):  # a single value stands for a list of one
+        value = options[option]
+        lists[option] = (value,) if isinstance(value, str | int | float) else tuple(value)
+    return kind(**{**options, **lists, **paths})
 
 
 def _staged(staging: Staging, folder: Path, task: Task, cases: Any, lineup: Lineup) -> dict[str, Path]:  # noqa: ANN401

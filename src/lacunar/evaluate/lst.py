@@ -72,6 +72,12 @@ STRATA: Mapping[Kind, str] = {
     "place": "by place",
     "scene": "by date",
 }
+STRATA_COLUMNS: Columns = {
+    "rate": ("missing", share),
+    "stratum": ("stratum", ""),
+    "scenes": ("dates", "d"),
+    "pixels": ("pixels", "d"),
+}
 COST_CAPTION = (
     "Evaluations for one tile, all samples together. Bars are the 95 % interval of the ratio to the baseline, times "
     "its RMSE: how sure the difference to that line is, not how much dates differ."
@@ -113,37 +119,19 @@ SCHEME = Scheme(
 
 @dataclass(frozen=True, kw_only=True)
 class LstTask(FillTask):
-    """Which fills are compared on which tiles.
+    """Which fills are compared on which tiles."""
 
-    Parameters
-    ----------
-    rasters
-        Folder of LST GeoTIFFs in kelvin (``PLACE_*.tif``); with references all of one grid, a date in each name.
-    clouds
-        Folder of Landsat QA_PIXEL rasters or cloud masks; needed where the missing regions are clouds.
-    masks, size, per_raster
-        Shape of the missing regions, side of a tile in pixels, tiles from each raster (or pair).
-    methods
-        Classical fills; kriging is always among them.
-    sigma
-        Whether the sigma of networks is scored: one sample has none.
-    most_cases
-        Cases of each rate at most, spread over the dates; None = all.
-    references
-        Pairs of dates of each group, so that every case comes beside one other date; 0 = cases without reference.
-    """
-
-    rasters: Path
-    clouds: Path | None = None
-    masks: PatternName = "cloud"
+    rasters: Path  # folder of LST GeoTIFFs in kelvin, PLACE_*.tif; with references of one grid, a date in each name
+    clouds: Path | None = None  # folder of Landsat QA_PIXEL rasters or cloud masks; needed where clouds hide
+    masks: PatternName = "cloud"  # shape of what is missing
     rates: tuple[float, ...] = RATES
-    size: int = 64
-    per_raster: int = 4
-    methods: tuple[str, ...] = CLASSICAL
+    size: int = 64  # side of a tile in pixels
+    per_raster: int = 4  # tiles from each raster (or pair)
+    methods: tuple[str, ...] = CLASSICAL  # kriging is always among them
     models: tuple[str, ...] = ("lst-small",)
-    sigma: bool = True
-    most_cases: int | None = None
-    references: int = 0
+    sigma: bool = True  # whether the sigma of networks is scored: one sample has none
+    most_cases: int | None = None  # of each rate, spread over the dates; None = all
+    references: int = 0  # pairs of dates of each group, so that every case comes beside one other date
 
     title: ClassVar[str] = "How good are the fills?"
     unit: ClassVar[str] = "date"
@@ -162,7 +150,7 @@ class LstTask(FillTask):
         "rate": ("missing", share),
         "method": ("method", ""),
         "rmse": ("RMSE, K", ".2f"),
-        "ratio": ("RMSE / baseline", ".2f"),
+        "ratio": ("RMSE / {baseline}", ".2f"),
         "mae": ("MAE, K", ".2f"),
         "bias": ("bias, K", "+.2f"),
         "max_abs": ("max, K", ".1f"),
@@ -250,12 +238,12 @@ class LstTask(FillTask):
 
     def examples(self, cases: Sequence[LstCase]) -> list[LstCase]:
         """A few cases of each rate, spread over the dates; the same tiles at every rate."""
-        chosen = []
+        drawn = []
         for rate in self.rates:
             own = [case for case in cases if case.rate == rate]
             count = min(EXAMPLES, len(own))
-            chosen += [own[(2 * i + 1) * len(own) // (2 * count)] for i in range(count)]
-        return chosen
+            drawn += [own[(2 * i + 1) * len(own) // (2 * count)] for i in range(count)]
+        return drawn
 
     def plots(self, cases: Sequence[LstCase], lineup: Lineup) -> dict[str, Plot]:
         """Reliability, error by distance, error against evaluations where there is a network, and examples."""
@@ -279,13 +267,12 @@ class LstTask(FillTask):
     def details(self, found: Found) -> dict[str, pd.DataFrame]:
         """RMSE and coverage of every kind of stratum."""
         tables, methods = {}, found.lineup.shown
-        index: Columns = {"rate": ("missing", share), "stratum": ("stratum", "")}
-        index |= {"scenes": ("dates", "d"), "pixels": ("pixels", "d")}  # type: ignore[operator]
         for kind, title in STRATA.items():
             own = found.scores[(found.scores["kind"] == kind) & found.scores["method"].isin(methods)]
             if own["stratum"].nunique() > 1:
-                tables[f"RMSE in kelvin {title}"] = by_method(own, "rmse", ".2f", index=index, methods=methods)
-                coverage = by_method(own, "coverage_68", ".0%", index=index, methods=methods)
+                rmse = by_method(own, "rmse", ".2f", index=STRATA_COLUMNS, methods=methods)
+                coverage = by_method(own, "coverage_68", ".0%", index=STRATA_COLUMNS, methods=methods)
+                tables[f"RMSE in kelvin {title}"] = rmse
                 tables[f"Share of truths inside the 68 % interval {title}"] = coverage
         return tables
 

@@ -29,36 +29,20 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LstCase:
-    """A tile whose truth is known, and what of it is hidden.
+    """A tile whose truth is known, and what of it is hidden."""
 
-    Parameters
-    ----------
-    scene, row, col
-        Name of the raster that the tile is from (place, sensor and date), and where the tile begins in it.
-    rate
-        Missing rate.
-    truth, missing
-        (H, W): all values in kelvin, and the pixels that are hidden.
-    low, high
-        Extremes of the whole raster: the data range of its PSNR and SSIM.
-    references
-        The same tile (H, W) of other dates, NaN where unknown.
-    reference, days_apart, group
-        Name of the reference's raster, days between the dates, and which of `GROUPS` the pair belongs to.
-    """
-
-    scene: str
-    row: int
+    scene: str  # name of the raster that the tile is from: place, sensor and date
+    row: int  # where the tile begins in the raster
     col: int
-    rate: float
-    truth: FloatArray
-    missing: BoolArray
-    low: float
+    rate: float  # missing rate
+    truth: FloatArray  # (H, W), kelvin
+    missing: BoolArray  # (H, W): the pixels that are hidden
+    low: float  # extremes of the whole raster: the data range of its PSNR and SSIM
     high: float
-    references: tuple[FloatArray, ...] = ()
-    reference: str = ""
+    references: tuple[FloatArray, ...] = ()  # the same tile (H, W) of other dates, NaN where unknown
+    reference: str = ""  # name of the reference's raster
     days_apart: int | None = None
-    group: str = ""
+    group: str = ""  # which of `GROUPS` the pair of dates belongs to
 
     @property
     def name(self) -> str:
@@ -107,31 +91,21 @@ def lst_cases(
     pairs_per_group: int = 0,
     seed: int = 0,
 ) -> list[LstCase]:
-    """Cut clear tiles and hide a part of each; the same tiles and shapes at every rate.
+    """Cut clear tiles and hide a part of each: scene by scene, tile by tile, rate by rate; the same tiles at all rates.
 
     Parameters
     ----------
     rasters
         Scene -> (H, W), NaN = unknown. A scene's cases depend on its name and the seed, not on the other scenes.
-    clouds
-        Cloud masks, True = cloud; those smaller than a tile are left out. Only the masks ``cloud`` need them.
-    masks
-        Shape of the missing region (see `lacunar.geo.missing_shapes.gap_pattern`); ``cloud`` transplants real ones.
-    rates
-        Missing rates, each exact to one pixel.
-    size, per_raster
-        Side of a tile, and tiles from each raster or pair; they do not overlap.
+    clouds, masks
+        Cloud masks, True = cloud, needed where the shape of what is missing is ``cloud`` (see
+        `lacunar.geo.missing_shapes.gap_pattern`); those smaller than a tile are left out.
+    rates, size, per_raster
+        Missing rates, exact to one pixel; side of a tile; tiles from each raster or pair, which do not overlap.
     pairs_per_group
         Where it is not 0, every case comes beside the same tile of one other date: so many pairs of dates are drawn
         from each of `GROUPS`, fewer where there are not so many, and scenes are used evenly. All rasters are then of
         one grid with a date of 8 digits in the name, and a reference shows half of a tile or more.
-    seed
-        Of tiles, pairs, clouds and crops.
-
-    Returns
-    -------
-    list of LstCase
-        Scene by scene (or pair by pair), tile by tile, rate by rate.
 
     Raises
     ------

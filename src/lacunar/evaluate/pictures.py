@@ -106,28 +106,16 @@ class PictureCase:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureTask(FillTask):
-    """Which fills are compared on which pictures.
+    """Which fills are compared on which pictures."""
 
-    Parameters
-    ----------
-    faces
-        Folder of square pictures of aligned faces.
-    size, occlusions, most
-        Side of the pictures, what hides the faces (in turns), and how many pictures at most.
-    methods
-        Fills without a network; biharmonic is always among them.
-    detail
-        Model that refines pictures larger than a model's field.
-    """
-
-    faces: Path
-    size: int = 64
+    faces: Path  # folder of square pictures of aligned faces
+    size: int = 64  # side to which they are brought
     rates: tuple[float, ...] = RATES
-    occlusions: tuple[OcclusionName, ...] = OCCLUSIONS
-    most: int | None = None
-    methods: tuple[str, ...] = METHOD_NAMES
+    occlusions: tuple[OcclusionName, ...] = OCCLUSIONS  # what hides the faces, in turns
+    most: int | None = None  # pictures at most
+    methods: tuple[str, ...] = METHOD_NAMES  # biharmonic is always among them
     models: tuple[str, ...] = ("face-small",)
-    detail: str = "picture-small"
+    detail: str = "picture-small"  # refines pictures larger than a model's field
 
     title: ClassVar[str] = "How good are the filled faces?"
     unit: ClassVar[str] = "picture"
@@ -146,7 +134,7 @@ class PictureTask(FillTask):
         "method": ("method", ""),
         "mse": ("MSE", ".4f"),
         "psnr": ("PSNR, dB", ".2f"),
-        "gain": ("dB over biharmonic", ".2f"),
+        "gain": ("dB over {baseline}", ".2f"),
         "ssim": ("SSIM", ".3f"),
         "image_mse": ("image MSE", ".4f"),
         "image_psnr": ("image PSNR, dB", ".2f"),
@@ -260,18 +248,8 @@ def picture_cases(
 ) -> list[PictureCase]:
     """Hide a part of every picture of a folder, once at every rate; the kinds of occlusion take turns.
 
-    Parameters
-    ----------
-    folder
-        Square pictures of aligned faces.
-    size
-        Side in pixels to which they are brought (Lanczos).
-    rates, occlusions
-        Missing rates, and what hides the face.
-    most
-        So many pictures at most, in the order of their names.
-    seed
-        Of the occlusions: each case has its own seed, made from this and its name.
+    The first `most` square pictures, by name, are brought to `size` (Lanczos). Each case has its own seed, made from
+    the seed and its name.
 
     Raises
     ------

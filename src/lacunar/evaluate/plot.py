@@ -53,25 +53,9 @@ def line_panels(
 ) -> Figure:
     """Draw a curve for each method, one plot for each panel; a method looks the same in all of them.
 
-    Parameters
-    ----------
-    table
-        Columns ``method`` and those of `axes_of`: panel, x, y.
-    axes_of, methods
-        Names of the columns, and the methods that are drawn.
-    labels
-        Of the x axis and of the y axis.
-    ticks
-        Names of the places 0, 1, ... of the x axis.
-    diagonal
-        Draw the line of equal shares, with these words for what lies above and below it.
-    dots
-        Draw points without lines, of shares.
-
-    Raises
-    ------
-    ValueError
-        No panel.
+    The table has the column ``method`` and the three of `axes_of`: panel, x and y. `ticks` name the places 0, 1, ... of
+    the x axis; `diagonal` draws the line of equal shares, with words for what lies above and below it; `dots` draws
+    points without lines, of shares.
     """
     panel, x, y = axes_of
     figure, plots = plots_beside(list(dict.fromkeys(table[panel])), share_y=diagonal is None)
@@ -101,18 +85,8 @@ def line_panels(
 def cost_panels(table: pd.DataFrame, *, labels: tuple[str, str]) -> Figure:
     """Draw a score against network evaluations, one plot for each panel.
 
-    Parameters
-    ----------
-    table
-        Columns panel, method, curve, x, y, low, high: the points of one curve are joined, with bars (NaN = none);
-        methods without a curve (NaN) are horizontal lines.
-    labels
-        Of the x axis and of the y axis.
-
-    Raises
-    ------
-    ValueError
-        No panel.
+    Of the columns panel, method, curve, x, y, low, high: the points of one curve are joined, with bars (NaN = none);
+    methods without a curve (NaN) are horizontal lines.
     """
     figure, plots = plots_beside(list(dict.fromkeys(table["panel"])))
     names = ["", *dict.fromkeys(table["curve"].dropna())]  # black is kept for the levels
@@ -145,15 +119,7 @@ def image_rows(
     side: float = 1.75,
     keys: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draw cases row by row, each with a label and the same pictures; `side` is that of a picture in inches.
-
-    `keys` explain colours below the pictures: name -> colour.
-
-    Raises
-    ------
-    ValueError
-        No row, or rows of different pictures.
-    """
+    """Draw cases row by row, each with a label and the same pictures, `side` inches wide; `keys` explain colours."""
     titles = [image.title for image in rows[0][1]] if rows else []
     if not titles or any([image.title for image in row] != titles for _, row in rows):
         raise ValueError(f"got {len(rows)} rows; wanted one or more, all with the same pictures")

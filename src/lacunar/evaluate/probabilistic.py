@@ -43,19 +43,18 @@ def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatA
     return np.where(deviation > 0, score, np.abs(error))
 
 
-def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, antithetic: bool = False) -> FloatArray:
-    r"""CRPS of K samples (K, ...) of a truth (...), pixel by pixel.
+def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, antithetic: bool = False) -> FloatArray:
+    r"""Fair CRPS of K samples (K, ...) of a truth (...), pixel by pixel; single values may be negative.
 
-    .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 N} \sum_{i,j} |x_i - x_j|
+    .. math:: \frac{1}{K} \sum_i |x_i - y| - \frac{1}{2 K (K - 1)} \sum_{i,j} |x_i - x_j|
 
-    With :math:`N = K (K - 1)` (fair) its expectation does not depend on K, but single values may be negative; with
-    :math:`N = K^2` it is the score of the K samples taken as the whole distribution. `antithetic` says that samples i
-    and i + K/2 come from opposite noise: the fair score leaves these pairs out and N = K (K - 2).
+    Its expectation does not depend on K. `antithetic` says that samples i and i + K/2 come from opposite noise: these
+    pairs are left out, and K - 1 becomes K - 2.
 
     Raises
     ------
     LacunarError
-        Shapes that do not fit, values that are not finite, or too few samples: fair takes 2, antithetic 4 and even.
+        Shapes that do not fit, values that are not finite, or less than 2 samples, antithetic 4 and an even number.
 
     References
     ----------
@@ -64,14 +63,13 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, an
 
     Examples
     --------
-    >>> crps_ensemble([[1.0], [3.0]], [2.0], fair=False), crps_ensemble([[1.0], [3.0]], [2.0])
-    (array([0.5]), array([0.]))
+    >>> crps_ensemble([[1.0], [3.0]], [2.0])
+    array([0.])
     """
     x, y = np.asarray(samples, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    paired = fair and antithetic
-    least = 4 if paired else 2 if fair else 1
-    if x.ndim == 0 or x.shape[1:] != y.shape or len(x) < least or (paired and len(x) % 2):
-        even = ", even" if paired else ""
+    least = 4 if antithetic else 2
+    if x.ndim == 0 or x.shape[1:] != y.shape or len(x) < least or (antithetic and len(x) % 2):
+        even = ", even" if antithetic else ""
         raise LacunarError(
             f"got samples {x.shape} for a truth of {y.shape}; wanted (K, *truth) with K >= {least}{even}"
         )
@@ -79,10 +77,9 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, fair: bool = True, an
     count, ordered = len(x), np.sort(x, axis=0)
     # Sorted, the sum over pairs i < j of x_j - x_i counts each x_i (2 i - K + 1) times, i from 0.
     pairs = np.tensordot(2 * np.arange(count) - count + 1.0, ordered, axes=1)
-    if paired:
+    if antithetic:
         pairs = pairs - np.abs(x[count // 2 :] - x[: count // 2]).sum(axis=0)
-    spread = pairs / (count * (count - 2) if paired else count * (count - 1) if fair else count**2)
-    return np.asarray(np.abs(x - y).mean(axis=0) - spread)
+    return np.asarray(np.abs(x - y).mean(axis=0) - pairs / (count * (count - (2 if antithetic else 1))))
 
 
 def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:

@@ -25,57 +25,23 @@ Sums = Mapping[str, FloatArray]  # column -> its sums, one for each resample (or
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """How the sums of cases become scores.
+    """How the sums of cases become scores."""
 
-    Parameters
-    ----------
-    unit
-        Column of what is drawn again as a whole.
-    by
-        Columns whose groups are pooled, each method for itself.
-    counts
-        Columns whose sums are told as whole numbers.
-    greatest
-        Columns of which the greatest value is told.
-    ratios
-        Score -> function of the sums of a method.
-    means
-        Columns whose mean over the cases is told.
-    compared
-        Score -> function of the sums of a method and of those of the baseline on the same units.
-    intervals
-        Names of the scores that get a 95 % interval: ``NAME_low`` and ``NAME_high``.
-    """
-
-    unit: str
-    by: tuple[str, ...]
-    counts: tuple[str, ...] = ()
-    greatest: tuple[str, ...] = ()
-    ratios: Mapping[str, Callable[[Sums], FloatArray]] = field(default_factory=dict)
-    means: tuple[str, ...] = ()
-    compared: Mapping[str, Callable[[Sums, Sums], FloatArray]] = field(default_factory=dict)
-    intervals: tuple[str, ...] = ()
+    unit: str  # column of what is drawn again as a whole
+    by: tuple[str, ...]  # columns whose groups are pooled, each method for itself
+    counts: tuple[str, ...] = ()  # columns whose sums are told as whole numbers
+    greatest: tuple[str, ...] = ()  # columns of which the greatest value is told
+    ratios: Mapping[str, Callable[[Sums], FloatArray]] = field(default_factory=dict)  # of the sums of a method
+    means: tuple[str, ...] = ()  # columns whose mean over the cases is told
+    compared: Mapping[str, Callable[[Sums, Sums], FloatArray]] = field(default_factory=dict)  # with the baseline's sums
+    intervals: tuple[str, ...] = ()  # scores with a 95 % interval: NAME_low, NAME_high
 
 
 def pool(sums: pd.DataFrame, scheme: Scheme, *, baseline: str, seed: int = 0) -> pd.DataFrame:
-    """Pool the sums of cases into scores.
+    """Pool the sums of cases, one row for each method on each case, into one row for each group and method.
 
-    Parameters
-    ----------
-    sums
-        One row for each method on each case: the columns of the scheme, ``method``, ``evaluations`` and ``seconds``.
-    scheme
-        What is computed from them.
-    baseline
-        The method that others are compared with. Comparisons are NaN where it has other units.
-    seed
-        Of the bootstrap: the same units are drawn for every method.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each group and method. Values of a column come in the order of its categories, otherwise as they
-        first appear.
+    Values of a column come in the order of its categories, otherwise as they first appear. The seed draws the same
+    units for every method. Comparisons are NaN where the baseline has other units.
 
     Raises
     ------

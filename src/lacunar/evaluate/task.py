@@ -32,32 +32,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What a method answers to a case.
+    """What a method answers to a case."""
 
-    Parameters
-    ----------
-    value
-        The answer that is scored: (H, W) or (H, W, 3), or boolean (H, W).
-    sigma, samples, limits
-        Its standard deviation; (K, ...) samples; lower and upper bound of its central 95 % (without: 1.96 sigma).
-    antithetic
-        Whether samples i and i + K/2 come from opposite noise.
-    probability
-        Of a boolean answer, pixel by pixel.
-    evaluations
-        Of the network, for one tile and all samples together.
-    share
-        Share of the method's time that this answer took; NaN where it cannot be told.
-    """
-
-    value: NDArray[Any]
+    value: NDArray[Any]  # what is scored: (H, W) or (H, W, 3), or boolean (H, W)
     sigma: NDArray[np.floating] | None = None
-    samples: NDArray[np.floating] | None = None
-    limits: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
-    antithetic: bool = False
-    probability: NDArray[np.floating] | None = None
-    evaluations: int = 0
-    share: float = 1.0
+    samples: NDArray[np.floating] | None = None  # (K, ...)
+    limits: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None  # of the central 95 %; without: 1.96 sigma
+    antithetic: bool = False  # samples i and i + K/2 come from opposite noise
+    probability: NDArray[np.floating] | None = None  # of a boolean answer
+    evaluations: int = 0  # of the network, for one tile and all samples together
+    share: float = 1.0  # of the method's time that this answer took; NaN where it cannot be told
 
 
 Method = Callable[..., Mapping[str, Estimate]]
@@ -66,53 +50,25 @@ Method = Callable[..., Mapping[str, Estimate]]
 
 @dataclass(eq=False)
 class Lineup:
-    """Who answers.
-
-    Parameters
-    ----------
-    methods
-        By name, in order.
-    baseline
-        The method that others are compared with.
-    preferred
-        The summary and the examples are about the first of these that answered.
-    shown
-        Methods of the figures and of tables with one column each.
-    curves
-        Networks: name of an answer -> its curve in the figure of quality against evaluations.
-    notes
-        Lines on what was left out or added: label -> text.
-    """
+    """Who answers, and whom the report shows."""
 
     methods: dict[str, Method]
-    baseline: str
-    preferred: list[str] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
-    curves: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    baseline: str  # what others are compared with
+    preferred: list[str] = field(default_factory=list)  # summary and examples are about the first that answered
+    shown: list[str] = field(default_factory=list)  # in figures, and in tables with one column for each method
+    curves: dict[str, str] = field(default_factory=dict)  # answer of a network -> its curve of quality by evaluations
+    notes: dict[str, str] = field(default_factory=dict)  # what was left out or added: label -> text
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What was measured.
-
-    Parameters
-    ----------
-    cases, lineup
-        What was answered, and by whom.
-    tables
-        ``scores`` (pooled), ``cases`` (each by itself) and others of the task.
-    reliability
-        One entry for each curve.
-    examples
-        The cases that are drawn, with the answers by name.
-    """
+    """What was measured."""
 
     cases: Sequence[Any]
     lineup: Lineup
-    tables: Mapping[str, pd.DataFrame]
-    reliability: Sequence[Mapping[str, Any]]
-    examples: Sequence[tuple[Any, Mapping[str, Estimate]]]
+    tables: Mapping[str, pd.DataFrame]  # "scores" (pooled), "cases" (each by itself) and others of the task
+    reliability: Sequence[Row]  # one entry for each curve
+    examples: Sequence[tuple[Any, Mapping[str, Estimate]]]  # the cases that are drawn, with the answers by name
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -136,18 +92,10 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """Options of an evaluation, checked when they are given, and what belongs to one kind of task.
+    """Options of an evaluation, checked when they are given, and what belongs to one kind of task."""
 
-    Parameters
-    ----------
-    models
-        Names or folders of networks.
-    seed, device, engine
-        Seed of everything drawn; where networks run, and by which engine.
-    """
-
-    models: tuple[str, ...] = ()
-    seed: int = 0
+    models: tuple[str, ...] = ()  # names or folders of networks
+    seed: int = 0  # of everything drawn
     device: str = "cpu"
     engine: BackendName = "eager"
 
@@ -226,24 +174,13 @@ class Task(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FillTask(Task):
-    """A task whose methods fill what is missing, at several missing rates.
-
-    Parameters
-    ----------
-    rates
-        Missing rates.
-    presets, steps, samplers
-        Each network is run with each preset (``NAME``, or ``NAME:K`` for K samples), with conditional DDIM of each
-        number of steps, and with each sampler (``NAME:N`` for N evaluations).
-    samples
-        Samples of a network's fill; their mean is scored, and one of them.
-    """
+    """A task whose methods fill what is missing, at several missing rates; each network is run in several ways."""
 
     rates: tuple[float, ...]
-    presets: tuple[str, ...] = ("fast",)
-    steps: tuple[int, ...] = ()
-    samplers: tuple[str, ...] = ()
-    samples: int = 8
+    presets: tuple[str, ...] = ("fast",)  # NAME, or NAME:K for K samples
+    steps: tuple[int, ...] = ()  # of conditional DDIM
+    samplers: tuple[str, ...] = ()  # NAME:N for N evaluations
+    samples: int = 8  # of a network's fill: their mean is scored, and one of them
 
     def __post_init__(self) -> None:
         """Check what all fills share."""

@@ -164,30 +164,15 @@ class WaterCase:
 
 @dataclass(frozen=True, kw_only=True)
 class WaterTask(Task):
-    """Which maps are compared on which images.
+    """Which maps are compared on which images; a model is named by name, folder or NAME=FOLDER."""
 
-    Parameters
-    ----------
-    scenes
-        Folder of ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png``; subfolders are sets.
-    models, steps, samples
-        Networks by name, folder or NAME=FOLDER; each diffusion model is run with each number of steps, and its samples
-        are fused in each number. The first of each is what summary and pictures show.
-    methods
-        Spectral indices; darkness is always among them.
-    against
-        The method from which gains are counted, as tables name it.
-    sets, names
-        Only these sets; only the images that a file names, one on a line.
-    """
-
-    scenes: Path
-    steps: tuple[int, ...] = (SEGMENTER_STEPS,)
-    samples: tuple[int, ...] = (SEGMENTER_SAMPLES,)
-    methods: tuple[str, ...] = INDEX_NAMES
-    against: str = DARKNESS
-    sets: tuple[str, ...] = ()
-    names: Path | None = None
+    scenes: Path  # folder of NAME.jpg, .png or .tif beside NAME_mask.png; subfolders are sets
+    steps: tuple[int, ...] = (SEGMENTER_STEPS,)  # of diffusion models; the first is what figures show
+    samples: tuple[int, ...] = (SEGMENTER_SAMPLES,)  # that are fused, with each number of steps
+    methods: tuple[str, ...] = INDEX_NAMES  # darkness is always among them
+    against: str = DARKNESS  # what gains are counted from, as tables name it
+    sets: tuple[str, ...] = ()  # only these; empty = all
+    names: Path | None = None  # file: only the images that it names, one on a line
 
     title: ClassVar[str] = "How good are the maps of water?"
     unit: ClassVar[str] = "image"
@@ -219,7 +204,7 @@ class WaterTask(Task):
         "evaluations": ("evaluations", "d"),
         "seconds": ("s / image", ".2f"),
     }
-    inputs: ClassVar[tuple[str, ...]] = ("scenes",)
+    inputs: ClassVar[tuple[str, ...]] = ("scenes", "names")
     more_tables: ClassVar[tuple[str, ...]] = ("lakes",)
 
     def __post_init__(self) -> None:
