@@ -136,7 +136,7 @@ def test_a_reference_is_never_overwritten(lacunar, scene, tiny_folder, option):
 def test_repaint_takes_no_reference(fill, scene, out):
     ran = fill("--reference", scene / "other_20240828.tif", "--preset", "paper")
     assert (ran.code, ran.out) == (2, "")
-    assert "preset paper is RePaint, whose prior knows no references: choose fast or balanced" in ran.err
+    assert "preset paper is RePaint, whose prior knows no guides (references, covariates): choose fast" in ran.err
     assert contents(out) == {}
 
 

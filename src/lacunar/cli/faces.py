@@ -6,19 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lacunar.cli.options import (
-    Device,
-    EngineOption,
-    EvaluationsOption,
-    Model,
-    Overwrite,
-    PresetOption,
-    PrintJson,
-    SamplerOption,
-    Seed,
-    resolve_device,
-    typed_command,
-)
+from lacunar.cli import options as opt
 from lacunar.cli.progress import Bars
 from lacunar.diffusion.samplers import PRESETS, preset_help, refiner
 from lacunar.errors import LacunarError
@@ -48,16 +36,16 @@ def inpaint_command(
     output: PictureOutput,
     samples: PictureSamples = 1,
     mean: MeanOption = False,
-    preset: PresetOption = "fast",
-    sampler: SamplerOption = None,
-    evaluations: EvaluationsOption = None,
-    model: Model = "picture-small",
-    seed: Seed = 0,
+    preset: opt.PresetOption = "fast",
+    sampler: opt.SamplerOption = None,
+    evaluations: opt.EvaluationsOption = None,
+    model: opt.Model = "picture-small",
+    seed: opt.Seed = 0,
     sheet: SheetOption = None,
-    device: Device = "auto",
-    engine: EngineOption = "auto",
-    print_json: PrintJson = False,
-    overwrite: Overwrite = False,
+    device: opt.Device = "auto",
+    engine: opt.EngineOption = "auto",
+    print_json: opt.PrintJson = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Fill the masked part of any picture; outside the mask every pixel stays as it is."""
     from lacunar.pictures.job import PictureOptions, inpaint_file
@@ -70,11 +58,11 @@ def inpaint_command(
         samples=samples,
         mean=mean,
         seed=seed,
-        device=resolve_device(device),
+        device=opt.resolve_device(device),
         backend=engine,
         overwrite=overwrite,
         sheet=sheet,
-        command=typed_command(),
+        command=opt.typed_command(),
     )
     with Bars() as bars:
         record = inpaint_file(picture, output, mask=mask, options=options, callback=bars.filling)
@@ -94,15 +82,15 @@ def face_command(
     whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
     detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
     preset: FacePresetOption = "fast",
-    sampler: SamplerOption = None,
-    evaluations: EvaluationsOption = None,
-    model: Model = "face-small",
-    seed: Seed = 0,
+    sampler: opt.SamplerOption = None,
+    evaluations: opt.EvaluationsOption = None,
+    model: opt.Model = "face-small",
+    seed: opt.Seed = 0,
     sheet: SheetOption = None,
-    device: Device = "auto",
-    engine: EngineOption = "auto",
-    print_json: PrintJson = False,
-    overwrite: Overwrite = False,
+    device: opt.Device = "auto",
+    engine: opt.EngineOption = "auto",
+    print_json: opt.PrintJson = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
     from lacunar.pictures.job import FaceChoice, PictureOptions, fill_face_file
@@ -116,11 +104,11 @@ def face_command(
         samples=samples,
         mean=mean,
         seed=seed,
-        device=resolve_device(device),
+        device=opt.resolve_device(device),
         backend=engine,
         overwrite=overwrite,
         sheet=sheet,
-        command=typed_command(),
+        command=opt.typed_command(),
     )
     with Bars() as bars:
         record = fill_face_file(picture, output, mask=mask, choice=choice, options=options, callback=bars.filling)

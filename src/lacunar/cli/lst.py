@@ -5,31 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lacunar.cli.options import (
-    BackgroundOption,
-    Cluster,
-    CovariateOption,
-    Device,
-    EngineOption,
-    EvaluationsOption,
-    FigureOption,
-    GapMask,
-    Model,
-    Output,
-    Overwrite,
-    PresetOption,
-    PrintJson,
-    Quantiles,
-    ReferenceOption,
-    Resume,
-    SamplerOption,
-    Samples,
-    Seed,
-    TruthOption,
-    fill_options,
-    parts_of,
-    typed_command,
-)
+from lacunar.cli import options as opt
 from lacunar.cli.scenes import fill_named
 from lacunar.errors import LacunarError
 from lacunar.sensors.landsat_qa import GAP_CLASSES
@@ -43,33 +19,33 @@ _OR_MANY = "patterns, or @LIST with one a line."
 
 def lst_command(
     product: Annotated[list[str], typer.Argument(help=f"Landsat 8/9 folders or .tar, Level 1 or 2; {_OR_MANY}")],
-    output: Output,
-    reference: ReferenceOption = None,
-    covariate: CovariateOption = None,
-    gap_mask: GapMask = None,
+    output: opt.Output,
+    reference: opt.ReferenceOption = None,
+    covariate: opt.CovariateOption = None,
+    gap_mask: opt.GapMask = None,
     gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = ",".join(GAP_CLASSES),
-    preset: PresetOption = "fast",
-    sampler: SamplerOption = None,
-    background: BackgroundOption = "auto",
-    evaluations: EvaluationsOption = None,
-    samples: Samples = None,
-    quantiles: Quantiles = "",
-    seed: Seed = 0,
-    model: Model = "lst-small",
-    device: Device = "auto",
-    engine: EngineOption = "auto",
+    preset: opt.PresetOption = "fast",
+    sampler: opt.SamplerOption = None,
+    background: opt.BackgroundOption = "auto",
+    evaluations: opt.EvaluationsOption = None,
+    samples: opt.Samples = None,
+    quantiles: opt.Quantiles = "",
+    seed: opt.Seed = 0,
+    model: opt.Model = "lst-small",
+    device: opt.Device = "auto",
+    engine: opt.EngineOption = "auto",
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
     transmissivity: Annotated[float | None, typer.Option(help="Of the air in the thermal band.")] = None,
     sky_radiance: Annotated[float | None, typer.Option(help="Of the clear sky, W m-2 sr-1 um-1.")] = None,
     save_bands: Annotated[Path | None, typer.Option(help="Folder for every intermediate band.")] = None,
-    figure: FigureOption = None,
-    truth: TruthOption = None,
-    cluster: Cluster = None,
-    resume: Resume = False,
-    print_json: PrintJson = False,
-    overwrite: Overwrite = False,
+    figure: opt.FigureOption = None,
+    truth: opt.TruthOption = None,
+    cluster: opt.Cluster = None,
+    resume: opt.Resume = False,
+    print_json: opt.PrintJson = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Land surface temperature of a Landsat product, its cloud gaps filled, with an uncertainty.
 
@@ -81,7 +57,7 @@ def lst_command(
     from lacunar.sensors.scene import LstOptions
 
     lst_options = LstOptions(
-        gap_classes=cast("list[QaClass]", parts_of(gap_classes)),
+        gap_classes=cast("list[QaClass]", opt.parts_of(gap_classes)),
         soil_l=savi_l,
         reflectance=cast("ReflectanceForm", reflectance),
         atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
@@ -101,9 +77,9 @@ def lst_command(
         bands_folder=save_bands,
         overwrite=overwrite,
         resume=resume,
-        command=typed_command(),
+        command=opt.typed_command(),
     )
-    how = fill_options(
+    how = opt.fill_options(
         preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
     )
     fill_named(product, inputs, files, how, suffix="lst", cluster=cluster, print_json=print_json)
@@ -113,26 +89,26 @@ def fill_command(
     raster: Annotated[
         list[str], typer.Argument(help=f"Single-band rasters, whose nodata and NaN are the gap; {_OR_MANY}")
     ],
-    output: Output,
-    reference: ReferenceOption = None,
-    covariate: CovariateOption = None,
-    gap_mask: GapMask = None,
-    preset: PresetOption = "fast",
-    sampler: SamplerOption = None,
-    background: BackgroundOption = "auto",
-    evaluations: EvaluationsOption = None,
-    samples: Samples = None,
-    quantiles: Quantiles = "",
-    seed: Seed = 0,
-    model: Model = "lst-small",
-    device: Device = "auto",
-    engine: EngineOption = "auto",
-    figure: FigureOption = None,
-    truth: TruthOption = None,
-    cluster: Cluster = None,
-    resume: Resume = False,
-    print_json: PrintJson = False,
-    overwrite: Overwrite = False,
+    output: opt.Output,
+    reference: opt.ReferenceOption = None,
+    covariate: opt.CovariateOption = None,
+    gap_mask: opt.GapMask = None,
+    preset: opt.PresetOption = "fast",
+    sampler: opt.SamplerOption = None,
+    background: opt.BackgroundOption = "auto",
+    evaluations: opt.EvaluationsOption = None,
+    samples: opt.Samples = None,
+    quantiles: opt.Quantiles = "",
+    seed: opt.Seed = 0,
+    model: opt.Model = "lst-small",
+    device: opt.Device = "auto",
+    engine: opt.EngineOption = "auto",
+    figure: opt.FigureOption = None,
+    truth: opt.TruthOption = None,
+    cluster: opt.Cluster = None,
+    resume: opt.Resume = False,
+    print_json: opt.PrintJson = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
     from lacunar.fill.inputs import FillInputs
@@ -145,9 +121,9 @@ def fill_command(
         references=tuple(reference or ()),
         covariates=tuple(covariate or ()),
     )
-    command = typed_command()
+    command = opt.typed_command()
     files = OutputFiles(raster=output, figure=figure, truth=truth, overwrite=overwrite, resume=resume, command=command)
-    how = fill_options(
+    how = opt.fill_options(
         preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
     )
     fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
@@ -157,7 +133,7 @@ def simulate_command(
     folder: Annotated[Path, typer.Argument(help="New folder of the product.")],
     size: Annotated[int, typer.Option(help="Side in pixels of 30 m.")] = 256,
     cloud: Annotated[float, typer.Option(help="Share of pixels under cloud, its rim or its shadow.")] = 0.22,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """Write a simulated Landsat-8 Collection-2 product folder, and the temperature that its clouds hide."""
     from lacunar.sensors.simulated import simulate_product

@@ -10,11 +10,11 @@ import typer
 if TYPE_CHECKING:
     from lacunar.train.loop import Progress
 
-LOG_EVERY = 30.0  # seconds between two lines about a training whose error stream is no terminal
+LOG_EVERY = 30.0  # seconds between two lines of a log whose error stream is no terminal
 
 
 class Bars:
-    """Progress on the error stream: bars on a terminal; in a log, of a training alone, a plain line now and then."""
+    """Bars on a terminal; in a log, of what takes long, a plain line now and then."""
 
     def __enter__(self) -> Self:
         """Start the bars."""
@@ -34,41 +34,43 @@ class Bars:
         """Stop the bars."""
         self._bars.stop()
 
-    def update(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` are done."""
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, total=total)
-        self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")
-
     def filling(self, done: int, total: int) -> None:
         """Show the filling, in hundredths of a block."""
-        self.update("filling", done, total)
+        self._show("filling", done, total)
 
     def filling_scenes(self, done: int, total: int) -> None:
         """Show how far several scenes are, in hundredths of a scene."""
-        self.update("filling scenes", done, total)
+        self._show("filling scenes", done, total)
         self._log(f"filling scenes: {done / 100:.2f} of {total // 100}", last=done == total)
 
     def segmenting(self, done: int, total: int) -> None:
         """Show the segmentation, in the parts that it counts."""
-        self.update("finding water", done, total)
+        self._show("finding water", done, total)
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how many answers of an evaluation are there."""
-        self.update("answering cases", done, total)
-        self._log(f"answering cases: {done} of {total}", last=done == total)
+        self._count("answering cases", done, total)
 
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""
-        self.update("drawing examples", done, total)
-        self._log(f"drawing examples: {done} of {total}", last=done == total)
+        self._count("drawing examples", done, total)
 
     def training(self, progress: "Progress") -> None:
         """Show the training, with its loss and rate."""
         note = f"loss {progress.loss:.4f}, {progress.examples_per_second:.1f} examples/s"
-        self.update("training", progress.step, progress.steps, f"  {note}")
+        self._show("training", progress.step, progress.steps, f"  {note}")
         step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
         self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
+
+    def _count(self, label: str, done: int, total: int) -> None:
+        self._show(label, done, total)
+        self._log(f"{label}: {done} of {total}", last=done == total)
+
+    def _show(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Move the bar of a label."""
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(label, total=total)
+        self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")
 
     def _log(self, line: str, *, last: bool) -> None:
         """Write a line where no bar can be seen: the first, the last, and one every half minute."""

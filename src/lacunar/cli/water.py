@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from lacunar.cli.options import (
-    Device,
-    EngineOption,
-    FigureOption,
-    Model,
-    Overwrite,
-    PrintJson,
-    Seed,
-    resolve_device,
-    typed_command,
-)
+from lacunar.cli import options as opt
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
@@ -54,14 +44,14 @@ def water_command(
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5,
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None,
     min_area: MinAreaOption = 0.0,
-    figure: FigureOption = None,
+    figure: opt.FigureOption = None,
     change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False,
-    model: Model = "water-small",
-    seed: Seed = 0,
-    device: Device = "auto",
-    engine: EngineOption = "auto",
-    print_json: PrintJson = False,
-    overwrite: Overwrite = False,
+    model: opt.Model = "water-small",
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    engine: opt.EngineOption = "auto",
+    print_json: opt.PrintJson = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Lakes and rivers in an image of any size, as a map, polygons, and their change.
 
@@ -83,13 +73,13 @@ def water_command(
         fusion=cast("FusionName", fusion),
         threshold=threshold,
         seed=seed,
-        device=resolve_device(device),
+        device=opt.resolve_device(device),
         backend=engine,
         min_area=min_area,
         polygons=polygons,
         figure=figure,
         overwrite=overwrite,
-        command=typed_command(),
+        command=opt.typed_command(),
     )
     if len(image) > 1 and not change:
         raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")
