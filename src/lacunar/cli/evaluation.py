@@ -1,7 +1,7 @@
 """How good results are: `evaluate lst`, `evaluate water`, `evaluate face`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,18 @@ from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
     from lacunar.evaluate.task import TaskName
-    from lacunar.geo.missing_shapes import OcclusionName, PatternName
-    from lacunar.models.backend import BackendName
 
 NO_MODEL = "none"
+ModelsOption = Annotated[
+    list[str], typer.Option("--model", help="Model name or folder; repeat for several; none for no model.")
+]
+PresetsOption = Annotated[
+    list[str],
+    typer.Option("--preset", help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable."),
+]
+StepsOption = Annotated[
+    list[int] | None, typer.Option("--steps", min=1, help="Also with so many DDIM steps; repeat for several.")
+]
 SamplersOption = Annotated[
     list[str] | None,
     typer.Option("--sampler", help="Also this sampler with so many evaluations, such as adams:10; repeat for several."),
@@ -35,15 +43,9 @@ def evaluate_lst_command(
     size: Annotated[int, typer.Option(min=11, help="Side of a case in pixels.")] = 64,
     per_raster: Annotated[int, typer.Option(min=1, help="Cases of each raster (or pair) and rate.")] = 4,
     methods: Annotated[str, typer.Option(help="Classical fills, by comma, or all; kriging always runs.")] = "all",
-    model: Annotated[list[str], typer.Option(help="Model name or folder; repeat for several; none for no model.")] = [  # noqa: B006
-        "lst-small"
-    ],
-    preset: Annotated[
-        list[str], typer.Option(help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable.")
-    ] = ["fast"],  # noqa: B006
-    steps: Annotated[
-        list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
-    ] = None,
+    model: ModelsOption = ["lst-small"],  # noqa: B006
+    preset: PresetsOption = ["fast"],  # noqa: B006
+    steps: StepsOption = None,
     sampler: SamplersOption = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of each fill; their mean is scored.")] = 8,
     sigma: Annotated[bool, typer.Option(help="Score the uncertainty of the models too; one sample has none.")] = True,
@@ -57,30 +59,28 @@ def evaluate_lst_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
-    from lacunar.evaluate.lst import CLASSICAL
-
     _evaluate(
         "lst",
         output,
         overwrite=overwrite,
         rasters=rasters,
         clouds=clouds,
-        masks=cast("PatternName", masks),
+        masks=masks,
         rates=_rates(rates),
         size=size,
         per_raster=per_raster,
-        methods=CLASSICAL if methods == "all" else tuple(_parts(methods)),
-        models=() if model == [NO_MODEL] else tuple(model),
-        presets=tuple(preset),
-        steps=tuple(steps or ()),
-        samplers=tuple(sampler or ()),
+        methods=_names(methods),
+        models=_models(model),
+        presets=preset,
+        steps=steps,
+        samplers=sampler,
         samples=samples,
         sigma=sigma,
         most_cases=cases,
         references=references,
         seed=seed,
-        device=resolve_device(device),
-        engine=cast("BackendName", engine),
+        device=device,
+        engine=engine,
     )
 
 
@@ -111,25 +111,21 @@ def evaluate_water_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
-    from lacunar.evaluate.water import DARKNESS
-    from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
-    from lacunar.segment.indices import INDEX_NAMES
-
     _evaluate(
         "water",
         output,
         overwrite=overwrite,
         scenes=scenes,
-        models=tuple(model or ()),
-        steps=tuple(steps or (SEGMENTER_STEPS,)),
-        samples=tuple(samples or (SEGMENTER_SAMPLES,)),
-        methods=INDEX_NAMES if methods == "all" else tuple(_parts(methods)),
-        against=against or DARKNESS,
-        sets=tuple(only or ()),
+        models=model,
+        steps=steps,
+        samples=samples,
+        methods=_names(methods),
+        against=against,
+        sets=only,
         names=names,
         seed=seed,
-        device=resolve_device(device),
-        engine=cast("BackendName", engine),
+        device=device,
+        engine=engine,
     )
 
 
@@ -146,16 +142,10 @@ def evaluate_face_command(
     methods: Annotated[str, typer.Option(help="Fills without a network, by comma, or all; biharmonic always runs.")] = (
         "all"
     ),
-    model: Annotated[list[str], typer.Option(help="Model name or folder; repeat for several; none for no model.")] = [  # noqa: B006
-        "face-small"
-    ],
+    model: ModelsOption = ["face-small"],  # noqa: B006
     detail: Annotated[str, typer.Option(help="Picture model that refines sizes above the model's.")] = "picture-small",
-    preset: Annotated[
-        list[str], typer.Option(help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable.")
-    ] = ["fast"],  # noqa: B006
-    steps: Annotated[
-        list[int] | None, typer.Option(min=1, help="Also with so many DDIM steps; repeat for several.")
-    ] = None,
+    preset: PresetsOption = ["fast"],  # noqa: B006
+    steps: StepsOption = None,
     sampler: SamplersOption = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Samples of each fill; their mean and one of them are scored.")
@@ -166,8 +156,6 @@ def evaluate_face_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
-    from lacunar.evaluate.pictures import METHOD_NAMES, OCCLUSIONS
-
     _evaluate(
         "pictures",
         output,
@@ -175,29 +163,40 @@ def evaluate_face_command(
         faces=faces,
         size=size,
         rates=_rates(rates),
-        occlusions=OCCLUSIONS if occlusions == "all" else cast("tuple[OcclusionName, ...]", tuple(_parts(occlusions))),
+        occlusions=_names(occlusions),
         most=pictures,
-        methods=METHOD_NAMES if methods == "all" else tuple(_parts(methods)),
-        models=() if model == [NO_MODEL] else tuple(model),
+        methods=_names(methods),
+        models=_models(model),
         detail=detail,
-        presets=tuple(preset),
-        steps=tuple(steps or ()),
-        samplers=tuple(sampler or ()),
+        presets=preset,
+        steps=steps,
+        samplers=sampler,
         samples=samples,
         seed=seed,
-        device=resolve_device(device),
-        engine=cast("BackendName", engine),
+        device=device,
+        engine=engine,
     )
 
 
-def _evaluate(task: "TaskName", output: Path, *, overwrite: bool, **options: object) -> None:
-    """Evaluate, save, and print the scores."""
+def _evaluate(task: "TaskName", output: Path, *, overwrite: bool, device: str, **options: object) -> None:
+    """Evaluate, save, and print the scores; what is None is as usual for the task."""
     from lacunar.evaluate.job import evaluate
 
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"output": output, "device": resolve_device(device), "command": typed_command()}
     with Bars() as bars:
-        told = {"output": output, "overwrite": overwrite, "command": typed_command()}
-        found = evaluate(task, callback=bars.evaluating, **told, **options)  # type: ignore[arg-type]
+        found = evaluate(task, overwrite=overwrite, callback=bars.evaluating, **given)  # type: ignore[arg-type]
     typer.echo(f"{found.markdown()}\n\nreport: {output / 'report.html'}")
+
+
+def _names(text: str) -> list[str] | None:
+    """Names by comma; None for all."""
+    return None if text == "all" else _parts(text)
+
+
+def _models(names: list[str]) -> list[str]:
+    """Names of models, none for ``none``."""
+    return [] if names == [NO_MODEL] else names
 
 
 def _parts(text: str) -> list[str]:
