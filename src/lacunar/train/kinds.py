@@ -208,10 +208,10 @@ class LstRecipe(FillingRecipe):
     def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
         """Factor of sigma and quantiles of the errors, for each preset that is cheap enough."""
         assert isinstance(data.held_out, LstDataset)
-        factors: dict[str, float] = {}
+        loaded, factors = load_filler(model), dict[str, float]()
         quantiles: dict[str, dict[str, float]] = {}
         for preset in CALIBRATED_PRESETS:
-            errors = held_out_errors(load_filler(model), data.held_out.examples, PRESETS[preset])
+            errors = held_out_errors(loaded, data.held_out.examples, PRESETS[preset])
             factors[preset] = round(float(np.quantile(np.abs(errors), ONE_SIGMA)), 3)
             found = np.maximum.accumulate(np.quantile(errors / factors[preset], QUANTILE_LEVELS))
             quantiles[preset] = {str(q): round(float(v), 3) for q, v in zip(QUANTILE_LEVELS, found, strict=True)}
