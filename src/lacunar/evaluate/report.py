@@ -88,10 +88,10 @@ def render(title: str, pictures: Mapping[str, bytes], **parts: object) -> str:
 
 def _rows(table: pd.DataFrame, strong: Collection[str] = ()) -> Iterator[tuple[str, Sequence[str]]]:
     """Class and cells of every row: ``strong`` where the second cell is, ``first`` where the first cell changes."""
-    before = None
+    before, grouped = None, table.iloc[:, 0].duplicated().any()
     for row in table.astype(str).itertuples(index=False, name=None):
         classes = ["strong"] if row[1] in strong else []
-        classes += ["first"] if before not in (None, row[0]) else []
+        classes += ["first"] if grouped and before not in (None, row[0]) else []
         before = row[0]
         yield " ".join(classes), row
 
