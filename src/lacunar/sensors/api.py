@@ -58,7 +58,11 @@ class LabelledScene(AbstractContextManager["LabelledScene"]):
             part = scene.lst(window)
             values[window.slices] = np.where(part.known, part.values, np.nan)
             missing[window.slices] = part.missing
-        said = {"long_name": "land surface temperature", "comment": "of a clear sky"} if scene.quantity == "lst" else {}
+        said = (
+            {"long_name": "land surface temperature", "comment": "clear-sky-equivalent"}
+            if scene.quantity == "lst"
+            else {}
+        )
         lst = self._labelled(values, scene.quantity, said, scene.units, scene.lst_notes())
         return lst.assign_coords({MISSING: ((ROW, COL), missing)})
 
