@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from dask.system import CPU_COUNT
 
-from lacunar.diffusion.samplers import PRESET_NAMES
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.evaluate.report import markdown_table
 from lacunar.geo.raster import read_raster
 from lacunar.sensors.simulated import simulate_product
@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--size", type=int, default=1024, help="side of a product in pixels")
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
-    parser.add_argument("--preset", choices=PRESET_NAMES, default="fast")
+    parser.add_argument("--preset", choices=PRESETS, default="fast")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--scratch", type=Path, help="folder for the products")

@@ -27,7 +27,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy import ndimage
 
-from lacunar.diffusion.samplers import PRESET_NAMES, preset_named
+from lacunar.diffusion.samplers import PRESETS, preset_named
 from lacunar.evaluate.report import markdown_table
 from lacunar.geo.raster import RasterWriter
 from lacunar.geo.windows import blocks_over
@@ -129,7 +129,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=(1024, 2048, 4096, 8192, 16384))
     parser.add_argument("--coverage", type=float, default=0.22, help="share of the raster that is gap")
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
-    parser.add_argument("--preset", choices=PRESET_NAMES, default="fast")
+    parser.add_argument("--preset", choices=PRESETS, default="fast")
     parser.add_argument("--samples", type=int, help="as many as are usual with the preset by default")
     parser.add_argument("--steps", type=int, default=0, help="evaluations in place of the preset's: memory is the same")
     parser.add_argument("--figure", type=Path, default=FIGURE)

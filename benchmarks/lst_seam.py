@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.diffusion.samplers import PRESET_NAMES
+from lacunar.diffusion.samplers import PRESETS
 from lacunar.evaluate.report import markdown_table
 from lacunar.fill import blocks as streaming
 from lacunar.fill.options import FillOptions
@@ -64,7 +64,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
-    parser.add_argument("--preset", choices=PRESET_NAMES, default="fast")
+    parser.add_argument("--preset", choices=PRESETS, default="fast")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--size", type=int, default=streaming.BLOCK + 200, help="side of the raster")
     parser.add_argument("--cloud", type=int, default=240, help="diameter of the cloud in pixels")

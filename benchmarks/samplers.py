@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lacunar.diffusion.samplers import PRESETS, SAMPLER_NAMES, SAMPLERS, Preset, plan
+from lacunar.diffusion.samplers import PRESETS, SAMPLERS, Preset, plan
 from lacunar.evaluate.lst_cases import lst_cases, read_scenes
 from lacunar.evaluate.pictures import PictureCase, picture_cases
 from lacunar.evaluate.report import markdown_table
@@ -85,7 +85,7 @@ def presets(options: argparse.Namespace) -> Iterator[tuple[str, Preset]]:
     for name in ("fast", "balanced"):
         if PRESETS[name].steps in options.evaluations:
             yield "presets", replace(PRESETS[name], name="")  # without a name nothing is calibrated
-    for name in options.samplers or SAMPLER_NAMES:
+    for name in options.samplers or SAMPLERS:
         for count in options.evaluations if SAMPLERS[name].conditional else options.prior_evaluations:
             if name == "ddim" or plan(name, count).evaluations > 1:
                 yield name, plan(name, count)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from commands import write
 from lacunar.cli import BAD_INPUT
 from lacunar.cli.options import SamplerOption
-from lacunar.diffusion.samplers import SAMPLER_NAMES
+from lacunar.diffusion.samplers import SAMPLERS
 from picture_models import save_tiny
 
 
@@ -42,7 +42,7 @@ def photo(tmp_path):
 
 def test_the_help_names_every_sampler():
     text = SamplerOption.__metadata__[0].help
-    assert all(name in text for name in SAMPLER_NAMES)
+    assert all(name in text for name in SAMPLERS)
 
 
 def test_instant_needs_no_number_of_samples(lacunar, raster, tiny_folder, out):

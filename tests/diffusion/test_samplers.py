@@ -10,7 +10,6 @@ from lacunar.diffusion.inverse import ddnm_sample, diffpir_sample, repaint_sampl
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import (
     PRESETS,
-    SAMPLER_NAMES,
     SAMPLERS,
     Preset,
     chosen_preset,
@@ -75,7 +74,7 @@ def test_repaint_takes_its_jumps():
     assert torch.equal(drawn(Preset(6, 2, 3, sampler="repaint")), expected)
 
 
-@pytest.mark.parametrize("name", SAMPLER_NAMES)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("evaluations", [1, 2, 5, 10, 25])
 def test_a_plan_costs_what_it_says_and_never_more_than_was_asked(name, evaluations):
     asked: list[int] = []

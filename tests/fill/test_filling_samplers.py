@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from gap_models import SCHEDULE, GaussianResidual, gap_model, tiny_model
 from lacunar.diffusion.noise import pixel_noise
-from lacunar.diffusion.samplers import PRESETS, SAMPLER_NAMES, SAMPLERS, plan, refiner, refining_schedule
+from lacunar.diffusion.samplers import PRESETS, SAMPLERS, plan, refiner, refining_schedule
 from lacunar.errors import LacunarError
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions
@@ -37,7 +37,7 @@ def over_background(filled, z):
     return filled.background_mean + filled.background_sigma * z
 
 
-@pytest.mark.parametrize("name", SAMPLER_NAMES)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_fills_an_array_and_keeps_what_is_measured(name):
     values, gap, network, calls = field((64, 80)), holes((64, 80)), GaussianResidual(mean=0.4, variance=0.6), []
     preset = plan(name, 5)
@@ -110,7 +110,7 @@ def picture(shape, seed=0):
     return np.clip(smooth / smooth.std() / 3, -1, 1).astype(np.float32)[None]
 
 
-@pytest.mark.parametrize("preset", [*(plan(name, 3) for name in SAMPLER_NAMES), INSTANT])
+@pytest.mark.parametrize("preset", [*(plan(name, 3) for name in SAMPLERS), INSTANT])
 def test_every_sampler_fills_a_picture(preset):
     seen, gap, calls = picture((64, 64)), holes((64, 64)), []
     network = GaussianPicture(variance=0.5)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from lacunar.errors import ModelError
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.backend import load_filler
-from lacunar.models.card import Card
 from lacunar.models.convert import convert_checkpoint
 
 TINY: dict[str, Any] = {
@@ -199,14 +198,13 @@ def test_golden_checkpoint_survives_the_whole_way(golden: dict[str, torch.Tensor
         torch.save(state, checkpoint)
     else:
         save_file(state, checkpoint)
-    card = Card(summary="Random weights.", licence="CC0-1.0")
     architecture = {"num_head_channels": 16, "image_size": 32}
-    model = load_filler(convert_checkpoint(checkpoint, tmp_path / "ours", architecture=architecture, card=card))
+    model = load_filler(convert_checkpoint(checkpoint, tmp_path / "ours", architecture=architecture))
     with torch.no_grad():
         y = model.network(golden["io.x"], golden["io.t"])
     assert (y - golden["io.y"]).abs().max() < 1e-4
     assert model.network.out_channels == 3  # of the six returned: it has learned variance
-    assert model.card.licence == "CC0-1.0"
+    assert model.card.licence == "unknown: ask who published the checkpoint"
     assert (model.schedule.num_timesteps, model.schedule.betas[-1], model.prediction) == (1000, 0.02, "epsilon")
 
 

@@ -68,7 +68,6 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "diffpir": Sampler("DiffPIR", "inverse.diffpir_sample", conditional=False),
     }
 )
-SAMPLER_NAMES = tuple(SAMPLERS)
 
 
 def _check_sampler(name: str) -> None:
@@ -209,7 +208,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "instant": Preset(steps=1, name="instant", mean_only=True),
     }
 )
-PRESET_NAMES = tuple(PRESETS)
 
 
 def preset_named(name: str) -> Preset:

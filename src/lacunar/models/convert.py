@@ -18,7 +18,7 @@ from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, assemble, read_json, save_model
 from lacunar.models.guided_diffusion import diffusers_settings, infer_shape, read_options, renamed
-from lacunar.models.weights import WeightsDtype, is_pickle, read_safetensors
+from lacunar.models.weights import is_pickle, read_safetensors
 from lacunar.networks.unet import DiffusersConfig, UNet
 
 DiffusersSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
@@ -34,8 +34,6 @@ def convert_checkpoint(
     destination: str | Path,
     *,
     architecture: Mapping[str, Any] | None = None,
-    card: Card | None = None,
-    dtype: WeightsDtype = "float32",
     overwrite: bool = False,
 ) -> Path:
     """Turn a checkpoint of somebody else into a model folder, and return that; no code of the checkpoint is ever run.
@@ -49,9 +47,7 @@ def convert_checkpoint(
     architecture
         For a file: guided-diffusion's settings, by the names of its network or of its scripts (`GuidedOptions`). What
         the weights show is only checked against them; what they do not show defaults to RePaint's CelebA-HQ network.
-    card
-        Where the weights come from and under which licence; else a card that says that this is not known.
-    dtype, overwrite
+    overwrite
         As in `save_model`.
 
     Raises
@@ -71,12 +67,11 @@ def convert_checkpoint(
         network, schedule, prediction = _from_diffusers(path)
     else:
         network, schedule, prediction = _from_guided_diffusion(path, architecture or {})
-    if card is None:
-        card = Card(
-            summary=f"Converted from {path.name}.",
-            licence="unknown: ask who published the checkpoint",
-            command=f"lacunar convert {path.name} {Path(destination).name}",
-        )
+    card = Card(
+        summary=f"Converted from {path.name}.",
+        licence="unknown: ask who published the checkpoint",
+        command=f"lacunar convert {path.name} {Path(destination).name}",
+    )
     model = Model(
         name=Path(destination).name,
         network=network,
@@ -85,7 +80,7 @@ def convert_checkpoint(
         scaling=RangeScaling(),  # both kinds were trained on 8-bit pictures as [-1, 1]
         card=card,
     )
-    return save_model(destination, model, dtype=dtype, overwrite=overwrite)
+    return save_model(destination, model, overwrite=overwrite)
 
 
 def _from_guided_diffusion(path: Path, architecture: Mapping[str, Any]) -> tuple[UNet, NoiseSchedule, Prediction]:
