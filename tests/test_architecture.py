@@ -20,7 +20,7 @@ HEAVY = {"torch", "diffusers", "numpy", "scipy", "pandas", "xarray", "dask", "ra
 HEAVY |= {"matplotlib", "skimage", "typer"}
 MAX_FILE_LINES = 600
 MAX_PARAMETERS = 8
-FUNCTIONS_TO_MEND = 1  # falls to 0
+FUNCTIONS_TO_MEND = 0  # falls to 0
 
 
 def imported(path):
