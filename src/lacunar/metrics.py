@@ -23,10 +23,7 @@ _SSIM_SIGMA = 1.5
 def mse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
     """Mean squared error, in squared units of the arrays.
 
-    Raises
-    ------
-    LacunarError
-        As all here: shapes differ, the region is empty or holds NaN.
+    Raises `LacunarError`, as all here: shapes that differ, an empty region, or NaN in it.
 
     Examples
     --------
@@ -63,10 +60,7 @@ def psnr(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
     `data_range` is the greatest minus the smallest possible value: 255 for 8 bits; for a physical field, say which
     range was taken. Of equal images the ratio is infinite.
 
-    Raises
-    ------
-    LacunarError
-        As :func:`mse`, and when `data_range` is not positive.
+    Raises `LacunarError` as `mse` does, and where `data_range` is not positive.
 
     Examples
     --------
@@ -161,10 +155,7 @@ def seam_ratio(
 def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> Confusion:
     """Count the pixels of two boolean masks.
 
-    Raises
-    ------
-    LacunarError
-        When a mask is not boolean, shapes differ or the region is empty.
+    Raises `LacunarError`: when a mask is not boolean, shapes differ or the region is empty.
 
     Examples
     --------

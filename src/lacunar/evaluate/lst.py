@@ -358,10 +358,7 @@ def model_method(
 def measure(case: LstCase, estimate: Estimate) -> list[Row]:
     """Sum errors over the missing pixels of a case and over their strata, and score the whole image.
 
-    Raises
-    ------
-    LacunarError
-        Nothing is missing, shapes that differ, or NaN where a fill was asked for.
+    Raises `LacunarError`: nothing is missing, shapes that differ, or NaN where a fill was asked for.
     """
     if not case.missing.any():
         raise LacunarError(f"case {case.name} has nothing missing: there is nothing to score; hide one pixel or more")

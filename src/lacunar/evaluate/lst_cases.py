@@ -65,10 +65,7 @@ class LstCase:
 def read_scenes(rasters: Path, clouds: Path | None) -> tuple[dict[str, FloatArray], tuple[BoolArray, ...]]:
     """Read LST rasters (kelvin, NaN = unknown) and cloud masks as training reads them: through the same pack.
 
-    Raises
-    ------
-    LacunarError
-        No raster or no folder of clouds, or rasters that cannot be in kelvin.
+    Raises `LacunarError`: no raster or no folder of clouds, or rasters that cannot be in kelvin.
     """
     if not any(rasters.glob("*.tif")):
         raise LacunarError(f"no GeoTIFF in {rasters}; wanted a folder of LST rasters named PLACE_*.tif in kelvin")

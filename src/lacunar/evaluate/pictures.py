@@ -251,10 +251,8 @@ def picture_cases(
     The first `most` square pictures, by name, are brought to `size` (Lanczos). Each case has its own seed, made from
     the seed and its name.
 
-    Raises
-    ------
-    LacunarError
-        No picture, one that is not square or smaller than `size`, an unknown occlusion, or a rate outside (0, 1).
+    Raises `LacunarError`: no picture, one that is not square or smaller than `size`, an unknown occlusion, or a rate
+    outside (0, 1).
     """
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not files:

@@ -22,10 +22,7 @@ def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatA
 
     .. math:: \sigma \left[ z (2 \Phi(z) - 1) + 2 \varphi(z) - \pi^{-1/2} \right], \quad z = (y - \mu) / \sigma
 
-    Raises
-    ------
-    LacunarError
-        Shapes that differ, values that are not finite, or a negative sigma.
+    Raises `LacunarError`: shapes that differ, values that are not finite, or a negative sigma.
 
     References
     ----------
@@ -51,10 +48,8 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, antithetic: bool = Fa
     Its expectation does not depend on K. `antithetic` says that samples i and i + K/2 come from opposite noise: these
     pairs are left out, and K - 1 becomes K - 2.
 
-    Raises
-    ------
-    LacunarError
-        Shapes that do not fit, values that are not finite, or less than 2 samples, antithetic 4 and an even number.
+    Raises `LacunarError`: shapes that do not fit, values that are not finite, or less than 2 samples, antithetic 4 and
+    an even number.
 
     References
     ----------

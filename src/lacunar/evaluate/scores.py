@@ -43,10 +43,7 @@ def pool(sums: pd.DataFrame, scheme: Scheme, *, baseline: str, seed: int = 0) ->
     Values of a column come in the order of its categories, otherwise as they first appear. The seed draws the same
     units for every method. Comparisons are NaN where the baseline has other units.
 
-    Raises
-    ------
-    LacunarError
-        The baseline is not among the methods.
+    Raises `LacunarError`: the baseline is not among the methods.
     """
     keys = [*scheme.by, "method"]
     ordered = {

@@ -355,10 +355,8 @@ def restrict(
 ) -> list[WaterScene]:
     """The scenes of these sets, and of the names that a file lists, one on a line.
 
-    Raises
-    ------
-    LacunarError
-        A set that does not exist, a file that is not there or empty, a name that no scene has, or nothing left.
+    Raises `LacunarError`: a set that does not exist, a file that is not there or empty, a name that no scene has, or
+    nothing left.
     """
     there = list(dict.fromkeys(scene.set_name for scene in scenes))
     unknown = [name for name in sets if name not in there]

@@ -42,10 +42,7 @@ def boundary_counts(
 ) -> dict[str, int]:
     """Pixels of the estimated and of the true shore, and how many of each lie within the tolerance of the other.
 
-    Raises
-    ------
-    LacunarError
-        Shapes or types that differ, or a negative tolerance.
+    Raises `LacunarError`: shapes or types that differ, or a negative tolerance.
 
     References
     ----------

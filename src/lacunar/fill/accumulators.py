@@ -21,10 +21,7 @@ THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 class Truth:
     """Scores of the filled pixels against the first band of a raster of true values; without a path, none.
 
-    Raises
-    ------
-    RasterError
-        The raster cannot be read, or lies on another grid than the scene.
+    Raises `RasterError`: the raster cannot be read, or lies on another grid than the scene.
     """
 
     def __init__(self, scene: Scene, path: Path | None) -> None:

@@ -304,10 +304,7 @@ def _remove_unfinished(files: OutputFiles) -> None:
 def connected(address: str) -> Iterator["Client"]:
     """A client of a scheduler, or of processes on this machine that end with the ``with`` block.
 
-    Raises
-    ------
-    LacunarError
-        Dask is not installed, the address is none, or nothing answers there.
+    Raises `LacunarError`: dask is not installed, the address is none, or nothing answers there.
     """
     try:
         import dask

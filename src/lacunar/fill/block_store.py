@@ -25,10 +25,7 @@ class BlockStore:
     A file takes its name when it is whole, and carries checksums: one that is damaged counts as missing. The folder is
     made with the first block, and holds the fingerprint of all that the blocks depend on.
 
-    Raises
-    ------
-    LacunarError
-        The folder holds blocks of another fingerprint.
+    Raises `LacunarError`: the folder holds blocks of another fingerprint.
     """
 
     def __init__(self, output: Path, fingerprint: Fingerprint) -> None:

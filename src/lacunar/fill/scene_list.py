@@ -41,10 +41,7 @@ def names_several(argument: str) -> bool:
 def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
     """Outputs ``NAME_SUFFIX.tif`` in a folder, NAME being that of the input without its ending.
 
-    Raises
-    ------
-    LacunarError
-        Two inputs of one name.
+    Raises `LacunarError`: two inputs of one name.
     """
     made: dict[Path, Path] = {}
     for path in paths:

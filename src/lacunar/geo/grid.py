@@ -50,10 +50,7 @@ def same_grid(first: Gridded, second: Gridded) -> bool:
 def check_same_grid(first: Gridded, second: Gridded, *, names: tuple[str, str]) -> None:
     """Refuse two rasters that :func:`same_grid` tells apart, naming both by `names`.
 
-    Raises
-    ------
-    RasterError
-        With both sizes, CRS and transforms.
+    Raises `RasterError`, which names both sizes, CRS and transforms, where they differ.
     """
     if not same_grid(first, second):
         got, wanted = f"{names[1]} is {_grid_text(second)}", f"{names[0]}, {_grid_text(first)}"

@@ -75,10 +75,7 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
 def grid_of(array: xr.DataArray) -> Grid:
     """Where a labelled array lies.
 
-    Raises
-    ------
-    RasterError
-        Coordinates that are not evenly spaced.
+    Raises `RasterError`: coordinates that are not evenly spaced.
     """
     rows, cols = array.dims[-2:]
     shape = (array.sizes[rows], array.sizes[cols])
@@ -95,10 +92,7 @@ def grid_of(array: xr.DataArray) -> Grid:
 def coordinates_of(grid: Gridded) -> dict[str, NDArray[np.floating[Any]]]:
     """Coordinates of the centres of pixels along rows and columns.
 
-    Raises
-    ------
-    RasterError
-        A rotated grid, whose pixels have no coordinates along its axes.
+    Raises `RasterError`: a rotated grid, whose pixels have no coordinates along its axes.
     """
     t, (height, width) = grid.transform, grid.shape
     if t.b or t.d:
@@ -142,10 +136,7 @@ def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray
 def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
     """A mask of missing pixels (True = to be filled) on the grid of a labelled array, as booleans.
 
-    Raises
-    ------
-    LacunarError
-        Another type than booleans, or another grid.
+    Raises `LacunarError`: another type than booleans, or another grid.
     """
     mask = missing if isinstance(missing, xr.DataArray) else xr.DataArray(missing, dims=target.dims[-2:])
     if mask.dtype != np.bool_:

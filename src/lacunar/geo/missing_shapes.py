@@ -63,10 +63,7 @@ def gap_pattern(
     rectangle; ``stripes`` are parallel bands; ``half`` takes one side. The mask ``cloud`` (H' >= H, W' >= W, True =
     cloud) is wanted only for the first.
 
-    Raises
-    ------
-    LacunarError
-        Unknown pattern, a rate outside (0, 1), or a cloud mask that is lacking or too small.
+    Raises `LacunarError`: unknown pattern, a rate outside (0, 1), or a cloud mask that is lacking or too small.
 
     Examples
     --------
@@ -166,10 +163,7 @@ def occlusion(name: OcclusionName, shape: tuple[int, int], rate: float, *, rng: 
     ``thick`` are painted by a brush of that width; ``face-mask`` hides nose to chin, ``sunglasses`` the eyes, ``scarf``
     the picture from below, of a face that is aligned as `FACE_FRAME` says; ``hand`` is a palm with five fingers.
 
-    Raises
-    ------
-    LacunarError
-        Unknown occlusion, or a rate outside (0, 1).
+    Raises `LacunarError`: unknown occlusion, or a rate outside (0, 1).
 
     References
     ----------

@@ -91,11 +91,8 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Read a PNG, JPEG, TIFF or WebP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
 
-    Raises
-    ------
-    PictureError
-        No such file, another format, animated or of several pages, CMYK or other colours, other bits, cut off, or more
-        than `MAX_PIXELS` pixels.
+    Raises `PictureError`: no such file, another format, animated or of several pages, CMYK or other colours, other
+    bits, cut off, or more than `MAX_PIXELS` pixels.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -153,10 +150,8 @@ def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
 def check_format(target: Path, picture: Picture) -> None:
     """Refuse a file name whose format cannot keep the picture.
 
-    Raises
-    ------
-    PictureError
-        Another ending, a format without alpha or 16 bit where the picture has them, or sides that it cannot have.
+    Raises `PictureError`: another ending, a format without alpha or 16 bit where the picture has them, or sides that it
+    cannot have.
     """
     wanted = format_of(target)
     most = MAX_SIDES.get(wanted)
@@ -196,10 +191,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
     PNG, TIFF and WebP keep every pixel as it is; JPEG (quality 95) does not.
 
-    Raises
-    ------
-    PictureError
-        A format that cannot keep it, or a disk that refuses.
+    Raises `PictureError`: a format that cannot keep it, or a disk that refuses.
     """
     check_format(path, picture)
     stack = picture.colours if picture.alpha is None else np.dstack([picture.colours, picture.alpha])

@@ -49,10 +49,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 class Raster:
     """The value that travels from reader to writer; treat its arrays as read-only.
 
-    Raises
-    ------
-    RasterError
-        Types, shapes or counts that do not fit, or a known pixel that is not finite.
+    Raises `RasterError`: types, shapes or counts that do not fit, or a known pixel that is not finite.
     """
 
     data: NDArray[np.float32]  # (bands, height, width), in physical units; NaN where not known
@@ -126,10 +123,8 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         ``bands`` are counted from 1, in the order wanted, all by default. A pixel is known when it differs from nodata,
         GDAL's mask (internal or alpha) is not zero, and its value is finite. Whole numbers above 2**24 lose digits.
 
-        Raises
-        ------
-        RasterError
-            A window that reaches outside, a band that does not exist, or a file that is cut off or damaged.
+        Raises `RasterError`: a window that reaches outside, a band that does not exist, or a file that is cut off or
+        damaged.
         """
         tile = window or Tile(0, 0, *self.shape)
         if not tile.inside(self.shape):

@@ -20,10 +20,7 @@ from lacunar.errors import LacunarError
 class Tile:
     """A rectangle of pixels: first row and column, height and width.
 
-    Raises
-    ------
-    LacunarError
-        When the rectangle starts before the array or is empty.
+    Raises `LacunarError`: when the rectangle starts before the array or is empty.
 
     Examples
     --------
@@ -74,10 +71,8 @@ class Block:
 def tile_origins(length: int, *, tile: int, stride: int) -> tuple[int, ...]:
     """First indices of tiles that cover an axis: 0, stride, 2 stride, ...; the last one ends at the border.
 
-    Raises
-    ------
-    LacunarError
-        A length or tile below 1, or a stride outside 1 .. ``tile``: a longer step would leave pixels uncovered.
+    Raises `LacunarError`: a length or tile below 1, or a stride outside 1 .. ``tile``: a longer step would leave pixels
+    uncovered.
 
     Examples
     --------
@@ -101,10 +96,7 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
     Neighbours share at least ``overlap`` pixels, 0 .. ``tile`` - 1. Every tile is ``min(tile, height) x min(tile,
     width)``: an array smaller than a tile gets a tile of its own size.
 
-    Raises
-    ------
-    LacunarError
-        An empty shape, or an overlap that is not smaller than the tile.
+    Raises `LacunarError`: an empty shape, or an overlap that is not smaller than the tile.
 
     Examples
     --------
@@ -122,10 +114,7 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
 def tiles_touching(tiles: Sequence[Tile], gap: NDArray[np.bool_]) -> tuple[Tile, ...]:
     """Keep the tiles that hold at least one pixel of a boolean ``gap`` (height, width), in their order.
 
-    Raises
-    ------
-    LacunarError
-        A gap of another type or shape, or a tile that reaches outside it.
+    Raises `LacunarError`: a gap of another type or shape, or a tile that reaches outside it.
 
     Examples
     --------

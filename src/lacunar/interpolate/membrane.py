@@ -25,10 +25,7 @@ def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
 
     Missing pixels are never read. Where nothing is known, all is 0.
 
-    Raises
-    ------
-    LacunarError
-        Shapes that do not fit.
+    Raises `LacunarError`: shapes that do not fit.
 
     References
     ----------

@@ -62,10 +62,7 @@ class GaussianPrior:
     def given(self, picture: NDArray[np.floating], gap: BoolArray, *, inverse: FloatArray | None = None) -> FloatArray:
         """Expected picture (H, W, C) given the known pixels, smooth on them too; ``inverse`` saves most of the time.
 
-        Raises
-        ------
-        LacunarError
-            A picture or a gap of another size.
+        Raises `LacunarError`: a picture or a gap of another size.
         """
         if picture.shape != self.mean.shape or gap.shape != picture.shape[:2]:
             raise LacunarError(
@@ -108,10 +105,7 @@ def base_over(prior: GaussianPrior | None, picture: FloatArray, gap: BoolArray) 
 def fit_prior(pictures: FloatArray, components: int, *, seed: int) -> GaussianPrior:
     """Fit the distribution of pictures (N, H, W, C) and of their mirror images, by subspace iteration.
 
-    Raises
-    ------
-    LacunarError
-        More components than pictures, or than a picture has values.
+    Raises `LacunarError`: more components than pictures, or than a picture has values.
 
     References
     ----------

@@ -59,10 +59,8 @@ def tile_statistics(
     The standard deviation is at least ``relative_floor`` times the mean's magnitude, and at least `ABSOLUTE_FLOOR`.
     Values of unknown pixels are never read.
 
-    Raises
-    ------
-    RasterError
-        Shapes that differ, a ``known`` that is not boolean, no known pixel, or a known pixel that is not finite.
+    Raises `RasterError`: shapes that differ, a ``known`` that is not boolean, no known pixel, or a known pixel that is
+    not finite.
 
     Examples
     --------
@@ -144,10 +142,7 @@ Scaling = TileScaling | RangeScaling
 def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
     """Read what ``to_dict`` of either scaling wrote, as a model folder's ``scaling.json`` holds it.
 
-    Raises
-    ------
-    ModelError
-        No or an unknown ``kind``, an unknown key, or a value out of range.
+    Raises `ModelError`: no or an unknown ``kind``, an unknown key, or a value out of range.
 
     Examples
     --------

@@ -160,11 +160,8 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
     ``auto`` never fails: where an export does, one warning is logged and the network answers itself. The result's
     ``backend`` tells what it is, never ``auto``.
 
-    Raises
-    ------
-    LacunarError
-        An unknown backend, or a model that has one already; ONNX Runtime that is not installed, not on the CPU or that
-        cannot run the network; a network that cannot be compiled here.
+    Raises `LacunarError`: an unknown backend, or a model that has one already; ONNX Runtime that is not installed, not
+    on the CPU or that cannot run the network; a network that cannot be compiled here.
     """
     check_backend(name)
     if model.backend != "eager":

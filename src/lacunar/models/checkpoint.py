@@ -99,11 +99,8 @@ def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
     Reading is strict and never runs code from the folder: the weights are safetensors, their sha256 is that of the
     card, and every parameter of the network is there with its shape and nothing else. float16 becomes float32.
 
-    Raises
-    ------
-    ModelError
-        Unknown name (the shipped ones are listed), missing or damaged file, an unknown scaling, weights that are a
-        pickle, whose sha256 differs from the card or that do not fit the network.
+    Raises `ModelError`: unknown name (the shipped ones are listed), missing or damaged file, an unknown scaling,
+    weights that are a pickle, whose sha256 differs from the card or that do not fit the network.
     """
     folder = _resolve(folder_or_name)
     name, weights = folder.resolve().name, folder / WEIGHTS_FILE

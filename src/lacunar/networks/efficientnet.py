@@ -197,10 +197,7 @@ class PretrainedUNet(nn.Module):
     def load_imagenet(self) -> None:
         """Start the encoder from the ImageNet weights; bands other than red, green and blue begin unheard.
 
-        Raises
-        ------
-        ModelError
-            The package with the weights is not installed, or holds others.
+        Raises `ModelError`: the package with the weights is not installed, or holds others.
         """
         state = imagenet_weights()
         own = torch.zeros_like(self.encoder.stem.weight)
@@ -215,10 +212,7 @@ class PretrainedUNet(nn.Module):
 def imagenet_weights() -> dict[str, Tensor]:
     """The published weights of EfficientNet-Lite0 under this module's names, without its classifier.
 
-    Raises
-    ------
-    ModelError
-        The package that holds them is not installed, or its file is not there.
+    Raises `ModelError`: the package that holds them is not installed, or its file is not there.
     """
     found = find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     places = found.submodule_search_locations if found else None

@@ -52,10 +52,7 @@ FloatArray = NDArray[np.floating[Any]]
 def parse_bands(text: str) -> tuple[ChannelName, ...]:
     """Names of a file's channels in their order, separated by commas: `BANDS`, or ``coastal`` and ``other`` to skip.
 
-    Raises
-    ------
-    LacunarError
-        An unknown name, a band named twice, or no band that a network sees.
+    Raises `LacunarError`: an unknown name, a band named twice, or no band that a network sees.
 
     Examples
     --------
@@ -122,10 +119,7 @@ def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
     (reflectance of 0 to 1, times 10,000, or 8 bits) and the brightness of the day. Bands are (C, H, W), in any unit
     whose zero is no light, NaN where lacking; ``valid`` is (H, W), True = measured.
 
-    Raises
-    ------
-    LacunarError
-        Shapes that do not fit, no valid pixel, or an image without light.
+    Raises `LacunarError`: shapes that do not fit, no valid pixel, or an image without light.
 
     Examples
     --------
@@ -200,10 +194,7 @@ def channel_names(
 class Encoding:
     """Reflectance = value x scale + offset, and in words how that is known.
 
-    Raises
-    ------
-    RasterError
-        A scale that is not above 0, or a number that is not finite.
+    Raises `RasterError`: a scale that is not above 0, or a number that is not finite.
     """
 
     scale: float
@@ -221,10 +212,7 @@ def recognise(values: FloatArray, *, dtype: str, picture: bool, name: str) -> En
 
     ``picture`` says that the file is one: one or three channels of 8 or 16 bits without a position on earth.
 
-    Raises
-    ------
-    RasterError
-        Values that are neither a picture nor plausible reflectance of 0 to 1 or times 10,000.
+    Raises `RasterError`: values that are neither a picture nor plausible reflectance of 0 to 1 or times 10,000.
 
     Examples
     --------

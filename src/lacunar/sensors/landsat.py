@@ -58,11 +58,9 @@ class LandsatScene(Scene):
 
     ``sources`` maps a band's name (``B10``, ``QA_PIXEL``, ``ST_B10`` ...) to what rasterio opens.
 
-    Raises
-    ------
-    ProductError
-        No folder or archive; an archive with members that point outside, are links or devices; no MTL file or several;
-        an MTL file that cannot be read; no band of use; no coordinate system in the GeoTIFF nor in the MTL file.
+    Raises `ProductError`: no folder or archive; an archive with members that point outside, are links or devices; no
+    MTL file or several; an MTL file that cannot be read; no band of use; no coordinate system in the GeoTIFF nor in the
+    MTL file.
     """
 
     kind = "product"
@@ -451,11 +449,8 @@ class Delivery:
 def open_delivery(path: Path) -> Delivery:
     """List a product's folder, or its .tar (also .tar.gz) after checking every member.
 
-    Raises
-    ------
-    ProductError
-        Neither a folder nor an archive; an archive that is cut off, too large, or has a member with an absolute
-        path, with ``..``, that is a link or a device, or two members of one name.
+    Raises `ProductError`: neither a folder nor an archive; an archive that is cut off, too large, or has a member with
+    an absolute path, with ``..``, that is a link or a device, or two members of one name.
     """
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))

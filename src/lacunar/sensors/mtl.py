@@ -87,10 +87,8 @@ class Mtl:
 def parse_mtl(data: bytes, name: str) -> Mtl:
     """Read an MTL file from its bytes; the ending of its name (``.txt``, ``.json``, ``.xml``) says the form.
 
-    Raises
-    ------
-    ProductError
-        Larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without band 10.
+    Raises `ProductError`: larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without band
+    10.
 
     Examples
     --------

@@ -74,10 +74,7 @@ class Measured:
 class LstOptions:
     """How LST is computed from a product, and which of its pixels count as missing.
 
-    Raises
-    ------
-    LacunarError
-        An unknown quality class or form of the reflectance, or L out of range.
+    Raises `LacunarError`: an unknown quality class or form of the reflectance, or L out of range.
     """
 
     gap_classes: Sequence[QaClass] = GAP_CLASSES  # quality classes that are filled

@@ -43,10 +43,7 @@ _EMISSIVITY: dict[EmissivityKind, tuple[float, float, float]] = {
 class Atmosphere:
     """The air between the ground and the sensor in the thermal band, for the correction of LST.
 
-    Raises
-    ------
-    ProductError
-        A value outside its range.
+    Raises `ProductError`: a value outside its range.
     """
 
     path_radiance: float  # Rp, emitted by the air towards the sensor, W m-2 sr-1 um-1; 0 or more
@@ -114,10 +111,7 @@ def toa_reflectance(
     variant of the Brazilian SEBAL literature, which divides by dr = 1/d^2 once more; it alone wants
     ``earth_sun_distance``, d in astronomical units. ``sun_elevation`` is that of the scene's centre, in degrees.
 
-    Raises
-    ------
-    ProductError
-        A night scene; an unknown form; a distance that is lacking or outside 0.98 to 1.02.
+    Raises `ProductError`: a night scene; an unknown form; a distance that is lacking or outside 0.98 to 1.02.
 
     Examples
     --------

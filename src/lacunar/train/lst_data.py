@@ -114,10 +114,8 @@ def pack_lst(folder: Path, clouds: Path | None, destination: Path) -> None:
     or non-zero where there is cloud. Values are stored as row-wise differences of uint16 hundredths of a kelvin, which
     compress well.
 
-    Raises
-    ------
-    TrainingError
-        No raster in the folder, no folder of clouds, a raster that cannot be in kelvin, or more than 50 MiB.
+    Raises `TrainingError`: no raster in the folder, no folder of clouds, a raster that cannot be in kelvin, or more
+    than 50 MiB.
     """
     from lacunar.geo.raster import read_raster  # the packed file trains on machines without a geospatial library
 
@@ -254,10 +252,8 @@ def make_examples(
 ) -> LstExamples:
     """Draw examples of ``size`` pixels by the weights of their places; number i depends on the seed and i alone.
 
-    Raises
-    ------
-    TrainingError
-        A place of ``weights`` that the pack lacks, or rasters too small or with too few known pixels for a whole tile.
+    Raises `TrainingError`: a place of ``weights`` that the pack lacks, or rasters too small or with too few known
+    pixels for a whole tile.
     """
     check_places(pack, weights)
     draw = partial(_draw_example, pack, weights, size, seed)
@@ -412,10 +408,7 @@ class LstDataset(Dataset[dict[str, Tensor]]):
 class LstTiles(Dataset[dict[str, Tensor]]):
     """Whole standardised tiles, drawn anew for every key (epoch, index): ``x_0`` (1, H, W) for an unconditional prior.
 
-    Raises
-    ------
-    TrainingError
-        A place of ``weights`` that the pack lacks.
+    Raises `TrainingError`: a place of ``weights`` that the pack lacks.
     """
 
     def __init__(

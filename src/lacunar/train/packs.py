@@ -22,10 +22,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, B
 def write_arrays(file: Path, arrays: Arrays, *, compress: bool = True, max_bytes: int | None = None) -> None:
     """Write arrays into one ``.npz``, which appears whole or not at all.
 
-    Raises
-    ------
-    TrainingError
-        The file would have more than ``max_bytes``.
+    Raises `TrainingError`: the file would have more than ``max_bytes``.
     """
     temporary = file.with_suffix(f".{os.getpid()}.partial.npz")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -56,10 +53,7 @@ def open_arrays(
 def drawn_once(file: Path, origin: Mapping[str, object], draw: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
     """Arrays that a run draws once: from its folder where they are there already, else drawn and kept.
 
-    Raises
-    ------
-    TrainingError
-        The file is damaged, or its arrays were drawn from something else than ``origin`` says.
+    Raises `TrainingError`: the file is damaged, or its arrays were drawn from something else than ``origin`` says.
     """
     wanted = json.dumps(origin)
     if not file.exists():

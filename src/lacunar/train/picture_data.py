@@ -70,10 +70,7 @@ def pack_pictures(source: Path, destination: Path) -> None:
     A picture of `ALIGNED_SIZE` is an aligned face; of any other picture a few tiles are taken as textures, those with
     black corners left out. Label pictures, ``*_mask.*``, are passed over.
 
-    Raises
-    ------
-    TrainingError
-        No such source, no aligned face in it, or a picture that cannot be read.
+    Raises `TrainingError`: no such source, no aligned face in it, or a picture that cannot be read.
     """
     faces: list[Pixels] = []
     textures: list[Pixels] = []

@@ -137,10 +137,7 @@ class Recipe(ABC):
 def load_start(recipe: Recipe, init_from: str | None, distill: str | None, student_steps: int = STUDENT_STEPS) -> Start:
     """Load the model that a new run starts from, or its teacher; nothing is loaded without either.
 
-    Raises
-    ------
-    TrainingError
-        Both are given, or models of this recipe cannot be distilled.
+    Raises `TrainingError`: both are given, or models of this recipe cannot be distilled.
     """
     if init_from and distill:
         raise TrainingError(

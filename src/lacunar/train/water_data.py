@@ -129,10 +129,7 @@ def _decoded(scene: WaterScene, encoded: NDArray[np.generic], mode: str) -> NDAr
 def water_scenes(folder: Path) -> list[WaterScene]:
     """Every scene of a folder and its subfolders, in the order of their paths.
 
-    Raises
-    ------
-    TrainingError
-        No such folder, or no image beside a mask in it.
+    Raises `TrainingError`: no such folder, or no image beside a mask in it.
     """
     masks = sorted(folder.rglob(f"*{MASK_ENDING}")) if folder.is_dir() else []
     scenes = []
@@ -172,10 +169,7 @@ def _bytes_of(file: Path) -> NDArray[np.uint8]:
 def pack_water(folder: Path, destination: Path) -> None:
     """Pack every scene of a folder into one array file.
 
-    Raises
-    ------
-    TrainingError
-        No scene, one that cannot be read, two of one name, or more than 100 MiB.
+    Raises `TrainingError`: no scene, one that cannot be read, two of one name, or more than 100 MiB.
     """
     arrays: dict[str, NDArray[Any]] = {}
     for scene in water_scenes(folder):
@@ -227,10 +221,7 @@ class Parts:
 def split_scenes(scenes: Sequence[WaterScene]) -> Parts:
     """Split scenes by their names alone, as `REPORTED` and `VALIDATED` say.
 
-    Raises
-    ------
-    TrainingError
-        Nothing is left to train on, or none of a set's held-out scenes is there.
+    Raises `TrainingError`: nothing is left to train on, or none of a set's held-out scenes is there.
     """
     parts = Parts([], [], [])
     for set_name in sorted({scene.set_name for scene in scenes}):
