@@ -8,17 +8,18 @@ truth's own ratio at the same places, the ratio at lines beside the borders, and
 
 import argparse
 import sys
+from collections.abc import Collection
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import PRESETS
+from lacunar.errors import LacunarError
 from lacunar.evaluate.report import markdown_table
 from lacunar.fill import blocks as streaming
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import Tile, tiles_over
-from lacunar.metrics import seam_ratio
 from lacunar.models.backend import load_filler
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import OVERLAP
@@ -58,6 +59,27 @@ def main() -> None:
     difference, sigma = np.abs(sample - whole)[gap], (sample - mean)[gap].std()
     print(f"\nOne sample in four blocks and in one differ by {difference.max():.4f} K at most, ", end="")
     print(f"{difference.mean():.5f} K on average; samples differ from their mean by {sigma:.2f} K.")
+
+
+def seam_ratio(
+    field: NDArray[np.floating], missing: NDArray[np.bool_], *, rows: Collection[int], cols: Collection[int]
+) -> float:
+    """Mean absolute step across the given borders over the mean absolute step elsewhere: 1 = no seam.
+
+    ``field`` and ``missing`` are (H, W); only steps between two missing pixels count. Border r of ``rows`` lies between
+    rows r - 1 and r. Raises `LacunarError` without a border inside the missing region, or with nothing but borders.
+    """
+    across, elsewhere = [], []
+    for axis, borders in enumerate((rows, cols)):
+        values, inside = np.moveaxis(field, axis, 0), np.moveaxis(missing, axis, 0)
+        steps, both = np.abs(np.diff(values, axis=0)), inside[1:] & inside[:-1]
+        at_border = np.isin(np.arange(1, len(values)), list(borders))
+        across.append(steps[at_border][both[at_border]])
+        elsewhere.append(steps[~at_border][both[~at_border]])
+    here, there = np.concatenate(across), np.concatenate(elsewhere)
+    if not here.size or not there.size:
+        raise LacunarError(f"got {here.size} steps across borders and {there.size} others inside; wanted both")
+    return float(here.mean() / there.mean())
 
 
 def parse() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio
 
 from lacunar.errors import LacunarError
-from lacunar.metrics import Confusion, bias, confusion, mae, mse, psnr, ratio, rmse, seam_ratio, ssim
+from lacunar.metrics import Confusion, bias, confusion, mae, mse, psnr, ratio, rmse, ssim
 
 NUMERIC = [mse, rmse, mae, bias]
 
@@ -169,27 +169,6 @@ def test_counts_added_up_give_the_ratio_of_all_pixels(rng):
     whole = confusion(*(np.concatenate(side) for side in zip(*masks, strict=True)))
     assert total.iou == pytest.approx(whole.iou)
     np.testing.assert_allclose(stacked.iou, [part.iou for part in each])
-
-
-# --- seams ---
-
-
-def test_a_jump_at_a_border_shows_and_elsewhere_does_not():
-    rows, cols = np.mgrid[:60, :90]
-    field, missing = 0.5 * rows + 0.5 * cols, np.ones((60, 90), bool)
-    assert seam_ratio(field, missing, rows=(20, 40), cols=(30, 60)) == pytest.approx(1.0)
-    assert seam_ratio(field + 1.5 * (cols >= 30), missing, rows=(), cols=(30,)) == pytest.approx(4.0)
-    assert seam_ratio(field + 1.5 * (rows >= 20), missing, rows=(20,), cols=()) == pytest.approx(4.0)
-    assert seam_ratio(field + 1.5 * (cols >= 31), missing, rows=(), cols=(30,)) < 1.0
-
-
-def test_only_steps_inside_the_missing_region_count():
-    field, missing = np.tile(np.arange(10.0), (4, 1)), np.zeros((4, 10), bool)
-    missing[:, 3:8] = True
-    field[:, ~missing[0]] = 1e6
-    assert seam_ratio(field, missing, rows=(), cols=(5,)) == pytest.approx(27 / 12)  # rows have 15 steps of 0
-    with pytest.raises(LacunarError, match="got 0 steps across borders and 31 others"):
-        seam_ratio(field, missing, rows=(), cols=(3,))
 
 
 # --- bad input ---

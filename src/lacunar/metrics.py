@@ -8,7 +8,6 @@ that shape (or of its last two axes), True = counted. An empty region, different
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,42 +113,6 @@ def ssim(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
         pair = (x[band], y[band])
         similarity[band] = structural_similarity(*pair, data_range=data_range, **options)[1]  # type: ignore[no-untyped-call]
     return float(np.mean(similarity[inner][chosen]))
-
-
-def seam_ratio(
-    field: NDArray[np.floating], missing: NDArray[np.bool_], *, rows: Collection[int], cols: Collection[int]
-) -> float:
-    """Mean absolute step across the given borders over the mean absolute step elsewhere: 1 = no seam.
-
-    Parameters
-    ----------
-    field, missing
-        (H, W); only steps between two missing pixels count.
-    rows, cols
-        Borders: r lies between rows r - 1 and r.
-
-    Raises
-    ------
-    LacunarError
-        No border inside the missing region, or nothing but borders.
-
-    Examples
-    --------
-    >>> steps = np.array([[0.0, 1.0, 3.0, 4.0]])
-    >>> seam_ratio(steps, np.ones((1, 4), bool), rows=(), cols=(2,))
-    2.0
-    """
-    across, elsewhere = [], []
-    for axis, borders in enumerate((rows, cols)):
-        values, inside = np.moveaxis(field, axis, 0), np.moveaxis(missing, axis, 0)
-        steps, both = np.abs(np.diff(values, axis=0)), inside[1:] & inside[:-1]
-        at_border = np.isin(np.arange(1, len(values)), list(borders))
-        across.append(steps[at_border][both[at_border]])
-        elsewhere.append(steps[~at_border][both[~at_border]])
-    here, there = np.concatenate(across), np.concatenate(elsewhere)
-    if not here.size or not there.size:
-        raise LacunarError(f"got {here.size} steps across borders and {there.size} others inside; wanted both")
-    return float(here.mean() / there.mean())
 
 
 def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> Confusion:

@@ -6,14 +6,14 @@ from scipy import ndimage
 
 from gap_models import GaussianResidual, gap_model, tiny_model
 from lacunar.diffusion.samplers import Preset
-from lacunar.errors import RasterError
+from lacunar.errors import LacunarError, RasterError
 from lacunar.fill import blocks as streaming
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, fill_blocks, survey
 from lacunar.fill.options import FillOptions
 from lacunar.geo.windows import blocks_over
 from lacunar.interpolate.background import CoarseField
-from lacunar.metrics import seam_ratio
 from lacunar.sensors.scene import Measured
+from lst_seam import seam_ratio
 
 SHAPE = (64, 480)
 FEW = Preset(steps=3)
@@ -287,3 +287,21 @@ def test_a_raster_of_gap_and_nodata_alone_is_refused():
     nodata[:, :10] = True
     with pytest.raises(RasterError, match=r"no measured pixel: 30080 of 30720 pixels are missing .*check the gap mask"):
         survey(reader(field(), gap, nodata), SHAPE)
+
+
+def test_a_jump_at_a_border_shows_and_elsewhere_does_not():
+    rows, cols = np.mgrid[:60, :90]
+    field, missing = 0.5 * rows + 0.5 * cols, np.ones((60, 90), bool)
+    assert seam_ratio(field, missing, rows=(20, 40), cols=(30, 60)) == pytest.approx(1.0)
+    assert seam_ratio(field + 1.5 * (cols >= 30), missing, rows=(), cols=(30,)) == pytest.approx(4.0)
+    assert seam_ratio(field + 1.5 * (rows >= 20), missing, rows=(20,), cols=()) == pytest.approx(4.0)
+    assert seam_ratio(field + 1.5 * (cols >= 31), missing, rows=(), cols=(30,)) < 1.0
+
+
+def test_only_steps_inside_the_missing_region_count():
+    field, missing = np.tile(np.arange(10.0), (4, 1)), np.zeros((4, 10), bool)
+    missing[:, 3:8] = True
+    field[:, ~missing[0]] = 1e6
+    assert seam_ratio(field, missing, rows=(), cols=(5,)) == pytest.approx(27 / 12)  # rows have 15 steps of 0
+    with pytest.raises(LacunarError, match="got 0 steps across borders and 31 others"):
+        seam_ratio(field, missing, rows=(), cols=(3,))
