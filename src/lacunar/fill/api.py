@@ -35,7 +35,6 @@ from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import ARCHIVES, KELVIN, LstOptions, Measured
 from lacunar.sensors.sebal import digital_numbers_hint
 
-SAMPLES = 8  # that give a mean and a sigma
 NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
 
 _SOURCES = {"flag_values": [NODATA, MEASURED, FILLED], "flag_meanings": "nodata measured filled"}
@@ -116,7 +115,7 @@ def fill(
     >>> bool(np.isfinite(filled.value).all()), int((filled.source == 2).sum())
     (True, 140)
     """
-    samples = _samples_of(preset) if samples is None else samples
+    samples = preset_named(preset).usual_samples if samples is None else samples
     options = FillOptions(preset=preset, samples=samples, seed=seed, quantiles=tuple(quantiles))
     given = as_labelled(array, name="the array")
     _refuse_digital_numbers(array, given)
@@ -181,13 +180,9 @@ def fill_file(
         references=tuple(map(Path, guides)),
         covariates=tuple(map(Path, covariates)),
     )
-    samples = options.pop("samples", None) or _samples_of(options.get("preset", "fast"))
-    return job.fill_file(inputs, files, FillOptions(samples=samples, **options))
-
-
-def _samples_of(preset: str) -> int:
-    """Samples by default."""
-    return 1 if preset_named(preset).mean_only else SAMPLES
+    if options.get("samples") is None:
+        options["samples"] = preset_named(options.get("preset", "fast")).usual_samples
+    return job.fill_file(inputs, files, FillOptions(**options))
 
 
 def _fill_dates(
