@@ -11,9 +11,8 @@ def normal(seed: int) -> torch.Tensor:
     return torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_mask_is_its_own_adjoint_and_pseudo_inverse():
-    mask, x, y = Mask(KNOWN), normal(0), normal(1)
-    torch.testing.assert_close((mask.forward(x) * y).sum(), (x * mask.adjoint(y)).sum())
+def test_a_mask_is_its_own_pseudo_inverse():
+    mask, x = Mask(KNOWN), normal(0)
     assert torch.equal(mask.forward(mask.pseudo_inverse(mask.forward(x))), mask.forward(x))
 
 

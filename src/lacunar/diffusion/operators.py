@@ -1,6 +1,6 @@
 """What was measured of an image: linear operators y = A x, which the samplers of `inverse` hold an image to.
 
-To add an inverse problem, add an operator here: its `forward`, `adjoint` and `pseudo_inverse`.
+To add an inverse problem, add an operator here: its `forward` and `pseudo_inverse`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ class Operator(Protocol):
 
     def forward(self, x: Tensor, /) -> Tensor:
         """Measure: A x."""
-        ...
-
-    def adjoint(self, y: Tensor, /) -> Tensor:
-        """Aᵀ y, an image: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩."""
         ...
 
     def pseudo_inverse(self, y: Tensor, /) -> Tensor:
@@ -73,7 +69,6 @@ class Mask:
         """The known pixels of ``x``, 0 where missing; what stands in missing pixels may be NaN."""
         return torch.where(self.known, x, torch.zeros_like(x))
 
-    adjoint = forward
     pseudo_inverse = forward
 
     def measure(self, x_0: Tensor) -> Measurement:
