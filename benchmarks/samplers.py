@@ -34,7 +34,7 @@ from lacunar.evaluate.report import markdown_table
 from lacunar.fill.array import fill_from_background
 from lacunar.fill.options import FillOptions
 from lacunar.interpolate.background import TILE, CoarseField, background_field
-from lacunar.interpolate.membrane import classical_base
+from lacunar.interpolate.membrane import membrane_fill
 from lacunar.metrics import psnr
 from lacunar.models.backend import load_filler
 from lacunar.pictures.fill import Drawing, fill_window, to_model
@@ -173,7 +173,7 @@ def face_panel(options: argparse.Namespace) -> Run:
             seen = to_model(case.truth, WHITE)[None]
             drawn = fill_window(seen, case.missing, model, Drawing(preset, samples, number), halvings=0)
             found.append((hole_psnr(drawn.mean(axis=0), case), hole_psnr(drawn[0], case)))
-        starts = [hole_psnr(classical_base(to_model(case.truth, WHITE), case.missing), case) for case in cases[:count]]
+        starts = [hole_psnr(membrane_fill(to_model(case.truth, WHITE), case.missing), case) for case in cases[:count]]
         mean, one = np.mean(found, axis=0)
         spent = frame_evaluations(model, preset)
         return {"evaluations": spent, "mean": float(mean), "one": float(one), "membrane": float(np.mean(starts))}

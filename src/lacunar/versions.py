@@ -40,9 +40,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def versions_used(engine: str, found: Mapping[str, str]) -> dict[str, str]:
-    """Those of `versions` that pixels depend on with an engine: ONNX Runtime's where it computes."""
-    return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or engine == "onnx"}
+def versions_used(backend: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Those of `versions` that pixels depend on with a backend: ONNX Runtime's where it computes."""
+    return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or backend == "onnx"}
 
 
 def describe_machine() -> str:

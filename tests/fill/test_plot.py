@@ -151,9 +151,9 @@ def test_what_does_not_fit_is_refused(field):
     lst, filled, gap = field
     with pytest.raises(ValueError, match=r"wanted \(height, width\)"):
         lst_figure(lst[np.newaxis], filled, gap)
-    with pytest.raises(ValueError, match=r"got a gap bool \(39, 60\)"):
+    with pytest.raises(ValueError, match=r"got missing bool \(39, 60\)"):
         lst_figure(lst, filled, gap[1:])
-    with pytest.raises(ValueError, match="got a gap float64"):
+    with pytest.raises(ValueError, match="got missing float64"):
         lst_figure(lst, filled, gap * 1.0)
     with pytest.raises(ValueError, match=r"got arrays of \(39, 60\) and \(40, 60\)"):
         lst_figure(lst[1:], filled, gap)

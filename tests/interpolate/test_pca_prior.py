@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lacunar.errors import LacunarError
-from lacunar.interpolate.membrane import classical_base
-from lacunar.interpolate.pca_prior import NOISE_FACTOR, SAMPLE_SHARE, GaussianPrior, base_over, fit_prior
+from lacunar.interpolate.membrane import membrane_fill
+from lacunar.interpolate.pca_prior import NOISE_FACTOR, SAMPLE_SHARE, GaussianPrior, background_mean, fit_prior
 
 SHAPE = (6, 5, 2)
 
@@ -46,7 +46,7 @@ def test_deviations_have_the_conditional_covariance_but_for_the_membrane(prior, 
     observed = signal[np.ix_(known, known)] + prior.noise * np.eye(known.sum())
     covariance = signal - signal[:, known] @ np.linalg.solve(observed, signal[known])
     units = np.eye(signal.shape[0], dtype=np.float32).reshape(-1, *SHAPE)
-    membrane = np.stack([(unit + classical_base(-unit, gap)).ravel() for unit in units]).T
+    membrane = np.stack([(unit + membrane_fill(-unit, gap)).ravel() for unit in units]).T
     found = prior.deviations(gap, np.eye(4, dtype=np.float32)).reshape(4, -1)
     np.testing.assert_allclose(found.T @ found, SAMPLE_SHARE**2 * membrane @ covariance @ membrane.T, atol=2e-4)
     np.testing.assert_allclose(found[:, known], 0, atol=1e-6)
@@ -54,9 +54,9 @@ def test_deviations_have_the_conditional_covariance_but_for_the_membrane(prior, 
 
 def test_the_base_keeps_what_is_known_and_looks_at_no_hidden_pixel(prior):
     gap, picture = gap_of(0.3), np.random.default_rng(2).standard_normal(SHAPE).astype(np.float32)
-    base = prior.base(np.where(gap[..., None], 99.0, picture), gap)
+    base = prior.filled(np.where(gap[..., None], 99.0, picture), gap)
     assert np.abs(base - picture)[~gap].max() < 1e-5
-    assert (base == prior.base(picture, gap)).all()
+    assert (base == prior.filled(picture, gap)).all()
 
 
 def test_a_picture_of_the_distribution_is_found_again_from_a_part_of_it(prior):
@@ -64,14 +64,14 @@ def test_a_picture_of_the_distribution_is_found_again_from_a_part_of_it(prior):
     truth = prior.mean + (np.array([3, -2, 1, 1], np.float32) @ prior.components).reshape(SHAPE)
     gap = gap_of(0.4)
     assert np.abs(quiet.base(truth, gap) - truth).max() < 0.01
-    assert np.abs(classical_base(truth, gap) - truth).max() > 0.3
+    assert np.abs(membrane_fill(truth, gap) - truth).max() > 0.3
 
 
 def test_without_a_prior_of_its_size_a_picture_starts_from_the_membrane(prior):
     picture, gap = np.zeros((8, 8, 2), np.float32), np.zeros((8, 8), dtype=bool)
     gap[2:4, 2:5] = True
-    assert (base_over(prior, picture, gap) == classical_base(picture, gap)).all()
-    assert (base_over(None, picture, gap) == classical_base(picture, gap)).all()
+    assert (background_mean(prior, picture, gap) == membrane_fill(picture, gap)).all()
+    assert (background_mean(None, picture, gap) == membrane_fill(picture, gap)).all()
     with pytest.raises(LacunarError, match="wanted"):
         prior.given(picture, gap)
 

@@ -9,7 +9,7 @@ from gap_models import GaussianResidual, gap_model
 from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import ModelError, PictureError
 from lacunar.geo.picture import Picture
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
@@ -46,7 +46,7 @@ def test_a_model_that_adds_nothing_leaves_the_membrane_of_the_photograph():
     """At full resolution, not the frame's 64 pixels enlarged: this is why there is no seam."""
     given, missing = photograph(), hidden()
     regions = fill_face(given, missing, FACE, picture_model(GaussianPicture(variance=1e-8)), None, TWO)
-    base = classical_base(to_model(given.colours, 255), missing)
+    base = membrane_fill(to_model(given.colours, 255), missing)
     found = laid(given, regions)
     np.testing.assert_array_equal(np.isfinite(found[..., 0]), missing)
     np.testing.assert_allclose(found[missing], base[missing], atol=0.02)
@@ -56,8 +56,8 @@ def test_what_the_model_adds_comes_to_its_place():
     mean = np.array([0.5, -0.5, 0.2])
     given, missing = photograph(), hidden()
     regions = fill_face(given, missing, FACE, picture_model(GaussianPicture(mean=mean, variance=1e-6)), None, TWO)
-    added = laid(given, regions) - classical_base(to_model(given.colours, 255), missing)
-    np.testing.assert_allclose(added[90:100, 95:105].mean(axis=(0, 1)), RESIDUAL_SPREAD * mean, atol=0.02)
+    added = laid(given, regions) - membrane_fill(to_model(given.colours, 255), missing)
+    np.testing.assert_allclose(added[90:100, 95:105].mean(axis=(0, 1)), RESIDUAL_SIGMA * mean, atol=0.02)
 
 
 def test_outside_the_frame_the_picture_model_goes_on():

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage import data
 
 from lacunar.errors import PictureError
-from lacunar.interpolate.membrane import classical_base
+from lacunar.interpolate.membrane import membrane_fill
 from lacunar.pictures.face_frame import Face, choose_face, covered, find_faces, from_frame, in_frame, to_frame
 
 EYES, MOUTH = ((106, 211), (107, 244)), (156, 227)  # (row, column) of the astronaut's, read from the picture by eye
@@ -35,7 +35,7 @@ def relative(face, place):
     ids=["clear", "mouth hidden", "eyes hidden"],
 )
 def test_the_astronaut_is_found_in_celeba_framing(astronaut, missing):
-    shown = astronaut if missing is None else classical_base(astronaut, missing)
+    shown = astronaut if missing is None else membrane_fill(astronaut, missing)
     faces = find_faces(shown, missing)
     assert len(faces) == 1
     # CelebA's alignment puts the eyes at (0.38, 0.47) and (0.62, 0.47), the mouth at (0.5, 0.73) of the frame

@@ -8,7 +8,7 @@ from gap_models import GaussianResidual, ddim_gain, gap_model
 from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.pictures.fill import Drawing, fill_regions, fill_window, paste, to_model, to_pixels
 from picture_models import GaussianPicture, picture_model, tiny_picture_model
 
@@ -38,9 +38,9 @@ def test_samples_have_the_mean_and_the_spread_of_the_model():
     (filled,) = fill_regions(
         given, missing, picture_model(GaussianPicture(mean=mean, variance=variance)), Drawing(FAST, 40)
     )
-    base = classical_base(to_model(given.colours, 255), missing)[missing]
-    np.testing.assert_allclose(filled.samples.mean(axis=0), base + RESIDUAL_SPREAD * mean, atol=1e-3)  # antithetic
-    wanted = RESIDUAL_SPREAD * ddim_gain(FAST.steps, variance)
+    base = membrane_fill(to_model(given.colours, 255), missing)[missing]
+    np.testing.assert_allclose(filled.samples.mean(axis=0), base + RESIDUAL_SIGMA * mean, atol=1e-3)  # antithetic
+    wanted = RESIDUAL_SIGMA * ddim_gain(FAST.steps, variance)
     assert filled.samples[::2].std(axis=0, ddof=1).mean() == pytest.approx(wanted, rel=0.05)
 
 
@@ -52,9 +52,9 @@ def test_the_network_is_given_what_it_was_trained_on():
     assert seen.shape == (2, 8, 64, 64)
     assert (seen[:, :3, ~hidden] == 0).all()
     assert seen[:, :3, hidden].std() == pytest.approx(1.0, rel=0.1)
-    base = classical_base(to_model(given.colours, 255), missing)
+    base = membrane_fill(to_model(given.colours, 255), missing)
     np.testing.assert_allclose(seen[1, 3:6].numpy(), np.moveaxis(base, 2, 0), atol=1e-6)
-    assert (seen[:, 6] == RESIDUAL_SPREAD).all()
+    assert (seen[:, 6] == RESIDUAL_SIGMA).all()
     assert (seen[:, 7].bool() == hidden).all()
 
 
@@ -121,7 +121,7 @@ def test_a_large_hole_is_filled_coarse_to_fine():
     )
     # 140 pixels are halved 3 times (to 17.5, at most half of 64): 10 evaluations, and 3 refinements of 3 each
     assert calls == [(number, 19) for number in range(1, 20)]
-    base = classical_base(to_model(given.colours, 255), missing)[missing]
+    base = membrane_fill(to_model(given.colours, 255), missing)[missing]
     assert np.abs(filled.samples - base).max() < 0.02
 
 
@@ -134,12 +134,12 @@ def test_a_refinement_keeps_what_is_there():
     missing, given = region(shape, slice(40, 90), slice(40, 90)), smooth(shape)
     pictures = to_model(given.colours, 255)[None]
     begun = np.repeat(pictures, 16, axis=0)
-    begun[:, missing] = classical_base(pictures[0], missing)[missing] + 0.2
+    begun[:, missing] = membrane_fill(pictures[0], missing)[missing] + 0.2
     model = picture_model(GaussianPicture())
     filled = fill_window(pictures, missing, model, Drawing(FAST, 16), halvings=1, started=begun)
     schedule = model.schedule.respaced(FAST.steps)
     kept = schedule.alphas_cumprod[2] ** 0.5 * ddim_gain_of(schedule, 3)
-    middle = filled[:, 50:80, 50:80] - classical_base(pictures[0], missing)[50:80, 50:80]
+    middle = filled[:, 50:80, 50:80] - membrane_fill(pictures[0], missing)[50:80, 50:80]
     assert middle.mean() == pytest.approx(0.2 * kept, abs=0.01)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lacunar.diffusion.samplers import PRESETS, plan
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.pictures.fill import Drawing, fill_window
 from lacunar.pictures.sampler import frame_evaluations
@@ -48,7 +48,7 @@ def test_without_a_prior_every_step_is_taken():
 def test_a_pair_deviates_to_opposite_sides_of_what_the_network_expects(model):
     samples = fill_window(PICTURE, GAP, model, Drawing(PRESETS["fast"], 4, 1), halvings=0)
     np.testing.assert_array_equal(samples[:, ~GAP], np.repeat(PICTURE[:, ~GAP], 4, axis=0))
-    expected = model.prior.base(PICTURE[0], GAP) + RESIDUAL_SPREAD * np.array(MEAN)
+    expected = model.prior.filled(PICTURE[0], GAP) + RESIDUAL_SIGMA * np.array(MEAN)
     for pair in (samples[:2], samples[2:]):
         np.testing.assert_allclose(pair.mean(axis=0)[GAP], expected[GAP], atol=0.03)
     assert np.abs(samples[0] - samples[2])[GAP].mean() > 0.02

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lacunar.errors import TrainingError
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.interpolate.pca_prior import fit_prior
 from lacunar.train.picture_data import (
     ALIGNED_SIZE,
@@ -65,9 +65,9 @@ def test_base_and_residual_give_the_picture_back(pictures, pool, framing):
     mean, sigma, missing = item["condition"][:3], item["condition"][3:], item["missing"][0].bool()
     picture = mean + sigma * item["x_0"]
     assert picture.abs().max() <= 1 + 1e-5
-    assert (sigma == RESIDUAL_SPREAD).all()
+    assert (sigma == RESIDUAL_SIGMA).all()
     assert not item["x_0"][:, ~missing].any()
-    again = classical_base(picture.movedim(0, 2).numpy(), missing.numpy())
+    again = membrane_fill(picture.movedim(0, 2).numpy(), missing.numpy())
     assert np.abs(again - mean.movedim(0, 2).numpy()).max() < 1e-5
 
 
@@ -86,8 +86,8 @@ def test_over_a_prior_the_residual_is_counted_from_what_it_expects(pictures, poo
     examples = dataset(pictures, pool, prior=prior, variation=0.5)
     item, again = examples[1, 2], examples[1, 2]
     gap = item["missing"][0].numpy().astype(bool)
-    picture = (item["condition"][:3] + RESIDUAL_SPREAD * item["x_0"]).movedim(0, 2).numpy()
-    assert np.abs(prior.base(picture, gap) - item["condition"][:3].movedim(0, 2).numpy()).max() < 1e-4
+    picture = (item["condition"][:3] + RESIDUAL_SIGMA * item["x_0"]).movedim(0, 2).numpy()
+    assert np.abs(prior.filled(picture, gap) - item["condition"][:3].movedim(0, 2).numpy()).max() < 1e-4
     assert (item["x_0"] == again["x_0"]).all()
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lacunar.cli.options import (
+    BackendOption,
     Device,
-    EngineOption,
     Model,
     Overwrite,
     Samples,
@@ -112,7 +112,7 @@ def demo_command(
     samples: Samples = 8,
     seed: Seed = 0,
     device: Device = "auto",
-    engine: EngineOption = "auto",
+    backend: BackendOption = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Run offline: a simulated cloudy Landsat product whose truth is known, its lakes, and an occluded face.
@@ -124,7 +124,7 @@ def demo_command(
         raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
     if "water" in parts and "lst" not in parts:
         raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
-    options = fill_options("fast", None, "auto", None, samples, "", seed, model, device, engine)
+    options = fill_options("fast", None, "auto", None, samples, "", seed, model, device, backend)
     demo = _Demo(folder, size, options, overwrite)
     for name, part in PARTS.items():
         if name in parts:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lacunar.cli.options import Device, EngineOption, Overwrite, Seed, resolve_device, typed_command
+from lacunar.cli.options import BackendOption, Device, Overwrite, Seed, resolve_device, typed_command
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
@@ -55,7 +55,7 @@ def evaluate_lst_command(
     ] = 0,
     seed: Seed = 0,
     device: Device = "auto",
-    engine: EngineOption = "eager",
+    backend: BackendOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
@@ -80,7 +80,7 @@ def evaluate_lst_command(
         references=references,
         seed=seed,
         device=device,
-        engine=engine,
+        backend=backend,
     )
 
 
@@ -107,7 +107,7 @@ def evaluate_water_command(
     names: Annotated[Path | None, typer.Option(help="Text file: only images of these names, one on a line.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    engine: EngineOption = "eager",
+    backend: BackendOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Map the water of scenes whose water is known, by every method, and report how good the maps are."""
@@ -125,7 +125,7 @@ def evaluate_water_command(
         names=names,
         seed=seed,
         device=device,
-        engine=engine,
+        backend=backend,
     )
 
 
@@ -152,7 +152,7 @@ def evaluate_face_command(
     ] = 8,
     seed: Seed = 0,
     device: Device = "auto",
-    engine: EngineOption = "eager",
+    backend: BackendOption = "eager",
     overwrite: Overwrite = False,
 ) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
@@ -174,7 +174,7 @@ def evaluate_face_command(
         samples=samples,
         seed=seed,
         device=device,
-        engine=engine,
+        backend=backend,
     )
 
 

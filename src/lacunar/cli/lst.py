@@ -33,7 +33,7 @@ def lst_command(
     seed: opt.Seed = 0,
     model: opt.Model = "lst-small",
     device: opt.Device = "auto",
-    engine: opt.EngineOption = "auto",
+    backend: opt.BackendOption = "auto",
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
@@ -80,7 +80,7 @@ def lst_command(
         command=opt.typed_command(),
     )
     how = opt.fill_options(
-        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
+        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, backend, cluster=cluster
     )
     fill_named(product, inputs, files, how, suffix="lst", cluster=cluster, print_json=print_json)
 
@@ -102,7 +102,7 @@ def fill_command(
     seed: opt.Seed = 0,
     model: opt.Model = "lst-small",
     device: opt.Device = "auto",
-    engine: opt.EngineOption = "auto",
+    backend: opt.BackendOption = "auto",
     figure: opt.FigureOption = None,
     truth: opt.TruthOption = None,
     cluster: opt.Cluster = None,
@@ -124,7 +124,7 @@ def fill_command(
     command = opt.typed_command()
     files = OutputFiles(raster=output, figure=figure, truth=truth, overwrite=overwrite, resume=resume, command=command)
     how = opt.fill_options(
-        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, engine, cluster=cluster
+        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, backend, cluster=cluster
     )
     fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
 

@@ -38,7 +38,7 @@ Samples = Annotated[
 Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-EngineOption = Annotated[
+BackendOption = Annotated[
     str,
     typer.Option(
         "--engine", help="auto, eager, onnx (CPU), bf16 or compiled (GPU); auto takes onnx where it pays off."
@@ -82,7 +82,7 @@ def fill_options(
     seed: int,
     model: str,
     device: str,
-    engine: str,
+    backend: str,
     *,
     cluster: str | None = None,
 ) -> "FillOptions":
@@ -92,7 +92,7 @@ def fill_options(
     return FillOptions(
         model=model,
         device=device if cluster else resolve_device(device),
-        backend=cast("BackendName", engine),
+        backend=cast("BackendName", backend),
         preset=preset,
         sampler=sampler,
         background=cast("BackgroundName", background),

@@ -49,7 +49,7 @@ def water_command(
     model: opt.Model = "water-small",
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
-    engine: opt.EngineOption = "auto",
+    backend: opt.BackendOption = "auto",
     print_json: opt.PrintJson = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -74,7 +74,7 @@ def water_command(
         threshold=threshold,
         seed=seed,
         device=opt.resolve_device(device),
-        backend=engine,
+        backend=backend,
         min_area=min_area,
         polygons=polygons,
         figure=figure,

@@ -37,8 +37,8 @@ from lacunar.evaluate.task import (
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
 from lacunar.geo.picture import Picture, read_picture
 from lacunar.interpolate.classical import fill
-from lacunar.interpolate.membrane import classical_base
-from lacunar.interpolate.pca_prior import base_over
+from lacunar.interpolate.membrane import membrane_fill
+from lacunar.interpolate.pca_prior import background_mean
 from lacunar.metrics import mse, psnr, ssim
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
@@ -295,7 +295,7 @@ def _classical_method(name: str) -> Method:
     def method(pixels: Pixels, missing: BoolArray, seed: int) -> dict[str, Estimate]:
         del seed
         if name == "membrane":
-            return {name: Estimate(_to_pixels(classical_base(to_model(pixels, WHITE), missing)))}
+            return {name: Estimate(_to_pixels(membrane_fill(to_model(pixels, WHITE), missing)))}
         if name in OPENCV:
             import cv2
 
@@ -313,7 +313,7 @@ def prior_method(name: str, model: Model) -> Method:
 
     def method(pixels: Pixels, missing: BoolArray, seed: int) -> dict[str, Estimate]:
         del seed
-        return {name: Estimate(_to_pixels(base_over(model.prior, to_model(pixels, WHITE), missing)))}
+        return {name: Estimate(_to_pixels(background_mean(model.prior, to_model(pixels, WHITE), missing)))}
 
     return method
 

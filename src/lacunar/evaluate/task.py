@@ -97,7 +97,7 @@ class Task(ABC):
     models: tuple[str, ...] = ()  # names or folders of networks
     seed: int = 0  # of everything drawn
     device: str = "cpu"
-    engine: BackendName = "eager"
+    backend: BackendName = "eager"
 
     title: ClassVar[str]  # of the report
     unit: ClassVar[str]  # what is drawn again as a whole for intervals
@@ -205,7 +205,7 @@ class FillTask(Task):
 
     def network(self, folder: str) -> Model:
         """A network by name or folder."""
-        return load_filler(folder, device=self.device, backend=self.engine)
+        return load_filler(folder, device=self.device, backend=self.backend)
 
 
 def enter(lineup: Lineup, name: str, method: Method, *, model: Model, way: tuple[Preset, int], note: str = "") -> None:

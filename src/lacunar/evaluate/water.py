@@ -250,8 +250,8 @@ class WaterTask(Task):
         """A network by name or folder, or by NAME=FOLDER under that name."""
         name, _, folder = text.partition("=")
         if folder and not Path(text).exists():
-            return replace(load_segmenter(folder, device=self.device, backend=self.engine), name=name)
-        return load_segmenter(text, device=self.device, backend=self.engine)
+            return replace(load_segmenter(folder, device=self.device, backend=self.backend), name=name)
+        return load_segmenter(text, device=self.device, backend=self.backend)
 
     def measure(self, case: WaterCase, estimate: Estimate) -> list[Row]:
         """Counts over the pixels whose truth is known, and over the lakes of each size."""

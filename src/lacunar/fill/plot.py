@@ -24,7 +24,7 @@ _MAX_PIXELS_PER_SIDE = 1400  # more than a screen shows only costs time
 _CLIP_PERCENT = 0.5  # of pixels beyond each end of a colour scale, so that a few odd ones do not flatten the rest
 _VALUE_MAP = "inferno"
 _ERROR_MAP, _SIGMA_MAP = "Reds", "Blues"  # white at zero
-_GAP_GREY = "#b4b4b4"
+_MISSING_GREY = "#b4b4b4"
 _INK = "#2b2b2b"
 _FAINT = "#d0d0d0"
 
@@ -43,7 +43,7 @@ class _Panel:
     """One picture: its values, where they are missing, its title and its scale."""
 
     values: NDArray[np.float64]
-    gap: NDArray[np.bool_] | None
+    missing: NDArray[np.bool_] | None
     title: str
     scale: _Scale
 
@@ -51,7 +51,7 @@ class _Panel:
 def lst_figure(
     lst: ArrayLike,
     reconstructed: ArrayLike,
-    gap: NDArray[np.bool_],
+    missing: NDArray[np.bool_],
     *,
     truth: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
@@ -69,7 +69,7 @@ def lst_figure(
         (H, W) before masking; may hold the clouds' own temperatures.
     reconstructed, truth, sigma
         (H, W): the filled field, the true one, and the standard deviation of the filled one.
-    gap
+    missing
         (H, W) boolean, True = filled.
     units
         Of all of these.
@@ -87,20 +87,21 @@ def lst_figure(
     """
     shape, kelvin = np.shape(reconstructed), units.lower() in _KELVIN
     zero, labels = (_ZERO_CELSIUS, _CELSIUS_LABELS) if kelvin else (0.0, (units or "value",) * 2)
-    before, after, hole = _as_image(lst, shape) - zero, _as_image(reconstructed, shape) - zero, _as_gap(gap, shape)
+    before, after = _as_image(lst, shape) - zero, _as_image(reconstructed, shape) - zero
+    thinned = _as_missing(missing, shape)
     true = None if truth is None else _as_image(truth, shape) - zero
     scale = _value_scale(after if true is None else np.stack([after, true]))
-    missing = f"Masked ({100 * _share(hole, after):.0f} % missing)"
+    masked = f"Masked ({100 * _share(thinned, after):.0f} % missing)"
     panels = [
         _Panel(before, None, "LST" if kelvin else "Input", scale),
-        _Panel(np.where(hole, np.nan, after), hole, missing, scale),
+        _Panel(np.where(thinned, np.nan, after), thinned, masked, scale),
         _Panel(after, None, "Reconstructed", scale),
     ]
     if true is not None:
         error = np.abs(after - true)
-        panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[hole], _ERROR_MAP)))
+        panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[thinned], _ERROR_MAP)))
     if sigma is not None:
-        panels.append(_sigma_panel(_as_image(sigma, shape), hole))
+        panels.append(_sigma_panel(_as_image(sigma, shape), thinned))
     return _draw_row(panels, title=title, height=3.0, labels=labels)
 
 
@@ -136,9 +137,9 @@ def _draw_row(
 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
-    """One picture without ticks; its gap in grey, what is not there white."""
-    if panel.gap is not None:
-        axes.imshow(np.where(panel.gap, 1.0, np.nan), cmap=ListedColormap([_GAP_GREY]), interpolation="nearest")
+    """One picture without ticks; its missing pixels grey, what is not there white."""
+    if panel.missing is not None:
+        axes.imshow(np.where(panel.missing, 1.0, np.nan), cmap=ListedColormap([_MISSING_GREY]), interpolation="nearest")
     scale, colours = panel.scale, colormaps[panel.scale.colours].with_extremes(bad=(1, 1, 1, 0))
     picture = axes.imshow(panel.values, cmap=colours, vmin=scale.low, vmax=scale.high)
     axes.set_title(panel.title, fontsize=11, color=_INK, pad=5)
@@ -147,9 +148,9 @@ def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
     return picture
 
 
-def _sigma_panel(sigma: NDArray[np.float64], gap: NDArray[np.bool_]) -> _Panel:
+def _sigma_panel(sigma: NDArray[np.float64], missing: NDArray[np.bool_]) -> _Panel:
     """The panel of one standard deviation."""
-    return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[gap], _SIGMA_MAP))
+    return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[missing], _SIGMA_MAP))
 
 
 def _value_scale(values: NDArray[np.float64]) -> _Scale:
@@ -188,12 +189,12 @@ def _as_image(array: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return image
 
 
-def _as_gap(gap: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _as_missing(missing: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Thinned for drawing, boolean."""
-    hole = np.asarray(gap)
-    if hole.dtype != np.bool_ or hole.shape != shape:
-        raise ValueError(f"got a gap {hole.dtype} {hole.shape} for an image of {shape}; wanted bool of its shape")
-    return hole[_thinning(shape)]
+    mask = np.asarray(missing)
+    if mask.dtype != np.bool_ or mask.shape != shape:
+        raise ValueError(f"got missing {mask.dtype} {mask.shape} for an image of {shape}; wanted bool of its shape")
+    return mask[_thinning(shape)]
 
 
 def _thinning(shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -202,7 +203,7 @@ def _thinning(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(None, None, step), slice(None, None, step)
 
 
-def _share(gap: NDArray[np.bool_], image: NDArray[np.float64]) -> float:
-    """Gap pixels among those of the footprint."""
-    inside = np.isfinite(image) | gap
-    return float(gap.sum() / inside.sum())
+def _share(missing: NDArray[np.bool_], image: NDArray[np.float64]) -> float:
+    """Missing pixels among those of the footprint."""
+    inside = np.isfinite(image) | missing
+    return float(missing.sum() / inside.sum())

@@ -111,26 +111,27 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
     return tuple(Tile(row, col, min(tile, height), min(tile, width)) for row in rows for col in cols)
 
 
-def tiles_touching(tiles: Sequence[Tile], gap: NDArray[np.bool_]) -> tuple[Tile, ...]:
-    """Keep the tiles that hold at least one pixel of a boolean ``gap`` (height, width), in their order.
+def tiles_touching(tiles: Sequence[Tile], missing: NDArray[np.bool_]) -> tuple[Tile, ...]:
+    """Keep the tiles that hold at least one pixel of a boolean ``missing`` (height, width), in their order.
 
-    Raises `LacunarError`: a gap of another type or shape, or a tile that reaches outside it.
+    Raises `LacunarError`: missing pixels of another type or shape, or a tile that reaches outside it.
 
     Examples
     --------
-    >>> gap = np.zeros((4, 4), dtype=bool)
-    >>> gap[3, 3] = True
-    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), gap)
+    >>> missing = np.zeros((4, 4), dtype=bool)
+    >>> missing[3, 3] = True
+    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), missing)
     (Tile(row=2, col=2, height=2, width=2),)
     """
-    if gap.ndim != 2 or gap.dtype != np.bool_:
-        raise LacunarError(f"got a gap of {gap.ndim} axes and type {gap.dtype}; wanted boolean (height, width)")
+    if missing.ndim != 2 or missing.dtype != np.bool_:
+        raise LacunarError(f"got missing {missing.dtype} of {missing.ndim} axes; wanted boolean (height, width)")
     if not tiles:
         return ()
-    _check_inside(tiles, (gap.shape[0], gap.shape[1]))
+    _check_inside(tiles, (missing.shape[0], missing.shape[1]))
     # Summed-area table (Crow 1984): the count in a rectangle is four look-ups, whatever its size.
-    counts = np.zeros((gap.shape[0] + 1, gap.shape[1] + 1), dtype=np.int32 if gap.size < 2**31 else np.int64)
-    np.cumsum(gap, axis=0, out=counts[1:, 1:])
+    whole = np.int32 if missing.size < 2**31 else np.int64
+    counts = np.zeros((missing.shape[0] + 1, missing.shape[1] + 1), dtype=whole)
+    np.cumsum(missing, axis=0, out=counts[1:, 1:])
     np.cumsum(counts[1:, 1:], axis=1, out=counts[1:, 1:])
     row, col, height, width = np.array([(t.row, t.col, t.height, t.width) for t in tiles]).T
     bottom, right = row + height, col + width

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 
-# The diffusion's state is z = (picture - membrane) / RESIDUAL_SPREAD, and the network's condition holds this number
+# The diffusion's state is z = (picture - membrane) / RESIDUAL_SIGMA, and the network's condition holds this number
 # in its sigma channel. It is about the standard deviation of aligned faces around the membrane (0.19 where little is
 # missing, 0.46 where half is), so that z has about unit variance, as the noise schedule wants. Without any known pixel
 # mean is 0 and sigma 1.
-RESIDUAL_SPREAD = 0.3
+RESIDUAL_SIGMA = 0.3
 RELAXATIONS = 6  # sweeps on each grid: on faces the RMSE is within 2 % of that of the exact membrane
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
 
-def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
-    """Fill a picture (H, W, C) in [-1, 1] where ``gap`` (H, W) is True with a membrane over the known pixels; float32.
+def membrane_fill(picture: NDArray[np.floating], missing: BoolArray) -> FloatArray:
+    """Fill the ``missing`` (H, W) of a picture (H, W, C) in [-1, 1] with a membrane over the known pixels; float32.
 
     Missing pixels are never read. Where nothing is known, all is 0.
 
@@ -35,17 +35,17 @@ def classical_base(picture: NDArray[np.floating], gap: BoolArray) -> FloatArray:
     Examples
     --------
     >>> ramp = np.linspace(-1, 1, 9)[None, :, None] * np.ones((9, 1, 3))
-    >>> gap = np.zeros((9, 9), bool)
-    >>> gap[3:6, 3:6] = True
-    >>> bool(np.abs(classical_base(ramp, gap) - ramp).max() < 0.02)
+    >>> missing = np.zeros((9, 9), bool)
+    >>> missing[3:6, 3:6] = True
+    >>> bool(np.abs(membrane_fill(ramp, missing) - ramp).max() < 0.02)
     True
     """
-    if picture.ndim != 3 or picture.shape[:2] != gap.shape or gap.dtype != np.bool_:
+    if picture.ndim != 3 or picture.shape[:2] != missing.shape or missing.dtype != np.bool_:
         raise LacunarError(
-            f"picture has shape {picture.shape} and the gap is {gap.dtype} of shape {gap.shape}; wanted "
+            f"picture has shape {picture.shape} and missing is {missing.dtype} of shape {missing.shape}; wanted "
             "(H, W, channels) and bool (H, W)"
         )
-    known = ~gap
+    known = ~missing
     values = np.where(known, np.moveaxis(picture, 2, 0), 0.0).astype(np.float32)
     return np.ascontiguousarray(np.moveaxis(_filled(values, known), 0, 2))
 
@@ -86,11 +86,11 @@ def enlarged(values: FloatArray) -> FloatArray:
     return values
 
 
-def halved_pictures(pictures: FloatArray, gap: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Pictures (K, H, W, C) with a gap (H, W) on half the grid, by `halved`."""
+def halved_pictures(pictures: FloatArray, missing: BoolArray) -> tuple[FloatArray, BoolArray]:
+    """Pictures (K, H, W, C) and their missing pixels (H, W) on half the grid, by `halved`."""
     count, height, width, colours = pictures.shape
-    flat = np.where(gap, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
-    values, known = halved(flat, ~gap)
+    flat = np.where(missing, 0.0, np.moveaxis(pictures, 3, 1)).astype(np.float32).reshape(-1, height, width)
+    values, known = halved(flat, ~missing)
     return np.moveaxis(values.reshape(count, colours, *values.shape[1:]), 1, 3), ~known
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
-from lacunar.interpolate.membrane import classical_base
+from lacunar.interpolate.membrane import membrane_fill
 
 # What the components leave is no independent noise: neighbouring pixels err together, so that a pixel says less about
 # y than its variance would have it. The factor was chosen on faces held out of the training.
@@ -36,70 +36,74 @@ class GaussianPrior:
     variances: FloatArray  # (K,)
     noise: float  # variance
 
-    def inverse(self, gap: BoolArray) -> FloatArray:
-        """Covariance (K, K) of y given the known pixels of a gap (H, W): (diag(1 / variance) + W W^T / noise)^-1."""
-        return np.asarray(np.linalg.inv(self._precision(gap)), dtype=np.float32)
+    def inverse(self, missing: BoolArray) -> FloatArray:
+        """Covariance (K, K) of y given the pixels that are not missing: (diag(1 / variance) + W W^T / noise)^-1."""
+        return np.asarray(np.linalg.inv(self._precision(missing)), dtype=np.float32)
 
-    def deviations(self, gap: BoolArray, normals: FloatArray) -> FloatArray:
-        """How N samples (N, H, W, C) differ from `base`, 0 where known: the same for every picture.
+    def deviations(self, missing: BoolArray, normals: FloatArray) -> FloatArray:
+        """How N samples (N, H, W, C) differ from `filled`, 0 where known: the same for every picture.
 
         ``normals`` (N, K) are standard normal numbers. It is `SAMPLE_SHARE` of what the distribution says.
         """
-        root = np.linalg.cholesky(self._precision(gap))
+        root = np.linalg.cholesky(self._precision(missing))
         y = SAMPLE_SHARE * np.linalg.solve(root.T, normals.T).T
         changes = (y.astype(np.float32) @ self.components).reshape(-1, *self.mean.shape)
-        return np.stack([change + classical_base(-change, gap) for change in changes])
+        return np.stack([change + membrane_fill(-change, missing) for change in changes])
 
-    def _precision(self, gap: BoolArray) -> FloatArray:
-        """Precision (K, K) of y given the known pixels of a gap."""
-        known = self._known(gap)
+    def _precision(self, missing: BoolArray) -> FloatArray:
+        """Precision (K, K) of y given the known pixels."""
+        known = self._known(missing)
         if known.mean() < 0.5:
             shared = self.components[:, known] @ self.components[:, known].T
         else:  # the components are orthonormal: what is hidden of them is the rest
             shared = np.eye(len(self.components)) - self.components[:, ~known] @ self.components[:, ~known].T
         return np.asarray(shared / np.float32(self.noise) + np.diag(1 / self.variances))
 
-    def given(self, picture: NDArray[np.floating], gap: BoolArray, *, inverse: FloatArray | None = None) -> FloatArray:
+    def given(
+        self, picture: NDArray[np.floating], missing: BoolArray, *, inverse: FloatArray | None = None
+    ) -> FloatArray:
         """Expected picture (H, W, C) given the known pixels, smooth on them too; ``inverse`` saves most of the time.
 
-        Raises `LacunarError`: a picture or a gap of another size.
+        Raises `LacunarError`: a picture or missing pixels of another size.
         """
-        if picture.shape != self.mean.shape or gap.shape != picture.shape[:2]:
+        if picture.shape != self.mean.shape or missing.shape != picture.shape[:2]:
             raise LacunarError(
-                f"picture has shape {picture.shape} and gap {gap.shape}, wanted {self.mean.shape}: this prior knows "
-                "aligned faces of that size alone"
+                f"picture has shape {picture.shape}, missing {missing.shape}; wanted {self.mean.shape}: this prior "
+                "knows aligned faces of that size alone"
             )
-        known = self._known(gap)
-        residual = np.where(gap[..., None], 0, picture - self.mean).astype(np.float32).ravel()
-        weight = self.inverse(gap) if inverse is None else inverse
+        known = self._known(missing)
+        residual = np.where(missing[..., None], 0, picture - self.mean).astype(np.float32).ravel()
+        weight = self.inverse(missing) if inverse is None else inverse
         y = weight @ (self.components @ np.where(known, residual, np.float32(0))) / np.float32(self.noise)
         return np.asarray(self.mean + (y @ self.components).reshape(self.mean.shape), dtype=np.float32)
 
-    def base(self, picture: NDArray[np.floating], gap: BoolArray, *, inverse: FloatArray | None = None) -> FloatArray:
-        """The picture with its gap filled: the expected picture, and a membrane over what it misses around the gap.
+    def filled(
+        self, picture: NDArray[np.floating], missing: BoolArray, *, inverse: FloatArray | None = None
+    ) -> FloatArray:
+        """Fill with the expected picture, and a membrane over its errors at the known pixels around.
 
         Examples
         --------
         >>> flat = GaussianPrior(np.zeros((4, 4, 1), np.float32), np.zeros((1, 16), np.float32), np.ones(1), 1.0)
-        >>> gap = np.zeros((4, 4), bool)
-        >>> gap[1, 1] = True
-        >>> bool(np.allclose(flat.base(np.full((4, 4, 1), 0.5), gap), 0.5))
+        >>> missing = np.zeros((4, 4), bool)
+        >>> missing[1, 1] = True
+        >>> bool(np.allclose(flat.filled(np.full((4, 4, 1), 0.5), missing), 0.5))
         True
         """
-        expected = self.given(picture, gap, inverse=inverse)
-        left = np.where(gap[..., None], 0, picture - expected)
-        return np.asarray(expected + classical_base(left, gap), dtype=np.float32)
+        expected = self.given(picture, missing, inverse=inverse)
+        left = np.where(missing[..., None], 0, picture - expected)
+        return np.asarray(expected + membrane_fill(left, missing), dtype=np.float32)
 
-    def _known(self, gap: BoolArray) -> BoolArray:
+    def _known(self, missing: BoolArray) -> BoolArray:
         """Known values of a flattened picture."""
-        return np.repeat(~gap.ravel(), self.mean.shape[2])
+        return np.repeat(~missing.ravel(), self.mean.shape[2])
 
 
-def base_over(prior: GaussianPrior | None, picture: FloatArray, gap: BoolArray) -> FloatArray:
+def background_mean(prior: GaussianPrior | None, picture: FloatArray, missing: BoolArray) -> FloatArray:
     """The background mean of a picture (H, W, C): expected by a prior of that size if there is one, else a membrane."""
     if prior is None or prior.mean.shape != picture.shape:
-        return classical_base(picture, gap)
-    return prior.base(picture, gap)
+        return membrane_fill(picture, missing)
+    return prior.filled(picture, missing)
 
 
 def fit_prior(pictures: FloatArray, components: int, *, seed: int) -> GaussianPrior:

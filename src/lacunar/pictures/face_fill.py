@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lacunar.errors import PictureError
 from lacunar.geo.picture import Picture
 from lacunar.geo.windows import Tile
-from lacunar.interpolate.membrane import classical_base
+from lacunar.interpolate.membrane import membrane_fill
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_frame import Face, from_frame, in_frame, to_frame
 from lacunar.pictures.fill import Drawing, FilledRegion, check_model, check_picture_model, fill_window, to_model
@@ -99,7 +99,7 @@ class _Job:
                 "the mask hides all of the face: at least a part is wanted to start from: draw a smaller mask"
             )
         drawn = fill_window(frame[None], hidden, model, self.drawing, halvings=0)
-        return np.asarray(drawn - classical_base(frame, hidden))
+        return np.asarray(drawn - membrane_fill(frame, hidden))
 
     def in_photograph(self, framed: BoolArray, residual: FloatArray, detail: Model | None) -> FilledRegion:
         """The fill of the frame over the membrane of the photograph, refined where there is a model for that."""
@@ -111,7 +111,7 @@ class _Job:
         window = window_around(box, wanted, framed.shape, of="the mask on the face spans")
         seen, hidden, inside = self._seen(window), self.missing[window.slices], framed[window.slices]
         rows, cols = np.nonzero(inside)
-        enlarged = np.repeat(classical_base(seen[0], hidden)[None], self.drawing.samples, axis=0)
+        enlarged = np.repeat(membrane_fill(seen[0], hidden)[None], self.drawing.samples, axis=0)
         enlarged[:, rows, cols] += from_frame(residual, self.face, rows + window.row, cols + window.col)
         if detail is not None and halvings > 0:
             place = window.row, window.col

@@ -1,6 +1,6 @@
 """Fill the missing regions of a picture: a membrane says where to start, the diffusion network samples the rest.
 
-The state of the diffusion is the residual over the membrane, ``picture = base + sigma * z`` in [-1, 1]. Presets
+The state of the diffusion is the residual over the membrane, ``picture = mean + sigma * z`` in [-1, 1]. Presets
 ``fast`` and ``balanced`` sample the conditional network, ``instant`` takes its mean in one evaluation, and ``paper``
 (RePaint) or another zero-shot sampler uses it as an unconditional prior: the network is told that all is missing.
 
@@ -27,7 +27,7 @@ from lacunar.models.checkpoint import Model
 from lacunar.pictures.missing_regions import MissingRegion, find_regions, halvings_of
 from lacunar.pictures.sampler import COLOURS, PictureSampler, is_prior, refining_preset
 
-CHANNELS_IN = 2 * COLOURS + 2  # state, base, spread, missing
+CHANNELS_IN = 2 * COLOURS + 2  # state, mean, sigma, missing
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
 BoolArray = NDArray[np.bool_]
@@ -198,7 +198,7 @@ def check_model(model: Model, preset: Preset) -> None:
     taken, given = model.network.in_channels, model.network.out_channels
     if taken not in (CHANNELS_IN, COLOURS) or given != COLOURS:
         raise ModelError(
-            f"model {model.name} takes {taken} channels and gives {given}; wanted {CHANNELS_IN} (state, base, spread, "
+            f"model {model.name} takes {taken} channels and gives {given}; wanted {CHANNELS_IN} (state, mean, sigma, "
             f"missing) or {COLOURS} (an unconditional prior), and {COLOURS}: choose a model of faces or pictures"
         )
     if model.scaling != RangeScaling():

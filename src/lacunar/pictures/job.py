@@ -25,7 +25,7 @@ from lacunar.geo.picture import (
 )
 from lacunar.geo.staging import Staging
 from lacunar.geo.windows import Tile
-from lacunar.interpolate.membrane import classical_base
+from lacunar.interpolate.membrane import membrane_fill
 from lacunar.models.backend import check_backend, load_filler
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
@@ -205,7 +205,7 @@ def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
     if choice.box is not None:
         return Face.in_box(choice.box)
     given = to_model(picture.colours, picture.white)
-    faces = find_faces(classical_base(given, missing), missing) or find_faces(given, missing)
+    faces = find_faces(membrane_fill(given, missing), missing) or find_faces(given, missing)
     return choose_face(faces, missing, index=choice.index)
 
 

@@ -1,8 +1,8 @@
 """Draw samples of what is missing in a picture on one grid.
 
-The state of a conditional network is the residual over a base, ``picture = base + sigma * z`` in [-1, 1]; it starts
+The state of a conditional network is the residual over a mean, ``picture = mean + sigma * z`` in [-1, 1]; it starts
 from noise, or from a coarser fill that it refines. Where a model has a Gaussian prior of its own size (aligned faces),
-the base and the start come from that. An unconditional network draws the picture itself.
+the mean and the start come from that. An unconditional network draws the picture itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from lacunar.diffusion.samplers import Preset, refiner, refining_schedule
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import ddim_sample, with_progress
 from lacunar.geo.windows import Tile, tiles_over, tiles_touching
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
-from lacunar.interpolate.pca_prior import GaussianPrior, base_over
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
+from lacunar.interpolate.pca_prior import GaussianPrior, background_mean
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledGapNetwork, TiledNetwork, TiledPrior, overlap_of
 
@@ -55,16 +55,16 @@ def frame_evaluations(model: Model, preset: Preset) -> int:
 
 
 class PictureDenoiser(TiledGapNetwork):
-    """The network on the tiles of a picture, one base for all samples or one for each."""
+    """The network on the tiles of a picture, one mean for all samples or one for each."""
 
     def __init__(
-        self, model: Model, tiles: Sequence[Tile], bases: FloatArray, missing: BoolArray, *, conditional: bool
+        self, model: Model, tiles: Sequence[Tile], means: FloatArray, missing: BoolArray, *, conditional: bool
     ) -> None:
         super().__init__(model, tiles, (missing.shape[0], missing.shape[1]))
         device = self.norm.device
-        base = torch.from_numpy(bases).movedim(3, 1).to(device)
-        spread = torch.full_like(base[:, :1], RESIDUAL_SPREAD if conditional else 1.0)
-        self.condition = torch.cat([base if conditional else torch.zeros_like(base), spread], dim=1)
+        mean = torch.from_numpy(means).movedim(3, 1).to(device)
+        sigma = torch.full_like(mean[:, :1], RESIDUAL_SIGMA if conditional else 1.0)
+        self.condition = torch.cat([mean if conditional else torch.zeros_like(mean), sigma], dim=1)
         hidden = missing if conditional else np.ones_like(missing)
         self.missing = torch.from_numpy(hidden).float().to(device)[None, None]
 
@@ -107,13 +107,13 @@ class PictureSampler:
         if not self.preset.conditional:
             return self._by_prior(pictures, missing, None)
         prior = self.model.prior
-        bases = np.stack([base_over(prior, picture, missing) for picture in pictures])
-        denoiser = PictureDenoiser(self.model, self._tiles(missing), bases, missing, conditional=True)
+        means = np.stack([background_mean(prior, picture, missing) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, self._tiles(missing), means, missing, conditional=True)
         noise = self._noise(missing).to(denoiser.norm.device)
         begun = None
-        if prior is not None and prior.mean.shape == bases.shape[1:] and is_guessed(self.model, self.preset):
+        if prior is not None and prior.mean.shape == means.shape[1:] and is_guessed(self.model, self.preset):
             begun = self._first_guess(denoiser, prior, missing, noise)
-        return np.asarray(bases + RESIDUAL_SPREAD * self._residuals(denoiser, noise, begun))
+        return np.asarray(means + RESIDUAL_SIGMA * self._residuals(denoiser, noise, begun))
 
     def _refined(self, pictures: FloatArray, missing: BoolArray, started: FloatArray) -> FloatArray:
         """Refine a coarser fill (K, H, W, 3) with what this grid can show, in tiles that see enough known pixels.
@@ -129,14 +129,14 @@ class PictureSampler:
             for done in range(refiner(self.preset).evaluations):
                 self._tell(done, done)
             return started
-        bases = np.stack([classical_base(picture, missing) for picture in pictures])
-        denoiser = PictureDenoiser(self.model, seeing, bases, missing, conditional=True)
+        means = np.stack([membrane_fill(picture, missing) for picture in pictures])
+        denoiser = PictureDenoiser(self.model, seeing, means, missing, conditional=True)
         total = torch.zeros_like(denoiser.norm)
         for tile in tiles:
             total[tile.slices] += denoiser.weight
         share = (denoiser.norm / total.clamp(min=torch.finfo(torch.float32).tiny)).cpu().numpy()[..., None]
         quiet = torch.zeros(len(self.drawn), COLOURS, *missing.shape, device=denoiser.norm.device)
-        x = bases + RESIDUAL_SPREAD * self._residuals(denoiser, quiet, started - bases)
+        x = means + RESIDUAL_SIGMA * self._residuals(denoiser, quiet, started - means)
         return np.asarray(started + share * (x - started))
 
     def _tiles(self, missing: BoolArray) -> Sequence[Tile]:
@@ -153,10 +153,10 @@ class PictureSampler:
         What is coarse in a sample comes from the Gaussian distribution, whose colours and features belong together; the
         network adds what is fine. From noise alone it would draw both, and blotches of colour with them.
         """
-        nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each base
+        nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each mean
         asked, schedule = with_progress(denoiser, 1, self._tell), self.model.schedule.respaced(1)
         z = ddim_sample(asked, nothing, schedule, prediction=self.model.prediction)
-        expected = RESIDUAL_SPREAD * _array(z)
+        expected = RESIDUAL_SIGMA * _array(z)
         rows = []
         for number in self.drawn:
             rng = np.random.default_rng((*self.seed, number // 2, GUESS_STREAM))
@@ -165,7 +165,7 @@ class PictureSampler:
 
     def _residuals(self, denoiser: PictureDenoiser, noise: Tensor, begun: FloatArray | None) -> FloatArray:
         """Residuals (K, H, W, 3) by the conditional network, from noise or from a start with that noise."""
-        begun = None if begun is None else begun / RESIDUAL_SPREAD
+        begun = None if begun is None else begun / RESIDUAL_SIGMA
         preset, schedule, x = self._start(noise, begun, prior=False)
         return _array(preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell))
 

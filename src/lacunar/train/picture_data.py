@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
-from lacunar.interpolate.membrane import RESIDUAL_SPREAD, classical_base
+from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.train.packs import open_arrays, write_arrays
 
@@ -206,7 +206,7 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         if rng.random() < self.unconditional_share:
             missing, mean, sigma = np.ones_like(self.pool[number]), np.zeros_like(picture), 1.0
         else:
-            missing, mean, sigma = self.pool[number], self._mean(picture, number), RESIDUAL_SPREAD
+            missing, mean, sigma = self.pool[number], self._mean(picture, number), RESIDUAL_SIGMA
         plane = missing[None].astype(np.float32)
         condition = np.concatenate([np.moveaxis(mean, 2, 0), np.full_like(plane, sigma)])
         return {
@@ -220,10 +220,10 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         """What the residual is counted over."""
         missing = self.pool[number]
         if self.prior is None:
-            return classical_base(picture, missing)
+            return membrane_fill(picture, missing)
         if number not in self._inverses:
             self._inverses[number] = self.prior.inverse(missing)
-        return self.prior.base(picture, missing, inverse=self._inverses[number])
+        return self.prior.filled(picture, missing, inverse=self._inverses[number])
 
     def _picture(self, index: int, rng: np.random.Generator) -> FloatArray:
         """The square (side, side, 3) in [-1, 1] that an item shows."""
