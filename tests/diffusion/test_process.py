@@ -121,12 +121,10 @@ def test_learned_variance_runs_from_posterior_variance_to_beta(schedule: NoiseSc
         np.testing.assert_allclose(variance.numpy(), expected, rtol=1e-9)
 
 
-def test_fixed_variances(schedule: NoiseSchedule):
+def test_a_variance_that_is_not_learned_is_that_of_the_posterior(schedule: NoiseSchedule):
     t, x_t = torch.tensor([0, 1, 99]), normal(3, 1, 1, 1, seed=8)
-    small = p_mean_variance(x_t, x_t, t, schedule).variance.flatten()
-    large = p_mean_variance(x_t, x_t, t, schedule, fixed_variance="large").variance.flatten()
-    np.testing.assert_allclose(small.numpy(), schedule.posterior_variance[[1, 1, 99]], rtol=1e-9)
-    np.testing.assert_allclose(large.numpy(), [schedule.posterior_variance[1], *schedule.betas[[1, 99]]], rtol=1e-9)
+    variance = p_mean_variance(x_t, x_t, t, schedule).variance.flatten()
+    np.testing.assert_allclose(variance.numpy(), schedule.posterior_variance[[1, 1, 99]], rtol=1e-9)
 
 
 def test_clipping_moves_the_mean_as_well(schedule: NoiseSchedule):
@@ -208,5 +206,3 @@ def test_unknown_names():
         predict_x_0(x, x, t, schedule, prediction="score")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="got prediction 'score', wanted one of epsilon, v, x_0"):
         training_target(x, t, x, schedule, prediction="score")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="got variance 'medium', wanted one of small, large"):
-        p_mean_variance(x, x, t, schedule, fixed_variance="medium")  # type: ignore[arg-type]

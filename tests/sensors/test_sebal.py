@@ -207,8 +207,8 @@ def test_snow_is_told_from_water_by_albedo():
 
 
 def test_surface_albedo_closed_form():
-    got = rad.surface_albedo([[0.5], [0.1]], [0.25, 0.75], elevation=2500.0)
-    np.testing.assert_allclose(got, (0.2 - 0.03) / 0.8**2)
+    got = rad.surface_albedo([[0.5], [0.1]], [0.25, 0.75])
+    np.testing.assert_allclose(got, (0.2 - 0.03) / 0.75**2)
 
 
 def test_no_holes_but_fill():

@@ -22,7 +22,6 @@ from lacunar.diffusion.schedule import FloatArray, NoiseSchedule
 from lacunar.errors import ModelError
 
 Prediction = Literal["epsilon", "v", "x_0"]
-FixedVariance = Literal["small", "large"]
 
 
 class ReverseStep(NamedTuple):
@@ -154,23 +153,13 @@ def p_mean_variance(
     schedule: NoiseSchedule,
     *,
     prediction: Prediction = "epsilon",
-    fixed_variance: FixedVariance = "small",
     clip_x_0: tuple[float, float] | None = None,
 ) -> ReverseStep:
     """Read p(x_{t-1} | x_t) = N(μ, Σ) off a denoiser's output, with μ = μ̃(x_t, predicted x_0) (Ho et al. 2020, Eq. 7).
 
-    Parameters
-    ----------
-    prediction
-        What the output (or its first half, with learned variance) stands for.
-    fixed_variance
-        For an output without learned variance: "small" is β̃_t, "large" is β_t, with β̃_1 at t = 0 (Ho et al. 2020,
-        section 3.2).
-    clip_x_0
-        Range that the predicted x_0 is clipped to before μ is formed.
+    ``prediction`` says what the output (or its first half, with learned variance) stands for; ``clip_x_0`` is the range
+    that the predicted x_0 is clipped to before μ is formed. Without learned variance Σ is β̃_t, at t = 0 that of t = 1.
     """
-    if fixed_variance not in get_args(FixedVariance):
-        raise ModelError(f"got variance {fixed_variance!r}, wanted one of {', '.join(get_args(FixedVariance))}")
     pred_x_0 = predict_x_0(output, x_t, t, schedule, prediction=prediction)
     if clip_x_0 is not None:
         pred_x_0 = pred_x_0.clamp(*clip_x_0)
@@ -178,9 +167,6 @@ def p_mean_variance(
     _, o = split_output(output, x_t)
     if o is not None:
         log_variance = learned_range_log_variance(o, t, schedule)
-    elif fixed_variance == "large":
-        first = schedule.posterior_log_variance_clipped[:1]
-        log_variance = _at(np.append(first, np.log(schedule.betas[1:])), t, x_t).expand_as(x_t)
     return ReverseStep(mean, log_variance.exp(), log_variance, pred_x_0)
 
 

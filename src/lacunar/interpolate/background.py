@@ -269,8 +269,8 @@ def _faded(near: Patch, far: Patch, distance: FloatArray) -> Patch:
     start, end = FADE
     total = np.maximum(near.sigma**2 + far.sigma**2, np.finfo(np.float64).tiny)
     weight = np.clip((distance - start) / (end - start), 0.0, 1.0) * near.sigma**2 / total
-    spread = weight * (1 - weight) * (near.mean - far.mean) ** 2
-    mixture = (1 - weight) * near.sigma**2 + weight * far.sigma**2 + spread
+    between = weight * (1 - weight) * (near.mean - far.mean) ** 2
+    mixture = (1 - weight) * near.sigma**2 + weight * far.sigma**2 + between
     return Patch(
         mean=(1 - weight) * near.mean + weight * far.mean,
         sigma=np.maximum(near.sigma, np.sqrt(mixture)),

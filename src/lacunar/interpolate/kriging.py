@@ -141,8 +141,8 @@ def _ranked(
     first = ranked(SURE, (Covariance(length, smoothing, 1.0, nugget, veil) for length, smoothing, nugget in grid))
     found = ranked(SURER, (each for _, each in first[:SHORTLIST]))
     if not found:
-        spread = float(np.var(values[known], dtype=np.float64)) if known.any() else 1.0
-        return [(0.0, Covariance(length=LENGTHS[0], variance=max(spread, np.finfo(float).tiny)))]
+        variance = float(np.var(values[known], dtype=np.float64)) if known.any() else 1.0
+        return [(0.0, Covariance(length=LENGTHS[0], variance=max(variance, np.finfo(float).tiny)))]
     return found
 
 

@@ -28,6 +28,8 @@ SNOW_ALBEDO = 0.47  # surface albedo from which a pixel of negative NDVI is snow
 SNOW_EMISSIVITY = 0.985  # both kinds (Idaho02)
 DENSE_LAI = 3.0  # from here on the canopy hides the soil (Idaho02)
 DENSE_EMISSIVITY = 0.98  # both kinds, at DENSE_LAI and more (Idaho02)
+PATH_ALBEDO = 0.03  # what the air itself sends back: 0.025 to 0.04 (Idaho02); Bastiaanssen98's value
+SEA_LEVEL_TRANSMISSIVITY = 0.75  # of the air for sunlight, tau_sw (Idaho02)
 EARTH_SUN_RANGE = (0.98, 1.02)  # AU: perihelion 0.983, aphelion 1.017
 LEVEL2_ST_MULT = 0.00341802  # kelvin per digital number of ST_B10, Collection 2 (USGS, LSDS-1619)
 LEVEL2_ST_ADD = 149.0  # kelvin at digital number 0 of ST_B10, Collection 2 (USGS, LSDS-1619)
@@ -210,24 +212,12 @@ def emissivity(
     return np.where(np.isnan(index) | np.isnan(area), np.nan, value)
 
 
-def surface_albedo(
-    reflectances: Sequence[ArrayLike],
-    weights: Sequence[float],
-    *,
-    elevation: ArrayLike = 0.0,
-    path_albedo: float = 0.03,
-) -> Float:
-    """Albedo at the ground, (sum_b w_b rho_b - a_path) / tau_sw^2 with tau_sw = 0.75 + 2e-5 z (Idaho02).
+def surface_albedo(reflectances: Sequence[ArrayLike], weights: Sequence[float]) -> Float:
+    """Albedo at the ground, (sum_b w_b rho_b - a_path) / tau_sw^2 with a_path = 0.03 and tau_sw = 0.75 (Idaho02).
 
-    Parameters
-    ----------
-    reflectances, weights
-        Top-of-atmosphere reflectance of the bands (2 to 7 for Landsat 8), and each band's share of the sun's
-        irradiance, of sum 1, from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; else a `ProductError`.
-    elevation
-        z above the sea, metres.
-    path_albedo
-        What the air itself sends back: 0.025 to 0.04 (Idaho02), by default Bastiaanssen's 0.03.
+    ``reflectances`` are those at the top of the atmosphere (bands 2 to 7 of Landsat 8), ``weights`` each band's share
+    of the sun's irradiance, of sum 1, from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; else a
+    `ProductError`. The elevation, by which tau_sw grows by 2e-5 a metre, is not known: it is taken as 0.
 
     Examples
     --------
@@ -240,8 +230,7 @@ def surface_albedo(
             "wanted one for each band, of sum 1; take them from LandsatScene.albedo_weights"
         )
     planetary = np.tensordot(np.asarray(weights), np.asarray(reflectances, dtype=np.float64), axes=1)
-    transmissivity = 0.75 + 2e-5 * np.asarray(elevation, dtype=np.float64)
-    return np.asarray((planetary - path_albedo) / transmissivity**2)
+    return np.asarray((planetary - PATH_ALBEDO) / SEA_LEVEL_TRANSMISSIVITY**2)
 
 
 def brightness_temperature(radiance: ArrayLike, *, k1: float, k2: float) -> Float:
