@@ -69,7 +69,6 @@ class CallableRoom(ModuleType):
     """A package that does its job when it is called; its documentation is that of the function behind it."""
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        """Do the job."""
         return self.__wrapped__(*args, **kwargs)
 
     @property
@@ -93,5 +92,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Names for completion."""
     return sorted({*globals(), *__all__})

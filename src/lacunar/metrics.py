@@ -230,7 +230,6 @@ def _as_region(region: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.b
 
 
 def _refuse_nan(*arrays: NDArray[np.float64]) -> None:
-    """Refuse what cannot be compared."""
     for array in arrays:
         bad = np.count_nonzero(~np.isfinite(array))
         if bad:
@@ -238,7 +237,6 @@ def _refuse_nan(*arrays: NDArray[np.float64]) -> None:
 
 
 def _check_range(data_range: float) -> None:
-    """Refuse a data range that is none."""
     if not (math.isfinite(data_range) and data_range > 0):
         raise LacunarError(
             f"got data_range {data_range}; wanted a positive number: greatest minus smallest possible value"
@@ -246,5 +244,4 @@ def _check_range(data_range: float) -> None:
 
 
 def _sum(*counts: ArrayLike) -> NDArray[np.float64]:
-    """Counts added up."""
     return np.asarray(sum(np.asarray(count, dtype=np.float64) for count in counts))

@@ -92,6 +92,5 @@ def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _check_lengths(first: NDArray[np.float64], second: NDArray[np.float64], *, names: tuple[str, str]) -> None:
-    """Refuse curves of different length."""
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"got {names[0]} of {first.shape} and {names[1]} of {second.shape}; wanted two equal lengths")

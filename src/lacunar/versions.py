@@ -78,7 +78,6 @@ def show_versions() -> None:
 
 
 def _system() -> dict[str, str]:
-    """Python and the machine."""
     return {
         "python": " ".join(sys.version.split()),
         "executable": sys.executable,
@@ -87,7 +86,6 @@ def _system() -> dict[str, str]:
 
 
 def _version_of(package: str) -> str:
-    """The installed version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

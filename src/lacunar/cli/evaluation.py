@@ -190,7 +190,6 @@ def _evaluate(task: "TaskName", output: Path, *, overwrite: bool, device: str, *
 
 
 def _names(text: str) -> list[str] | None:
-    """Names by comma; None for all."""
     return None if text == "all" else _parts(text)
 
 
@@ -205,7 +204,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _rates(text: str) -> tuple[float, ...]:
-    """Missing rates as numbers."""
     try:
         return tuple(float(part) for part in _parts(text))
     except ValueError as error:

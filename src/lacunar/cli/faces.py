@@ -127,7 +127,6 @@ def _box(text: str) -> tuple[float, float, float, float] | None:
 
 
 def _present(record: dict[str, Any], *, print_json: bool) -> None:
-    """Tell what was done, for a person or as JSON."""
     if print_json:
         typer.echo(json.dumps(record, indent=2))
         return

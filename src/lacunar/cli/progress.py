@@ -17,7 +17,6 @@ class Bars:
     """Bars on a terminal; in a log, of what takes long, a plain line now and then."""
 
     def __enter__(self) -> Self:
-        """Start the bars."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -31,7 +30,6 @@ class Bars:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop the bars."""
         self._bars.stop()
 
     def filling(self, done: int, total: int) -> None:
@@ -67,7 +65,6 @@ class Bars:
         self._log(f"{label}: {done} of {total}", last=done == total)
 
     def _show(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Move the bar of a label."""
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task(label, total=total)
         self._bars.update(self._tasks[label], completed=done, total=total, description=f"{label}{note}")

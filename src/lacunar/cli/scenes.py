@@ -61,7 +61,6 @@ def fill_named(
 
 
 def _fill_one(job: "Job", options: "FillOptions", *, print_json: bool) -> None:
-    """Fill one scene and tell all about it."""
     from lacunar.fill.job import fill_file
 
     with Bars() as bars:
@@ -77,7 +76,6 @@ def _fill_one(job: "Job", options: "FillOptions", *, print_json: bool) -> None:
 def _fill_several(
     jobs: Sequence["Job"], folder: Path, options: "FillOptions", cluster: str | None, *, print_json: bool
 ) -> None:
-    """Fill several scenes into a folder and tell what came of each."""
     from lacunar.fill.batch import SUMMARY, fill_scenes, write_summary
 
     _refuse_what_is_for_one(jobs, folder)
@@ -140,7 +138,6 @@ def _telling_what_is_kept(jobs: Sequence["Job"]) -> Iterator[None]:
 
 
 def _present(record: dict[str, Any], files: "OutputFiles") -> None:
-    """Tell what was done."""
     pixels = record["pixels"]
     if pixels["filled"] == 0:
         typer.echo("no gap to fill: the output equals the input")

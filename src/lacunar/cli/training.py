@@ -120,7 +120,6 @@ def _pack(recipe: "Recipe", data: Path | None, clouds: Path | None, pack: Path) 
 
 
 def _draw_losses(history: "History", file: Path) -> None:
-    """Draw the training loss and the held-out loss of a run."""
     from lacunar.plotting import save_figure, training_curve_figure
 
     trained, scored = dict(history.train), {step: scores["loss"] for step, scores in history.held_out}

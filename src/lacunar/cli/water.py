@@ -97,7 +97,6 @@ def water_command(
 
 
 def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, figure: Path | None) -> None:
-    """Tell what was found in one image."""
     water, pixels = record["water"], record["pixels"]
     share = pixels["water"] / (pixels["water"] + pixels["land"])
     bodies = f"{water['bodies']} water bod{'y' if water['bodies'] == 1 else 'ies'}"
@@ -117,7 +116,6 @@ def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, fig
 
 
 def _present_change(record: dict[str, Any], folder: Path) -> None:
-    """Tell what changed between dates."""
     for one in record["dates"]:
         line = f"{one['date'] or one['image']}: {_area(one, 'water')}"
         unit = "m2" if "water_m2" in one else "pixels"
@@ -132,7 +130,6 @@ def _present_change(record: dict[str, Any], folder: Path) -> None:
 
 
 def _area(values: dict[str, Any], what: str = "area") -> str:
-    """An area with its unit."""
     if f"{what}_m2" in values:
         return f"{values[f'{what}_m2'] / SQUARE_KM:,.4g} km2"
     return f"{values[f'{what}_pixels']:,.0f} pixels"

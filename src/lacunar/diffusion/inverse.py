@@ -145,6 +145,5 @@ def _mixed(
 
 
 def _check_share(name: str, value: float) -> None:
-    """Refuse a share outside [0, 1]."""
     if not 0 <= value <= 1:
         raise ModelError(f"got {name} {value}, wanted 0 (no new noise) to 1")

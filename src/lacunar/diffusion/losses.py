@@ -168,6 +168,5 @@ def _mean_over(values: Tensor, region: Tensor | None) -> Tensor:
 
 
 def _check_pair(x_0: Tensor, eps: Tensor) -> None:
-    """Refuse noise that is not of the image's shape."""
     if eps.shape != x_0.shape:
         raise ModelError(f"got eps of shape {tuple(eps.shape)}, wanted {tuple(x_0.shape)}, the shape of x_0")

@@ -59,7 +59,6 @@ class Mask:
     known: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse a mask of numbers, whose polarity nobody knows."""
         if self.known.dtype != torch.bool:
             raise ModelError(
                 f"got known of dtype {self.known.dtype}, wanted torch.bool with True = measured; convert the mask"

@@ -189,7 +189,6 @@ def _at(values: FloatArray, t: Tensor, like: Tensor) -> Tensor:
 
 
 def _check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
-    """Refuse to broadcast one image over another."""
     if tensor.shape != like.shape:
         raise ModelError(
             f"got {name} of shape {tuple(tensor.shape)}, wanted {tuple(like.shape)}, the shape of {like_name}; "
@@ -198,6 +197,5 @@ def _check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) -
 
 
 def _check_prediction(prediction: str) -> None:
-    """Refuse an unknown prediction."""
     if prediction not in get_args(Prediction):
         raise ModelError(f"got prediction {prediction!r}, wanted one of {', '.join(get_args(Prediction))}")

@@ -71,7 +71,6 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 def _check_sampler(name: str) -> None:
-    """Refuse an unknown sampler."""
     if name not in SAMPLERS:
         raise LacunarError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
 
@@ -111,7 +110,6 @@ class Preset:
     mean_only: bool = False
 
     def __post_init__(self) -> None:
-        """Check that the parts fit together."""
         _check_sampler(self.sampler)
         repaints = self.sampler == "repaint"
         if (self.jump_length is None) == repaints or (self.jump_n_sample is None) == repaints:

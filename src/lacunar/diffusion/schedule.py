@@ -63,7 +63,6 @@ class NoiseSchedule:
     original_num_timesteps: int
 
     def __post_init__(self) -> None:
-        """Check the values and freeze private copies of the arrays."""
         betas = np.array(self.betas, dtype=np.float64)
         timesteps = np.array(self.timesteps, dtype=np.int64)
         if betas.ndim != 1 or betas.size == 0 or not np.all((betas > 0) & (betas < 1)):

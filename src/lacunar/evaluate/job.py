@@ -51,7 +51,6 @@ class Evaluation:
         return markdown_table([str(name) for name in table], table.itertuples(index=False, name=None))
 
     def _titled(self, text: pd.DataFrame) -> pd.DataFrame:
-        """The main table under its titles."""
         baseline = self.found.lineup.baseline
         return text.rename(columns={name: it.format(baseline=baseline) for name, (it, _) in self.task.columns.items()})
 
@@ -96,7 +95,6 @@ class Evaluation:
         places["report.html"].write_text(self._page(record, plots, pictures), encoding="utf-8")
 
     def _page(self, record: Mapping[str, Any], plots: Mapping[str, Plot], pictures: Mapping[str, bytes]) -> str:
-        """The report."""
         lineup, main = self.found.lineup, text_of(self.task.main(self.scores), self.task.columns)
         sections: dict[str, list[tuple[str, str]]] = {}
         for name, plot in plots.items():
@@ -198,7 +196,6 @@ def run(task: Task, cases: Any, lineup: Lineup, *, callback: Callback | None = N
 
 
 def _task(name: str, options: Mapping[str, Any]) -> Task:
-    """The options of a task, checked."""
     if name not in TASKS:
         raise LacunarError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
     kind = TASKS[name]  # type: ignore[index]

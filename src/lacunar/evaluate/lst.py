@@ -166,7 +166,6 @@ class LstTask(FillTask):
     inputs: ClassVar[tuple[str, ...]] = ("rasters", "clouds")
 
     def __post_init__(self) -> None:
-        """Check every option before any work is done."""
         super().__post_init__()
         chosen(self.methods, CLASSICAL)
         if self.masks not in PATTERN_NAMES:
@@ -301,8 +300,6 @@ class LstTask(FillTask):
 
 
 def _classical_method(name: str) -> Method:
-    """One classical fill."""
-
     def method(values: FloatArray, known: BoolArray, _: Sequence[FloatArray], seed: int) -> dict[str, Estimate]:
         del seed
         if name not in (BASELINE, SMOOTHED):
@@ -314,8 +311,6 @@ def _classical_method(name: str) -> Method:
 
 
 def _reference_method(name: ReferenceFillName) -> Method:
-    """A classical fill that uses references."""
-
     def method(values: FloatArray, known: BoolArray, others: Sequence[FloatArray], seed: int) -> dict[str, Estimate]:
         del seed
         return {name: Estimate(*fill_from_reference(name, values, known, others))}
@@ -426,7 +421,6 @@ def _strata(missing: BoolArray) -> dict[tuple[Kind, str], BoolArray]:
 
 
 def _draw_reliability(found: Found) -> Figure:
-    """Observed against nominal coverage."""
     curves = pd.DataFrame(found.reliability).explode(["nominal", "observed"])
     curves["panel"] = curves["rate"].map(_missing)
     labels, words = ("nominal coverage", "observed coverage"), ("sigma too wide", "sigma too narrow")
@@ -435,7 +429,6 @@ def _draw_reliability(found: Found) -> Figure:
 
 
 def _draw_distance(found: Found) -> Figure:
-    """RMSE by distance to the nearest known pixel."""
     scores = found.scores[found.scores["kind"] == "distance"]
     strata = [name for name in stratum_names(DISTANCES) if name in set(scores["stratum"])]
     scores = scores.assign(panel=scores["rate"].map(_missing), place=scores["stratum"].map(strata.index))
@@ -444,7 +437,6 @@ def _draw_distance(found: Found) -> Figure:
 
 
 def _draw_evaluations(found: Found) -> Figure:
-    """RMSE against evaluations."""
     costs = found.costs(found.scores[found.scores["kind"] == "all"])
     base = costs["rmse"] / costs["ratio"]  # so that the bars tell methods apart, not hard dates from easy ones
     bars = {"low": base * costs["ratio_low"], "high": base * costs["ratio_high"]}

@@ -239,7 +239,6 @@ def _beside(rasters: Mapping[str, FloatArray], scene: str, other: str, cut: tupl
 
 
 def _refuse_too_few(corners: Mapping[str, Sequence[tuple[int, int]]], size: int, count: int) -> None:
-    """Refuse scenes that have fewer clear tiles than wanted."""
     if not any(corners.values()):
         names = next(iter(corners), "no raster") if len(corners) < 2 else f"none of {len(corners)} rasters"
         raise LacunarError(

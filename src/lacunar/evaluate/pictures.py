@@ -145,7 +145,6 @@ class PictureTask(FillTask):
     inputs: ClassVar[tuple[str, ...]] = ("faces",)
 
     def __post_init__(self) -> None:
-        """Check every option before any work is done."""
         super().__post_init__()
         chosen(self.methods, METHOD_NAMES)
         self.once_each("occlusions")
@@ -268,7 +267,6 @@ def picture_cases(
 
 
 def _square(file: Path, size: int) -> Pixels:
-    """A square picture at the wanted size."""
     colours = read_picture(file).colours
     height, width, channels = colours.shape
     if height != width or height < size or colours.dtype != np.uint8:
@@ -290,8 +288,6 @@ def classical_methods(names: Sequence[str] = METHOD_NAMES) -> dict[str, Method]:
 
 
 def _classical_method(name: str) -> Method:
-    """One fill without a network."""
-
     def method(pixels: Pixels, missing: BoolArray, seed: int) -> dict[str, Estimate]:
         del seed
         if name == "membrane":
@@ -353,7 +349,6 @@ def _to_pixels(values: NDArray[np.float32]) -> FloatArray:
 
 
 def _draw_evaluations(found: Found) -> Figure:
-    """PSNR over the missing pixels against evaluations."""
     costs = found.costs(found.scores[found.scores["hidden_by"] == ALL])
     base = costs["psnr"] - costs["gain"]
     bars = {"low": base + costs["gain_low"], "high": base + costs["gain_high"]}

@@ -188,7 +188,6 @@ def style_of(names: Sequence[str], name: str) -> dict[str, Any]:
 
 
 def _draw(axes: Axes, image: Image) -> None:
-    """One picture without ticks."""
     if image.colours:
         colour_map = colormaps[image.colours].with_extremes(bad=_UNKNOWN)
         low, high = image.limits

@@ -117,7 +117,6 @@ def _error_and_sigma(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> tup
 
 
 def _refuse_nan(*arrays: FloatArray) -> None:
-    """Refuse what cannot be compared."""
     bad = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
     if bad:
         raise LacunarError(f"got {bad} values that are NaN or infinite; wanted numbers: leave those pixels out")

@@ -73,7 +73,6 @@ def score_each(sums: pd.DataFrame, scheme: Scheme, identity: Sequence[str]) -> p
 
 
 def _score(own: pd.DataFrame, base: pd.DataFrame | None, scheme: Scheme, seed: int) -> dict[str, float]:
-    """The scores of one method in one group."""
     units = sorted(own[scheme.unit].unique())
     totals = _resampled(own, scheme.unit, units, seed)
     if base is not None and sorted(base[scheme.unit].unique()) == units:

@@ -108,7 +108,6 @@ class Task(ABC):
     more_tables: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        """Check what all tasks share."""
         self.at_least(seed=0)
 
     def at_least(self, **limits: int) -> None:
@@ -183,7 +182,6 @@ class FillTask(Task):
     samples: int = 8  # of a network's fill: their mean is scored, and one of them
 
     def __post_init__(self) -> None:
-        """Check what all fills share."""
         super().__post_init__()
         self.ways()
         self.once_each("rates")

@@ -69,7 +69,6 @@ Bands = NDArray[np.floating[Any]]
 
 
 def _pixels(own: Sums) -> Confusion:
-    """Summed counts of pixels."""
     return Confusion(own["both"], own["only_estimate"], own["only_truth"], own["neither"])
 
 
@@ -208,7 +207,6 @@ class WaterTask(Task):
     more_tables: ClassVar[tuple[str, ...]] = ("lakes",)
 
     def __post_init__(self) -> None:
-        """Check every option before any work is done."""
         super().__post_init__()
         chosen(self.methods, INDEX_NAMES)
         self.once_each("steps", "samples")
@@ -381,8 +379,6 @@ def restrict(
 
 
 def _index_method(name: IndexName) -> Method:
-    """One index."""
-
     def method(bands: Bands, valid: BoolArray, seed: int) -> dict[str, Estimate]:
         del seed
         if name not in index_names(bands):
@@ -460,13 +456,11 @@ def paired(drawn: int, count: int) -> list[int]:
 
 
 def _draw_images(found: Found) -> Figure:
-    """IoU of every image against its share of water."""
     axes, labels = ("set", "water", "iou"), ("share of water in the image", "IoU of water")
     return line_panels(found.tables["cases"], axes, found.lineup.shown, labels=labels, dots=True)
 
 
 def _draw_lakes(found: Found) -> Figure:
-    """IoU of lakes by size."""
     sizes, lakes = LAKE_CLASSES[:-1], found.tables["lakes"]
     lakes = lakes[lakes["size"] != FAR].assign(place=lambda own: own["size"].map(sizes.index))
     labels = ("size of the lake (pixels)", "IoU of its water")
@@ -474,14 +468,12 @@ def _draw_lakes(found: Found) -> Figure:
 
 
 def _draw_reliability(found: Found) -> Figure:
-    """How often there was water against the probability that was claimed."""
     curves = pd.DataFrame(found.reliability).explode(["claimed", "observed"])
     labels, words = ("claimed probability of water", "share of water"), ("more water than claimed", "less than claimed")
     return line_panels(curves, ("set", "claimed", "observed"), found.lineup.shown, labels=labels, diagonal=words)
 
 
 def _draw_evaluations(found: Found) -> Figure:
-    """IoU against evaluations."""
     renamed = {"set": "panel", "iou": "y", "iou_low": "low", "iou_high": "high"}
     costs = found.costs(found.scores).rename(columns=renamed)
     return cost_panels(costs, labels=("network evaluations for each tile", "IoU of water"))

@@ -169,7 +169,6 @@ def _near(pixels: BoolArray, others: BoolArray, tolerance: float) -> int:
 
 
 def _check(estimate: BoolArray, truth: BoolArray, valid: BoolArray) -> None:
-    """Refuse masks that do not fit one another."""
     arrays = (estimate, truth, valid)
     if len({array.shape for array in arrays}) > 1 or truth.ndim != 2 or any(a.dtype != np.bool_ for a in arrays):
         got = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)

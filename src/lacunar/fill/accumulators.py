@@ -32,11 +32,9 @@ class Truth:
             check_same_grid(scene, self._raster, names=("the input", f"the truth {path}"))
 
     def __enter__(self) -> Self:
-        """Keep the raster open."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the raster."""
         if self._raster is not None:
             self._raster.close()
 

@@ -274,7 +274,6 @@ class _Fill:
         return fill_block(self.read, block, found, model, options, guides=guides).bands
 
     def _eager(self, model: Model, options: FillOptions) -> NDArray[np.float32]:
-        """All bands, computed now."""
         found = self.survey()
         bands = np.empty((3 + len(options.quantiles), *self.shape), dtype=np.float32)
         for block in blocks_of(self.shape):

@@ -279,7 +279,6 @@ def fill_from_background(
 
 
 def _network_tiles(missing: BoolArray, side: int) -> Sequence[Tile]:
-    """Tiles of the network that hold missing pixels."""
     tiles = tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side))
     return tiles_touching(tiles, missing)
 
@@ -292,7 +291,6 @@ def _check(
     model: Model,
     preset: Preset,
 ) -> None:
-    """Refuse what cannot be filled."""
     if not values.shape == known.shape == missing.shape:
         raise LacunarError(f"got shapes {values.shape}, {known.shape} and {missing.shape}; wanted one shape")
     if guides is not None and guides.shape[1:] != values.shape:

@@ -121,7 +121,6 @@ def fill_scenes(
 
 
 def _filled(job: Job, options: FillOptions, callback: Callback | None = None) -> Outcome:
-    """Fill one scene in this process."""
     begun = time.perf_counter()
     record = fill_file(job.inputs, job.files, options, callback=callback)
     status: Status = "kept" if "whole_already" in record else "filled"
@@ -129,7 +128,6 @@ def _filled(job: Job, options: FillOptions, callback: Callback | None = None) ->
 
 
 def _failed(job: Job, seconds: float, error: BaseException) -> Outcome:
-    """The outcome of a scene that ended with an error."""
     said = str(error) if isinstance(error, LacunarError) else f"{type(error).__name__}: {error}"
     return Outcome(job=job, status="failed", seconds=seconds, why=" ".join(said.split()))
 

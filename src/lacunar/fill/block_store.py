@@ -81,7 +81,6 @@ class BlockStore:
             shutil.rmtree(hidden, ignore_errors=True)
 
     def _refuse_others(self) -> None:
-        """Go on from blocks of the same fingerprint only."""
         try:
             found = json.loads((self.folder / _FINGERPRINT).read_text(encoding="utf-8"))
             names = differing(found, self._fingerprint)

@@ -56,7 +56,6 @@ class Guides:
         self.inputs: list[Path] = [file for guide in guides for file in (guide.scene.path, *guide.scene.inputs)]
 
     def __len__(self) -> int:
-        """Rasters, K."""
         return len(self._guides)
 
     def read(self, window: Tile) -> NDArray[np.float32]:
@@ -154,7 +153,6 @@ def _reader(scene: Scene, *, offset: float = 0.0, kelvin: bool = False) -> Calla
 
 
 def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
-    """A reference, its unit checked."""
     notes: list[str] = []
     offset = 0.0
     kelvin = target.in_kelvin
@@ -177,7 +175,6 @@ def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
 
 
 def _covariate(scene: Scene, target: Scene) -> _Guide:
-    """A covariate, which has no date and any unit."""
     if scene.kind == "product":
         raise LacunarError(f"covariate {scene.path} is a Landsat product: wanted a single-band raster, or --reference")
     return _Guide("covariate", scene, Warped(scene, target, _reader(scene), name=f"covariate {scene.path}"), None, ())

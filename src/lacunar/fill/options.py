@@ -57,7 +57,6 @@ class FillOptions:
     quantiles: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        """Check every value before any work is done."""
         check_backend(self.backend)
         if self.background not in get_args(BackgroundName):
             raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")

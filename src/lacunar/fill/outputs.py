@@ -59,7 +59,6 @@ class OutputFiles:
     command: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a figure that cannot be drawn."""
         if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
             raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
@@ -124,7 +123,6 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         self._model, self._fingerprint = model, fingerprint
 
     def __enter__(self) -> Self:
-        """Check the name of every output."""
         self._begun = time.perf_counter()
         scene, files = self._scene, self._files
         inputs = [*scene.inputs, *self._guides.inputs, *([files.truth] if files.truth else [])]

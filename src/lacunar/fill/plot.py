@@ -149,7 +149,6 @@ def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
 
 
 def _sigma_panel(sigma: NDArray[np.float64], missing: NDArray[np.bool_]) -> _Panel:
-    """The panel of one standard deviation."""
     return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[missing], _SIGMA_MAP))
 
 
@@ -164,7 +163,6 @@ def _value_scale(values: NDArray[np.float64]) -> _Scale:
 
 
 def _positive_scale(values: NDArray[np.float64], colours: str) -> _Scale:
-    """A scale from zero."""
     finite = values[np.isfinite(values)]
     high = np.percentile(finite, 100 - _CLIP_PERCENT) if finite.size else 0.0
     return _Scale(0.0, float(high) if high > 0 else 1.0, colours)

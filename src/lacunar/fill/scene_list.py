@@ -56,7 +56,6 @@ def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
 
 
 def _listed(argument: str) -> list[Path]:
-    """What the lines of a list name."""
     path = Path(argument.removeprefix(_LIST_MARK))
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -69,7 +68,6 @@ def _listed(argument: str) -> list[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    """The path itself, or what matches a pattern."""
     if not names_several(pattern):
         return [Path(pattern)]
     anchor = Path(pattern).anchor

@@ -58,7 +58,6 @@ def check_same_grid(first: Gridded, second: Gridded, *, names: tuple[str, str]) 
 
 
 def _grid_text(raster: Gridded) -> str:
-    """Name a grid in a few words."""
     t, (height, width) = raster.transform, raster.shape
     pixels = f"{width}x{height} pixels"
     return f"{pixels}, {raster.crs or 'no CRS'}, at ({t.c:.9g}, {t.f:.9g}), pixel ({t.a:.9g}, {t.e:.9g})"

@@ -329,7 +329,6 @@ def _read_deep(path: Path, image: Image.Image) -> PixelArray:
 
 
 def _write_deep(path: Path, stack: PixelArray, icc_profile: bytes | None, *, has_alpha: bool) -> None:
-    """Write samples (H, W, C) of 16 bit."""
     import rasterio
 
     height, width, count = stack.shape

@@ -165,7 +165,6 @@ def _geodetic(crs: CRS) -> tuple[GeodeticCRS, Geod]:
 
 
 def _placed(outlines: Outlines, transform: Affine) -> Outlines:
-    """From pixels to coordinates."""
     t = transform
     matrix, start = np.array([[t.a, t.d], [t.b, t.e]]), np.array([t.c, t.f])
     return np.asarray(shapely.transform(outlines, lambda xy: xy @ matrix + start))

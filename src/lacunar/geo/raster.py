@@ -61,7 +61,6 @@ class Raster:
     tags: Mapping[str, str] = field(default_factory=dict)  # the data set's free metadata
 
     def __post_init__(self) -> None:
-        """Check that the parts fit together."""
         if self.data.ndim != 3 or self.data.dtype != np.float32:
             raise RasterError(f"got data {self.data.dtype} {self.data.shape}; wanted float32 (bands, height, width)")
         if self.known.shape != self.data.shape or self.known.dtype != np.bool_:
@@ -156,7 +155,6 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self._dataset.close()
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self.close()
 
 
@@ -218,7 +216,6 @@ class RasterWriter:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked before any pixel is computed."""
         self.path = Path(self.path)
         self.units = self.units or ("",) * len(self.band_names)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
@@ -231,7 +228,6 @@ class RasterWriter:
         self._refuse_existing()
 
     def __enter__(self) -> Self:
-        """Open the staging file."""
         profile = {"height": self.shape[0], "width": self.shape[1], "transform": self.transform, "crs": self.crs}
         profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": self.nodata}
         hidden = f".{self.path.name}.{uuid.uuid4().hex[:8]}"
@@ -260,7 +256,6 @@ class RasterWriter:
             self._staging.write(values, window=Window.from_slices(*tile.slices))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Finish the file and give it its name, or leave nothing behind."""
         try:
             if kind is None:
                 self._finish()
@@ -270,7 +265,6 @@ class RasterWriter:
             self._remove_hidden()
 
     def _finish(self) -> None:
-        """Make the COG from the staging file and give it its name."""
         tiles = -(-self.shape[0] // _TILE_SIDE) * -(-self.shape[1] // _TILE_SIDE)
         with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.close()
@@ -293,7 +287,6 @@ class RasterWriter:
                 left.unlink(missing_ok=True)
 
     def _refuse_existing(self) -> None:
-        """Keep what is already there, unless told otherwise."""
         if self.path.is_dir() or (self.path.exists() and not self.overwrite):
             raise RasterError(
                 f"{self.path.name}: exists already; wanted a new name: choose another or allow overwriting"

@@ -76,7 +76,6 @@ class Staging(AbstractContextManager["Staging"]):
         return self._hidden[target]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Give the names, or leave nothing behind."""
         try:
             if kind is None:
                 self._give_names()
@@ -85,7 +84,6 @@ class Staging(AbstractContextManager["Staging"]):
                 shutil.rmtree(room, ignore_errors=True)
 
     def _give_names(self) -> None:
-        """Look again at what exists, then rename."""
         for target in self._hidden:
             refuse_existing(target, overwrite=self._overwrite)
         for target, hidden in self._hidden.items():

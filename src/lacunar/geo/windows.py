@@ -36,7 +36,6 @@ class Tile:
     width: int
 
     def __post_init__(self) -> None:
-        """Refuse rectangles that no array holds."""
         if self.row < 0 or self.col < 0 or self.height < 1 or self.width < 1:
             raise LacunarError(f"got {self}; wanted row and col >= 0, height and width >= 1: check the window")
 
@@ -244,7 +243,6 @@ def blocks_over(shape: tuple[int, int], *, block: int, halo: int) -> tuple[Block
 
 
 def _ramp(length: int, overlap: int) -> NDArray[np.float64]:
-    """One axis of `blend_weights`."""
     if overlap == 0:
         return np.ones(length)
     index = np.arange(length)
@@ -253,7 +251,6 @@ def _ramp(length: int, overlap: int) -> NDArray[np.float64]:
 
 
 def _check_one_size(tiles: Sequence[Tile]) -> tuple[int, int]:
-    """Return the size that all tiles share, or refuse."""
     sizes = {tile.shape for tile in tiles}
     if len(sizes) != 1:
         raise LacunarError(f"got tiles of sizes {sorted(sizes)}; wanted one or more tiles of one size: use tiles_over")

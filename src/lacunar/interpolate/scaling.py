@@ -35,7 +35,6 @@ class Affine:
     scale: float
 
     def __post_init__(self) -> None:
-        """Check both numbers."""
         if not (math.isfinite(self.offset) and math.isfinite(self.scale) and self.scale > 0):
             raise ModelError(
                 f"scaling: offset {self.offset} and scale {self.scale}, wanted finite numbers and a scale above 0"
@@ -95,7 +94,6 @@ class TileScaling:
     relative_floor: float = RELATIVE_FLOOR
 
     def __post_init__(self) -> None:
-        """Check the floor."""
         if not _is_finite(self.relative_floor) or self.relative_floor < 0:
             raise ModelError(f"scaling: relative_floor is {self.relative_floor!r}, wanted a number from 0")
 
@@ -122,7 +120,6 @@ class RangeScaling:
     high: float = 255.0
 
     def __post_init__(self) -> None:
-        """Check the range."""
         if not (_is_finite(self.low) and _is_finite(self.high) and self.low < self.high):
             raise ModelError(f"scaling: range is {self.low!r}..{self.high!r}, wanted two numbers, the lower first")
 
@@ -161,5 +158,4 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
 
 
 def _is_finite(value: object) -> bool:
-    """Whether it is a finite number and not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -210,7 +210,6 @@ def _loaded(folder_or_name: str | Path, device: str, backend: str, kind: type[An
 
 
 def _require_onnx(device: torch.device) -> None:
-    """Refuse ONNX Runtime where it is not there."""
     if missing := missing_packages():
         raise LacunarError(
             f"engine onnx wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --engine eager"
@@ -222,7 +221,6 @@ def _require_onnx(device: torch.device) -> None:
 
 
 def _by_onnx(model: AnyModel) -> AnyModel:
-    """The model on ONNX Runtime."""
     parts = {
         part: graph_of(network, part, example, at_once=AT_ONCE) for part, (network, example) in _parts(model).items()
     }
@@ -281,8 +279,6 @@ def _joined(model: AnyModel, name: BackendName, parts: dict[str, Run]) -> AnyMod
 
 
 class _Condition(nn.Module):
-    """Reading an image, as a module of its own."""
-
     def __init__(self, network: Segmenter) -> None:
         super().__init__()
         self.network = network
@@ -293,8 +289,6 @@ class _Condition(nn.Module):
 
 
 class _Restore(nn.Module):
-    """Restoring a mask, as a module of its own."""
-
     def __init__(self, network: Segmenter) -> None:
         super().__init__()
         self.network = network

@@ -57,7 +57,6 @@ class Card:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Check the types; JSON's lists become tuples."""
         for name in ("summary", "licence", "command", "sha256"):
             _require(isinstance(getattr(self, name), str), name, getattr(self, name), "text")
         for name, kind in (("data", str), ("places", str), ("notes", str), ("seeds", int)):
@@ -116,7 +115,6 @@ def _flat(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _require(fits: bool, name: str, value: object, wanted: str) -> None:
-    """Refuse a card's value of another type."""
     if not fits:
         raise ModelError(f"model card: {name} is {value!r}, wanted {wanted}")
 

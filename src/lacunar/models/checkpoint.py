@@ -233,7 +233,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _built(build: Callable[[], Network], state: Mapping[str, Tensor], *, source: Path) -> Network:
-    """Build a network with these weights."""
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         network = build()
     fit_weights(network, state, source=source)
@@ -241,7 +240,6 @@ def _built(build: Callable[[], Network], state: Mapping[str, Tensor], *, source:
 
 
 def _config_of(model: Model | SegmentationModel) -> dict[str, Any]:
-    """What config.json says of a model."""
     if isinstance(model, SegmentationModel):
         return model.network.spec.to_dict()
     prior = {} if model.prior is None else {PRIOR_SIZE: len(model.prior.components)}
@@ -262,7 +260,6 @@ def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 def _pop_prior(state: dict[str, Tensor], folder: Path) -> GaussianPrior:
-    """Take the Gaussian prior out of the weights."""
     from lacunar.interpolate.pca_prior import GaussianPrior
 
     try:
@@ -302,7 +299,6 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _resolve(folder_or_name: str | Path) -> Path:
-    """The folder that is meant."""
     shipped = shipped_models()
     if isinstance(folder_or_name, str) and folder_or_name in shipped:
         return shipped[folder_or_name]
@@ -319,6 +315,5 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _require_prediction(prediction: object) -> None:
-    """Refuse a prediction that does not exist."""
     if prediction not in get_args(Prediction):
         raise ModelError(f"schedule: prediction is {prediction!r}, wanted one of {', '.join(get_args(Prediction))}")

@@ -84,7 +84,6 @@ def convert_checkpoint(
 
 
 def _from_guided_diffusion(path: Path, architecture: Mapping[str, Any]) -> tuple[UNet, NoiseSchedule, Prediction]:
-    """Build our network from a guided-diffusion state dict."""
     state = _read_state(path)
     shape = infer_shape(state)
     options = read_options(architecture, shape)
@@ -119,7 +118,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _from_diffusers(folder: Path) -> tuple[UNet, NoiseSchedule, Prediction]:
-    """Build our network from a diffusers folder."""
     inner = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
     settings = read_json(inner / "config.json")
     kind = settings.get("_class_name", "UNet2DModel")
@@ -170,5 +168,4 @@ def _diffusers_schedule(scheduler: Mapping[str, Any], folder: Path) -> NoiseSche
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -65,7 +65,6 @@ class GuidedOptions:
     class_cond: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be converted."""
         for name in ("image_size", "num_head_channels", "num_heads", "diffusion_steps"):
             if not isinstance(getattr(self, name), int):
                 raise ModelError(f"architecture: {name} is {getattr(self, name)!r}, wanted a whole number")
@@ -286,7 +285,6 @@ def _shapes_below(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[i
 
 
 def _count(state: Mapping[str, Tensor], name: str) -> int:
-    """Return one more than the greatest number after the name."""
     numbers = [int(match[1]) for key in state if (match := re.match(rf"{name}\.(\d+)\.", key))]
     return max(numbers, default=-1) + 1
 

@@ -107,7 +107,6 @@ class _Session:
 
 
 def _answers(network: nn.Module, example: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What the network answers, as a tuple."""
     with torch.no_grad():
         answer: Any = network(*example)
     return (answer,) if isinstance(answer, Tensor) else tuple(answer)

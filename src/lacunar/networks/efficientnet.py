@@ -230,6 +230,5 @@ def imagenet_weights() -> dict[str, Tensor]:
 
 
 def _layer(given: int, channels: int, *, kernel: int = 3) -> nn.Sequential:
-    """Convolution, normalisation, ReLU."""
     convolution = SameConv(given, channels, kernel) if kernel > 1 else Pointwise(given, channels)
     return nn.Sequential(convolution, Norm(channels), nn.ReLU(inplace=True))

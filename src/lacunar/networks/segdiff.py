@@ -91,7 +91,6 @@ class SegmenterConfig:
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check every value."""
         if self.kind not in get_args(SegmenterKind):
             raise ModelError(f"segmenter config: kind is {self.kind!r}, wanted one of {list(get_args(SegmenterKind))}")
         for name in ("condition_widths", "widths"):

@@ -74,7 +74,6 @@ class UNetConfig:
     learned_variance: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value."""
         for name in ("block_out_channels", "attention_levels"):
             value = getattr(self, name)
             if not isinstance(value, tuple | list) or not all(_is_int(v) for v in value):
@@ -184,7 +183,6 @@ class DiffusersConfig:
     learned_variance: bool = False
 
     def __post_init__(self) -> None:
-        """Check the settings and complete them with diffusers' defaults."""
         if not isinstance(self.settings, Mapping):
             raise ModelError(f"network config: settings is {self.settings!r}, wanted a mapping")
         known = _diffusers_defaults()
@@ -331,7 +329,6 @@ class UNet(nn.Module):
 
 
 def _diffusers_defaults() -> dict[str, Any]:
-    """Every setting of ``UNet2DModel`` with its default."""
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     parameters = inspect.signature(UNet2DModel.__init__).parameters.values()
@@ -339,23 +336,19 @@ def _diffusers_defaults() -> dict[str, Any]:
 
 
 def _is_int(value: object) -> bool:
-    """Tell whether it is a whole number and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require_positive(name: str, value: object) -> None:
-    """Refuse all but whole numbers from 1."""
     if not _is_int(value) or cast(int, value) < 1:
         raise ModelError(f"network config: {name} is {value!r}, wanted a whole number from 1")
 
 
 def _refuse_unknown(values: Mapping[str, Any], known: list[str]) -> None:
-    """Refuse keys that are not among the known ones."""
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ModelError(f"network config: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
 
 
 def _one_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

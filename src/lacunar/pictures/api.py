@@ -87,7 +87,6 @@ def inpaint(
 
 
 def _as_picture(given: NDArray[Any]) -> Picture:
-    """An array as a picture of 8 or 16 bits."""
     channels = np.atleast_3d(given)
     if given.ndim not in (2, 3) or channels.shape[2] > 4:
         raise PictureError(f"the picture has shape {given.shape}: wanted (height, width) or (height, width, 1 to 4)")

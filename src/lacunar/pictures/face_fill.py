@@ -134,7 +134,6 @@ class _Job:
         return FilledRegion(window, region.inside, whole[:, region.inside])
 
     def _seen(self, window: Tile) -> FloatArray:
-        """A part of the picture (1, h, w, 3) in [-1, 1]."""
         return to_model(self.picture.colours[window.slices], self.picture.white)[None]
 
 

@@ -48,7 +48,6 @@ class Drawing:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check both numbers."""
         if self.samples < 1 or self.seed < 0:
             raise LacunarError(
                 f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more and a seed of 0 or more"

@@ -80,7 +80,6 @@ class PictureOptions:
     command: str = ""
 
     def __post_init__(self) -> None:
-        """Check every value before any work is done."""
         check_backend(self.backend)
         self.chosen.check_samples(self.samples)
         if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
@@ -127,7 +126,6 @@ class FaceChoice:
     detail: str = PICTURE_MODEL
 
     def __post_init__(self) -> None:
-        """Check that one thing is said at most."""
         said = [self.index is not None, self.box is not None, self.whole]
         if sum(said) > 1:
             raise LacunarError("got more than one of --face, --box and --whole: wanted one at most, they contradict")

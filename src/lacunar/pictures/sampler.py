@@ -140,7 +140,6 @@ class PictureSampler:
         return np.asarray(started + share * (x - started))
 
     def _tiles(self, missing: BoolArray) -> Sequence[Tile]:
-        """Tiles of the network that hold missing pixels."""
         side = self.model.network.config.sample_size
         tiles = tiles_over((missing.shape[0], missing.shape[1]), tile=side, overlap=overlap_of(side))
         return tiles_touching(tiles, missing)
@@ -215,7 +214,6 @@ class PictureSampler:
         return torch.stack(drawn)
 
     def _tell(self, done: int, total: int) -> None:
-        """Pass one evaluation on."""
         del done, total
         if self.callback is not None:
             self.callback()

@@ -209,7 +209,6 @@ def _planes_first(image: AnyArray) -> xr.DataArray:
 
 
 def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
-    """What each band is."""
     count = given.shape[0]
     first = given.dims[0]
     if not bands and first in given.coords and given[first].dtype.kind in "UOT":
@@ -225,7 +224,6 @@ def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_values(sample: Planes, given: xr.DataArray, image: AnyArray) -> None:
-    """Refuse values that may be raw digital numbers."""
     dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
     picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
     recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=picture, name="the image")

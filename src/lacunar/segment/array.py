@@ -213,5 +213,4 @@ def segment_blocks(
 
 
 def _overlap(model: SegmentationModel) -> int:
-    """Pixels that neighbouring tiles share."""
     return model.network.spec.sample_size // OVERLAP_SHARE

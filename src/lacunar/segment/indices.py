@@ -91,14 +91,12 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
 
 
 def _present(bands: Planes) -> set[str]:
-    """Bands with a known pixel."""
     if bands.ndim != 3 or len(bands) != len(BANDS):
         raise LacunarError(f"got bands {bands.shape}; wanted ({len(BANDS)}, H, W) in the order {', '.join(BANDS)}")
     return {band for band, plane in zip(BANDS, bands, strict=True) if np.isfinite(plane).any()}
 
 
 def _serves(name: IndexName, present: set[str]) -> bool:
-    """Whether an index can be computed of these bands."""
     return set(_RATIOS[name]) <= present if name in _RATIOS else bool(present & set(_VISIBLE))
 
 

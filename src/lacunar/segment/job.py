@@ -86,7 +86,6 @@ class WaterOptions:
     command: str = ""
 
     def __post_init__(self) -> None:
-        """Check every value before any work is done."""
         if self.samples < 1 or self.steps < 1 or self.seed < 0 or not self.min_area >= 0:
             raise LacunarError(
                 f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
@@ -242,7 +241,6 @@ def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
 
 
 def _check_comparison(images: Sequence[Path], folder: Path, options: WaterOptions) -> None:
-    """Refuse what cannot be compared, or not written there."""
     if len(images) < 2:
         raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
     if options.polygons or options.figure:
@@ -252,7 +250,6 @@ def _check_comparison(images: Sequence[Path], folder: Path, options: WaterOption
 
 
 def _large(bodies: gpd.GeoDataFrame, options: WaterOptions) -> gpd.GeoDataFrame:
-    """Polygons of the least area or more."""
     return bodies[bodies[area_column(bodies.crs)] >= options.min_area]
 
 
@@ -334,7 +331,6 @@ def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> No
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a figure."""
     try:
         save_figure(figure, path)
     except OSError as error:

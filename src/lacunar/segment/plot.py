@@ -173,7 +173,6 @@ def _panels(
 
 
 def _show(axes: Axes, picture: Colours, title: str) -> None:
-    """One picture without ticks."""
     axes.imshow(picture, interpolation="nearest")
     _frame(axes, title)
 
@@ -187,5 +186,4 @@ def _frame(axes: Axes, title: str) -> None:
 
 
 def _bytes(colours: NDArray[np.floating[Any]]) -> Colours:
-    """0 .. 1 to 8 bits."""
     return np.round(colours * 255).astype(np.uint8)

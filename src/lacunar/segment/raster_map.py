@@ -36,7 +36,6 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         self.shape, self.transform, self.crs = self._source.shape, self._source.transform, self._source.crs
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self._source.close()
 
     def water(self, window: Tile) -> Bools:
@@ -68,7 +67,6 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         return values
 
     def _band(self, number: int, window: Tile) -> Values:
-        """One band of a window."""
         values: Values = self._source.read(window, bands=[number]).data[0]
         return values
 

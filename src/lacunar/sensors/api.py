@@ -31,7 +31,6 @@ class LabelledScene(AbstractContextManager["LabelledScene"]):
         self.scene = scene
 
     def __exit__(self, *_: object) -> None:
-        """Close every file."""
         self.scene.close()
 
     def lst(self, *, needs_qa: bool = True) -> xr.DataArray:
@@ -135,5 +134,4 @@ def open_scene(path: str | Path, **how: Any) -> LabelledScene:  # noqa: ANN401  
 
 
 def _windows(scene: Scene) -> list[Tile]:
-    """Windows that part a scene."""
     return [block.core for block in blocks_over(scene.shape, block=BLOCK, halo=0)]

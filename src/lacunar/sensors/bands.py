@@ -202,7 +202,6 @@ class Encoding:
     meaning: str
 
     def __post_init__(self) -> None:
-        """Refuse what would turn an image upside down."""
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
             raise RasterError(f"scale {self.scale} and offset {self.offset}: wanted a scale above 0 and finite numbers")
 

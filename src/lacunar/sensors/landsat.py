@@ -221,11 +221,9 @@ class LandsatScene(Scene):
 
     @property
     def _thermal(self) -> dict[str, float]:
-        """K1 and K2 of band 10, as keyword arguments."""
         return {name: self.mtl.constant(f"{name.upper()}_CONSTANT_BAND_10") for name in ("k1", "k2")}
 
     def _toa(self, band: str, dn: NDArray[np.uint16], form: ReflectanceForm = "usgs") -> Float:
-        """Top-of-atmosphere reflectance of a band's digital numbers."""
         return sebal.toa_reflectance(
             dn,
             **self.coefficients("REFLECTANCE", band),
@@ -290,7 +288,6 @@ class LandsatScene(Scene):
 
     @property
     def _reflective(self) -> tuple[str, ...]:
-        """Names of the files' bands that `band_names` are read from."""
         return tuple(band for band in _REFLECTIVE[self.level] if band in self.sources)
 
     def reflectance(self, window: Tile) -> Planes:
@@ -298,7 +295,6 @@ class LandsatScene(Scene):
         return placed_reader(self._channels, self.band_names)(window)
 
     def _channels(self, window: Tile) -> Planes:
-        """The reflective bands that are there (C, H, W)."""
         planes = np.empty((len(self._reflective), *window.shape), dtype=np.float32)
         for plane, band in zip(planes, self._reflective, strict=True):
             dn = self.dn(band, window)
@@ -345,7 +341,6 @@ class LandsatScene(Scene):
 
     @property
     def _qa_band(self) -> str | None:
-        """The quality band that the product has."""
         return next((band for band in _QA_BANDS if band in self.sources), None)
 
     @property
@@ -480,7 +475,6 @@ def open_delivery(path: Path) -> Delivery:
 
 
 def _check_member(member: tarfile.TarInfo, archive: str) -> None:
-    """Refuse a member that no delivered product has."""
     inner = PurePosixPath(member.name)
     if inner.is_absolute() or ".." in inner.parts or "\\" in member.name:
         raise ProductError(
@@ -502,7 +496,6 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _mtl_name(delivery: Delivery) -> str:
-    """Name of the one metadata file, text before JSON before XML."""
     for ending in MTL_ENDINGS:
         found = [name for name in delivery.sources if name.lower().endswith(ending)]
         if len(found) > 1:

@@ -193,7 +193,6 @@ def _normalise(groups: Groups, name: str) -> Mtl:
 
 
 def _files(groups: Groups, level: int) -> dict[str, str]:
-    """Band name -> file name."""
     files: dict[str, str] = {}
     for group in _FILE_GROUPS:
         for key, value in groups.get(group, {}).items():
@@ -244,14 +243,12 @@ def _epsg(entries: Mapping[str, str], name: str) -> int | None:
 
 
 def _wanted(entries: Mapping[str, str], key: str, name: str) -> str:
-    """The entry, or an error that names it."""
     if not entries.get(key):
         raise ProductError(f"{name} lacks {key}: wanted the MTL file of a Landsat 8 or 9 product, as delivered")
     return entries[key]
 
 
 def _number(text: str, key: str, name: str) -> float:
-    """A finite number, or an error that names its key."""
     try:
         value = float(text)
     except ValueError:

@@ -118,7 +118,6 @@ class RasterScene(Scene):
 
     @cached_property
     def _channels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the channels, and notes about them."""
         if "palette" in self._source.colours:
             raise RasterError(f"{self.name} is a palette picture, whose numbers are no colours: save it as RGB")
         return channel_names(self._source, self._chosen, self._said)

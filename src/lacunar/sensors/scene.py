@@ -83,7 +83,6 @@ class LstOptions:
     atmosphere: Atmosphere | None = None  # None leaves LST without atmospheric correction
 
     def __post_init__(self) -> None:
-        """Refuse what does not exist before any product is opened."""
         object.__setattr__(self, "gap_classes", tuple(self.gap_classes))
         for name in self.gap_classes:
             if name not in get_args(QaClass):
@@ -119,7 +118,6 @@ class Scene(AbstractContextManager["Scene"], ABC):
         self._open_files = ExitStack()
 
     def __exit__(self, *_: object) -> None:
-        """Close every file."""
         self.close()
 
     def close(self) -> None:

@@ -53,7 +53,6 @@ class Atmosphere:
     sky_radiance: float  # Rsky, emitted by the clear sky towards the ground, W m-2 sr-1 um-1; 0 or more
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0.0 < self.transmissivity <= 1.0:
             raise ProductError(f"transmissivity {self.transmissivity}: wanted above 0 and at most 1; check the unit")
         for name in ("path_radiance", "sky_radiance"):
@@ -289,6 +288,5 @@ def _ratio(numerator: Float, denominator: Float) -> Float:
 
 
 def _check_thermal(k1: float, k2: float) -> None:
-    """Refuse thermal constants that no sensor has."""
     if not (math.isfinite(k1) and math.isfinite(k2) and k1 > 0.0 and k2 > 0.0):
         raise ProductError(f"thermal constants K1 {k1}, K2 {k2}: wanted both above 0; take them from the MTL file")

@@ -183,17 +183,14 @@ def _reflectances(land: SyntheticScene) -> Float:
 
 
 def _reflectance_dn(reflectance: Float) -> NDArray[np.uint16]:
-    """Digital numbers of top-of-atmosphere reflectance."""
     return _quantised(reflectance * math.sin(math.radians(SUN.elevation)), REFLECTANCE_MULT, REFLECTANCE_ADD)
 
 
 def _reflectance(dn: NDArray[np.uint16]) -> Float:
-    """Top-of-atmosphere reflectance of digital numbers."""
     return toa_reflectance(dn, mult=REFLECTANCE_MULT, add=REFLECTANCE_ADD, sun_elevation=SUN.elevation)
 
 
 def _quantised(value: Float, mult: float, add: float) -> NDArray[np.uint16]:
-    """Digital numbers 1 to 65535."""
     return np.clip(np.rint((value - add) / mult), 1, 65535).astype(np.uint16)
 
 
@@ -212,7 +209,6 @@ def _qa_pixel(land: SyntheticScene, clouds: Clouds) -> NDArray[np.uint16]:
 def _write_product(
     folder: Path, bands: dict[str, NDArray[np.uint16]], truth: NDArray[np.float32], *, cloud_cover: float
 ) -> None:
-    """All files of the product."""
     for band, dn in bands.items():
         _write_geotiff(folder / f"{PRODUCT_ID}_{band}.TIF", dn, nodata=1 if band == "QA_PIXEL" else 0, predictor=2)
     _write_geotiff(folder / f"{PRODUCT_ID}_TRUTH_LST.TIF", truth, nodata=math.nan, predictor=3)
@@ -241,7 +237,6 @@ def _write_geotiff(path: Path, data: NDArray[Any], *, nodata: float, predictor: 
 
 
 def _mtl_text(bands: list[str], shape: tuple[int, ...], cloud_cover: float) -> str:
-    """The MTL file of the product, in the text form of Collection 2."""
     keys = {"QA_PIXEL": "QUALITY_L1_PIXEL", "QA_RADSAT": "QUALITY_L1_RADIOMETRIC_SATURATION"}
     files = {keys.get(band, "BAND_" + band.removeprefix("B")): f"{PRODUCT_ID}_{band}.TIF" for band in bands}
     contents: dict[str, Any] = {
@@ -316,7 +311,6 @@ def _projection(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _coefficients() -> dict[str, str]:
-    """Multipliers and addends of bands 1 to 7 and 10."""
     sunlight = {number: value / EARTH_SUN_DISTANCE**2 for number, value in enumerate(SUNLIGHT, start=1)}
     radiance = {number: (REFLECTANCE_MULT * sun, REFLECTANCE_ADD * sun) for number, sun in sunlight.items()}
     radiance[10] = (RADIANCE_MULT_10, RADIANCE_ADD_10)

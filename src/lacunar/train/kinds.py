@@ -94,7 +94,6 @@ class FillingRecipe(Recipe):
     unconditional_share: float = 0.15
 
     def __post_init__(self) -> None:
-        """Refuse L_hybrid without learned variance, and learned variance that nothing teaches."""
         if (self.objective == "hybrid") != self.network.learned_variance:
             raise TrainingError(
                 f"recipe {self.name}: objective {self.objective} and learned_variance "
@@ -159,7 +158,6 @@ class LstRecipe(FillingRecipe):
     held_out_examples: int = 512
 
     def __post_init__(self) -> None:
-        """Refuse a place that is both trained on and held out."""
         super().__post_init__()
         shared = sorted(set(self.weights) & set(self.held_out_weights))
         if shared:
@@ -295,7 +293,6 @@ class PictureRecipe(FillingRecipe):
     prior_components: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse more held-out examples than there are held-out faces."""
         super().__post_init__()
         if self.held_out_examples > HELD_OUT_FACES:
             raise TrainingError(f"recipe: held_out_examples is {self.held_out_examples}, wanted up to {HELD_OUT_FACES}")
@@ -460,7 +457,6 @@ class WaterRecipe(Recipe):
 
 
 def _described(config: SegmenterConfig) -> str:
-    """What a segmenter is, in words."""
     if config.kind == "segdiff":
         return "diffusion (SegDiff)"
     if not config.diffusion:

@@ -61,7 +61,6 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check every value."""
         for name in ("steps", "batch_size", "checkpoint_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"training: {name} is {getattr(self, name)}, wanted a whole number from 1")
@@ -316,7 +315,6 @@ class _Run:
             ) from error
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Refuse the state of a run that learnt otherwise."""
         config, kept = self.config, state.get("origin", "")  # an older checkpoint does not say
         if (state["seed"], state["batch_size"]) != (config.seed, config.batch_size):
             raise TrainingError(

@@ -288,7 +288,6 @@ def _mapped(
 def _draw_example(
     pack: LstPack, weights: Mapping[str, float], size: int, seed: int, index: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """One example: z, mean, sigma and guide."""
     rng = np.random.default_rng((seed, index))
     clouds = [cloud for cloud in pack.clouds if min(cloud.shape) >= size]
     tile, guides = draw_tile(pack, weights, size, rng)
@@ -377,7 +376,6 @@ class LstDataset(Dataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __len__(self) -> int:
-        """Number of examples."""
         return len(self.examples.z)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
@@ -419,7 +417,6 @@ class LstTiles(Dataset[dict[str, Tensor]]):
         self.size, self.length, self.augment, self.seed = size, length, augment, seed
 
     def __len__(self) -> int:
-        """Tiles in an epoch."""
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:

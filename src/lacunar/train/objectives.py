@@ -335,7 +335,6 @@ class DistillationObjective:
     teacher_precision: Literal["no", "bf16"] = "no"
 
     def __post_init__(self) -> None:
-        """Check the steps, and let nothing train the teacher."""
         most = self.schedule.num_timesteps // 2
         if not 1 <= self.steps <= most:
             raise TrainingError(f"a student of {self.steps} steps: wanted 1 to {most}, half of those of its teacher")
@@ -391,7 +390,6 @@ class DistillationObjective:
         return plan("ddim", steps).thinned(self.schedule)
 
     def _sampled(self, network: Network, batch: Batch, x_T: Tensor, steps: int) -> Tensor:
-        """A sample by DDIM from this noise."""
         with self._autocast(x_T.device):
             return ddim_sample(denoiser_of(network, batch), x_T, self._respaced(steps), prediction=self.prediction)
 

@@ -190,7 +190,6 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         self._inverses: dict[int, FloatArray] = {}  # by the number of the shape: most of the work of the prior
 
     def __len__(self) -> int:
-        """Number of faces."""
         return len(self.pack.faces)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
@@ -226,7 +225,6 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
         return self.prior.filled(picture, missing, inverse=self._inverses[number])
 
     def _picture(self, index: int, rng: np.random.Generator) -> FloatArray:
-        """The square (side, side, 3) in [-1, 1] that an item shows."""
         size = self.pool.shape[1]
         is_texture = rng.random() < self.texture_share
         source = self.pack.textures[rng.integers(len(self.pack.textures))] if is_texture else self.pack.faces[index]

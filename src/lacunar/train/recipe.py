@@ -212,7 +212,6 @@ def run_recipe(
 
 
 def _model(recipe: Recipe, network: "Network", card: Card, prior: GaussianPrior | None) -> AnyModel:
-    """What is written as the model folder."""
     shared: dict[str, Any] = {"schedule": recipe.noise_schedule, "prediction": recipe.prediction, "card": card}
     shared |= {"name": recipe.name, "network": network}
     if recipe.scaling is None:

@@ -115,7 +115,6 @@ class WaterScene:
 
 
 def _decoded(scene: WaterScene, encoded: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """A picture from its encoded bytes."""
     try:
         with Image.open(io.BytesIO(encoded.tobytes())) as picture:
             return np.asarray(picture.convert(mode))
@@ -281,7 +280,6 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         self.size, self.length, self.augment, self.seed = size, length, augment, seed
 
     def __len__(self) -> int:
-        """Examples in an epoch."""
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
