@@ -24,7 +24,7 @@ from lacunar.fill import job as app
 from lacunar.fill.demo import demonstrate
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
-from lacunar.geo.raster import open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.simulated import PRODUCT_ID
 
@@ -338,7 +338,7 @@ def test_bands_are_saved_with_units_and_never_over_others(simulated_64, options,
     fill_lst(simulated_64.folder, tmp_path / "out.tif", bands_folder=bands_folder, options=options)
     for path in bands_folder.iterdir():
         same_grid(path, product)
-    with open_raster(tmp_path / "bands" / "radiance.tif") as raster:
+    with RasterSource(tmp_path / "bands" / "radiance.tif") as raster:
         assert (raster.units, raster.band_names) == (("W m-2 sr-1 um-1",), ("radiance",))
         dn = product.dn("B10")
         np.testing.assert_allclose(raster.read().data[0], dn * 3.342e-4 + 0.1, rtol=1e-6)

@@ -282,5 +282,5 @@ def test_unknown_occlusion():
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 20.0, float("nan")])
 @pytest.mark.parametrize("name", ["hand", "thin", "half"])
 def test_occluded_share_that_is_none(name, rate):
-    with pytest.raises(LacunarError, match=r"missing rate .* is outside \(0, 1\): give a share such as 0.2"):
+    with pytest.raises(LacunarError, match=r"missing rate .* is outside \(0, 1\): give a share such as 0.22"):
         occlusion(name, SHAPE, rate, rng=rng())

@@ -12,8 +12,9 @@ from rasterio.transform import Affine
 
 from lacunar.errors import RasterError
 from lacunar.geo.grid import check_same_grid, same_grid
-from lacunar.geo.raster import Raster, RasterWriter, open_raster, read_raster, write_raster
+from lacunar.geo.raster import Raster, RasterSource, RasterWriter, read_raster
 from lacunar.geo.windows import Tile, blocks_over
+from rasters import write_raster
 
 UTM = CRS.from_epsg(32632)
 GRID = Affine(30.0, 0.0, 396705.0, 0.0, -30.0, 5763315.0)
@@ -215,7 +216,7 @@ def test_bands_come_in_the_order_asked(tmp_path):
 
 def test_a_source_describes_the_file_before_any_pixel_is_read(tmp_path):
     write_raster(tmp_path / "in.tif", make_raster((7, 9), bands=3))
-    with open_raster(tmp_path / "in.tif") as source:
+    with RasterSource(tmp_path / "in.tif") as source:
         assert (source.shape, source.count, source.crs, source.transform) == ((7, 9), 3, UTM, GRID)
         assert source.band_names == ("band_1", "band_2", "band_3")
         assert source.units == ("", "", "")
@@ -256,7 +257,7 @@ def test_complex_numbers_are_refused(tmp_path):
 
 def test_windows_and_bands_that_do_not_exist_are_refused(tmp_path):
     write_raster(tmp_path / "in.tif", make_raster((10, 20)))
-    with open_raster(tmp_path / "in.tif") as source:
+    with RasterSource(tmp_path / "in.tif") as source:
         with pytest.raises(RasterError, match="window inside 20x10 pixels"):
             source.read(Tile(0, 0, 11, 5))
         for bands in ([0], [3], []):
@@ -342,5 +343,5 @@ def test_another_grid_is_told_apart(other):
 def test_a_file_and_an_array_share_a_grid(tmp_path):
     raster = make_raster()
     write_raster(tmp_path / "in.tif", raster)
-    with open_raster(Path(tmp_path / "in.tif")) as source:
+    with RasterSource(Path(tmp_path / "in.tif")) as source:
         check_same_grid(raster, source, names=("raster", "file"))

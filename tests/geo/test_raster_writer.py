@@ -13,8 +13,9 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from lacunar.errors import RasterError
-from lacunar.geo.raster import Raster, RasterWriter, read_raster, write_raster
+from lacunar.geo.raster import Raster, RasterWriter, read_raster
 from lacunar.geo.windows import Tile
+from rasters import write_raster
 
 UTM = CRS.from_epsg(32632)
 GRID = Affine(30.0, 0.0, 396705.0, 0.0, -30.0, 5763315.0)
@@ -90,12 +91,18 @@ def test_on_a_full_disk_nothing_appears(tmp_path):
         import numpy as np
         import rasterio.shutil
         from lacunar.errors import RasterError
-        from lacunar.geo.raster import Raster, write_raster
+        from lacunar.geo.raster import RasterWriter
+        from rasterio.transform import Affine
 
         folder = Path(sys.argv[1])
         data = np.random.default_rng(0).normal(size=(1, 600, 600)).astype(np.float32)
-        raster = Raster(data, np.ones_like(data, dtype=bool))
-        write_raster(folder / "whole.tif", raster)
+
+        def write(path):
+            grid = {"shape": (600, 600), "transform": Affine.identity(), "crs": None}
+            with RasterWriter(path, **grid, band_names=("band_1",)) as writer:
+                writer.write(data)
+
+        write(folder / "whole.tif")
         size = (folder / "whole.tif").stat().st_size
         staging = 4 * 1024 * 1024
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -113,7 +120,7 @@ def test_on_a_full_disk_nothing_appears(tmp_path):
             if not during_copy:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
             try:
-                write_raster(folder / "full.tif", raster)
+                write(folder / "full.tif")
             except RasterError as error:
                 print("refused", str(error).count("\\n"))
             else:
@@ -142,7 +149,7 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
         import numpy as np
         from rasterio.transform import Affine
         import lacunar.geo.raster
-        from lacunar.geo.raster import RasterWriter, open_raster
+        from lacunar.geo.raster import RasterSource, RasterWriter
         from lacunar.geo.windows import blocks_over
 
         lacunar.geo.raster._CACHE_BYTES = 8 * 2**20  # so that nothing but the raster itself could grow
@@ -153,7 +160,7 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
             with RasterWriter(path, shape=shape, transform=Affine.identity(), crs=None, band_names=names) as writer:
                 for block in blocks_over(shape, block=512, halo=0):
                     writer.write(np.full((3, *block.core.shape), block.core.row, dtype=np.float32), block.core)
-            with open_raster(path) as source:
+            with RasterSource(path) as source:
                 for block in blocks_over(shape, block=1024, halo=32):
                     assert source.read(block.outer).known.all()
             print(int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) // 1024)

@@ -190,7 +190,7 @@ OUTSIDE = """<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/pa
         ),
         (TEXT.removesuffix("END\n").encode(), "X_MTL.txt", "cut off: END is lacking"),
         (b"GROUP = A\nlorem ipsum\n", "X_MTL.txt", "line 2: got 'lorem ipsum', wanted KEY = VALUE"),
-        (b"GROUP = A\nEND_GROUP = B\n", "X_MTL.txt", "line 2: group 'B' closes none"),
+        (b"GROUP = A\nEND_GROUP = B\n", "X_MTL.txt", "line 2: END_GROUP 'B' does not match"),
         (as_json(TEXT)[:700].encode(), "X_MTL.json", "no JSON or cut off"),
         (b"[" * 100_000, "X_MTL.json", "no JSON or cut off"),
         (b'["a"]', "X_MTL.json", "wanted one object LANDSAT_METADATA_FILE"),

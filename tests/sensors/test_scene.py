@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from commands import CLEAR, CLOUD, write
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.picture import read_picture
-from lacunar.geo.raster import open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BANDS, common_scale
 from lacunar.sensors.scene import SAMPLE_BLOCKS, date_in, open_scene, sample_planes
@@ -262,7 +262,7 @@ def test_different_scales_per_channel(tmp_path):
     path = write(tmp_path / "a.tif", (reflectances() * 10000).astype(np.uint16), **WHERE)
     with rasterio.open(path, "r+") as dataset:
         dataset.scales = (1e-4, 2e-4, 1e-4)
-    with open_scene(path) as scene, open_raster(path) as source:
+    with open_scene(path) as scene, RasterSource(path) as source:
         check(scene, source.read().data, ("red", "green", "blue"))
     with pytest.raises(RasterError, match="declares different scales or offsets for its channels: leave out --scale"):
         open_scene(path, scale=1e-4).check_bands()

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from commands import CLEAR, cloud_at, make_pre_collection, mask_for, write
 from lacunar.errors import LacunarError, RasterError
-from lacunar.geo.raster import open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.scene import LstOptions, open_scene
 from lacunar.sensors.sebal import Atmosphere
@@ -62,7 +62,7 @@ def test_level_2_gives_its_own_temperature(shared):
 
 def test_lst_outside_the_clouds_is_the_truth(simulated_64):
     read = gaps(simulated_64.folder).lst(WHOLE)
-    with open_raster(simulated_64.truth_path) as source:
+    with RasterSource(simulated_64.truth_path) as source:
         truth = source.read().data[0]
     assert np.abs(read.values - truth)[read.known].max() < 0.05
     assert np.abs(read.values - truth)[read.missing].max() > 5.0

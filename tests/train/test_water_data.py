@@ -9,7 +9,7 @@ from affine import Affine
 from PIL import Image
 
 from lacunar.errors import TrainingError
-from lacunar.geo.raster import Raster, write_raster
+from lacunar.geo.raster import Raster
 from lacunar.sensors.bands import BANDS
 from lacunar.train import water_augment
 from lacunar.train.water_data import (
@@ -22,6 +22,7 @@ from lacunar.train.water_data import (
     pack_water,
     water_scenes,
 )
+from rasters import write_raster
 from water_sets import write_scene
 
 

@@ -10,7 +10,7 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import FILLED, FilledBlock
 from lacunar.fill.plot import lst_figure
 from lacunar.geo.grid import check_same_grid
-from lacunar.geo.raster import open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.metrics import bias, mae, rmse
 from lacunar.plotting import save_figure
 from lacunar.sensors.scene import Scene
@@ -25,7 +25,7 @@ class Truth:
     """
 
     def __init__(self, scene: Scene, path: Path | None) -> None:
-        self._raster = open_raster(path) if path else None
+        self._raster = RasterSource(path) if path else None
         self._errors: list[NDArray[np.float32]] = []
         self._within = 0
         if self._raster is not None:

@@ -48,10 +48,7 @@ def same_grid(first: Gridded, second: Gridded) -> bool:
 
 
 def check_same_grid(first: Gridded, second: Gridded, *, names: tuple[str, str]) -> None:
-    """Refuse two rasters that :func:`same_grid` tells apart, naming both by `names`.
-
-    Raises `RasterError`, which names both sizes, CRS and transforms, where they differ.
-    """
+    """Refuse two rasters that `same_grid` tells apart, with a `RasterError` that describes both."""
     if not same_grid(first, second):
         got, wanted = f"{names[1]} is {_grid_text(second)}", f"{names[0]}, {_grid_text(first)}"
         raise RasterError(f"{got}; wanted the grid of {wanted}: resample it to that grid")
@@ -59,5 +56,5 @@ def check_same_grid(first: Gridded, second: Gridded, *, names: tuple[str, str]) 
 
 def _grid_text(raster: Gridded) -> str:
     t, (height, width) = raster.transform, raster.shape
-    pixels = f"{width}x{height} pixels"
-    return f"{pixels}, {raster.crs or 'no CRS'}, at ({t.c:.9g}, {t.f:.9g}), pixel ({t.a:.9g}, {t.e:.9g})"
+    place = f"at ({t.c:.9g}, {t.f:.9g}), pixel ({t.a:.9g}, {t.e:.9g})"
+    return f"{width}x{height} pixels, {raster.crs or 'no CRS'}, {place}"

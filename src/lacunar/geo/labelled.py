@@ -39,18 +39,9 @@ class Grid:
 def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
     """A DataArray of floats whose last two dimensions are rows and columns; what is missing is NaN.
 
-    Parameters
-    ----------
-    array
-        A DataArray with coordinates, or anything that numpy takes. Integers are decoded by the attributes
-        ``scale_factor``, ``add_offset`` and ``_FillValue``, as `rioxarray.open_rasterio` leaves them.
-    name
-        What it is called in an error.
-
-    Raises
-    ------
-    LacunarError
-        No coordinates, or complex numbers.
+    It is made from a DataArray with coordinates, or from anything that numpy takes. Integers are decoded by the
+    attributes ``scale_factor``, ``add_offset`` and ``_FillValue``, as `rioxarray.open_rasterio` leaves them. A
+    `LacunarError` that calls the array by its ``name`` refuses other shapes, and complex numbers.
     """
     if not isinstance(array, xr.DataArray):
         values = array if is_lazy(array) else np.asarray(array)
@@ -73,10 +64,7 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
 
 
 def grid_of(array: xr.DataArray) -> Grid:
-    """Where a labelled array lies.
-
-    Raises `RasterError`: coordinates that are not evenly spaced.
-    """
+    """Where a labelled array lies; coordinates that are not evenly spaced are a `RasterError`."""
     rows, cols = array.dims[-2:]
     shape = (array.sizes[rows], array.sizes[cols])
     if rows not in array.coords:
@@ -90,10 +78,7 @@ def grid_of(array: xr.DataArray) -> Grid:
 
 
 def coordinates_of(grid: Gridded) -> dict[str, NDArray[np.floating[Any]]]:
-    """Coordinates of the centres of pixels along rows and columns.
-
-    Raises `RasterError`: a rotated grid, whose pixels have no coordinates along its axes.
-    """
+    """Coordinates of the centres of pixels along rows and columns; a rotated grid has none: `RasterError`."""
     t, (height, width) = grid.transform, grid.shape
     if t.b or t.d:
         raise RasterError("the grid is rotated: wanted rows along x and columns along y; warp it first (gdalwarp)")
@@ -101,21 +86,9 @@ def coordinates_of(grid: Gridded) -> dict[str, NDArray[np.floating[Any]]]:
 
 
 def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray:
-    """An array on the grid of another, as float32; it is warped (bilinear) where it lies on another grid.
+    """An array (as `as_labelled` takes it) on the grid of a labelled one, float32; warped (bilinear) where they differ.
 
-    Parameters
-    ----------
-    array
-        What `as_labelled` takes. A numpy array has to have the shape of the target.
-    target
-        A labelled array.
-    name
-        What it is called in an error.
-
-    Raises
-    ------
-    RasterError
-        Another grid and no CRS in one of them, or no overlap.
+    A numpy array must have the shape of the target. To warp, both need a CRS and must overlap, else a `RasterError`.
     """
     given = as_labelled(array, name=name)
     if given.ndim != 2:
@@ -130,14 +103,16 @@ def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray
             f"{name} lies on another grid and {lacking} has no CRS: wanted a CRS in both, or one grid; assign it with "
             "`.rio.write_crs`"
         )
-    return _relabelled(_warped(given, here, there, name), target)
+
+    def read(window: Tile) -> NDArray[np.float32]:
+        return np.asarray(given[window.slices], dtype=np.float32)
+
+    values = Warped(here, there, read, name=name).read(Tile(0, 0, *there.shape))
+    return _relabelled(xr.DataArray(values, dims=given.dims, attrs=given.attrs), target)
 
 
 def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
-    """A mask of missing pixels (True = to be filled) on the grid of a labelled array, as booleans.
-
-    Raises `LacunarError`: another type than booleans, or another grid.
-    """
+    """A mask (True = to be filled) as a DataArray on a labelled array's grid; other types or grids are refused."""
     mask = missing if isinstance(missing, xr.DataArray) else xr.DataArray(missing, dims=target.dims[-2:])
     if mask.dtype != np.bool_:
         raise LacunarError(f"missing holds {mask.dtype} values: wanted booleans, True = to be filled (`missing == 1`)")
@@ -149,7 +124,7 @@ def missing_of(missing: AnyArray, target: xr.DataArray) -> xr.DataArray:
 
 
 def time_dim(array: xr.DataArray) -> str | None:
-    """The dimension of dates of a labelled array of three dimensions, or None."""
+    """Name of the first dimension where the array has three and that one holds dates, else None."""
     first = str(array.dims[0])
     dated = first in array.coords and np.issubdtype(array[first].dtype, np.datetime64)
     return first if array.ndim == 3 and (dated or first.lower() in TIME_NAMES) else None
@@ -205,18 +180,8 @@ def _decoded(array: xr.DataArray, name: str) -> xr.DataArray:
     return values.where(known).assign_attrs(attrs)
 
 
-def _warped(given: xr.DataArray, here: Grid, there: Grid, name: str) -> xr.DataArray:
-    """An array on another grid, as files are warped: `lacunar.geo.warp.Warped`."""
-
-    def read(window: Tile) -> NDArray[np.float32]:
-        return np.asarray(given[window.slices], dtype=np.float32)
-
-    values = Warped(here, there, read, name=name).read(Tile(0, 0, *there.shape))
-    return xr.DataArray(values, dims=given.dims, attrs=given.attrs)
-
-
 def _relabelled(array: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
-    """An array on a grid that is the target's but for rounding, with the target's coordinates."""
+    """The array with the target's own coordinates, which differ from its own by rounding at most."""
     rows, cols = target.dims[-2:]
     coords = {axis: target[axis] for axis in (rows, cols) if axis in target.coords}
     return xr.DataArray(array.data, dims=(rows, cols), coords=coords, attrs=array.attrs)

@@ -1,9 +1,7 @@
 """Shapes of missing pixels at an exact missing rate: gap patterns of rasters, occlusions of pictures; seeded.
 
-All are boolean arrays, True = missing. Every shape starts from a score for each pixel and takes the highest ones, so
-the missing rate is exact to one pixel. The shapes that belong to a face stand where `FACE_FRAME` says that the face is
-in an aligned picture; each grows from its own outline, or a brush paints on, until the rate is met. Numpy and scipy
-only.
+All are boolean arrays, True = missing. Every shape is a score for each pixel, of which the highest are taken: so the
+missing rate is exact to one pixel. Shapes on a face lie where `FACE_FRAME` has its features. Numpy and scipy only.
 """
 
 from collections.abc import Callable
@@ -38,11 +36,7 @@ FACE_FRAME = {"left_eye": (0.38, 0.47), "right_eye": (0.62, 0.47), "nose": (0.5,
 
 _PATTERNS: dict[OcclusionName, PatternName] = {"rectangle": "box", "blobs": "blobs", "half": "half"}
 # Width of the brush as a share of the shorter side: narrow and wide as in RePaint's masks, which are those of LaMa.
-_BRUSHES: dict[OcclusionName, tuple[float, float]] = {
-    "strokes": (0.06, 0.18),
-    "thin": (0.03, 0.06),
-    "thick": (0.2, 0.4),
-}
+_BRUSHES = {"strokes": (0.06, 0.18), "thin": (0.03, 0.06), "thick": (0.2, 0.4)}
 _BRUSH_STEPS = 600  # segments before what is still missing is taken around the strokes
 _STROKE_SEGMENTS = (4, 12)  # of one stroke
 _SEGMENT_LENGTH = (0.05, 0.25)  # share of the shorter side
@@ -60,21 +54,16 @@ def gap_pattern(
     """Draw a gap (H, W), boolean, True = missing, with exactly ``round(rate * H * W)`` missing pixels.
 
     ``cloud`` transplants a crop of a real cloud mask; ``blobs`` thresholds a power-law random field; ``box`` is one
-    rectangle; ``stripes`` are parallel bands; ``half`` takes one side. The mask ``cloud`` (H' >= H, W' >= W, True =
-    cloud) is wanted only for the first.
+    rectangle; ``stripes`` are parallel bands; ``half`` takes one side. Only the first needs the mask ``cloud`` (True =
+    cloud), at least as large as the gap. A rate outside (0, 1) is a `LacunarError`.
 
-    Raises `LacunarError`: unknown pattern, a rate outside (0, 1), or a cloud mask that is lacking or too small.
-
-    Examples
-    --------
     >>> gap = gap_pattern("blobs", (64, 64), 0.22, rng=np.random.default_rng(0))
     >>> int(gap.sum()) == round(0.22 * 64 * 64)
     True
     """
     if name not in PATTERN_NAMES:
         raise LacunarError(f"unknown gap pattern {name!r}: choose one of {', '.join(PATTERN_NAMES)}")
-    if not 0 < rate < 1:
-        raise LacunarError(f"missing rate {rate} is outside (0, 1): give a share such as 0.22")
+    _check_rate(rate)
     if name == "cloud":
         return exact_rate(_cloud_crop(cloud, shape, rng), rate, rng=rng)
     score = {"blobs": _blob_score, "box": _box_score, "stripes": _stripe_score, "half": _half_score}[name](shape, rng)
@@ -102,6 +91,11 @@ def highest(score: FloatArray, rate: float) -> BoolArray:
     return chosen.reshape(score.shape)
 
 
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise LacunarError(f"missing rate {rate} is outside (0, 1): give a share such as 0.22")
+
+
 def _cloud_crop(cloud: BoolArray | None, shape: tuple[int, int], rng: np.random.Generator) -> BoolArray:
     """A random crop of a cloud mask, in one of its eight orientations, with cloud and clear sky if it can."""
     if cloud is None or cloud.ndim != 2 or cloud.shape[0] < shape[0] or cloud.shape[1] < shape[1]:
@@ -123,8 +117,7 @@ def _blob_score(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
     frequency[0, 0] = np.inf
     amplitude = frequency ** (-0.5 * (rng.uniform(*_BLOB_SPECTRUM) + 1))
-    field: FloatArray = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * amplitude, s=shape)
-    return field
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * amplitude, s=shape))
 
 
 def _box_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
@@ -132,8 +125,7 @@ def _box_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     rows, cols = np.mgrid[: shape[0], : shape[1]]
     aspect = np.exp(rng.uniform(-0.7, 0.7))
     centre = rng.uniform(0.2, 0.8, size=2) * shape
-    score: FloatArray = -np.maximum(np.abs(rows - centre[0]) * aspect, np.abs(cols - centre[1]) / aspect)
-    return score
+    return np.asarray(-np.maximum(np.abs(rows - centre[0]) * aspect, np.abs(cols - centre[1]) / aspect))
 
 
 def _stripe_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
@@ -141,16 +133,14 @@ def _stripe_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArra
     rows, cols = np.mgrid[: shape[0], : shape[1]]
     angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
     period = rng.uniform(*_STRIPE_PERIOD)
-    score: FloatArray = np.cos((rows * np.sin(angle) + cols * np.cos(angle)) * 2 * np.pi / period + phase)
-    return score
+    return np.asarray(np.cos((rows * np.sin(angle) + cols * np.cos(angle)) * 2 * np.pi / period + phase))
 
 
 def _half_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """A plane that rises in a random direction."""
     rows, cols = np.mgrid[: shape[0], : shape[1]]
     angle = rng.uniform(0, 2 * np.pi)
-    score: FloatArray = rows * np.sin(angle) + cols * np.cos(angle) + 1e-6 * rng.random(shape)
-    return score
+    return np.asarray(rows * np.sin(angle) + cols * np.cos(angle) + 1e-6 * rng.random(shape))
 
 
 # --- occlusions ---
@@ -162,23 +152,16 @@ def occlusion(name: OcclusionName, shape: tuple[int, int], rate: float, *, rng: 
     ``rectangle``, ``blobs`` and ``half`` (one side of the picture) are gap patterns; ``strokes``, ``thin`` and
     ``thick`` are painted by a brush of that width; ``face-mask`` hides nose to chin, ``sunglasses`` the eyes, ``scarf``
     the picture from below, of a face that is aligned as `FACE_FRAME` says; ``hand`` is a palm with five fingers.
+    References: Lugmayr et al. 2022, arXiv 2201.09865 (thin, thick, half); Suvorov et al. 2022, arXiv 2109.07161
+    (strokes). A rate outside (0, 1) is a `LacunarError`.
 
-    Raises `LacunarError`: unknown occlusion, or a rate outside (0, 1).
-
-    References
-    ----------
-    Lugmayr et al. 2022, arXiv 2201.09865 (thin, thick, half); Suvorov et al. 2022, arXiv 2109.07161 (strokes).
-
-    Examples
-    --------
     >>> hidden = occlusion("sunglasses", (64, 64), 0.15, rng=np.random.default_rng(0))
     >>> int(hidden.sum()) == round(0.15 * 64 * 64)
     True
     """
     if name not in OCCLUSION_NAMES:
         raise LacunarError(f"unknown occlusion {name!r}: choose one of {', '.join(OCCLUSION_NAMES)}")
-    if not 0 < rate < 1:
-        raise LacunarError(f"missing rate {rate} is outside (0, 1): give a share such as 0.2")
+    _check_rate(rate)
     if name in _PATTERNS:
         return gap_pattern(_PATTERNS[name], shape, rate, rng=rng)
     if name in _BRUSHES:
@@ -190,7 +173,7 @@ def occlusion(name: OcclusionName, shape: tuple[int, int], rate: float, *, rng: 
 def _painted_score(
     shape: tuple[int, int], rate: float, brush: tuple[float, float], rng: np.random.Generator
 ) -> FloatArray:
-    """Minus the time at which a brush first reaches each pixel; where it never comes, further behind with distance."""
+    """Minus the time at which a brush first reaches a pixel; unreached pixels follow by distance."""
     side, wanted = min(shape), round(rate * shape[0] * shape[1])
     rows, cols = np.indices(shape)
     when, left = np.full(shape, np.inf), 0
@@ -215,7 +198,7 @@ def _painted_score(
 
 
 def _face_grid(shape: tuple[int, int], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Places (x, y) of the pixels in a face's frame, as shares of the picture, a little shifted, turned and sized."""
+    """Coordinates (x, y) of the pixels in the face's frame, which is shifted, turned and scaled a little."""
     rows, cols = np.indices(shape)
     x, y = (cols + 0.5) / shape[1] - 0.5, (rows + 0.5) / shape[0] - 0.5
     shift, turn = _FACE_SHIFT * rng.standard_normal(2), _FACE_TURN * rng.standard_normal()
@@ -229,8 +212,7 @@ def _ellipse(
 ) -> FloatArray:
     """About the depth (share) inside a superellipse, negative outside: 0 on its outline."""
     gauge = (np.abs((x - at[0]) / half[0]) ** power + np.abs((y - at[1]) / half[1]) ** power) ** (1 / power)
-    depth: FloatArray = (1 - gauge) * min(half)
-    return depth
+    return np.asarray((1 - gauge) * min(half))
 
 
 def _capsule(
@@ -239,8 +221,7 @@ def _capsule(
     """Depth (share) inside a line of round ends, negative outside."""
     across = (end[0] - start[0], end[1] - start[1])
     reach = np.clip(((x - start[0]) * across[0] + (y - start[1]) * across[1]) / (across[0] ** 2 + across[1] ** 2), 0, 1)
-    depth: FloatArray = radius - np.hypot(x - start[0] - reach * across[0], y - start[1] - reach * across[1])
-    return depth
+    return np.asarray(radius - np.hypot(x - start[0] - reach * across[0], y - start[1] - reach * across[1]))
 
 
 def _sunglasses_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
@@ -251,8 +232,7 @@ def _sunglasses_score(shape: tuple[int, int], rng: np.random.Generator) -> Float
     power = rng.uniform(2, 4)  # from round to almost square lenses
     lenses = [_ellipse(x, y, (centre, eyes + 0.01), half, power) for centre in (left - 0.01, right + 0.01)]
     arms = _capsule(x, y, (0.16, eyes - 0.03), (0.84, eyes - 0.03), 0.012)
-    score: FloatArray = np.maximum.reduce([*lenses, arms])
-    return score
+    return np.asarray(np.maximum.reduce([*lenses, arms]))
 
 
 def _face_mask_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
@@ -262,16 +242,14 @@ def _face_mask_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatA
     half_width = rng.uniform(0.22, 0.27) * np.clip(0.75 + 0.5 * (y - top) / (bottom - top), 0.6, 1.0)
     middle, half_height = (top + bottom) / 2, (bottom - top) / 2
     gauge = (np.abs((x - 0.5) / half_width) ** 3 + np.abs((y - middle) / half_height) ** 3) ** (1 / 3)
-    score: FloatArray = 1 - gauge
-    return score
+    return np.asarray(1 - gauge)
 
 
 def _scarf_score(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """Everything below a border that is highest before the mouth and has folds."""
     x, y = _face_grid(shape, rng)
     bow, folds, phase = rng.uniform(0.2, 1.5), rng.uniform(8, 20), rng.uniform(0, 2 * np.pi)
-    score: FloatArray = y - bow * (x - 0.5) ** 2 + 0.012 * np.sin(folds * x + phase)
-    return score
+    return np.asarray(y - bow * (x - 0.5) ** 2 + 0.012 * np.sin(folds * x + phase))
 
 
 def _hand_score(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> FloatArray:
@@ -287,8 +265,7 @@ def _hand_score(shape: tuple[int, int], rate: float, rng: np.random.Generator) -
         lean, root = spread * (index - 1.5), (0.06 * (index - 1.5), -0.1)
         parts.append(_capsule(x, y, root, (root[0] + length * np.sin(lean), root[1] - length * np.cos(lean)), finger))
     parts.append(_capsule(x, y, (-0.07, 0.04), (-0.2, -0.08), 1.15 * finger))
-    score: FloatArray = np.maximum.reduce(parts)
-    return score
+    return np.asarray(np.maximum.reduce(parts))
 
 
 _SHAPES: dict[OcclusionName, Score] = {

@@ -34,7 +34,6 @@ FORMAT_OF_ENDING = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-LOSSY_FORMATS = ("JPEG",)
 MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels: what libjpeg and libwebp write
 DEEP = 16  # bits of a sample
 MAX_PIXELS = 178_956_970  # where Pillow takes a file for a decompression bomb: 2**30 bytes of 24 bits, halved
@@ -91,8 +90,7 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Read a PNG, JPEG, TIFF or WebP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
 
-    Raises `PictureError`: no such file, another format, animated or of several pages, CMYK or other colours, other
-    bits, cut off, or more than `MAX_PIXELS` pixels.
+    Anything else, several pages or frames, more than `MAX_PIXELS` pixels, or a damaged file is a `PictureError`.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -100,9 +98,7 @@ def read_picture(path: Path) -> Picture:
             raise _too_large(path)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a JPEG of a telephone: more views follow the picture itself
-            raise PictureError(
-                f"{path} has {frames} frames or pages, wanted a single picture: save the one that is meant"
-            )
+            raise PictureError(f"{path} has {frames} frames or pages, wanted a single picture: save the right one")
         icc_profile = image.info.get("icc_profile")
         read = _read_deep if _bits_of(path, image) == DEEP else _read_plain
         pixels = read(path, image)
@@ -115,17 +111,7 @@ def read_picture(path: Path) -> Picture:
 def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
     """Read a mask (H, W), boolean: white = to be filled; grey counts as white from half upwards, alpha does not count.
 
-    Parameters
-    ----------
-    path
-        The mask's file.
-    shape, of
-        Height and width of the picture, and its file, for messages.
-
-    Raises
-    ------
-    PictureError
-        As `read_picture`; another size, or white or black everywhere.
+    A size other than that of the picture ``of``, or white or black everywhere, is a `PictureError`.
     """
     mask = read_picture(path)
     if mask.shape != shape:
@@ -148,11 +134,7 @@ def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
 
 
 def check_format(target: Path, picture: Picture) -> None:
-    """Refuse a file name whose format cannot keep the picture.
-
-    Raises `PictureError`: another ending, a format without alpha or 16 bit where the picture has them, or sides that it
-    cannot have.
-    """
+    """Refuse a file name whose format cannot keep the picture: its alpha, its 16 bits, or its size."""
     wanted = format_of(target)
     most = MAX_SIDES.get(wanted)
     if most is not None and max(picture.shape) > most:
@@ -171,8 +153,8 @@ def check_format(target: Path, picture: Picture) -> None:
 def format_notes(target: Path, picture: Picture) -> list[str]:
     """What a file of that name does not keep as it is, for a person."""
     wanted, notes = format_of(target), []
-    if wanted in LOSSY_FORMATS:
-        notes.append(f"{wanted} does not keep the pixels outside the mask exactly; .png, .tif and .webp do")
+    if wanted == "JPEG":
+        notes.append("JPEG does not keep the pixels outside the mask exactly; .png, .tif and .webp do")
     if wanted == "WEBP" and picture.colours.shape[2] == 1:
         notes.append("WebP knows no grey: the picture reads back as RGB of three equal channels")
     return notes
@@ -189,9 +171,8 @@ def format_of(target: Path) -> str:
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture in the format that the ending says, with its alpha, its bits and its colour profile.
 
-    PNG, TIFF and WebP keep every pixel as it is; JPEG (quality 95) does not.
-
-    Raises `PictureError`: a format that cannot keep it, or a disk that refuses.
+    PNG, TIFF and WebP keep every pixel as it is; JPEG (quality 95) does not. A format that cannot keep the picture, or
+    a disk that refuses, is a `PictureError`.
     """
     check_format(path, picture)
     stack = picture.colours if picture.alpha is None else np.dstack([picture.colours, picture.alpha])
@@ -226,8 +207,6 @@ def upright(pixels: NDArray[Sample], orientation: int) -> NDArray[Sample]:
 def window_in_file(window: Tile, shape: tuple[int, int], orientation: int) -> Tile:
     """Where a window of the upright picture of height and width ``shape`` lies in the file: the inverse of `upright`.
 
-    Examples
-    --------
     >>> window_in_file(Tile(0, 1, 2, 3), (6, 8), 6)
     Tile(row=4, col=0, height=3, width=2)
     """
@@ -243,15 +222,14 @@ def orientation_of(path: Path) -> int:
     """EXIF orientation of a picture file, 1 (upright) where it has none or is no picture that `read_picture` reads."""
     try:
         with _opened(path) as image:
-            found: int = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-            return found
+            return int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
     except PictureError:
         return UPRIGHT
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a file and read in it; what Pillow and GDAL raise becomes one line."""
+    """Open a picture; what Pillow and GDAL raise becomes one line."""
     if not path.is_file():
         got = "is a folder" if path.is_dir() else "does not exist"
         raise PictureError(f"{path} {got}, wanted a picture ({', '.join(FORMATS)})")
@@ -276,7 +254,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _too_large(path: Path) -> PictureError:
-    """The refusal of a picture that is too large, or of a decompression bomb."""
     side = int(MAX_PIXELS**0.5)
     return PictureError(
         f"{path} has more than {MAX_PIXELS:,} pixels (a square of {side:,} x {side:,}): cut out the part around the "
@@ -285,7 +262,7 @@ def _too_large(path: Path) -> PictureError:
 
 
 def _other_colours(path: Path, image: Image.Image) -> PictureError:
-    """The refusal of CMYK and the like."""
+    """Refuse CMYK and the like."""
     return PictureError(
         f"{path} is a picture in {image.mode}, wanted grey or RGB of 8 or 16 bit, with or without alpha: convert it"
     )
@@ -297,8 +274,7 @@ def _bits_of(path: Path, image: Image.Image) -> int:
         with path.open("rb") as file:
             return file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT]
     if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, (8,))
-        return int(max(bits))
+        return int(max(getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, (8,))))
     return 8
 
 
@@ -323,8 +299,7 @@ def _read_deep(path: Path, image: Image.Image) -> PixelArray:
         with rasterio.open(path) as dataset:
             pixels = dataset.read()
         if pixels.dtype == np.uint16 and len(pixels) <= 4:
-            samples: PixelArray = np.moveaxis(pixels, 0, -1)
-            return samples
+            return np.asarray(np.moveaxis(pixels, 0, -1))
     raise _other_colours(path, image)
 
 
@@ -346,5 +321,4 @@ def _write_deep(path: Path, stack: PixelArray, icc_profile: bytes | None, *, has
 
 
 def _size(shape: tuple[int, int]) -> str:
-    """A size as people say it."""
     return f"{shape[1]} x {shape[0]}"

@@ -64,25 +64,13 @@ def polygonize(
     *,
     probability: Callable[[Tile], NDArray[np.floating[Any]]] | None = None,
 ) -> gpd.GeoDataFrame:
-    """Trace the bodies of a mask (H, W) and measure them.
+    """Trace the bodies of a mask (H, W) and measure them: one MultiPolygon per body, the largest first.
 
-    Parameters
-    ----------
-    transform, crs
-        Of the mask. Without a CRS the polygons are in pixels: x the column, y the row, counted downwards from the upper
-        left corner. A CRS that does not lead to longitude and latitude, or pixels outside where it holds, are a
-        ``RasterError``.
-    probability
-        Reads a window of the probability of water, for one more column; NaN counts as 0.
+    Columns are ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of islands included, and with a reader of the
+    probability (NaN counts as 0) ``mean_probability``. Without a CRS the polygons are in pixels, x the column and y the
+    row, counted downwards from the upper left corner, and so are ``area_pixels`` and ``perimeter_pixels``. A CRS that
+    does not lead to longitude and latitude, or pixels outside where it holds, are a ``RasterError``.
 
-    Returns
-    -------
-    geopandas.GeoDataFrame
-        One MultiPolygon per body, the largest first, with ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of
-        islands included (``area_pixels`` and ``perimeter_pixels`` without a CRS), and ``mean_probability``.
-
-    Examples
-    --------
     >>> lake = np.array([[True, True], [True, False]])
     >>> polygonize(lake, Affine.identity(), None)[["id", "area_pixels", "perimeter_pixels"]].values.tolist()
     [[1.0, 3.0, 8.0]]
@@ -121,9 +109,7 @@ def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> N
             pyogrio.write_dataframe(bodies, path, layer=LAYER, driver=driver, geometry_type="MultiPolygon", **options)
     except Exception as error:  # GDAL's own classes and OSError
         reason = " ".join(str(error).split())[:160]
-        raise RasterError(
-            f"{path.name}: cannot be written ({reason}); wanted a writable folder with free space"
-        ) from error
+        raise RasterError(f"{path.name}: cannot be written ({reason}); wanted a writable folder with space") from error
 
 
 def _traced(mask: NDArray[np.bool_]) -> Outlines:

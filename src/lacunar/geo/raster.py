@@ -1,8 +1,4 @@
-"""Rasters in and out: one frozen :class:`Raster` value, read through GDAL, written as a Cloud-Optimized GeoTIFF.
-
-Small rasters travel whole (:func:`read_raster`, :func:`write_raster`); those larger than memory go window by window
-(:func:`open_raster`, :class:`RasterWriter`). Nothing appears under the final name before it is complete.
-"""
+"""Rasters in and out: read through GDAL, whole or by window; written by window as a Cloud-Optimized GeoTIFF."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from lacunar.errors import RasterError
-from lacunar.geo.windows import Tile, blocks_over
+from lacunar.geo.windows import Tile
 
 FilePath = str | os.PathLike[str]
 
@@ -47,10 +43,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """The value that travels from reader to writer; treat its arrays as read-only.
-
-    Raises `RasterError`: types, shapes or counts that do not fit, or a known pixel that is not finite.
-    """
+    """What a reader gives; treat its arrays as read-only."""
 
     data: NDArray[np.float32]  # (bands, height, width), in physical units; NaN where not known
     known: NDArray[np.bool_]  # the shape of `data`: bands may be known at different places; True = measured
@@ -70,9 +63,7 @@ class Raster:
         if not len(self.band_names) == len(self.units) == self.count:
             raise RasterError(f"got names {self.band_names}, units {self.units}; wanted {self.count} of each")
         if not np.all(np.isfinite(self.data), where=self.known):
-            raise RasterError(
-                "got known pixels that are NaN or infinite; wanted known = False there: mark them as missing"
-            )
+            raise RasterError("got known pixels that are NaN or infinite; wanted known = False there")
 
     @property
     def count(self) -> int:
@@ -88,9 +79,8 @@ class Raster:
 class RasterSource(AbstractContextManager["RasterSource"]):
     """An open raster, read window by window in a ``with`` block.
 
-    Its attributes are those of :class:`Raster`, and for each band how the file holds its values: ``dtypes``,
-    ``scales`` and ``offsets`` (1.0 and 0.0 where it declares none), ``nodatavals`` and ``colours`` (``red``, ``alpha``,
-    ``palette``, ``undefined`` ...).
+    Attributes are those of `Raster`, and for each band how the file holds its values. A `RasterError` refuses a file
+    that is missing, no raster, cut off, or of complex numbers.
     """
 
     def __init__(self, path: FilePath) -> None:
@@ -108,9 +98,9 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
         self.tags: dict[str, str] = self._dataset.tags()
         self.dtypes: tuple[str, ...] = self._dataset.dtypes
-        self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)
+        self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)  # 1.0, 0.0 where not told
         self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
-        self.colours = tuple(colour.name for colour in self._dataset.colorinterp)
+        self.colours = tuple(colour.name for colour in self._dataset.colorinterp)  # red, alpha, palette, undefined ...
         kinds = sorted(set(self.dtypes))
         if not kinds or any(kind.startswith("complex") for kind in kinds):
             self.close()
@@ -120,10 +110,8 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         """Read a window (the whole by default) as float32 in physical units: scale and offset applied.
 
         ``bands`` are counted from 1, in the order wanted, all by default. A pixel is known when it differs from nodata,
-        GDAL's mask (internal or alpha) is not zero, and its value is finite. Whole numbers above 2**24 lose digits.
-
-        Raises `RasterError`: a window that reaches outside, a band that does not exist, or a file that is cut off or
-        damaged.
+        GDAL's mask (internal or alpha) is not zero, and its value is finite. Whole numbers above 2**24 lose digits. A
+        window that reaches outside, a band that does not exist, or a damaged file is a `RasterError`.
         """
         tile = window or Tile(0, 0, *self.shape)
         if not tile.inside(self.shape):
@@ -158,24 +146,10 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.close()
 
 
-def open_raster(path: FilePath) -> RasterSource:
-    """Open any raster that GDAL reads; a `RasterError` where it is missing, none, cut off, or of complex numbers."""
-    return RasterSource(path)
-
-
 def read_raster(path: FilePath, *, window: Tile | None = None, bands: Sequence[int] | None = None) -> Raster:
-    """Read a raster, or a window of it, as :meth:`RasterSource.read` does."""
-    with open_raster(path) as source:
+    """Read a raster, or a window of it, as `RasterSource.read` does."""
+    with RasterSource(path) as source:
         return source.read(window, bands=bands)
-
-
-def write_raster(path: FilePath, raster: Raster, *, overwrite: bool = False) -> None:
-    """Write a raster as a Cloud-Optimized GeoTIFF by :class:`RasterWriter`; NaN, its nodata value, where unknown."""
-    profile = {name: getattr(raster, name) for name in ("shape", "transform", "crs", "band_names", "units", "tags")}
-    with RasterWriter(Path(path), **profile, overwrite=overwrite) as writer:
-        for block in blocks_over(raster.shape, block=4 * _TILE_SIDE, halo=0):
-            cut = (slice(None), *block.core.slices)
-            writer.write(np.where(raster.known[cut], raster.data[cut], np.float32(np.nan)), block.core)
 
 
 @dataclass(eq=False)
@@ -184,35 +158,20 @@ class RasterWriter:
 
     Windows go into an uncompressed, hidden GeoTIFF beside `path` (4 bytes of disk per pixel and band). When the
     ``with`` block ends well, GDAL's COG driver makes the final file from it (float32, deflate, predictor 3, tiles of
-    512, overviews), which then takes its name. After an exception, Ctrl-C or on a full disk the hidden files go and
-    `path` stays as it was. Pixels never written are nodata.
-
-    Parameters
-    ----------
-    path
-        Output, ending in ``.tif`` or ``.tiff``.
-    shape, transform, crs, band_names, units, tags
-        As in :class:`Raster`; the number of names is the number of bands.
-    nodata
-        What stands in the file where there is no value, in all bands.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    RasterError
-        When the file exists, its folder does not, a window does not fit, or the disk is full.
+    512, overviews), which then takes its name. After an exception or Ctrl-C, or on a full disk, the hidden files are
+    deleted and `path` stays as it was. Pixels never written are nodata. A file that exists, a folder that does not, a
+    window that does not fit, or a full disk is a `RasterError`.
     """
 
-    path: Path
+    path: Path  # ends in .tif or .tiff
     _: KW_ONLY
     shape: tuple[int, int]
     transform: Affine
     crs: CRS | None
-    band_names: tuple[str, ...]
+    band_names: tuple[str, ...]  # as many as there are bands
     units: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    nodata: float = np.nan
+    nodata: float = np.nan  # stored where there is no value, in all bands
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -288,13 +247,11 @@ class RasterWriter:
 
     def _refuse_existing(self) -> None:
         if self.path.is_dir() or (self.path.exists() and not self.overwrite):
-            raise RasterError(
-                f"{self.path.name}: exists already; wanted a new name: choose another or allow overwriting"
-            )
+            raise RasterError(f"{self.path.name}: exists already; wanted a new name, or overwriting allowed")
 
 
 def uncompressed_bytes(shape: tuple[int, int]) -> int:
-    """Bytes of one float32 band of so many rows and columns, as `RasterWriter` writes it first."""
+    """Bytes of one float32 band, as `RasterWriter` stages it."""
     return np.dtype(np.float32).itemsize * math.prod(shape)
 
 
@@ -305,7 +262,7 @@ def _size(shape: tuple[int, int]) -> str:
 
 @contextmanager
 def _gdal(message: str) -> Iterator[None]:
-    """Call GDAL with a small cache; its exceptions become one line, its warnings about missing coordinates are ours."""
+    """Call GDAL with a small cache; an exception becomes one line, warnings about missing coordinates are ignored."""
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)

@@ -13,22 +13,11 @@ _MIB = 2**20
 
 
 class Staging(AbstractContextManager["Staging"]):
-    """Write every output of a job in a hidden folder first; names are given when the ``with`` block ends well.
+    """Write every output of a job into a hidden folder; they get their names when the ``with`` block ends well.
 
-    After an exception or Ctrl-C the hidden folder goes and everything is as it was. Errors of writers name the file
-    alone, which is the same in the hidden folder.
-
-    Parameters
-    ----------
-    overwrite
-        Whether files that exist may be replaced.
-    inputs
-        Files that the job reads: none of them may be an output, whatever `overwrite` says.
-
-    Raises
-    ------
-    RasterError
-        At the end: an output that has come to exist meanwhile, or a name that the disk refuses.
+    After an exception or Ctrl-C the hidden folder is deleted and everything is as it was. An output that has come to
+    exist meanwhile, or a name that the disk refuses, is a `RasterError`. With ``overwrite`` files that exist are
+    replaced, but none of the ``inputs``.
     """
 
     def __init__(self, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
@@ -41,19 +30,9 @@ class Staging(AbstractContextManager["Staging"]):
     def stage(self, target: Path, *, size: int = 0, make_folder: bool = False) -> Path:
         """Check an output before any work is done, and say where to write it.
 
-        Parameters
-        ----------
-        target
-            Its final name.
-        size
-            Bytes that it will take at least; refused now where the disk has no room for all outputs.
-        make_folder
-            Make its folder at the end where there is none; the folder above must exist.
-
-        Raises
-        ------
-        RasterError
-            It exists, is an input, is named twice, or its folder does not exist, cannot be written or has no room.
+        A `RasterError` refuses one that exists, is an input, is named twice, or whose folder does not exist, cannot be
+        written, or has no room for all outputs; this one will take at least ``size`` bytes. With ``make_folder`` its
+        folder is made at the end, in one that exists.
         """
         refuse_existing(target, overwrite=self._overwrite)
         place = target.resolve()
@@ -68,10 +47,8 @@ class Staging(AbstractContextManager["Staging"]):
         self._bytes[room] = self._bytes.get(room, 0) + size
         free = shutil.disk_usage(room).free
         if free < self._bytes[room]:
-            wanted = f"wanted {self._bytes[room] / _MIB:.1f} or more"
-            raise RasterError(
-                f"{target}: {free / _MIB:.1f} MiB are free, {wanted}: free some space or choose another disk"
-            )
+            got, wanted = f"{free / _MIB:.1f} MiB are free", f"wanted {self._bytes[room] / _MIB:.1f} or more"
+            raise RasterError(f"{target}: {got}, {wanted}: free some space or choose another disk")
         self._hidden[target] = room / target.name
         return self._hidden[target]
 
@@ -107,13 +84,12 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RasterError(
-            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
-        ) from error
+        reason = error.strerror
+        raise RasterError(f"{path.name}: cannot be written ({reason}); wanted a folder with free space") from error
 
 
 def _hidden_folder(target: Path, *, make_folder: bool) -> Path:
-    """A new hidden folder on the disk of the target: in its folder, or above where that is still to be made."""
+    """Make a hidden folder on the target's disk: in its folder, or above if that is still to be made."""
     folder = target.parent
     above = folder.parent if make_folder and not folder.exists() else folder
     if not above.is_dir():

@@ -38,22 +38,9 @@ class Warped:
     into a temporary file, which GDAL warps. Where the source is finer, pixels are averaged (GDAL widens the bilinear
     kernel). Unknown pixels have no weight; where the nearest source pixel is unknown, so is the target's.
 
-    Parameters
-    ----------
-    source, target
-        The two grids.
-    read
-        Gives any window of the source as float32, (H, W) or (``count``, H, W); NaN, in all bands, where unknown.
-    name
-        What the source is called in an error.
-    count
-        Bands of the source; None for one that has no axis of its own.
-
-    Raises
-    ------
-    RasterError
-        Only one of the two has a CRS and they differ in shape or transform, there is no way from one CRS to the other,
-        or they do not overlap.
+    ``read`` gives any window of the source as float32, (``count``, H, W) or, where that is None, (H, W); NaN, in all
+    bands, where unknown. Grids that differ must overlap and be placed by a CRS, else a `RasterError`, which calls the
+    source by its ``name``.
     """
 
     def __init__(
@@ -82,7 +69,7 @@ class Warped:
         self._needed = self._source_window()
 
     def read(self, window: Tile) -> Values:
-        """A window of the target's grid, float32; NaN where the source is unknown or does not reach."""
+        """A window of the target's grid, float32; NaN where the source is unknown or absent."""
         if self.same_grid:
             return self._read(window)
         try:
@@ -121,7 +108,7 @@ class Warped:
             raise
 
     def _copy_source(self, path: Path) -> None:
-        """Write what the target needs of the source, block by block."""
+        """Copy what the target needs of the source, block by block."""
         part, t = self._needed, self._source.transform
         profile = {
             "driver": "GTiff",
@@ -142,7 +129,7 @@ class Warped:
                 copied.write(values.reshape(-1, *core.shape), window=Window.from_slices(*core.slices))
 
     def _source_window(self) -> Tile:
-        """The pixels of the source that the target needs; refuses a source that the target does not touch."""
+        """The pixels of the source that the target needs; none is a `RasterError`."""
         height, width = self._target.shape
         rows, cols = self._to_source(
             *np.meshgrid(np.linspace(0, height, _POINTS), np.linspace(0, width, _POINTS), indexing="ij")
@@ -162,7 +149,7 @@ class Warped:
         return Tile(row, col, tall, broad)
 
     def _to_source(self, rows: FloatArray, cols: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Rows and columns of the source at those of the target, flat, without points that no projection reaches."""
+        """Rows and columns in the source of places in the target, flat; those that cannot be projected are left out."""
         x, y = _placed(self._target.transform, cols.ravel(), rows.ravel())
         here, there = self._target.crs, self._source.crs
         if here is not None and there is not None and here != there:
@@ -193,7 +180,6 @@ def _placed(t: Affine, first: FloatArray, second: FloatArray) -> tuple[FloatArra
 
 
 def _extent(grid: Gridded) -> str:
-    """Where a grid lies, in a few words."""
     height, width = grid.shape
     x, y = _placed(grid.transform, np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
     return f"x {x.min():.7g} to {x.max():.7g}, y {y.min():.7g} to {y.max():.7g} in {grid.crs or 'no CRS'}"

@@ -18,12 +18,8 @@ from lacunar.errors import LacunarError
 
 @dataclass(frozen=True, order=True)
 class Tile:
-    """A rectangle of pixels: first row and column, height and width.
+    """A rectangle of pixels, not empty: first row and column, height and width.
 
-    Raises `LacunarError`: when the rectangle starts before the array or is empty.
-
-    Examples
-    --------
     >>> tile = Tile(row=2, col=1, height=2, width=3)
     >>> np.arange(20).reshape(4, 5)[tile.slices]
     array([[11, 12, 13],
@@ -36,6 +32,7 @@ class Tile:
     width: int
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if self.row < 0 or self.col < 0 or self.height < 1 or self.width < 1:
             raise LacunarError(f"got {self}; wanted row and col >= 0, height and width >= 1: check the window")
 
@@ -70,11 +67,8 @@ class Block:
 def tile_origins(length: int, *, tile: int, stride: int) -> tuple[int, ...]:
     """First indices of tiles that cover an axis: 0, stride, 2 stride, ...; the last one ends at the border.
 
-    Raises `LacunarError`: a length or tile below 1, or a stride outside 1 .. ``tile``: a longer step would leave pixels
-    uncovered.
+    A stride longer than the tile, which would leave pixels uncovered, is a `LacunarError`.
 
-    Examples
-    --------
     >>> tile_origins(100, tile=64, stride=32)
     (0, 32, 36)
     >>> tile_origins(40, tile=64, stride=32)
@@ -95,10 +89,6 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
     Neighbours share at least ``overlap`` pixels, 0 .. ``tile`` - 1. Every tile is ``min(tile, height) x min(tile,
     width)``: an array smaller than a tile gets a tile of its own size.
 
-    Raises `LacunarError`: an empty shape, or an overlap that is not smaller than the tile.
-
-    Examples
-    --------
     >>> [(t.row, t.col) for t in tiles_over((64, 100), tile=64, overlap=32)]
     [(0, 0), (0, 32), (0, 36)]
     """
@@ -113,13 +103,9 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
 def tiles_touching(tiles: Sequence[Tile], missing: NDArray[np.bool_]) -> tuple[Tile, ...]:
     """Keep the tiles that hold at least one pixel of a boolean ``missing`` (height, width), in their order.
 
-    Raises `LacunarError`: missing pixels of another type or shape, or a tile that reaches outside it.
-
-    Examples
-    --------
-    >>> missing = np.zeros((4, 4), dtype=bool)
-    >>> missing[3, 3] = True
-    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), missing)
+    >>> gap = np.zeros((4, 4), dtype=bool)
+    >>> gap[3, 3] = True
+    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), gap)
     (Tile(row=2, col=2, height=2, width=2),)
     """
     if missing.ndim != 2 or missing.dtype != np.bool_:
@@ -144,15 +130,9 @@ def blend_weights(shape: int | tuple[int, int], *, overlap: int) -> NDArray[np.f
     Along each axis :math:`w(i) = \sin^2(\frac{\pi}{2} \min(d_i / \text{overlap}, 1))` with :math:`d_i` the
     distance of the pixel's centre to the nearer border (a Tukey window, sampled at pixel centres). In a regular
     grid the weights of two neighbours add to 1; where they do not, :func:`stitch` divides by their sum. ``shape`` is a
-    side or (height, width). An overlap of 0 gives constant weights; at most half of a side counts. Negative overlaps
-    and empty shapes are a `LacunarError`.
+    side or (height, width). An overlap of 0 gives constant weights; at most half of a side counts. Reference: Harris
+    (1978), On the use of windows for harmonic analysis, Proc. IEEE 66, Eq. 38.
 
-    References
-    ----------
-    Harris (1978), On the use of windows for harmonic analysis, Proc. IEEE 66, Eq. 38.
-
-    Examples
-    --------
     >>> blend_weights((1, 6), overlap=2).round(3)
     array([[0.146, 0.854, 1.   , 1.   , 0.854, 0.146]])
     """
@@ -166,31 +146,11 @@ def blend_weights(shape: int | tuple[int, int], *, overlap: int) -> NDArray[np.f
 def stitch(
     patches: NDArray[Any], tiles: Sequence[Tile], *, shape: tuple[int, int], weights: ArrayLike
 ) -> NDArray[np.float64]:
-    """Put patches back into one array; where tiles overlap, their weighted mean.
+    """Put patches (tiles, ..., tile height, tile width) back into one array (..., *shape).
 
-    Parameters
-    ----------
-    patches
-        (tiles, ..., tile height, tile width), finite.
-    tiles
-        Where each patch lies, all of one size.
-    shape
-        Height and width of the result.
-    weights
-        (tile height, tile width), positive, as :func:`blend_weights` gives them.
+    Where tiles overlap it is the mean by positive ``weights`` (tile height, tile width), as `blend_weights` gives them;
+    float64, NaN where no tile lies. All tiles have one size.
 
-    Returns
-    -------
-    numpy.ndarray
-        (..., height, width), float64; NaN where no tile lies.
-
-    Raises
-    ------
-    LacunarError
-        Sizes that do not fit together, or a weight that is not positive.
-
-    Examples
-    --------
     >>> tiles = tiles_over((1, 5), tile=3, overlap=1)
     >>> array = np.arange(5.0).reshape(1, 5)
     >>> patches = np.stack([array[tile.slices] for tile in tiles])
@@ -198,7 +158,10 @@ def stitch(
     array([[0., 1., 2., 3., 4.]])
     """
     weight = np.asarray(weights, dtype=np.float64)
-    size = _check_one_size(tiles)
+    sizes = {tile.shape for tile in tiles}
+    if len(sizes) != 1:
+        raise LacunarError(f"got tiles of sizes {sorted(sizes)}; wanted one or more tiles of one size: use tiles_over")
+    size = sizes.pop()
     _check_inside(tiles, shape)
     if patches.shape[:1] != (len(tiles),) or patches.shape[-2:] != size or weight.shape != size:
         raise LacunarError(
@@ -219,10 +182,8 @@ def blocks_over(shape: tuple[int, int], *, block: int, halo: int) -> tuple[Block
     """Large blocks for streaming a raster: their cores part it without overlap, each reads a halo around its core.
 
     ``block`` is the side of a core, the last in a row or column being shorter; ``halo`` the pixels read on each side of
-    it, cut at the raster's border. Empty shapes, blocks below 1 and negative halos are a `LacunarError`.
+    it, cut at the raster's border.
 
-    Examples
-    --------
     >>> first, last = blocks_over((10, 15), block=10, halo=2)
     >>> last.core, last.outer
     (Tile(row=0, col=10, height=10, width=5), Tile(row=0, col=8, height=10, width=7))
@@ -248,13 +209,6 @@ def _ramp(length: int, overlap: int) -> NDArray[np.float64]:
     index = np.arange(length)
     distance = np.minimum(index, index[::-1]) + 0.5
     return np.sin(np.pi / 2 * np.minimum(distance / min(overlap, length / 2), 1.0)) ** 2
-
-
-def _check_one_size(tiles: Sequence[Tile]) -> tuple[int, int]:
-    sizes = {tile.shape for tile in tiles}
-    if len(sizes) != 1:
-        raise LacunarError(f"got tiles of sizes {sorted(sizes)}; wanted one or more tiles of one size: use tiles_over")
-    return sizes.pop()
 
 
 def _check_inside(tiles: Sequence[Tile], shape: tuple[int, int]) -> None:

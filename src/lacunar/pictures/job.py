@@ -14,7 +14,6 @@ from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import (
-    LOSSY_FORMATS,
     Picture,
     check_format,
     format_notes,
@@ -240,7 +239,7 @@ def _write_filled(
         "picture": {"width": picture.shape[1], "height": picture.shape[0], "kind": picture.kind},
         "pixels_filled": int(missing.sum()),
         "share_filled": round(float(missing.mean()), 6),
-        "exact_outside_mask": format_of(output) not in LOSSY_FORMATS,
+        "exact_outside_mask": format_of(output) != "JPEG",
         "notes": format_notes(output, picture),
         "regions": len(regions),
         "preset": options.preset,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lacunar.geo.grid import Gridded
 from lacunar.geo.polygons import polygonize
-from lacunar.geo.raster import RasterWriter, open_raster
+from lacunar.geo.raster import RasterSource, RasterWriter
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.segment.fusion import NOT_VALID, Bools, FusedBlock, Values, decided_block
@@ -32,7 +32,7 @@ class WaterMap(AbstractContextManager["WaterMap"]):
     """A map that `write_map` wrote, open for reading in a ``with`` block, with the grid of its raster."""
 
     def __init__(self, path: Path) -> None:
-        self._source = open_raster(path)
+        self._source = RasterSource(path)
         self.shape, self.transform, self.crs = self._source.shape, self._source.transform, self._source.crs
 
     def __exit__(self, *_: object) -> None:

@@ -19,16 +19,10 @@ BLOCK = 1024  # side of the windows in which a scene is read
 
 
 class LabelledScene(AbstractContextManager["LabelledScene"]):
-    """A scene whose windows come as DataArrays with coordinates, CRS and units. Made by `open_scene`.
-
-    Attributes
-    ----------
-    scene
-        The `lacunar.sensors.scene.Scene` behind it: size, CRS, date, notes; windows as numpy arrays.
-    """
+    """A scene as DataArrays with coordinates, CRS and units. Made by `open_scene`."""
 
     def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+        self.scene = scene  # size, CRS, date, notes; windows as numpy arrays
 
     def __exit__(self, *_: object) -> None:
         self.scene.close()
@@ -36,66 +30,55 @@ class LabelledScene(AbstractContextManager["LabelledScene"]):
     def lst(self, *, needs_qa: bool = True) -> xr.DataArray:
         """Land surface temperature (y, x) in kelvin, float32; of a raster its single band, in its own unit.
 
-        NaN where not measured. The coordinate ``missing`` says which of these pixels are to be filled: clouds, not what
-        lies outside the image; `lacunar.fill` heeds it.
-
-        Parameters
-        ----------
-        needs_qa
-            Refuse a product without quality band and gap mask, whose clouds nothing tells. With False all is measured.
-
-        Raises
-        ------
-        LacunarError
-            A scene without LST, of several bands, or damaged.
+        NaN where not measured. The coordinate ``missing`` marks the pixels to be filled, which `lacunar.fill` heeds:
+        clouds, but not what lies outside the image. A product with neither quality band nor gap mask is refused; with
+        ``needs_qa=False`` all of its pixels count as measured. A scene without LST, of several bands, or damaged is a
+        `LacunarError`.
         """
         scene = self.scene
         scene.check_lst(needs_qa=needs_qa)
         values = np.empty(scene.shape, dtype=np.float32)
         missing = np.empty(scene.shape, dtype=np.bool_)
-        for window in _windows(scene):
+        for window in self._windows():
             part = scene.lst(window)
             values[window.slices] = np.where(part.known, part.values, np.nan)
             missing[window.slices] = part.missing
-        said = (
-            {"long_name": "land surface temperature", "comment": "clear-sky-equivalent"}
-            if scene.quantity == "lst"
-            else {}
-        )
+        said = {}
+        if scene.quantity == "lst":
+            said = {"long_name": "land surface temperature", "comment": "clear-sky-equivalent"}
         lst = self._labelled(values, scene.quantity, said, scene.units, scene.lst_notes())
         return lst.assign_coords({MISSING: ((ROW, COL), missing)})
 
     def valid(self, *, needs_qa: bool = True) -> xr.DataArray:
-        """Where `lst` is measured, (y, x) booleans; as in `lst`."""
+        """Where `lst` is measured, (y, x) booleans."""
         lst = self.lst(needs_qa=needs_qa)
         return lst.notnull().rename("valid").drop_vars(MISSING)
 
     def bands(self) -> xr.DataArray:
         """Reflectance (band, y, x) of the bands that the image has, float32; NaN where not valid.
 
-        Names are those of `lacunar.sensors.bands.BANDS`, in that order.
-
-        Raises
-        ------
-        LacunarError
-            A scene whose bands or values nothing explains, or without a valid pixel.
+        Bands have the names and the order of `lacunar.sensors.bands.BANDS`. A scene without a valid pixel, or whose
+        bands or units are unknown, is a `LacunarError`.
         """
         scene = self.scene
         scene.check_bands()
         chosen = [BANDS.index(name) for name in scene.band_names]
         values = np.empty((len(chosen), *scene.shape), dtype=np.float32)
-        for window in _windows(scene):
+        for window in self._windows():
             values[:, *window.slices] = scene.reflectance(window)[chosen]
         bands = self._labelled(values, "reflectance", {"long_name": scene.band_units}, "1", scene.band_notes)
         return bands.assign_coords(band=list(scene.band_names))
+
+    def _windows(self) -> list[Tile]:
+        return [block.core for block in blocks_over(self.scene.shape, block=BLOCK, halo=0)]
 
     def _labelled(
         self, values: NDArray[Any], name: str, said: dict[str, str], units: str, notes: tuple[str, ...]
     ) -> xr.DataArray:
         """An array with coordinates, CRS and attributes."""
         scene = self.scene
-        attrs = {"units": units, "source": scene.product_id or scene.name, "notes": "; ".join(notes)}
-        attrs |= {"date": scene.date.isoformat() if scene.date else ""}
+        date = scene.date.isoformat() if scene.date else ""
+        attrs = {"units": units, "source": scene.product_id or scene.name, "notes": "; ".join(notes), "date": date}
         dims = (*(["band"] if values.ndim == 3 else []), ROW, COL)
         kept = {key: text for key, text in (said | attrs).items() if text}
         array = xr.DataArray(values, dims=dims, coords=coordinates_of(scene), attrs=kept, name=name)
@@ -131,7 +114,3 @@ def open_scene(path: str | Path, **how: Any) -> LabelledScene:  # noqa: ANN401  
     (('y', 'x'), 'K', 32619, '2022-11-15')
     """
     return LabelledScene(open_windows(path, **how))
-
-
-def _windows(scene: Scene) -> list[Tile]:
-    return [block.core for block in blocks_over(scene.shape, block=BLOCK, halo=0)]

@@ -50,12 +50,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 def parse_bands(text: str) -> tuple[ChannelName, ...]:
-    """Names of a file's channels in their order, separated by commas: `BANDS`, or ``coastal`` and ``other`` to skip.
+    """Names of a file's channels in their order, separated by commas; checked by `check_channels`.
 
-    Raises `LacunarError`: an unknown name, a band named twice, or no band that a network sees.
-
-    Examples
-    --------
     >>> parse_bands("nir, red, green")
     ('nir', 'red', 'green')
     """
@@ -65,7 +61,7 @@ def parse_bands(text: str) -> tuple[ChannelName, ...]:
 
 
 def check_channels(names: Sequence[str]) -> None:
-    """Refuse unknown names, bands named twice, and channels none of which a network sees, with a `LacunarError`."""
+    """Refuse channels other than `BANDS` and `DROPPED`, bands named twice, and files without any of `BANDS`."""
     known = (*DROPPED, *BANDS)
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -81,8 +77,6 @@ def check_channels(names: Sequence[str]) -> None:
 def present_bands(names: Sequence[str]) -> tuple[BandName, ...]:
     """The bands among a file's channels, in the order of `BANDS`.
 
-    Examples
-    --------
     >>> present_bands(("coastal", "nir", "red", "green"))
     ('green', 'red', 'nir')
     """
@@ -94,8 +88,6 @@ def place_bands(channels: FloatArray, names: Sequence[str]) -> NDArray[np.float3
 
     Another number of names, or names that `check_channels` refuses, are a `LacunarError`.
 
-    Examples
-    --------
     >>> place_bands(np.array([[[4.0]], [[3.0]], [[2.0]]]), ("nir", "red", "green"))[:, 0, 0]
     array([nan,  2.,  3.,  4., nan, nan], dtype=float32)
     """
@@ -117,12 +109,9 @@ def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
 
     One number for all bands keeps every ratio between them, and so every spectral index. It removes the unit
     (reflectance of 0 to 1, times 10,000, or 8 bits) and the brightness of the day. Bands are (C, H, W), in any unit
-    whose zero is no light, NaN where lacking; ``valid`` is (H, W), True = measured.
+    whose zero is no light, NaN where lacking; ``valid`` is (H, W), True = measured. An image without a valid pixel or
+    without light is a `LacunarError`.
 
-    Raises `LacunarError`: shapes that do not fit, no valid pixel, or an image without light.
-
-    Examples
-    --------
     >>> common_scale(np.full((3, 2, 2), 0.25), np.ones((2, 2), bool))
     0.25
     """
@@ -146,19 +135,10 @@ def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
 def channel_names(
     source: "RasterSource", chosen: Sequence[int], bands: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What each channel of a file is, and notes about it.
+    """What the chosen channels of a file are (counted from 1, without alpha), and notes about that.
 
-    Parameters
-    ----------
-    source, chosen
-        The open file and the channels to name, counted from 1, without alpha.
-    bands
-        Names given by the user; where empty, the file's descriptions count, and three channels are red, green, blue.
-
-    Raises
-    ------
-    LacunarError
-        Channels that nobody named, another number of names, or names that `check_channels` refuses.
+    ``bands`` are the user's names. Without them the file's descriptions count, and three channels are red, green, blue.
+    Channels that nothing names, another number of names, or names that `check_channels` refuses are a `LacunarError`.
     """
     name, count = source.path.name, len(chosen)
     described = tuple(source.band_names[index - 1].strip().lower() for index in chosen)
@@ -192,29 +172,24 @@ def channel_names(
 
 @dataclass(frozen=True)
 class Encoding:
-    """Reflectance = value x scale + offset, and in words how that is known.
+    """Reflectance = value x scale + offset."""
 
-    Raises `RasterError`: a scale that is not above 0, or a number that is not finite.
-    """
-
-    scale: float
+    scale: float  # above 0
     offset: float
-    meaning: str
+    meaning: str  # how that is known, in words
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
             raise RasterError(f"scale {self.scale} and offset {self.offset}: wanted a scale above 0 and finite numbers")
 
 
 def recognise(values: FloatArray, *, dtype: str, picture: bool, name: str) -> Encoding:
-    """Tell what undeclared values (C, N) are, from their type and a sample of valid ones.
+    """Tell what undeclared values are, from their type and a sample (C, N) of valid ones.
 
-    ``picture`` says that the file is one: one or three channels of 8 or 16 bits without a position on earth.
+    A ``picture`` has one or three channels of 8 or 16 bits and no position on earth. Values of anything else must be
+    plausible as reflectance of 0 to 1 or times 10,000, else a `RasterError`.
 
-    Raises `RasterError`: values that are neither a picture nor plausible reflectance of 0 to 1 or times 10,000.
-
-    Examples
-    --------
     >>> recognise(np.array([[300.0, 2500.0]]), dtype="uint16", picture=False, name="a.tif").meaning
     'reflectance x 10,000, from the range of the values'
     """
@@ -246,21 +221,8 @@ def encoding_of(
 ) -> Encoding:
     """How the values that `RasterSource.read` gives, declared scale and offset applied, become reflectance.
 
-    Parameters
-    ----------
-    source, chosen
-        As in `channel_names`.
-    sample
-        (6, N) valid pixels as they are read.
-    scale, offset
-        Reflectance = stored value x scale + offset as the user says, in place of what the file declares; or None.
-    picture
-        As in `recognise`.
-
-    Raises
-    ------
-    RasterError
-        Values that nobody explained and that may be anything, or channels whose declared scales differ.
+    ``scale`` and ``offset``, where given, replace what the file declares for the chosen channels, which must then be
+    the same for all. Without either, `recognise` judges the sample (6, N) of valid pixels as read.
     """
     declared = {(source.scales[index - 1], source.offsets[index - 1]) for index in chosen}
     if scale is None and offset is None:

@@ -40,12 +40,12 @@ MTL_ENDINGS = ("_mtl.txt", "_mtl.json", "_mtl.xml")  # in order of preference, w
 SATURATED_DN = 65535  # QUANTIZE_CAL_MAX of every band
 GRID_TOLERANCE = 1e-3  # metres by which the bands' transforms may differ
 CLOUD_DILATION = 3  # pixels that CFMask grows a cloud by (Foga et al. 2017); the class "dilated_cloud" of Collection 2
-LANDSAT_BANDS = dict(zip(BANDS, range(2, 8), strict=True))  # numbers on Landsat 8 and 9
 CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # that hide water
 CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
 _BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|BQA)\.tiff?$", re.IGNORECASE)
 _REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}  # by LST, the thermal band first
+# Bands 2 to 7 of Landsat 8 and 9, in the order of BANDS.
 _REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
 _QA_BANDS = ("QA_PIXEL", "BQA")
 
@@ -56,11 +56,8 @@ Float = NDArray[np.float64]
 class LandsatScene(Scene):
     """A Landsat product, Level 1 (LST by SEBAL) or Level 2 (its ``ST_B10``). Parameters are those of `open_scene`.
 
-    ``sources`` maps a band's name (``B10``, ``QA_PIXEL``, ``ST_B10`` ...) to what rasterio opens.
-
-    Raises `ProductError`: no folder or archive; an archive with members that point outside, are links or devices; no
-    MTL file or several; an MTL file that cannot be read; no band of use; no coordinate system in the GeoTIFF nor in the
-    MTL file.
+    Refused with a `ProductError`: what is no product, or unsafe to unpack; no MTL file, several, or one that cannot be
+    read; no band of use; no coordinate system in the GeoTIFF nor in the MTL file.
     """
 
     kind = "product"
@@ -81,7 +78,7 @@ class LandsatScene(Scene):
         mtl_name = _mtl_name(delivery)
         self.mtl = parse_mtl(delivery.load(mtl_name, limit=MTL_SIZE_LIMIT), mtl_name)
         self.level = self.mtl.level
-        self.sources = _band_sources(delivery, self.mtl)
+        self.sources = _band_sources(delivery, self.mtl)  # of B10, QA_PIXEL, ST_B10 ...: what rasterio opens
         self.product_id, self.date = self.mtl.product_id, date_in(self.mtl.date)
         self.title = f"{self.mtl.product_id} ({self.mtl.date})"
         files = [mtl_name, *(PurePosixPath(source).name for source in self.sources.values())]
@@ -154,21 +151,17 @@ class LandsatScene(Scene):
 
     def lst_record(self) -> dict[str, Any]:
         """Product, constants and physics."""
+        options, air = self.options, self.options.atmosphere
         physics: dict[str, Any] = {"lst_from": "ST_B10 of Level 2"}
         if self.level == 1:
-            air = self.options.atmosphere
-            physics = {
-                "lst_from": "SEBAL",
-                "savi_l": self.options.soil_l,
-                "reflectance": self.options.reflectance,
-                "atmosphere": None if air is None else asdict(air),
-            }
+            physics = {"lst_from": "SEBAL", "savi_l": options.soil_l, "reflectance": options.reflectance}
+            physics["atmosphere"] = None if air is None else asdict(air)
         return {
             "product": self.metadata,
-            "gap_classes": list(self.options.gap_classes) if self._qa_band else [],
+            "gap_classes": list(options.gap_classes) if self._qa_band else [],
             "gap_mask": str(self._mask.path) if self._mask else None,
             **physics,
-            "atmospherically_corrected": self.level == 2 or self.options.atmosphere is not None,
+            "atmospherically_corrected": self.level == 2 or air is not None,
             "meaning": "filled pixels hold the clear-sky-equivalent LST",
         }
 
@@ -233,24 +226,22 @@ class LandsatScene(Scene):
         )
 
     def coefficients(self, quantity: Quantity, band: str) -> dict[str, float]:
-        """Multiplier and addend of a band from the MTL file, as keyword arguments ``mult`` and ``add``."""
+        """Keyword arguments ``mult`` and ``add``: multiplier and addend of a band, from the MTL file."""
         suffix = band if band.startswith("ST_") else band.removeprefix("SR_").removeprefix("B")
         return {part: self.mtl.constant(f"{quantity}_{part.upper()}_BAND_{suffix}") for part in ("mult", "add")}
 
     def albedo_weights(self) -> dict[str, float]:
         """Each reflective band's share of the sun's irradiance, of sum 1, for `lacunar.sensors.sebal.surface_albedo`.
 
-        The irradiance of a band is proportional to M_L / M_rho, so that the shares follow from the MTL file.
-        Empty where the product lacks one of the bands 2 to 7 or is of Level 2.
+        The irradiance of a band is proportional to M_L / M_rho. Empty where the product lacks one of the bands 2 to 7
+        or is of Level 2.
         """
-        bands = _REFLECTIVE[1]
-        if self.level != 1 or not set(bands) <= set(self.sources):
+        if self.level != 1 or not set(_REFLECTIVE[1]) <= set(self.sources):
             return {}
-        multipliers = {
-            band: [self.coefficients(quantity, band)["mult"] for quantity in ("RADIANCE", "REFLECTANCE")]
-            for band in bands
+        irradiance = {
+            band: self.coefficients("RADIANCE", band)["mult"] / self.coefficients("REFLECTANCE", band)["mult"]
+            for band in _REFLECTIVE[1]
         }
-        irradiance = {band: radiance / reflectance for band, (radiance, reflectance) in multipliers.items()}
         total = sum(irradiance.values())
         return {band: value / total for band, value in irradiance.items()}
 
@@ -270,8 +261,8 @@ class LandsatScene(Scene):
     @property
     def band_names(self) -> tuple[BandName, ...]:
         """Those of the bands 2 to 7 that are there."""
-        here = {band: f"{'B' if self.level == 1 else 'SR_B'}{number}" for band, number in LANDSAT_BANDS.items()}
-        return tuple(band for band in BANDS if here[band] in self.sources)
+        files = _REFLECTIVE[self.level]
+        return tuple(band for band, file in zip(BANDS, files, strict=True) if file in self.sources)
 
     @property
     def band_units(self) -> str:
@@ -444,8 +435,8 @@ class Delivery:
 def open_delivery(path: Path) -> Delivery:
     """List a product's folder, or its .tar (also .tar.gz) after checking every member.
 
-    Raises `ProductError`: neither a folder nor an archive; an archive that is cut off, too large, or has a member with
-    an absolute path, with ``..``, that is a link or a device, or two members of one name.
+    An archive that is cut off, too large, has a member that points outside, is a link or a device, or two members of
+    one name is a `ProductError`.
     """
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
@@ -477,9 +468,7 @@ def open_delivery(path: Path) -> Delivery:
 def _check_member(member: tarfile.TarInfo, archive: str) -> None:
     inner = PurePosixPath(member.name)
     if inner.is_absolute() or ".." in inner.parts or "\\" in member.name:
-        raise ProductError(
-            f"{archive}: member {member.name!r} points outside; refused, get the product from its source"
-        )
+        raise ProductError(f"{archive}: member {member.name!r} points outside; refused, get it from its source")
     if not (member.isdir() or (member.isreg() and not member.issparse())):
         raise ProductError(f"{archive}: member {member.name!r} is a link or device; refused, get it from its source")
 

@@ -16,8 +16,8 @@ from lacunar.errors import ProductError
 QaClass = Literal["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow", "snow", "water", "clear"]
 QaForm = Literal["collection_2", "collection_1", "pre_collection"]
 
+# What hides the surface or changes its temperature: filled by default.
 GAP_CLASSES: tuple[QaClass, ...] = ("cloud", "dilated_cloud", "cloud_shadow", "cirrus")
-"""What hides the surface or changes its temperature: the pixels that are to be filled by default."""
 
 _HIGH = 3  # of a two-bit confidence: 0 not determined, 1 low, 2 medium, 3 high
 
@@ -50,14 +50,10 @@ _BITS: dict[QaForm, dict[QaClass, tuple[int, int, int]]] = {
 def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaForm) -> NDArray[np.bool_]:
     """Where a quality band (any shape; signed files hold the same 16 bits) says one of these classes; bool.
 
-    QA_PIXEL (``collection_2``) has a bit for each class. In the BQA of Collection 1 cloud is bit 4; shadow, snow and
-    cirrus count where their confidence is high; dilated cloud and water do not exist there and are empty. In the BQA
-    before the collections cloud, cirrus, snow and water count where their confidence is high; shadow and dilated cloud
-    do not exist. In both, "clear" means neither fill nor cloud, as the bit of QA_PIXEL does. The value 0, which no
-    product as delivered holds, is fill (of a crop). An unknown class is a `ProductError`.
+    A class that is told by a confidence counts where that is high; one that the form lacks is nowhere. In both forms of
+    BQA "clear" means neither fill nor cloud, as the bit of QA_PIXEL does. The value 0, which no delivered product
+    holds, is fill (of a crop). An unknown class is a `ProductError`.
 
-    Examples
-    --------
     >>> qa_flags(np.array([21824, 22280, 23888, 1]), ["cloud", "cloud_shadow"], form="collection_2").tolist()
     [False, True, True, False]
     """
@@ -72,7 +68,7 @@ def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaFor
 
 
 def _flag(qa: NDArray[np.int64], name: QaClass, bits: Mapping[QaClass, tuple[int, int, int]]) -> NDArray[np.bool_]:
-    """Where the bits say this class; nowhere where they do not know it."""
+    """Where the bits say this class; nowhere if the form lacks it."""
     if name == "fill":
         return np.asarray((qa & 1 == 1) | (qa == 0))
     if name in bits:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ MTL_SIZE_LIMIT = 1 << 20  # bytes; real files have 8 to 25 kB in all three forms
 SATELLITES = ("LANDSAT_8", "LANDSAT_9")  # those that carry OLI and TIRS, and so a band 10
 
 Groups = dict[str, dict[str, str]]
+
+_AS_DELIVERED = "take the file as delivered"
 
 # Where each level keeps its constants: Collection 2 first, then Collection 1 and before.
 _CONSTANT_GROUPS: dict[int, tuple[str, ...]] = {
@@ -36,10 +38,8 @@ _CONSTANT_GROUPS: dict[int, tuple[str, ...]] = {
     2: ("LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS", "IMAGE_ATTRIBUTES"),
 }
 _FILE_GROUPS = ("PRODUCT_CONTENTS", "PRODUCT_METADATA")
-_QUALITY_BANDS = {
-    "FILE_NAME_QUALITY_L1_PIXEL": "QA_PIXEL",
-    "FILE_NAME_BAND_QUALITY": "BQA",
-}
+_GRID_GROUPS = ("PRODUCT_METADATA", "PROJECTION_PARAMETERS", "LEVEL1_PROJECTION_PARAMETERS", "PROJECTION_ATTRIBUTES")
+_QUALITY_BANDS = {"FILE_NAME_QUALITY_L1_PIXEL": "QA_PIXEL", "FILE_NAME_BAND_QUALITY": "BQA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,9 @@ class Mtl:
 def parse_mtl(data: bytes, name: str) -> Mtl:
     """Read an MTL file from its bytes; the ending of its name (``.txt``, ``.json``, ``.xml``) says the form.
 
-    Raises `ProductError`: larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without band
-    10.
+    Refused with a `ProductError`: larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without
+    band 10.
 
-    Examples
-    --------
     >>> parse_mtl(b"GROUP = L1_METADATA_FILE", "X_MTL.txt")
     Traceback (most recent call last):
     lacunar.errors.ProductError: X_MTL.txt is cut off: group L1_METADATA_FILE is not closed; take the file as delivered
@@ -101,7 +99,7 @@ def parse_mtl(data: bytes, name: str) -> Mtl:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ProductError(f"{name} is not text: wanted an MTL file; take the file as delivered") from None
+        raise ProductError(f"{name} is not text: wanted an MTL file; {_AS_DELIVERED}") from None
     suffix = name.lower().rpartition(".")[2]
     groups = {"json": _groups_of_json, "xml": _groups_of_xml}.get(suffix, _groups_of_text)(text, name)
     return _normalise(groups, name)
@@ -123,13 +121,11 @@ def _groups_of_text(text: str, name: str) -> Groups:
             path.append(value)
         elif key == "END_GROUP":
             if not path or path.pop() != value:
-                raise ProductError(
-                    f"{name}, line {number}: group {value[:40]!r} closes none; take the file as delivered"
-                )
+                raise ProductError(f"{name}, line {number}: END_GROUP {value[:40]!r} does not match; {_AS_DELIVERED}")
         elif path:
             groups.setdefault(path[-1], {})[key] = value.strip('"')
     lacking = f"group {path[-1]} is not closed" if path else "END is lacking"
-    raise ProductError(f"{name} is cut off: {lacking}; take the file as delivered")
+    raise ProductError(f"{name} is cut off: {lacking}; {_AS_DELIVERED}")
 
 
 def _groups_of_json(text: str, name: str) -> Groups:
@@ -137,7 +133,7 @@ def _groups_of_json(text: str, name: str) -> Groups:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise ProductError(f"{name} is no JSON or cut off; take the file as delivered") from None
+        raise ProductError(f"{name} is no JSON or cut off; {_AS_DELIVERED}") from None
     root = next(iter(document.values())) if isinstance(document, dict) and len(document) == 1 else None
     if not isinstance(root, dict):
         raise ProductError(f"{name}: wanted one object LANDSAT_METADATA_FILE; it is no MTL file")
@@ -154,18 +150,13 @@ def _groups_of_xml(text: str, name: str) -> Groups:
         root = fromstring(text, forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
         reason = "uses a DTD or entities" if isinstance(error, DefusedXmlException) else "is no XML or cut off"
-        raise ProductError(f"{name} {reason}; take the file as delivered") from None
+        raise ProductError(f"{name} {reason}; {_AS_DELIVERED}") from None
     return {group.tag: {entry.tag: (entry.text or "").strip() for entry in group} for group in root}
 
 
 def _normalise(groups: Groups, name: str) -> Mtl:
-    """One frozen value from the groups of any collection."""
-    identity = {
-        **groups.get("PRODUCT_METADATA", {}),
-        **groups.get("METADATA_FILE_INFO", {}),
-        **groups.get("IMAGE_ATTRIBUTES", {}),
-        **groups.get("PRODUCT_CONTENTS", {}),
-    }
+    """The groups of any collection as one value."""
+    identity = _merged(groups, ("PRODUCT_METADATA", "METADATA_FILE_INFO", "IMAGE_ATTRIBUTES", "PRODUCT_CONTENTS"))
     satellite = _wanted(identity, "SPACECRAFT_ID", name)
     if satellite not in SATELLITES:
         raise ProductError(f"{name} is of {satellite[:40]}: wanted {' or '.join(SATELLITES)}, which carry band 10")
@@ -186,29 +177,29 @@ def _normalise(groups: Groups, name: str) -> Mtl:
         level=level,
         files=_files(groups, level),
         grid=_grid(groups, name),
-        values={
-            key: value for group in reversed(_CONSTANT_GROUPS[level]) for key, value in groups.get(group, {}).items()
-        },
+        values=_merged(groups, reversed(_CONSTANT_GROUPS[level])),
     )
+
+
+def _merged(groups: Groups, names: Iterable[str]) -> dict[str, str]:
+    """Entries of several groups; a later group wins."""
+    return {key: value for name in names for key, value in groups.get(name, {}).items()}
 
 
 def _files(groups: Groups, level: int) -> dict[str, str]:
     files: dict[str, str] = {}
-    for group in _FILE_GROUPS:
-        for key, value in groups.get(group, {}).items():
-            if key in _QUALITY_BANDS:
-                files[_QUALITY_BANDS[key]] = value
-            elif match := re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+|\d+)", key):
-                number = match[1]
-                files[number if number.startswith("ST") else f"{'SR_' if level == 2 else ''}B{number}"] = value
+    for key, value in _merged(groups, _FILE_GROUPS).items():
+        if key in _QUALITY_BANDS:
+            files[_QUALITY_BANDS[key]] = value
+        elif match := re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+|\d+)", key):
+            number = match[1]
+            files[number if number.startswith("ST") else f"{'SR_' if level == 2 else ''}B{number}"] = value
     return files
 
 
 def _grid(groups: Groups, name: str) -> MtlGrid | None:
     """The grid, or None where the file lacks the projection, a corner or the pixel size."""
-    entries: dict[str, str] = {}
-    for group in ("PRODUCT_METADATA", "PROJECTION_PARAMETERS", "LEVEL1_PROJECTION_PARAMETERS", "PROJECTION_ATTRIBUTES"):
-        entries.update(groups.get(group, {}))
+    entries = _merged(groups, _GRID_GROUPS)
     epsg = _epsg(entries, name)
     corners = [f"CORNER_{corner}_PROJECTION_{axis}_PRODUCT" for corner in ("UL", "LR") for axis in ("X", "Y")]
     keys = [*corners, "GRID_CELL_SIZE_REFLECTIVE"]
@@ -254,5 +245,5 @@ def _number(text: str, key: str, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ProductError(f"{name}: {key} is {text[:40]!r}; wanted a number; take the file as delivered")
+        raise ProductError(f"{name}: {key} is {text[:40]!r}; wanted a number; {_AS_DELIVERED}")
     return value

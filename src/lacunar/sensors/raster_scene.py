@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lacunar.errors import RasterError
 from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
-from lacunar.geo.raster import open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BandName, Encoding, channel_names, encoding_of, present_bands
 from lacunar.sensors.scene import Measured, Planes, Scene, date_in, placed_reader, sample_planes, scale_of
@@ -33,18 +33,14 @@ class RasterScene(Scene):
         nodata: float | None = None,
     ) -> None:
         super().__init__(path)
-        self._source = source = self._open_files.enter_context(open_raster(path))
+        self._source = source = self._open_files.enter_context(RasterSource(path))
         self._said, self._scale, self._offset, self._nodata = tuple(bands), scale, offset, nodata
         self._chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
         placed = source.crs is not None or not source.transform.is_identity
         self._orientation = UPRIGHT if placed else orientation_of(path)
         self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
-        self.transform, self.crs, self.units, self.date = (
-            source.transform,
-            source.crs,
-            source.units[0],
-            date_in(path.name),
-        )
+        self.transform, self.crs = source.transform, source.crs
+        self.units, self.date = source.units[0], date_in(path.name)
         small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
         self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
         self.inputs.append(path)
@@ -52,13 +48,11 @@ class RasterScene(Scene):
 
     def check_lst(self, *, needs_qa: bool = True) -> None:
         """Refuse a raster of several bands."""
-        if self._source.count != 1:
-            raise RasterError(
-                f"{self.path} has {self._source.count} bands: wanted one; extract it first (rio stack --bidx)"
-            )
+        if (count := self._source.count) != 1:
+            raise RasterError(f"{self.path} has {count} bands: wanted one; extract it first (rio stack --bidx)")
 
     def lst(self, window: Tile | None = None) -> Measured:
-        """The single band of a window; its nodata is missing, or else what the gap mask names."""
+        """The single band of a window; missing is its nodata, or with a gap mask what that names."""
         self.check_lst()
         window = window or self._whole
         values = self._read(window, [1], self._nodata)[0]
@@ -136,9 +130,8 @@ class RasterScene(Scene):
 
     @cached_property
     def _encoding(self) -> Encoding:
-        return encoding_of(
-            self._source, self._chosen, self._sample, self._scale, self._offset, picture=self.kind == "picture"
-        )
+        picture = self.kind == "picture"
+        return encoding_of(self._source, self._chosen, self._sample, self._scale, self._offset, picture=picture)
 
     def _encoded(self, stored: Planes) -> Planes:
         return stored * np.float32(self._encoding.scale) + np.float32(self._encoding.offset)
@@ -154,12 +147,10 @@ class RasterScene(Scene):
 
     def _read(self, window: Tile, channels: Sequence[int], nodata: float | None) -> NDArray[np.float32]:
         """Channels (C, H, W) of an upright window as declared; NaN where unknown, and where all hold ``nodata``."""
-        values = self._source.read(window_in_file(window, self.shape, self._orientation), bands=channels).data
+        source = self._source
+        values = source.read(window_in_file(window, self.shape, self._orientation), bands=channels).data
         if nodata is not None:
-            factors, addends = (
-                np.array([told[index - 1] for index in channels])
-                for told in (self._source.scales, self._source.offsets)
-            )
+            factors, addends = (np.array(told)[np.array(channels) - 1] for told in (source.scales, source.offsets))
             nothing = (nodata * factors + addends).astype(np.float32)[:, None, None]
             values[:, (values == nothing).all(axis=0)] = np.nan
         return np.moveaxis(upright(np.moveaxis(values, 0, -1), self._orientation), -1, 0)

@@ -31,7 +31,7 @@ from rasterio.crs import CRS
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import check_same_grid
-from lacunar.geo.raster import RasterSource, open_raster
+from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.bands import BANDS, BandName, common_scale, place_bands
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
@@ -72,10 +72,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class LstOptions:
-    """How LST is computed from a product, and which of its pixels count as missing.
-
-    Raises `LacunarError`: an unknown quality class or form of the reflectance, or L out of range.
-    """
+    """How LST is computed from a product, and which of its pixels count as missing."""
 
     gap_classes: Sequence[QaClass] = GAP_CLASSES  # quality classes that are filled
     soil_l: float = 0.5  # soil adjustment L of SAVI, 0 to 1
@@ -117,25 +114,23 @@ class Scene(AbstractContextManager["Scene"], ABC):
         self._mask: RasterSource | None = None
         self._open_files = ExitStack()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close every file."""
         self._open_files.close()
+
+    def __exit__(self, *_: object) -> None:
+        """Close every file."""
+        self.close()
 
     # --- the quantity that is filled ---
 
     @abstractmethod
     def check_lst(self, *, needs_qa: bool = True) -> None:
-        """Refuse, with a `LacunarError`, a scene of which `lst` cannot be read.
-
-        With ``needs_qa`` also a product whose missing pixels nothing tells: no quality band and no gap mask.
-        """
+        """Refuse a scene whose `lst` cannot be read; with ``needs_qa`` also a product without quality band or mask."""
 
     @abstractmethod
     def lst(self, window: Tile | None = None) -> Measured:
-        """Values of a window (the whole by default), in `units`, and which are known and missing."""
+        """A window (the whole by default), in `units`."""
 
     @abstractmethod
     def lst_record(self) -> dict[str, Any]:
@@ -196,7 +191,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
         return scale_of(sample_planes(self.reflectance, self.shape, self.name))
 
     def check_bands(self) -> None:
-        """Refuse, with a `LacunarError`, a scene of which `bands` cannot be read."""
+        """Refuse a scene whose `bands` cannot be read."""
         _ = self.common_scale
 
     def bands(self, window: Tile | None = None) -> Planes:
@@ -226,7 +221,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def _add_mask(self, path: str | Path | None) -> None:
         """Open the gap mask, which must lie on the grid of the scene."""
         if path is not None:
-            self._mask = self._open_files.enter_context(open_raster(path))
+            self._mask = self._open_files.enter_context(RasterSource(path))
             self.inputs.append(self._mask.path)
             check_same_grid(self, self._mask, names=("the input", f"the gap mask {path}"))
 
@@ -253,15 +248,12 @@ def open_scene(
 
     Parameters
     ----------
-    path
-        The file or folder.
     lst_options
         Of a product: how LST is computed and which quality classes are missing.
     gap_mask
-        Raster on the same grid whose non-zero pixels are missing too; of a raster only they are missing then.
+        Raster on the same grid whose non-zero pixels are missing; of a product besides others, of a raster only these.
     bands
-        What the file's channels are, in their order (`lacunar.sensors.bands.parse_bands`), without alpha. By default
-        the file's own descriptions count, and three channels are red, green, blue.
+        Names of the file's channels without alpha, in order. By default those in the file; three are red, green, blue.
     scale, offset
         Physical value = stored value x scale + offset, in place of what the file declares.
     nodata
@@ -294,8 +286,6 @@ def open_scene(
 def date_in(text: str) -> datetime.date | None:
     """The first date in a text, such as 20240813, 2024-08-13 or 2024_08_13; None where there is none.
 
-    Examples
-    --------
     >>> date_in("S2_lake_2024-08-13_B04.tif")
     datetime.date(2024, 8, 13)
     >>> date_in("20240231") is None  # February has no 31st

@@ -43,10 +43,7 @@ _EMISSIVITY: dict[EmissivityKind, tuple[float, float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atmosphere:
-    """The air between the ground and the sensor in the thermal band, for the correction of LST.
-
-    Raises `ProductError`: a value outside its range.
-    """
+    """The air between the ground and the sensor in the thermal band, for the correction of LST."""
 
     path_radiance: float  # Rp, emitted by the air towards the sensor, W m-2 sr-1 um-1; 0 or more
     transmissivity: float  # tau_NB of the air in the band; above 0, at most 1
@@ -68,8 +65,6 @@ def rescale(dn: ArrayLike, *, mult: float, add: float) -> Float:
     Collection-2 Level 2 (LSDS-1619): surface temperature, K, from TEMPERATURE_MULT and TEMPERATURE_ADD of ``ST_B10``
     (`LEVEL2_ST_MULT`, `LEVEL2_ST_ADD`), and surface reflectance from REFLECTANCE_MULT and REFLECTANCE_ADD.
 
-    Examples
-    --------
     >>> rescale([0, 65535], mult=3.3420e-4, add=0.1).round(4).tolist()  # RADIANCE_MAXIMUM_BAND_10 = 22.00180
     [nan, 22.0018]
     >>> rescale([44947], mult=LEVEL2_ST_MULT, add=LEVEL2_ST_ADD).round(1).tolist()  # the worked figure on usgs.gov
@@ -80,19 +75,15 @@ def rescale(dn: ArrayLike, *, mult: float, add: float) -> Float:
 
 
 def digital_numbers_hint(values: ArrayLike) -> str:
-    """What to do with values whose median would be a digital number of ``ST_B10`` at 240 to 350 K; else no text.
+    """Advice, where the median of the values looks like a digital number of ``ST_B10`` at 240 to 350 K; else no text.
 
-    Examples
-    --------
     >>> digital_numbers_hint([44947.0])
     'looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0'
     >>> digital_numbers_hint([302.6])
     ''
     """
-    if (
-        not np.size(values)
-        or not 240.0 <= LEVEL2_ST_MULT * float(np.median(np.asarray(values))) + LEVEL2_ST_ADD <= 350.0
-    ):
+    median = np.median(np.asarray(values)) if np.size(values) else np.nan
+    if not 240.0 <= LEVEL2_ST_MULT * float(median) + LEVEL2_ST_ADD <= 350.0:
         return ""
     return f"looks like Landsat digital numbers: multiply by {LEVEL2_ST_MULT} and add {LEVEL2_ST_ADD}"
 
@@ -110,12 +101,9 @@ def toa_reflectance(
 
     The MTL's coefficients hold the distance to the sun already, so the USGS form has no d^2. ``form="dr"`` is the
     variant of the Brazilian SEBAL literature, which divides by dr = 1/d^2 once more; it alone wants
-    ``earth_sun_distance``, d in astronomical units. ``sun_elevation`` is that of the scene's centre, in degrees.
+    ``earth_sun_distance``, d in AU, 0.98 to 1.02. ``sun_elevation`` is that of the scene's centre, in degrees; a night
+    scene is a `ProductError`.
 
-    Raises `ProductError`: a night scene; an unknown form; a distance that is lacking or outside 0.98 to 1.02.
-
-    Examples
-    --------
     >>> toa_reflectance([10320], mult=2e-5, add=-0.1, sun_elevation=90.0).round(4).tolist()
     [0.1064]
     """
@@ -142,8 +130,6 @@ def ndvi(red: ArrayLike, nir: ArrayLike) -> Float:
     ``red`` and ``nir`` are the reflectance of band 4 and of band 5, in this order, of one shape. Where N + R <= 0 (no
     light in either band) the index is 0, so that only fill is NaN.
 
-    Examples
-    --------
     >>> ndvi([0.1, 0.0], [0.3, 0.0]).round(6).tolist()
     [0.5, 0.0]
     """
@@ -155,8 +141,6 @@ def savi(red: ArrayLike, nir: ArrayLike, *, soil_l: float = 0.5) -> Float:
 
     ``soil_l`` is L, 0 to 1, else a `ProductError`: 0.5 in Huete88, 0.1 in Idaho02; 0 gives NDVI.
 
-    Examples
-    --------
     >>> savi([0.1], [0.3]).round(6).tolist()
     [0.333333]
     """
@@ -171,8 +155,6 @@ def lai(savi: ArrayLike) -> Float:
 
     0 where SAVI <= 0.1 and 6 where SAVI >= 0.687; NaN only where SAVI is NaN.
 
-    Examples
-    --------
     >>> lai([-0.2, 0.1, 0.4, 0.7]).round(4).tolist()
     [0.0, 0.0, 0.7805, 6.0]
     """
@@ -195,8 +177,6 @@ def emissivity(
     is for LST, e_0 (``"broad_band"``) for the energy balance; another kind is a `ProductError`. Without ``albedo``,
     from `surface_albedo`, snow of negative NDVI counts as water.
 
-    Examples
-    --------
     >>> emissivity([0.5, 0.0, -0.3], [1.0, 0.0, 0.0]).round(4).tolist()
     [0.9733, 0.97, 0.99]
     """
@@ -214,12 +194,11 @@ def emissivity(
 def surface_albedo(reflectances: Sequence[ArrayLike], weights: Sequence[float]) -> Float:
     """Albedo at the ground, (sum_b w_b rho_b - a_path) / tau_sw^2 with a_path = 0.03 and tau_sw = 0.75 (Idaho02).
 
-    ``reflectances`` are those at the top of the atmosphere (bands 2 to 7 of Landsat 8), ``weights`` each band's share
-    of the sun's irradiance, of sum 1, from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; else a
-    `ProductError`. The elevation, by which tau_sw grows by 2e-5 a metre, is not known: it is taken as 0.
+    rho_b is the top-of-atmosphere reflectance of a band (2 to 7 for Landsat 8), w_b its share of the sun's irradiance,
+    from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; weights of another sum than 1 are a `ProductError`.
+    z is ``elevation`` above the sea, metres; a_path is what the air itself sends back, 0.025 to 0.04 (Idaho02), by
+    default Bastiaanssen's 0.03.
 
-    Examples
-    --------
     >>> surface_albedo([[0.2], [0.31]], [0.5, 0.5]).round(4).tolist()
     [0.4]
     """
@@ -235,8 +214,6 @@ def surface_albedo(reflectances: Sequence[ArrayLike], weights: Sequence[float]) 
 def brightness_temperature(radiance: ArrayLike, *, k1: float, k2: float) -> Float:
     """Temperature of a black body of this radiance, K2 / ln(K1 / L + 1) (USGS19); kelvin, NaN where L <= 0.
 
-    Examples
-    --------
     >>> brightness_temperature([10.222918], k1=774.8853, k2=1321.0789).round(3).tolist()
     [304.313]
     """
@@ -253,8 +230,6 @@ def lst(
     ``radiance`` is that of the thermal band at the sensor, W m-2 sr-1 um-1; K1 (W m-2 sr-1 um-1) and K2 (K) of the MTL
     file are above 0, else a `ProductError`.
 
-    Examples
-    --------
     >>> lst([10.222918], [0.9703565], k1=774.8853, k2=1321.0789).round(3).tolist()
     [306.409]
     """
@@ -271,8 +246,6 @@ def lst(
 def emitted_radiance(lst: ArrayLike, emissivity: ArrayLike, *, k1: float, k2: float) -> Float:
     """Radiance of a surface of this temperature, e_NB K1 / (exp(K2 / LST) - 1): the inverse of `lst` without air.
 
-    Examples
-    --------
     >>> emitted_radiance([306.4085], [0.9703565], k1=774.8853, k2=1321.0789).round(4).tolist()
     [10.2229]
     """

@@ -89,23 +89,10 @@ def simulate_product(
 ) -> SimulatedProduct:
     """Write a simulated product and its truth; the same seed gives the same product, bit by bit.
 
-    Parameters
-    ----------
-    folder
-        Where to; it must not exist, or be empty. Nothing is there before everything is written.
-    size
-        Pixels of 30 m on a side, 64 to 2048.
-    seed
-        0 or more.
-    cloud_fraction
-        Share of pixels that cloud, its rim (dilated cloud) and its shadow take together, 0 to 0.9.
-    overwrite
-        Whether the folder may hold an earlier simulated product, which is replaced.
-
-    Raises
-    ------
-    ProductError
-        The folder holds something else or cannot be written; a size, seed or fraction out of range.
+    ``size`` is a side in pixels of 30 m, 64 to 2048; ``cloud_fraction``, 0 to 0.9, the share of pixels that clouds,
+    their rims (dilated cloud) and their shadows take together. The folder must not exist or be empty; ``overwrite``
+    replaces an earlier simulated product. It appears only when everything is written. A `ProductError` says what is out
+    of range, or why the folder cannot be written.
     """
     target = Path(folder)
     truth_path = target / f"{PRODUCT_ID}_TRUTH_LST.TIF"
@@ -146,7 +133,7 @@ def _digital_numbers(
     clear = _reflectances(land) + REFLECTANCE_NOISE * rng.standard_normal((7, *land.water.shape))
     clear_dn = _reflectance_dn(clear)
     # SEBAL will see the clear pixels' quantised reflectance: the emissivity must be that of the digital numbers.
-    red, nir = (_reflectance(clear_dn[index]) for index in (3, 4))
+    red, nir = toa_reflectance(clear_dn[3:5], mult=REFLECTANCE_MULT, add=REFLECTANCE_ADD, sun_elevation=SUN.elevation)
     e_nb = emissivity(ndvi(red, nir), lai(savi(red, nir)))
 
     # The sensor blurs radiance, not temperature; white noise loses 1 / (2 sigma sqrt(pi)) of its spread in the blur.
@@ -174,7 +161,7 @@ def _digital_numbers(
 
 
 def _reflectances(land: SyntheticScene) -> Float:
-    """Clear reflectance of bands 1 to 7, (7, size, size)."""
+    """Reflectance of bands 1 to 7 without clouds, (7, size, size)."""
     spectra = {name: np.array(values)[:, None, None] for name, values in SPECTRA.items()}
     bare = np.where(land.town, spectra["town"], (1.0 - land.rock) * spectra["soil"] + land.rock * spectra["rock"])
     ground = (land.cover * spectra["leaves"] + (1.0 - land.cover) * bare * land.texture) * (0.35 + 0.65 * land.light)
@@ -184,10 +171,6 @@ def _reflectances(land: SyntheticScene) -> Float:
 
 def _reflectance_dn(reflectance: Float) -> NDArray[np.uint16]:
     return _quantised(reflectance * math.sin(math.radians(SUN.elevation)), REFLECTANCE_MULT, REFLECTANCE_ADD)
-
-
-def _reflectance(dn: NDArray[np.uint16]) -> Float:
-    return toa_reflectance(dn, mult=REFLECTANCE_MULT, add=REFLECTANCE_ADD, sun_elevation=SUN.elevation)
 
 
 def _quantised(value: Float, mult: float, add: float) -> NDArray[np.uint16]:
@@ -217,7 +200,6 @@ def _write_product(
 
 
 def _write_geotiff(path: Path, data: NDArray[Any], *, nodata: float, predictor: int) -> None:
-    """One tiled, deflated GeoTIFF on the product's grid."""
     left, top = UPPER_LEFT[0] - PIXEL / 2, UPPER_LEFT[1] + PIXEL / 2
     profile = {
         "driver": "GTiff",
@@ -249,6 +231,8 @@ def _mtl_text(bands: list[str], shape: tuple[int, ...], cloud_cover: float) -> s
         **{f"FILE_NAME_{key}": name for key, name in files.items()},
         "FILE_NAME_METADATA_ODL": f"{PRODUCT_ID}_MTL.txt",
     }
+    ends = (("MAX", 65535), ("MIN", 1))
+    limits = {f"QUANTIZE_CAL_{end}_BAND_{n}": value for n in (*range(1, 8), 10) for end, value in ends}
     groups: dict[str, dict[str, Any]] = {
         "PRODUCT_CONTENTS": contents | {f"DATA_TYPE_{key}": "UINT16" for key in files},
         "IMAGE_ATTRIBUTES": {
@@ -267,11 +251,7 @@ def _mtl_text(bands: list[str], shape: tuple[int, ...], cloud_cover: float) -> s
         },
         "PROJECTION_ATTRIBUTES": _projection(shape),
         "LEVEL1_PROCESSING_RECORD": {"LANDSAT_SCENE_ID": SCENE_ID, **contents},
-        "LEVEL1_MIN_MAX_PIXEL_VALUE": {
-            f"QUANTIZE_CAL_{end}_BAND_{n}": value
-            for n in (*range(1, 8), 10)
-            for end, value in (("MAX", 65535), ("MIN", 1))
-        },
+        "LEVEL1_MIN_MAX_PIXEL_VALUE": limits,
         "LEVEL1_RADIOMETRIC_RESCALING": _coefficients(),
         "LEVEL1_THERMAL_CONSTANTS": {"K1_CONSTANT_BAND_10": K1, "K2_CONSTANT_BAND_10": K2},
     }
@@ -300,8 +280,8 @@ def _projection(shape: tuple[int, ...]) -> dict[str, Any]:
     }
     for kind in ("REFLECTIVE", "THERMAL"):
         entries |= {f"GRID_CELL_SIZE_{kind}": PIXEL, f"{kind}_LINES": shape[0], f"{kind}_SAMPLES": shape[1]}
-    for name, (easting, northing), longitude, latitude in zip(
-        corners, corners.values(), longitudes, latitudes, strict=True
+    for name, easting, northing, longitude, latitude in zip(
+        corners, eastings, northings, longitudes, latitudes, strict=True
     ):
         entries[f"CORNER_{name}_LAT_PRODUCT"] = f"{latitude:.5f}"
         entries[f"CORNER_{name}_LON_PRODUCT"] = f"{longitude:.5f}"

@@ -77,8 +77,6 @@ def power_law_field(
     The exponent is that of the two-dimensional spectrum, about 3 for clouds and 4 for hills. Above ``outer_scale`` and
     below ``inner_scale``, wavelengths in metres at `PIXEL`, there is no more power.
 
-    Examples
-    --------
     >>> field = power_law_field(64, np.random.default_rng(0), exponent=3.0)
     >>> field.shape, round(float(field.std()), 6)
     ((64, 64), 1.0)
