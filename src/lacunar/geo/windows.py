@@ -103,9 +103,9 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
 def tiles_touching(tiles: Sequence[Tile], missing: NDArray[np.bool_]) -> tuple[Tile, ...]:
     """Keep the tiles that hold at least one pixel of a boolean ``missing`` (height, width), in their order.
 
-    >>> gap = np.zeros((4, 4), dtype=bool)
-    >>> gap[3, 3] = True
-    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), gap)
+    >>> missing = np.zeros((4, 4), dtype=bool)
+    >>> missing[3, 3] = True
+    >>> tiles_touching(tiles_over((4, 4), tile=2, overlap=0), missing)
     (Tile(row=2, col=2, height=2, width=2),)
     """
     if missing.ndim != 2 or missing.dtype != np.bool_:

@@ -196,8 +196,7 @@ def surface_albedo(reflectances: Sequence[ArrayLike], weights: Sequence[float]) 
 
     rho_b is the top-of-atmosphere reflectance of a band (2 to 7 for Landsat 8), w_b its share of the sun's irradiance,
     from `lacunar.sensors.landsat.LandsatScene.albedo_weights`; weights of another sum than 1 are a `ProductError`.
-    z is ``elevation`` above the sea, metres; a_path is what the air itself sends back, 0.025 to 0.04 (Idaho02), by
-    default Bastiaanssen's 0.03.
+    tau_sw grows by 2e-5 per metre of elevation, which is unknown here and taken as 0.
 
     >>> surface_albedo([[0.2], [0.31]], [0.5, 0.5]).round(4).tolist()
     [0.4]
