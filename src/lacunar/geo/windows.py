@@ -32,7 +32,6 @@ class Tile:
     width: int
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if self.row < 0 or self.col < 0 or self.height < 1 or self.width < 1:
             raise LacunarError(f"got {self}; wanted row and col >= 0, height and width >= 1: check the window")
 

@@ -179,7 +179,6 @@ class Encoding:
     meaning: str  # how that is known, in words
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
             raise RasterError(f"scale {self.scale} and offset {self.offset}: wanted a scale above 0 and finite numbers")
 

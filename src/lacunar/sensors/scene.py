@@ -119,7 +119,6 @@ class Scene(AbstractContextManager["Scene"], ABC):
         self._open_files.close()
 
     def __exit__(self, *_: object) -> None:
-        """Close every file."""
         self.close()
 
     # --- the quantity that is filled ---
