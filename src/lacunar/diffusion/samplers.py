@@ -33,22 +33,12 @@ FEW_STEPS = 10  # with fewer, too few of a fill's steps lie in that share
 
 @dataclass(frozen=True)
 class Sampler:
-    """One row of the table.
+    """One row of the table."""
 
-    Parameters
-    ----------
-    label
-        What figures and reports call it.
-    function
-        Module of this room and function, imported when first used.
-    conditional
-        Whether the network is told what is known and samples what is missing directly; opposite noise then gives
-        opposite residuals. Otherwise the network is an unconditional prior, which the sampler holds to the known
-        pixels.
-    """
-
-    label: str
-    function: str
+    label: str  # what figures and reports call it
+    function: str  # module of this room and function, imported when first used
+    # whether the network is told what is known and samples what is missing directly; opposite noise then gives opposite
+    # residuals. Otherwise the network is an unconditional prior, which the sampler holds to the known pixels.
     conditional: bool
 
     def load(self) -> Callable[..., Tensor]:
@@ -79,21 +69,6 @@ def _check_sampler(name: str) -> None:
 class Preset:
     """How samples are drawn.
 
-    Parameters
-    ----------
-    steps
-        Steps that the schedule is thinned out to.
-    jump_length, jump_n_sample
-        RePaint's jumps; None for every other sampler.
-    name
-        What it is called: the calibration in a model's card goes by it.
-    sampler
-        One of `SAMPLERS`.
-    spacing
-        How the steps lie, see `NoiseSchedule.respaced`.
-    mean_only
-        One evaluation at the noisiest step gives the posterior mean, and no sample.
-
     Raises
     ------
     LacunarError
@@ -101,13 +76,14 @@ class Preset:
         wanted.
     """
 
-    steps: int
+    steps: int  # steps that the schedule is thinned out to
+    # jump_length, jump_n_sample: RePaint's jumps; None for every other sampler
     jump_length: int | None = None
     jump_n_sample: int | None = None
-    name: str = ""
-    sampler: str = "ddim"
-    spacing: Spacing = "linspace"
-    mean_only: bool = False
+    name: str = ""  # what it is called: the calibration in a model's card goes by it
+    sampler: str = "ddim"  # one of `SAMPLERS`
+    spacing: Spacing = "linspace"  # how the steps lie, see `NoiseSchedule.respaced`
+    mean_only: bool = False  # one evaluation at the noisiest step gives the posterior mean, and no sample
 
     def __post_init__(self) -> None:
         _check_sampler(self.sampler)

@@ -49,35 +49,21 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Filled:
-    """Samples of a filled array.
+    """Samples of a filled array."""
 
-    Parameters
-    ----------
-    samples
-        (K, H, W) float32; known pixels carry their value in every sample.
-    background_mean, background_sigma
-        (H, W) classical fill and its standard deviation; sigma is 0 where known.
-    tiles, coarse_tiles
-        Tiles given to the network, and kriging tiles so far from known pixels that block means alone tell them.
-    evaluations
-        Network evaluations for each sample of each tile.
-    paired
-        Samples come in pairs from opposite noise.
-    exact
-        Sigma is that of the background, calibrated already; the samples have it.
-    sigma_factor, error_quantiles
-        Calibration of the model for this preset, from its card: the factor of the samples' deviation, and level ->
-        quantile of the errors in units of sigma. Empty: normal quantiles.
-    """
-
-    samples: NDArray[np.float32]
+    samples: NDArray[np.float32]  # (K, H, W) float32; known pixels carry their value in every sample
+    # background_mean, background_sigma: (H, W) classical fill and its standard deviation; sigma is 0 where known
     background_mean: NDArray[np.float32]
     background_sigma: NDArray[np.float32]
+    # tiles, coarse_tiles: tiles given to the network, and kriging tiles so far from known pixels that block means alone
+    # tell them
     tiles: int
     coarse_tiles: int
-    evaluations: int
-    paired: bool = True
-    exact: bool = False
+    evaluations: int  # network evaluations for each sample of each tile
+    paired: bool = True  # samples come in pairs from opposite noise
+    exact: bool = False  # sigma is that of the background, calibrated already; the samples have it
+    # sigma_factor, error_quantiles: calibration of the model for this preset, from its card: the factor of the samples'
+    # deviation, and level -> quantile of the errors in units of sigma. Empty: normal quantiles.
     sigma_factor: float = 1.0
     error_quantiles: Mapping[str, float] = field(default_factory=dict)
 

@@ -53,25 +53,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a scene came out.
-
-    Parameters
-    ----------
-    status
-        ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``.
-    seconds
-        From its first step to its last.
-    why
-        What went wrong, in one line.
-    record
-        What its sidecar says; None where it failed.
-    """
+    """How a scene came out."""
 
     job: Job
+    # ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``
     status: Status
-    seconds: float
-    why: str = ""
-    record: dict[str, Any] | None = None
+    seconds: float  # from its first step to its last
+    why: str = ""  # what went wrong, in one line
+    record: dict[str, Any] | None = None  # what its sidecar says; None where it failed
 
     @property
     def filled(self) -> int:

@@ -29,18 +29,13 @@ GuideReader = Callable[[Tile], NDArray[np.float32]]  # (K, H, W) of a window, Na
 
 @dataclass(frozen=True)
 class GuideCounts:
-    """What the survey counted of one guide.
+    """What the survey counted of one guide."""
 
-    Parameters
-    ----------
-    measured, common
-        Pixels measured in it, and those of them that are measured in the raster too.
-    share, missing_share
-        Shares of the grid and of the missing pixels that are measured in it; None where nothing is missing.
-    """
-
+    # measured, common: pixels measured in it, and those of them that are measured in the raster too
     measured: int
     common: int
+    # share, missing_share: shares of the grid and of the missing pixels that are measured in it; None where nothing is
+    # missing
     share: float
     missing_share: float | None
 

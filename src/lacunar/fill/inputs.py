@@ -15,26 +15,14 @@ InputKind = Literal["product", "raster"]
 
 @dataclass(frozen=True, kw_only=True)
 class FillInputs:
-    """The files of one fill, and how LST is computed from them.
+    """The files of one fill, and how LST is computed from them."""
 
-    Parameters
-    ----------
-    path
-        A Landsat product (folder or .tar), or a single-band raster.
-    kind
-        Which of the two.
-    lst_options
-        The physics and the gap classes of products.
-    gap_mask
-        Raster on the same grid whose non-zero pixels are to be filled, or None.
-    references, covariates
-        Other dates of the same place, and static rasters; `lacunar.fill.guides.open_guides` says more.
-    """
-
-    path: Path
-    kind: InputKind
-    lst_options: LstOptions = field(default_factory=LstOptions)
-    gap_mask: Path | None = None
+    path: Path  # a Landsat product (folder or .tar), or a single-band raster
+    kind: InputKind  # which of the two
+    lst_options: LstOptions = field(default_factory=LstOptions)  # the physics and the gap classes of products
+    gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
+    # references, covariates: other dates of the same place, and static rasters; `lacunar.fill.guides.open_guides` says
+    # more
     references: tuple[Path, ...] = ()
     covariates: tuple[Path, ...] = ()
 

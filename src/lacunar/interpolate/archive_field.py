@@ -80,21 +80,14 @@ class DateModel:
 
 @dataclass(frozen=True, eq=False)
 class ArchiveField:
-    """What an archive tells of an array.
+    """What an archive tells of an array."""
 
-    Parameters
-    ----------
-    mean, sigma
-        (H, W): known values and 0 where known, NaN and 0 outside known and missing pixels.
-    deviates
-        (K, H, W): spatially coherent samples, of which ``mean + sigma * deviate`` is one; 0 where not missing.
-    error_quantiles
-        Level -> quantile of error / sigma on the transplanted gap; empty where there was none.
-    """
-
+    # mean, sigma: (H, W): known values and 0 where known, NaN and 0 outside known and missing pixels
     mean: FloatArray
     sigma: FloatArray
+    # (K, H, W): spatially coherent samples, of which ``mean + sigma * deviate`` is one; 0 where not missing
     deviates: FloatArray
+    # level -> quantile of error / sigma on the transplanted gap; empty where there was none
     error_quantiles: Mapping[str, float]
 
 

@@ -45,28 +45,15 @@ class Patch(NamedTuple):
 
 @dataclass(frozen=True)
 class CoarseField:
-    """Means of the known pixels in square cells: all that is known far from any measured pixel.
+    """Means of the known pixels in square cells: all that is known far from any measured pixel."""
 
-    Parameters
-    ----------
-    values, known
-        (h, w): mean of the known pixels of each cell, and whether there are any.
-    within
-        Variance of the known pixels inside a cell, averaged over the cells.
-    reduction
-        Side of a cell in pixels.
-    origin
-        Row and column, in the whole raster, of the array to be filled.
-    guides
-        The same of each guide, on the same cells.
-    """
-
+    # values, known: (h, w): mean of the known pixels of each cell, and whether there are any
     values: FloatArray
     known: BoolArray
-    within: float
-    reduction: int
-    origin: tuple[int, int] = (0, 0)
-    guides: tuple["CoarseField", ...] = ()
+    within: float  # variance of the known pixels inside a cell, averaged over the cells
+    reduction: int  # side of a cell in pixels
+    origin: tuple[int, int] = (0, 0)  # row and column, in the whole raster, of the array to be filled
+    guides: tuple["CoarseField", ...] = ()  # the same of each guide, on the same cells
 
     @classmethod
     def of(cls, values: NDArray[np.floating], known: BoolArray, reduction: int) -> "CoarseField":
@@ -156,21 +143,13 @@ def _unexplained(values: FloatArray, drift: FloatArray) -> float:
 
 @dataclass(frozen=True)
 class Background:
-    """The field that a residual z is counted from: ``value = mean + sigma * z``.
+    """The field that a residual z is counted from: ``value = mean + sigma * z``."""
 
-    Parameters
-    ----------
-    mean, sigma
-        (H, W) in the units of the values; 0 and 0 in tiles where nothing is missing.
-    guide
-        (H, W) what the guides say, as an anomaly; 0 without guides.
-    tiles, coarse_tiles
-        Kriging tiles, and those of them that block means alone tell.
-    """
-
+    # mean, sigma: (H, W) in the units of the values; 0 and 0 in tiles where nothing is missing
     mean: FloatArray
     sigma: FloatArray
-    guide: FloatArray
+    guide: FloatArray  # (H, W) what the guides say, as an anomaly; 0 without guides
+    # tiles, coarse_tiles: kriging tiles, and those of them that block means alone tell
     tiles: int
     coarse_tiles: int
 

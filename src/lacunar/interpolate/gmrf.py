@@ -27,27 +27,14 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class FieldFit:
-    """The field given its known pixels.
+    """The field given its known pixels."""
 
-    Parameters
-    ----------
-    mean
-        (H, W): the known values, and the conditional mean at missing pixels; NaN outside the footprint.
-    scale
-        s, the standard deviation that multiplies the unit field.
-    drift
-        (H, W): what the drift terms tell, 0 without any.
-    residual
-        (P, M): each drift term minus its completion from known pixels: how an error of its coefficient acts there.
-    covariance
-        (P, P): of the coefficients, in units of s^2.
-    """
-
-    mean: FloatArray
-    scale: float
-    drift: FloatArray
+    mean: FloatArray  # (H, W): the known values, and the conditional mean at missing pixels; NaN outside the footprint
+    scale: float  # s, the standard deviation that multiplies the unit field
+    drift: FloatArray  # (H, W): what the drift terms tell, 0 without any
+    # (P, M): each drift term minus its completion from known pixels: how an error of its coefficient acts there
     residual: FloatArray
-    covariance: FloatArray
+    covariance: FloatArray  # (P, P): of the coefficients, in units of s^2
 
 
 class MarkovField:

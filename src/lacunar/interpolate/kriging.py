@@ -48,24 +48,15 @@ class Covariance:
     ``a = smoothing``. For a = 0 it is the exponential covariance of classical kriging; a > 0 rounds its origin off,
     as a sensor's footprint does. It is positive definite in the plane: a completely monotone function of d^2
     (Schoenberg 1938).
-
-    Parameters
-    ----------
-    length, smoothing
-        Pixels.
-    variance
-        The sill, in units of the values squared.
-    nugget
-        Share of the variance without spatial correlation.
-    hidden
-        Variance, in sills, of what a guide would have told where it is hidden; its covariance is exponential, of
-        `HIDDEN_LENGTH`.
     """
 
+    # length, smoothing: pixels
     length: float
     smoothing: float = 0.0
-    variance: float = 1.0
-    nugget: float = NUGGETS[0]
+    variance: float = 1.0  # the sill, in units of the values squared
+    nugget: float = NUGGETS[0]  # share of the variance without spatial correlation
+    # variance, in sills, of what a guide would have told where it is hidden; its covariance is exponential, of
+    # `HIDDEN_LENGTH`
     hidden: float = 0.0
 
     def table(self, extent: tuple[int, int]) -> FloatArray:

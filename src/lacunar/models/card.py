@@ -12,49 +12,29 @@ from lacunar.errors import ModelError
 class Card:
     """What a model was made from and how good it is; travels with the weights.
 
-    Parameters
-    ----------
-    summary
-        One or two sentences: what it does, on which data, at which size.
-    licence
-        The licence of the weights.
-    data, places
-        The data sets and the places (or image sets) that it was trained on.
-    command
-        The command that made it.
-    steps
-        Optimiser steps, 0 where it is not known.
-    scores
-        Scores by name; may be nested.
-    sigma_factor
-        For each preset that was calibrated on held-out places: what the standard deviation of this model's samples is
-        multiplied by, above 0.
-    error_quantiles
-        For each such preset: level (as text, such as "0.025") -> quantile of the held-out errors in units of the
-        calibrated standard deviation; they rise with the level.
-    notes
-        Limits, and whatever a user has to know.
-    sha256
-        Of ``model.safetensors``; `save_model` fills it in.
-
     Raises
     ------
     ModelError
         A value of another type.
     """
 
-    summary: str
-    licence: str
+    summary: str  # one or two sentences: what it does, on which data, at which size
+    licence: str  # the licence of the weights
+    # data, places: the data sets and the places (or image sets) that it was trained on
     data: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
-    command: str = ""
-    steps: int = 0
+    command: str = ""  # the command that made it
+    steps: int = 0  # optimiser steps, 0 where it is not known
     seeds: tuple[int, ...] = ()
-    scores: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)  # scores by name; may be nested
+    # for each preset that was calibrated on held-out places: what the standard deviation of this model's samples is
+    # multiplied by, above 0
     sigma_factor: Mapping[str, float] = field(default_factory=dict)
+    # for each such preset: level (as text, such as "0.025") -> quantile of the held-out errors in units of the
+    # calibrated standard deviation; they rise with the level
     error_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    sha256: str = ""
+    notes: tuple[str, ...] = ()  # limits, and whatever a user has to know
+    sha256: str = ""  # of ``model.safetensors``; `save_model` fills it in
 
     def __post_init__(self) -> None:
         for name in ("summary", "licence", "command", "sha256"):

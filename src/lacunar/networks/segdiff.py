@@ -44,30 +44,6 @@ ENCODER_BLOCKS = 3  # residual blocks of SegDiff's image encoder
 class SegmenterConfig:
     """What a segmenter is made of; checked when made.
 
-    Parameters
-    ----------
-    kind : {"watersegdiff", "segdiff"}
-        WaterSegDiff, or the smaller SegDiff.
-    sample_size : int
-        Side in pixels of the tiles that it is used on; other sizes work too where `stride` divides them.
-    condition_widths, widths : tuple of int
-        Channels of each level, finest first, of the network that reads the image and of the one that restores the mask.
-        SegDiff's image encoder has `condition_widths[0]` channels and no levels.
-    anchor : bool
-        Uncertain spatial attention between the two; always False of SegDiff.
-    ss_former : bool
-        The spectrum-space transformer at the bottleneck; always False of SegDiff.
-    diffusion : bool
-        False: the condition U-Net alone, a plain segmenter.
-    encoder : {"unet", "efficientnet-lite0"}
-        Encoder of the condition U-Net; EfficientNet-Lite0 (pretrained on ImageNet) wants five `condition_widths`, those
-        of its decoder.
-    mask_scale : float
-        A mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
-        "Analog bits", section 3).
-    zoom : float
-        A plain segmenter sees every second of its views so many times larger, 1 to 4: it finds more of small water.
-
     Raises
     ------
     ModelError
@@ -79,15 +55,23 @@ class SegmenterConfig:
     4
     """
 
-    kind: SegmenterKind = "watersegdiff"
+    kind: SegmenterKind = "watersegdiff"  # WaterSegDiff, or the smaller SegDiff
+    # side in pixels of the tiles that it is used on; other sizes work too where `stride` divides them
     sample_size: int = 256
+    # condition_widths, widths: channels of each level, finest first, of the network that reads the image and of the one
+    # that restores the mask. SegDiff's image encoder has `condition_widths[0]` channels and no levels.
     condition_widths: tuple[int, ...] = (32, 64, 96, 128, 160)
     widths: tuple[int, ...] = (24, 48, 64, 96, 128)
-    anchor: bool = True
-    ss_former: bool = True
-    diffusion: bool = True
+    anchor: bool = True  # uncertain spatial attention between the two; always False of SegDiff
+    ss_former: bool = True  # the spectrum-space transformer at the bottleneck; always False of SegDiff
+    diffusion: bool = True  # False: the condition U-Net alone, a plain segmenter
+    # encoder of the condition U-Net; EfficientNet-Lite0 (pretrained on ImageNet) wants five `condition_widths`, those
+    # of its decoder
     encoder: Encoder = "unet"
+    # a mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
+    # "Analog bits", section 3).
     mask_scale: float = 0.5
+    # a plain segmenter sees every second of its views so many times larger, 1 to 4: it finds more of small water
     zoom: float = 1.0
 
     def __post_init__(self) -> None:

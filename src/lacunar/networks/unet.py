@@ -18,35 +18,6 @@ NetworkKind = Literal["unet", "diffusers"]
 class UNetConfig:
     """What a U-Net of ours is made of; checked when made.
 
-    Parameters
-    ----------
-    sample_size : int
-        Side in pixels of the images that it is trained on; other sizes work too where `stride` divides them.
-    in_channels, out_channels : int
-        Channels of the input (the state, then whatever condition the caller concatenates) and of the prediction.
-        `out_channels` counts the prediction alone: learned variance doubles what the network returns.
-    block_out_channels : tuple of int
-        Channels of each resolution level, finest first; each level halves the resolution of the one before.
-    layers_per_block : int
-        Residual blocks in each level on the way down (one more on the way up).
-    attention_levels : tuple of int
-        Levels with self-attention, 0 = finest.
-    middle_attention : bool
-        Self-attention at the coarsest resolution, between the way down and the way up.
-    attention_head_dim : int
-        Channels of each attention head.
-    norm_groups : int
-        Groups of each group normalisation; divides every entry of `block_out_channels`.
-    scale_shift : bool
-        The time embedding scales and shifts the normalised features (Dhariwal & Nichol 2021, Eq. 3); else it is added.
-    dropout : float
-        Probability in [0, 1) of dropping a feature inside a residual block while training.
-    patch : {1, 2, 4}
-        Space-to-depth factor: ``pixel_unshuffle`` before the network and ``pixel_shuffle`` after it.
-    learned_variance : bool
-        The network returns (B, 2 * out_channels, H, W): prediction, then variance interpolation (Nichol & Dhariwal
-        2021, Eq. 15).
-
     Raises
     ------
     ModelError
@@ -59,18 +30,25 @@ class UNetConfig:
     (4, 1)
     """
 
+    # side in pixels of the images that it is trained on; other sizes work too where `stride` divides them
     sample_size: int = 64
+    # in_channels, out_channels: channels of the input (the state, then whatever condition the caller concatenates) and
+    # of the prediction. `out_channels` counts the prediction alone: learned variance doubles what the network returns.
     in_channels: int = 1
     out_channels: int = 1
+    # channels of each resolution level, finest first; each level halves the resolution of the one before
     block_out_channels: tuple[int, ...] = (64, 128, 128)
-    layers_per_block: int = 2
-    attention_levels: tuple[int, ...] = ()
-    middle_attention: bool = True
-    attention_head_dim: int = 32
-    norm_groups: int = 32
+    layers_per_block: int = 2  # residual blocks in each level on the way down (one more on the way up)
+    attention_levels: tuple[int, ...] = ()  # levels with self-attention, 0 = finest
+    middle_attention: bool = True  # self-attention at the coarsest resolution, between the way down and the way up
+    attention_head_dim: int = 32  # channels of each attention head
+    norm_groups: int = 32  # groups of each group normalisation; divides every entry of `block_out_channels`
+    # the time embedding scales and shifts the normalised features (Dhariwal & Nichol 2021, Eq. 3); else it is added.
     scale_shift: bool = True
-    dropout: float = 0.0
-    patch: Patch = 1
+    dropout: float = 0.0  # probability in [0, 1) of dropping a feature inside a residual block while training
+    patch: Patch = 1  # space-to-depth factor: ``pixel_unshuffle`` before the network and ``pixel_shuffle`` after it
+    # the network returns (B, 2 * out_channels, H, W): prediction, then variance interpolation (Nichol & Dhariwal 2021,
+    # Eq. 15).
     learned_variance: bool = False
 
     def __post_init__(self) -> None:
@@ -165,13 +143,6 @@ class UNetConfig:
 class DiffusersConfig:
     """A U-Net given by the raw settings of diffusers' ``UNet2DModel``, as converted checkpoints need it.
 
-    Parameters
-    ----------
-    settings : mapping
-        Keyword arguments of ``UNet2DModel``; keys that begin with an underscore (diffusers' own notes) are dropped.
-    learned_variance : bool
-        Whether the second half of the returned channels is the variance interpolation.
-
     Raises
     ------
     ModelError
@@ -179,8 +150,9 @@ class DiffusersConfig:
         learned variance.
     """
 
+    # keyword arguments of ``UNet2DModel``; keys that begin with an underscore (diffusers' own notes) are dropped
     settings: Mapping[str, Any] = field(default_factory=dict)
-    learned_variance: bool = False
+    learned_variance: bool = False  # whether the second half of the returned channels is the variance interpolation
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Mapping):

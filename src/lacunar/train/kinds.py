@@ -79,18 +79,12 @@ WATER_HELD_OUT = 192  # examples
 
 @dataclass(frozen=True, kw_only=True)
 class FillingRecipe(Recipe):
-    """A U-Net that restores what is missing, or a prior of whole images.
-
-    Parameters
-    ----------
-    objective
-        ``hybrid`` teaches the variance too: the network then has ``learned_variance``.
-    unconditional_share
-        Share of the training items in which everything is missing, so that the same network serves RePaint.
-    """
+    """A U-Net that restores what is missing, or a prior of whole images."""
 
     network: UNetConfig
+    # ``hybrid`` teaches the variance too: the network then has ``learned_variance``
     objective: ObjectiveName = "simple"
+    # share of the training items in which everything is missing, so that the same network serves RePaint
     unconditional_share: float = 0.15
 
     def __post_init__(self) -> None:
@@ -264,33 +258,22 @@ class LstPriorRecipe(LstRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRecipe(FillingRecipe):
-    """A model that fills holes of pictures.
-
-    Parameters
-    ----------
-    framing
-        What an example shows: the square of a face that CelebA-HQ shows, or squares anywhere.
-    summary
-        What the model is for.
-    texture_share, variation
-        Share of the training items that show a texture in place of a face; how much the items are varied.
-    shapes, held_out_examples
-        How many occlusions are drawn for training, and how many held-out faces are scored.
-    prior_components
-        Components of the Gaussian prior of faces that the diffusion starts from; 0 = none.
-    """
+    """A model that fills what is missing of pictures."""
 
     options: ClassVar[frozenset[str]] = frozenset({"distill"})
     scaling: ClassVar[Scaling | None] = RangeScaling()
 
-    framing: Framing
-    summary: str
+    framing: Framing  # what an example shows: the square of a face that CelebA-HQ shows, or squares anywhere
+    summary: str  # what the model is for
+    # texture_share, variation: share of the training items that show a texture in place of a face; how much the items
+    # are varied
     texture_share: float = 0.0
     variation: float = 1.0
+    # shapes, held_out_examples: how many occlusions are drawn for training, and how many held-out faces are scored
     shapes: int = 12_000
     held_out_examples: int = 128
     unconditional_share: float = 0.1
-    prior_components: int = 0
+    prior_components: int = 0  # components of the Gaussian prior of faces that the diffusion starts from; 0 = none
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,36 +27,23 @@ RECIPE_ALONE = "the recipe alone"  # what a run without an origin is called
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is trained.
-
-    Parameters
-    ----------
-    batch_size
-        Examples in a step, over all processes.
-    learning_rate, warmup_steps, decay_share
-        Peak rate of AdamW; linear warm-up; share of the steps, at the end, over which it falls linearly to zero.
-    encoder_rate
-        Rate of the weights under an ``encoder``, as a share of the others': below 1 where they come pretrained.
-    ema_decay
-        Decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step).
-    gradient_clip
-        Largest norm of the gradient.
-    checkpoint_every, validate_every
-        In steps.
-    mixed_precision
-        ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it.
-    """
+    """How a network is trained."""
 
     steps: int
-    batch_size: int = 16
+    batch_size: int = 16  # examples in a step, over all processes
+    # learning_rate, warmup_steps, decay_share: peak rate of AdamW; linear warm-up; share of the steps, at the end, over
+    # which it falls linearly to zero
     learning_rate: float = 4e-4
     warmup_steps: int = 200
     decay_share: float = 0.3
+    # rate of the weights under an ``encoder``, as a share of the others': below 1 where they come pretrained
     encoder_rate: float = 1.0
-    ema_decay: float = 0.999
-    gradient_clip: float = 1.0
+    ema_decay: float = 0.999  # decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step)
+    gradient_clip: float = 1.0  # largest norm of the gradient
+    # checkpoint_every, validate_every: in steps
     checkpoint_every: int = 250
     validate_every: int = 500
+    # ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it
     mixed_precision: Literal["no", "bf16"] = "no"
     seed: int = 0
 

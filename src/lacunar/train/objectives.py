@@ -170,23 +170,13 @@ class SegmentationObjective:
 
     The network is ``network(image, x_t, t)`` -> prediction of x_0 (B, 1, H, W) and logits (B, 1, H, W); an example
     holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W).
-
-    Parameters
-    ----------
-    mask_scale
-        A mask is plus or minus this.
-    diffuses
-        Whether the network restores masks; of a plain segmenter the logits alone are trained.
-    last_step_share
-        Share of the examples at the noisiest timestep, where nothing but the image is known.
-    anchor_every
-        The logits are supervised themselves every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
     """
 
     schedule: NoiseSchedule
-    mask_scale: float
-    diffuses: bool = True
-    last_step_share: float = 0.3
+    mask_scale: float  # a mask is plus or minus this
+    diffuses: bool = True  # whether the network restores masks; of a plain segmenter the logits alone are trained
+    last_step_share: float = 0.3  # share of the examples at the noisiest timestep, where nothing but the image is known
+    # the logits are supervised themselves every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
     anchor_every: int = 5
 
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
@@ -312,16 +302,6 @@ class DistillationObjective:
 
     Repeated, each time from the last student, 8 steps become 4, 2 and 1.
 
-    Parameters
-    ----------
-    teacher
-        The network to learn from, of the same schedule and prediction; it stays as it is.
-    steps
-        Steps of the student, which lie as those of ``lacunar.diffusion.samplers.plan("ddim", steps)``; the teacher
-        takes twice as many, every second of them a step of the student.
-    teacher_precision
-        ``bf16`` lets the teacher compute in bfloat16.
-
     Raises
     ------
     TrainingError
@@ -330,9 +310,11 @@ class DistillationObjective:
 
     schedule: NoiseSchedule
     prediction: Prediction
-    teacher: nn.Module
+    teacher: nn.Module  # the network to learn from, of the same schedule and prediction; it stays as it is
+    # steps of the student, which lie as those of ``lacunar.diffusion.samplers.plan("ddim", steps)``; the teacher takes
+    # twice as many, every second of them a step of the student
     steps: int
-    teacher_precision: Literal["no", "bf16"] = "no"
+    teacher_precision: Literal["no", "bf16"] = "no"  # ``bf16`` lets the teacher compute in bfloat16
 
     def __post_init__(self) -> None:
         most = self.schedule.num_timesteps // 2
