@@ -5,9 +5,7 @@ x_t = ``q_sample(x_0, t, eps, schedule)``: (B, C, H, W), or (B, 2C, H, W) with l
 non-negative weights that broadcast to x_0) restricts the mean over pixels; an image whose region is empty has loss 0.
 The mean over the batch is the caller's: ``l_hybrid(...).mean()``. What does not fit is a `ModelError`.
 
-References
-----------
-Ho, Jain & Abbeel 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672.
+References: Ho, Jain & Abbeel 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672.
 """
 
 from __future__ import annotations

@@ -4,9 +4,7 @@ Throughout, images are (B, C, H, W) and ``t`` is a LongTensor (B,) of indices in
 schedule, 0 = least noisy. Keep ``t`` on the CPU: coefficients are gathered there in float64 and only then cast to the
 image's dtype and device. Shapes that differ, an unknown name or a ``t`` outside the schedule are a `ModelError`.
 
-References
-----------
-Ho, Jain & Abbeel 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672; Salimans & Ho 2022,
+References: Ho, Jain & Abbeel 2020, arXiv 2006.11239; Nichol & Dhariwal 2021, arXiv 2102.09672; Salimans & Ho 2022,
 arXiv 2202.00512.
 """
 

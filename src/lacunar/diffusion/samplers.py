@@ -69,11 +69,8 @@ def _check_sampler(name: str) -> None:
 class Preset:
     """How samples are drawn.
 
-    Raises
-    ------
-    LacunarError
-        An unknown sampler, jumps without RePaint or RePaint without jumps, or more than one step where only the mean is
-        wanted.
+    Raises `LacunarError`: an unknown sampler, jumps without RePaint or RePaint without jumps, or more than one step
+    where only the mean is wanted.
     """
 
     steps: int  # steps that the schedule is thinned out to

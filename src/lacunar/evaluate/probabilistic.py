@@ -24,9 +24,7 @@ def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatA
 
     Raises `LacunarError`: shapes that differ, values that are not finite, or a negative sigma.
 
-    References
-    ----------
-    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 and the closed form below it (sign turned).
+    Reference: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 and the closed form below it (sign turned).
 
     Examples
     --------
@@ -51,10 +49,8 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, antithetic: bool = Fa
     Raises `LacunarError`: shapes that do not fit, values that are not finite, or less than 2 samples, antithetic 4 and
     an even number.
 
-    References
-    ----------
-    Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better).
-    Ferro (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
+    References: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better). Ferro
+    (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
 
     Examples
     --------

@@ -111,9 +111,7 @@ def _resampled(rows: pd.DataFrame, unit: str, units: Sequence[str], seed: int) -
 def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
     """How often each unit counts (1 + resamples, units): once in the first row, as drawn in the others.
 
-    References
-    ----------
-    Efron, Tibshirani (1993), An introduction to the bootstrap, chapters 6 and 13.
+    Reference: Efron, Tibshirani (1993), An introduction to the bootstrap, chapters 6 and 13.
 
     Examples
     --------

@@ -44,10 +44,9 @@ def boundary_counts(
 
     Raises `LacunarError`: shapes or types that differ, or a negative tolerance.
 
-    References
-    ----------
-    Csurka, Larlus, Perronnin (2013), What is a good evaluation measure for semantic segmentation?, BMVC, section 2.2;
-    Perazzi et al. (2016), A benchmark dataset and evaluation methodology for video object segmentation, CVPR, Eq. 2.
+    References: Csurka, Larlus, Perronnin (2013), What is a good evaluation measure for semantic segmentation?, BMVC,
+    section 2.2; Perazzi et al. (2016), A benchmark dataset and evaluation methodology for video object segmentation,
+    CVPR, Eq. 2.
     """
     _check(estimate, truth, valid)
     if not tolerance >= 0:

@@ -27,10 +27,8 @@ def membrane_fill(picture: NDArray[np.floating], missing: BoolArray) -> FloatArr
 
     Raises `LacunarError`: shapes that do not fit.
 
-    References
-    ----------
-    Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996, "The
-    Lumigraph", section 3.4.3 (averages down, values up).
+    References: Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996,
+    "The Lumigraph", section 3.4.3 (averages down, values up).
 
     Examples
     --------

@@ -111,10 +111,8 @@ def fit_prior(pictures: FloatArray, components: int, *, seed: int) -> GaussianPr
 
     Raises `LacunarError`: more components than pictures, or than a picture has values.
 
-    References
-    ----------
-    Tipping & Bishop 1999, "Probabilistic principal component analysis". Halko, Martinsson & Tropp 2011, "Finding
-    structure with randomness", algorithm 4.4.
+    References: Tipping & Bishop 1999, "Probabilistic principal component analysis". Halko, Martinsson & Tropp 2011,
+    "Finding structure with randomness", algorithm 4.4.
     """
     shape = pictures.shape[1:]
     data = np.concatenate([pictures, pictures[:, :, ::-1]]).reshape(2 * len(pictures), -1)

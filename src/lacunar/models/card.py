@@ -12,10 +12,7 @@ from lacunar.errors import ModelError
 class Card:
     """What a model was made from and how good it is; travels with the weights.
 
-    Raises
-    ------
-    ModelError
-        A value of another type.
+    Raises `ModelError`: a value of another type.
     """
 
     summary: str  # one or two sentences: what it does, on which data, at which size

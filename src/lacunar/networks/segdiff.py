@@ -44,10 +44,7 @@ ENCODER_BLOCKS = 3  # residual blocks of SegDiff's image encoder
 class SegmenterConfig:
     """What a segmenter is made of; checked when made.
 
-    Raises
-    ------
-    ModelError
-        A value outside its range.
+    Raises `ModelError`: a value outside its range.
 
     Examples
     --------
@@ -219,9 +216,7 @@ class WaterSegDiff(nn.Module):
 class SegDiff(nn.Module):
     """Segment by diffusion with one U-Net: the encoded image and the encoded noisy mask are summed at its entrance.
 
-    References
-    ----------
-    Amit, Nachmani, Shaharbany & Wolf 2021, SegDiff, arXiv 2112.00390, section 3.
+    Reference: Amit, Nachmani, Shaharbany & Wolf 2021, SegDiff, arXiv 2112.00390, section 3.
     """
 
     def __init__(self, spec: SegmenterConfig) -> None:

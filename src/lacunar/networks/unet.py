@@ -18,10 +18,7 @@ NetworkKind = Literal["unet", "diffusers"]
 class UNetConfig:
     """What a U-Net of ours is made of; checked when made.
 
-    Raises
-    ------
-    ModelError
-        A value outside its range, or values that do not fit one another.
+    Raises `ModelError`: a value outside its range, or values that do not fit one another.
 
     Examples
     --------
@@ -143,11 +140,8 @@ class UNetConfig:
 class DiffusersConfig:
     """A U-Net given by the raw settings of diffusers' ``UNet2DModel``, as converted checkpoints need it.
 
-    Raises
-    ------
-    ModelError
-        An unknown setting, class conditioning (our networks take no label), or an odd count of channels with
-        learned variance.
+    Raises `ModelError`: an unknown setting, class conditioning (our networks take no label), or an odd count of
+    channels with learned variance.
     """
 
     # keyword arguments of ``UNet2DModel``; keys that begin with an underscore (diffusers' own notes) are dropped
@@ -247,10 +241,8 @@ class UNet(nn.Module):
     `out_channels`, the caller concatenates the condition after the state. Settings that diffusers refuses are a
     ModelError.
 
-    References
-    ----------
-    Ho, Jain & Abbeel (2020), "Denoising diffusion probabilistic models", appendix B. Dhariwal & Nichol (2021),
-    "Diffusion models beat GANs on image synthesis", section 3.
+    References: Ho, Jain & Abbeel (2020), "Denoising diffusion probabilistic models", appendix B. Dhariwal & Nichol
+    (2021), "Diffusion models beat GANs on image synthesis", section 3.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

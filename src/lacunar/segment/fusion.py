@@ -135,9 +135,7 @@ def fit_staple(counts: NDArray[np.integer[Any]]) -> Staple:
     ``counts`` (2**K,) says how many pixels have each pattern of `decision_patterns`; another size, or K beyond 15, is a
     ``LacunarError``. Where all raters agree on water everywhere, or on land, that is the truth.
 
-    References
-    ----------
-    Warfield, Zou & Wells (2004), IEEE Transactions on Medical Imaging 23(7), 903-921.
+    Reference: Warfield, Zou & Wells (2004), IEEE Transactions on Medical Imaging 23(7), 903-921.
 
     Examples
     --------

@@ -62,9 +62,8 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     All bands are in one unit whose zero is no light; negative values count as 0. An unknown index, other planes than
     six, or bands that are absent, are a ``LacunarError``.
 
-    References
-    ----------
-    McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int. J. Remote Sensing 27; Otsu (1979), IEEE Trans. SMC 9.
+    References: McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int. J. Remote Sensing 27; Otsu (1979), IEEE
+    Trans. SMC 9.
 
     Examples
     --------

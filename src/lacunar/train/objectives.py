@@ -268,9 +268,7 @@ def distillation_target(
     x̃_0 = (x_{t''} - (σ_{t''} / σ_t) x_t) / (α_{t''} - (σ_{t''} / σ_t) α_t), where the teacher goes from t by t' to t'':
     ``times``, LongTensors (B,), each at most the one before; -1 is the clean image.
 
-    References
-    ----------
-    Salimans & Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
+    Reference: Salimans & Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
     t, t_middle, t_next = times
     x_middle = _ddim_step(teacher, x_t, t, t_middle, schedule, prediction)
@@ -302,10 +300,7 @@ class DistillationObjective:
 
     Repeated, each time from the last student, 8 steps become 4, 2 and 1.
 
-    Raises
-    ------
-    TrainingError
-        Fewer than one step, or more than half of the schedule has.
+    Raises `TrainingError`: fewer than one step, or more than half of the schedule has.
     """
 
     schedule: NoiseSchedule
