@@ -57,9 +57,8 @@ def main() -> None:
                     found.append((np.sum(error**2), len(error), np.sum(z < 1), np.sum(z < 1.96), seconds))
                 rows.append((str(count), f"{rate:.0%}", background, *scored(np.array(found))))
                 print("|".join(rows[-1]), flush=True)
-    print(
-        f"\n{describe_machine()}\n{len(names)} dates, {shape[0]} x {shape[1]}, references beyond {options.far} days first\n"
-    )
+    print(f"\n{describe_machine()}")
+    print(f"{len(names)} dates, {shape[0]} x {shape[1]} pixels, references beyond {options.far} days first\n")
     print(
         markdown_table(("references", "missing", "background", "RMSE, K [95 %]", "in 68 %", "in 95 %", "CPU s"), rows)
     )
