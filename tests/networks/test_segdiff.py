@@ -233,7 +233,6 @@ def test_times_are_told_apart():
         ({"anchor": 1}, "anchor is 1, wanted true or false"),
         ({"mask_scale": 0}, r"mask_scale is 0, wanted a number in \(0, 1\]"),
         ({"sample_size": 36}, "wanted a multiple of 8"),
-        ({"zoom": 0.5}, "zoom is 0.5, wanted a number from 1 to 4"),
         ({"kind": "segdiff", "diffusion": False}, "SegDiff without diffusion"),
     ],
 )

@@ -1,6 +1,5 @@
 """Segmenting arrays: a network whose answer is known, seams, sizes, blocks, seeds, absent bands and invalid pixels."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -227,17 +226,3 @@ def test_views_of_what_looks_the_same_from_all_sides_agree():
     network.spec = Leftward.spec
     found = segment_array(picture(150, 130), model(network), samples=8)
     np.testing.assert_allclose(found.samples, np.repeat(found.samples[:1], 8, axis=0), atol=1e-6)
-
-
-def test_every_second_view_is_enlarged_where_the_model_says_so():
-    network, sides = Bright(), []
-    network.spec = replace(Leftward.spec, zoom=1.5)
-    read = network.condition
-    network.condition = lambda image: sides.append(image.shape[2:]) or read(image)
-    bands = np.broadcast_to(np.linspace(0.2, 0.8, SIDE, dtype=np.float32), (6, SIDE, SIDE)).copy()
-    bands[0] = np.nan
-    bands[:, :9, :7] = np.nan
-    found = segment_array(bands, model(network), samples=4)
-    assert sides == [(64, 64), (96, 96), (64, 64), (96, 96)]
-    assert np.isnan(found.samples[:, :9, :7]).all()
-    np.testing.assert_allclose(found.samples[1, 12:, 12:-4], found.samples[0, 12:, 12:-4], atol=0.01)

@@ -36,7 +36,6 @@ Encoder = Literal["unet", "efficientnet-lite0"]
 
 ENCODER_LEVELS = 5  # of EfficientNet-Lite0: strides 2 to 32
 TIME_CHANNELS = 128
-MAX_ZOOM = 4
 ENCODER_BLOCKS = 3  # residual blocks of SegDiff's image encoder
 
 
@@ -68,8 +67,6 @@ class SegmenterConfig:
     # a mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
     # "Analog bits", section 3).
     mask_scale: float = 0.5
-    # a plain segmenter sees every second of its views so many times larger, 1 to 4: it finds more of small water
-    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SegmenterKind):
@@ -104,8 +101,6 @@ class SegmenterConfig:
             object.__setattr__(self, "ss_former", False)
         if not isinstance(self.mask_scale, int | float) or not 0 < self.mask_scale <= 1:
             raise ModelError(f"segmenter config: mask_scale is {self.mask_scale!r}, wanted a number in (0, 1]")
-        if not isinstance(self.zoom, int | float) or not 1 <= self.zoom <= MAX_ZOOM:
-            raise ModelError(f"segmenter config: zoom is {self.zoom!r}, wanted a number from 1 to {MAX_ZOOM}")
         if not _is_count(self.sample_size) or self.sample_size % self.stride:
             raise ModelError(
                 f"segmenter config: sample_size is {self.sample_size!r}, wanted a multiple of {self.stride} (2 times 2 "

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.solvers import ddim_sample, with_progress
@@ -21,7 +20,6 @@ from lacunar.geo.windows import Tile, blocks_over, tiles_over, tiles_touching
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
 from lacunar.networks.layers import Condition
-from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.segment.fusion import SampledBlock, Values, mean_and_disagreement
 from lacunar.sensors.bands import BANDS
 
@@ -96,20 +94,8 @@ class TiledViews(TiledNetwork):
         quarters, mirrored = VIEWS[view]
         turned = torch.rot90(image, quarters, (2, 3))
         turned = turned.flip(3) if mirrored else turned
-        seen = _enlarged(turned, self.network.spec) if view % 2 else turned.contiguous()
-        answer: Tensor = self.network.restore(seen[:, :1], t, self.network.condition(seen))
-        if seen.shape != turned.shape:
-            answer = interpolate(answer, size=turned.shape[2:], mode="bilinear", antialias=True)
+        answer: Tensor = self.network.restore(turned[:, :1], t, self.network.condition(turned.contiguous()))
         return torch.rot90(answer.flip(3) if mirrored else answer, -quarters, (2, 3))
-
-
-def _enlarged(image: Tensor, spec: SegmenterConfig) -> Tensor:
-    """An image (B, 6, H, W) with NaN, enlarged as the model wants every second view."""
-    if spec.zoom == 1:
-        return image.contiguous()
-    size = [round(side * spec.zoom / spec.stride) * spec.stride for side in image.shape[2:]]
-    known = interpolate(image.isfinite().float(), size=size, mode="nearest") > 0
-    return interpolate(image.nan_to_num(), size=size, mode="bilinear").where(known, torch.nan)
 
 
 def segment_array(

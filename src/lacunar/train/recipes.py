@@ -148,7 +148,9 @@ WATER_UNET = replace(
 )
 WATER_LITE = WaterRecipe(
     name="water-lite",
-    network=SegmenterConfig(diffusion=False, encoder="efficientnet-lite0", condition_widths=(24, 48, 64, 96, 96)),
+    network=SegmenterConfig(
+        sample_size=512, diffusion=False, encoder="efficientnet-lite0", condition_widths=(24, 48, 64, 96, 96)
+    ),
     training=TrainingConfig(
         steps=2900,
         learning_rate=1.2e-3,
