@@ -73,7 +73,7 @@ def test_a_raster_with_every_output(raster, out, lacunar):
     assert record["water"]["area_m2"] == pytest.approx(900 * lake.sum(), rel=2e-3)
     assert (record["water"]["bodies"], record["water"]["bodies_in_polygons"]) == (1, 1)
     assert (record["steps"], record["samples"], record["fusion"], record["threshold"]) == (2, 3, "mean", 0.5)
-    assert record["model"] == {"name": "water-small", "sha256": "0" * 64}
+    assert record["model"] == {"name": "water-lite", "sha256": "0" * 64}
     assert record["date"] == "2024-08-13"
     assert record["command"].startswith("lacunar water ")
     meta, (outline,), columns = features(out / "lakes.gpkg")

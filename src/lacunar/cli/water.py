@@ -46,7 +46,7 @@ def water_command(
     min_area: MinAreaOption = 0.0,
     figure: opt.FigureOption = None,
     change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False,
-    model: opt.Model = "water-small",
+    model: opt.Model = "water-lite",
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     backend: opt.BackendOption = "auto",

@@ -32,7 +32,7 @@ from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_o
 from lacunar.sensors.scene import Scene, open_scene
 from lacunar.versions import versions
 
-DEFAULT_MODEL = "water-small"
+DEFAULT_MODEL = "water-lite"
 RASTER_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
