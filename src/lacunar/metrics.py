@@ -24,8 +24,6 @@ def mse(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = Non
 
     Raises `LacunarError`, as all here: shapes that differ, an empty region, or NaN in it.
 
-    Examples
-    --------
     >>> mse([1.0, 2.0, 9.0], [1.0, 4.0, 0.0], region=[True, True, False])
     2.0
     """
@@ -45,8 +43,6 @@ def mae(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = Non
 def bias(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None = None) -> float:
     """Mean of estimate minus truth: positive where the estimate is too high.
 
-    Examples
-    --------
     >>> bias([3.0, 5.0], [1.0, 5.0])
     1.0
     """
@@ -61,8 +57,6 @@ def psnr(estimate: ArrayLike, truth: ArrayLike, *, data_range: float, region: Ar
 
     Raises `LacunarError` as `mse` does, and where `data_range` is not positive.
 
-    Examples
-    --------
     >>> psnr([0.0, 0.0], [1.0, 1.0], data_range=10.0)
     20.0
     """
@@ -120,8 +114,6 @@ def confusion(estimate: ArrayLike, truth: ArrayLike, *, region: ArrayLike | None
 
     Raises `LacunarError`: when a mask is not boolean, shapes differ or the region is empty.
 
-    Examples
-    --------
     >>> float(confusion([True, True, False], [False, True, True]).iou)
     0.3333333333333333
     """
@@ -193,8 +185,6 @@ class Confusion:
 def ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     """Part of a whole, element by element; of nothing, all.
 
-    Examples
-    --------
     >>> ratio([1, 0], [4, 0]).tolist()
     [0.25, 1.0]
     """

@@ -68,8 +68,6 @@ def version_report() -> str:
 def show_versions() -> None:
     """Print the versions that a bug report wants: lacunar, Python, the system and the libraries.
 
-    Examples
-    --------
     >>> import lacunar as lc
     >>> lc.show_versions()  # doctest: +ELLIPSIS
     lacunar: ...

@@ -44,8 +44,6 @@ def l_simple(
 
     A learned variance is ignored. Returns the loss of each image, (B,).
 
-    Examples
-    --------
     >>> x_0, eps = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
     >>> l_simple(torch.zeros(2, 1, 4, 4), x_0, eps, torch.tensor([0, 9]), NoiseSchedule.cosine(10)).tolist()
     [1.0, 1.0]
@@ -132,8 +130,6 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) ->
 
     The outer bins reach to infinity (Ho et al. 2020, Eq. 13).
 
-    Examples
-    --------
     >>> zero = torch.zeros(1)
     >>> round(discretised_log_likelihood(zero, zero, zero).exp().item(), 6)  # 2/255 * 0.3989
     0.003129

@@ -49,8 +49,6 @@ class Mask:
 
     ``known`` is bool and broadcasts to the image (B, C, H, W): True = measured. Another dtype is a ModelError.
 
-    Examples
-    --------
     >>> mask = Mask(torch.tensor([True, False]))
     >>> mask.measure(torch.tensor([3.0, float("nan")])).project(torch.tensor([1.0, 2.0]))
     tensor([3., 2.])

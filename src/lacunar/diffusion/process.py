@@ -34,8 +34,6 @@ class ReverseStep(NamedTuple):
 def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Draw x_t ~ q(x_t | x_0): x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε (Ho et al. 2020, Eq. 4).
 
-    Examples
-    --------
     >>> x_0, t = torch.ones(1, 1, 1, 1), torch.tensor([999])
     >>> round(q_sample(x_0, t, torch.zeros_like(x_0), NoiseSchedule.linear(1000)).item(), 5)
     0.00635
@@ -94,8 +92,6 @@ def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
     The output is (B, C, H, W), or (B, 2C, H, W) with learned variance; both parts get the dtype of ``x_t``, because a
     network may run in half precision but the mathematics does not.
 
-    Examples
-    --------
     >>> prediction, o = split_output(torch.zeros(1, 6, 2, 2), torch.zeros(1, 3, 2, 2))
     >>> tuple(prediction.shape), o is None
     ((1, 3, 2, 2), False)

@@ -208,8 +208,6 @@ def plan(sampler: str, evaluations: int) -> Preset:
     The steps lie ``trailing``, where few steps do more. RePaint's lie as in its paper; it resamples √evaluations times,
     10 at most, and keeps the paper's 25 jumps to a schedule. An unknown sampler or no evaluation is a ``LacunarError``.
 
-    Examples
-    --------
     >>> plan("adams", 10).evaluations, plan("repaint", 100).steps, plan("repaint", 2500).evaluations
     (10, 10, 2410)
     """

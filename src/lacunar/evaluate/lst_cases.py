@@ -153,8 +153,6 @@ def date_of(name: str) -> date:
 def pair_group(first: date, second: date) -> str:
     """Which of `GROUPS` two dates belong to.
 
-    Examples
-    --------
     >>> pair_group(date(2024, 12, 20), date(2022, 1, 10))
     'like season, another year'
     """

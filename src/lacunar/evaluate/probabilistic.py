@@ -26,8 +26,6 @@ def crps_gaussian(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatA
 
     Reference: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 and the closed form below it (sign turned).
 
-    Examples
-    --------
     >>> crps_gaussian([0.0, 1.0], [1.0, 0.0], [0.0, 3.0]).round(4)
     array([0.2337, 2.    ])
     """
@@ -52,8 +50,6 @@ def crps_ensemble(samples: ArrayLike, truth: ArrayLike, *, antithetic: bool = Fa
     References: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, Eq. 21 (sign turned: smaller is better). Ferro
     (2014), Fair scores for ensemble forecasts, Q. J. R. Meteorol. Soc. 140.
 
-    Examples
-    --------
     >>> crps_ensemble([[1.0], [3.0]], [2.0])
     array([0.])
     """
@@ -78,8 +74,6 @@ def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
 
     Uniform on 0 .. 1 where sigma is calibrated; a sigma of 0 gives 0, 1/2 or 1. Raises as `crps_gaussian`.
 
-    Examples
-    --------
     >>> pit([0.0, 0.0], [1.0, 1.0], [0.0, 1.0]).round(4)
     array([0.5   , 0.8413])
     """
@@ -92,8 +86,6 @@ def pit(mean: ArrayLike, sigma: ArrayLike, truth: ArrayLike) -> FloatArray:
 def within_central(shares: ArrayLike, levels: ArrayLike = LEVELS) -> NDArray[np.int64]:
     """Count the truths inside the central interval of each nominal coverage (L,), from their PIT values.
 
-    Examples
-    --------
     >>> within_central([0.5, 0.9], [0.5, 0.95])
     array([1, 2])
     """

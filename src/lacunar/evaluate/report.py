@@ -13,8 +13,6 @@ Columns = Mapping[str, tuple[str, Form]]  # score -> (title, format)
 def text_of(scores: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Scores as text, with their 95 % intervals where they are known; a dash where there is no number.
 
-    Examples
-    --------
     >>> scores = pd.DataFrame({"share": [0.5, None], "share_low": [0.4, None], "share_high": [0.625, None]})
     >>> text_of(scores, {"share": ("share", ".0%")})["share"].tolist()
     ['50 % [40 %, 62 %]', '-']
@@ -53,8 +51,6 @@ def sentences(text: pd.DataFrame, template: str, *, preferred: Sequence[str], ba
 def share(rate: float) -> str:
     """A missing rate in per cent.
 
-    Examples
-    --------
     >>> share(0.225)
     '22.5 %'
     """
@@ -64,8 +60,6 @@ def share(rate: float) -> str:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table.
 
-    Examples
-    --------
     >>> print(markdown_table(("a", "b"), [(1, 2)]))
     | a | b |
     |---|---|

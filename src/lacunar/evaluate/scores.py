@@ -113,8 +113,6 @@ def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> 
 
     Reference: Efron, Tibshirani (1993), An introduction to the bootstrap, chapters 6 and 13.
 
-    Examples
-    --------
     >>> resampling_weights(3, seed=0, resamples=1).sum(axis=1).tolist()
     [3, 3]
     """
@@ -136,8 +134,6 @@ def interval_95(values: FloatArray, *, units: int) -> tuple[float, float]:
 def stratum_names(edges: Sequence[int]) -> list[str]:
     """Names of the strata between these edges in pixels, the upper edge included.
 
-    Examples
-    --------
     >>> stratum_names((1, 2))
     ['up to 1 px', '1 to 2 px', 'over 2 px']
     """

@@ -400,8 +400,6 @@ class Run:
     def name(self) -> str:
         """How tables call it.
 
-        Examples
-        --------
         >>> Run("water-small", 2, 4).name, Run("unet").name
         ('water-small, 2 steps, K = 4', 'unet')
         """
@@ -442,8 +440,6 @@ def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
 def paired(drawn: int, count: int) -> list[int]:
     """Numbers of the samples that are drawn where ``count`` are wanted: sample i and i + half have opposite noise.
 
-    Examples
-    --------
     >>> paired(8, 4), paired(8, 1), paired(4, 4)
     ([0, 4, 1, 5], [0], [0, 2, 1, 3])
     """

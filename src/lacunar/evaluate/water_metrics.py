@@ -28,8 +28,6 @@ BoolArray = NDArray[np.bool_]
 def shore(mask: BoolArray, valid: BoolArray) -> BoolArray:
     """Water pixels with land beside them (4 neighbours); where the image or what is known ends is no shore.
 
-    Examples
-    --------
     >>> water = np.array([[True, True, False, False]])
     >>> shore(water, np.ones((1, 4), bool)).tolist()
     [[False, True, False, False]]
@@ -63,8 +61,6 @@ def boundary_counts(
 def boundary_f1(counts: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
     """Harmonic mean of both shares of `boundary_counts`; 1 without any shore, 0 where only one side has one.
 
-    Examples
-    --------
     >>> float(boundary_f1({"shore": 4, "shore_hits": 2, "true_shore": 8, "true_shore_hits": 4}))
     0.5
     """

@@ -30,8 +30,6 @@ def membrane_fill(picture: NDArray[np.floating], missing: BoolArray) -> FloatArr
     References: Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996,
     "The Lumigraph", section 3.4.3 (averages down, values up).
 
-    Examples
-    --------
     >>> ramp = np.linspace(-1, 1, 9)[None, :, None] * np.ones((9, 1, 3))
     >>> missing = np.zeros((9, 9), bool)
     >>> missing[3:6, 3:6] = True

@@ -82,8 +82,6 @@ class GaussianPrior:
     ) -> FloatArray:
         """Fill with the expected picture, and a membrane over its errors at the known pixels around.
 
-        Examples
-        --------
         >>> flat = GaussianPrior(np.zeros((4, 4, 1), np.float32), np.zeros((1, 16), np.float32), np.ones(1), 1.0)
         >>> missing = np.zeros((4, 4), bool)
         >>> missing[1, 1] = True

@@ -22,8 +22,6 @@ ABSOLUTE_FLOOR = 1e-6  # of a tile that is zero everywhere and has no scale: any
 class Affine:
     """One affine map: physical = offset + scale * model; a ``ModelError`` unless finite, with scale > 0.
 
-    Examples
-    --------
     >>> kelvin = Affine(300.0, 5.0)
     >>> kelvin.to_model([295.0, 310.0])
     array([-1.,  2.], dtype=float32)
@@ -61,8 +59,6 @@ def tile_statistics(
     Raises `RasterError`: shapes that differ, a ``known`` that is not boolean, no known pixel, or a known pixel that is
     not finite.
 
-    Examples
-    --------
     >>> tile_statistics([1.0, 3.0, float("nan")], [True, True, False])
     (2.0, 1.0)
     """
@@ -84,8 +80,6 @@ def tile_statistics(
 class TileScaling:
     """Each tile is standardised by its own known pixels, so that a model depends on neither season nor place.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> TileScaling().fit(np.array([290.0, 310.0]), np.array([True, True]))
     Affine(offset=300.0, scale=10.0)
@@ -110,8 +104,6 @@ class TileScaling:
 class RangeScaling:
     """A fixed range [low, high] is seen as [-1, 1], as for 8-bit pictures (Ho et al. 2020, section 3.3).
 
-    Examples
-    --------
     >>> RangeScaling().affine.to_model([0, 255])
     array([-1.,  1.], dtype=float32)
     """
@@ -141,8 +133,6 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
 
     Raises `ModelError`: no or an unknown ``kind``, an unknown key, or a value out of range.
 
-    Examples
-    --------
     >>> scaling_from_dict({"kind": "range", "low": 0, "high": 1})
     RangeScaling(low=0, high=1)
     """

@@ -174,8 +174,6 @@ def schedule_to_dict(schedule: NoiseSchedule, prediction: Prediction) -> dict[st
 
     A respaced schedule or an unknown prediction is a ModelError.
 
-    Examples
-    --------
     >>> schedule_to_dict(NoiseSchedule.cosine(1000), "v")
     {'prediction': 'v', 'name': 'cosine', 'num_timesteps': 1000}
     """

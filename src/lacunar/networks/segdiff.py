@@ -45,8 +45,6 @@ class SegmenterConfig:
 
     Raises `ModelError`: a value outside its range.
 
-    Examples
-    --------
     >>> SegmenterConfig(widths=(16, 32), condition_widths=(16, 32)).stride
     4
     """

@@ -20,8 +20,6 @@ class UNetConfig:
 
     Raises `ModelError`: a value outside its range, or values that do not fit one another.
 
-    Examples
-    --------
     >>> config = UNetConfig(sample_size=64, in_channels=4, block_out_channels=(32, 64), patch=2)
     >>> config.stride, config.returned_channels
     (4, 1)

@@ -36,8 +36,6 @@ def find_regions(missing: BoolArray, field: int) -> tuple[MissingRegion, ...]:
     half a field beyond its region, measured on the coarsest grid, and is a field wide at least, as far as the picture
     goes. A region too large for the memory is a ``PictureError``.
 
-    Examples
-    --------
     >>> missing = np.zeros((300, 400), bool)
     >>> missing[100:110, 50:60] = missing[200:260, 300:360] = True
     >>> [(region.window.shape, region.halvings) for region in find_regions(missing, 64)]

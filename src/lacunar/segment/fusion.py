@@ -99,8 +99,6 @@ def decided_block(window: Tile, probability: Values, disagreement: Values, thres
 def mean_and_disagreement(samples: Values) -> tuple[Values, Values]:
     """Mean and standard deviation of the samples (K, H, W) at each pixel; NaN stays.
 
-    Examples
-    --------
     >>> mean, deviation = mean_and_disagreement(np.array([[[0.0]], [[1.0]]], dtype=np.float32))
     >>> mean.item(), deviation.item()
     (0.5, 0.5)
@@ -112,8 +110,6 @@ def mean_and_disagreement(samples: Values) -> tuple[Values, Values]:
 def decision_patterns(samples: Values) -> NDArray[np.uint16]:
     """Which samples say water at each pixel, as bits: bit k for sample k; 65535 where not valid.
 
-    Examples
-    --------
     >>> decision_patterns(np.array([[[0.9, 0.1]], [[0.2, 0.8]], [[0.5, np.nan]]], dtype=np.float32))
     array([[    5, 65535]], dtype=uint16)
     """
@@ -137,8 +133,6 @@ def fit_staple(counts: NDArray[np.integer[Any]]) -> Staple:
 
     Reference: Warfield, Zou & Wells (2004), IEEE Transactions on Medical Imaging 23(7), 903-921.
 
-    Examples
-    --------
     >>> fit_staple(np.array([90, 0, 0, 10])).probability.round(6).tolist()[::3]
     [0.0, 1.0]
     """

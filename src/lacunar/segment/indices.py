@@ -41,8 +41,6 @@ class Thresholded:
 def index_names(bands: Planes) -> tuple[IndexName, ...]:
     """The indices that these planes allow: NDWI wants green and nir, MNDWI green and swir1, darkness a visible band.
 
-    Examples
-    --------
     >>> picture = np.ones((6, 2, 2))
     >>> picture[3:] = np.nan
     >>> index_names(picture)
@@ -65,8 +63,6 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     References: McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int. J. Remote Sensing 27; Otsu (1979), IEEE
     Trans. SMC 9.
 
-    Examples
-    --------
     >>> bands = np.full((6, 1, 2), np.nan)
     >>> bands[1], bands[3] = [0.4, 0.2], [0.1, 0.6]
     >>> threshold_water("NDWI", bands).water.tolist()

@@ -79,8 +79,6 @@ def overlay(image: Colours, water: Bools) -> Colours:
 def shore_of(water: Bools) -> Bools:
     """Water pixels that touch land by a side; the image's border is no shore.
 
-    Examples
-    --------
     >>> shore_of(np.array([[1, 1, 1, 0]], dtype=bool)).tolist()
     [[False, False, True, False]]
     """

@@ -117,8 +117,6 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
 def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int = FIGURE_SIDE) -> NDArray[Any]:
     """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``.
 
-    Examples
-    --------
     >>> rows = np.arange(6)[:, None].repeat(6, axis=1)
     >>> thinned(lambda window: rows[window.slices], (6, 6), most=3)[:, 0]
     array([0, 2, 4])

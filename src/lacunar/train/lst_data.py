@@ -98,8 +98,6 @@ class LstPack:
 def place_of(name: str) -> str:
     """Place of a raster's name; Manhattan lies inside New York, so both are one place.
 
-    Examples
-    --------
     >>> place_of("kano_landsat8_2013"), place_of("manhattan_landsat")
     ('kano', 'newyork')
     """
