@@ -17,26 +17,8 @@ _INK, _FAINT, _TRAINING, _HELD_OUT = "#2b2b2b", "#d0d0d0", "#2a6f97", "#c8553d"
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
     """Write a figure under a temporary name in the same folder, then give it its name; an old file is replaced.
 
-    Parameters
-    ----------
-    figure
-        Any matplotlib figure.
-    path
-        Output; the ending names the format (``.png``, ``.pdf``, ``.svg``).
-    dpi
-        Pixels per inch.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
-
-    Raises
-    ------
-    ValueError
-        When the ending names no format.
-    OSError
-        When the folder is missing or full; nothing is left behind then.
+    The ending names the format (``.png``, ``.pdf``, ``.svg``), else a ``ValueError``. An ``OSError`` where the folder
+    is missing or full; nothing is left behind then.
     """
     target = Path(path)
     kind = target.suffix.lower().removeprefix(".")

@@ -145,19 +145,9 @@ class Preset:
     ) -> Tensor:
         """Draw samples x_0 (B, C, H, W) from the noise ``x_T``.
 
-        Parameters
-        ----------
-        schedule
-            The steps to go through, usually `thinned` from the training schedule.
-        measurement
-            What the unconditional samplers hold the image to; the conditional ones ignore it.
-        callback
-            Called after each network evaluation with (evaluations done, evaluations in all).
-
-        Raises
-        ------
-        LacunarError
-            An unconditional sampler without a measurement, and what the sampler itself refuses.
+        The schedule is usually `thinned` from the training schedule. The unconditional samplers hold the image to the
+        ``measurement``, without which they are a `LacunarError`; the conditional ones ignore it. ``callback`` is called
+        after each network evaluation with (evaluations done, evaluations in all).
         """
         from lacunar.diffusion.solvers import with_progress
 
@@ -235,21 +225,9 @@ def runs_of(
 ) -> list[tuple[Preset, int]]:
     """Every way to run a network that is named, and how many samples it draws.
 
-    Parameters
-    ----------
-    presets
-        ``NAME``, or ``NAME:K`` for K samples.
-    steps
-        Conditional DDIM of so many steps each.
-    samplers
-        ``NAME:N`` for N evaluations.
-    samples
-        Where no other number is named; one where the mean alone is given.
-
-    Raises
-    ------
-    LacunarError
-        An unknown name, another form, or samples of a preset that gives the mean alone.
+    A preset is ``NAME``, or ``NAME:K`` for K samples; ``steps`` are those of conditional DDIM; a sampler is ``NAME:N``
+    for N evaluations. Where no number is named, ``samples`` are drawn, or one where the mean alone is given. An unknown
+    name, another form, or samples of a preset that gives the mean alone is a `LacunarError`.
     """
     runs = []
     for text in presets:

@@ -76,17 +76,8 @@ class FilledBlock:
 def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = None) -> Survey:
     """Count the pixels of each kind and average the measured ones into a coarse field, window by window.
 
-    Parameters
-    ----------
-    read, guides
-        Give any window of the raster, and of its K guides.
-    shape
-        Rows and columns.
-
-    Raises
-    ------
-    RasterError
-        No measured pixel at all.
+    ``read`` and ``guides`` give any window of the raster of this ``shape`` and of its K guides. No measured pixel at
+    all is a `RasterError`.
     """
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once

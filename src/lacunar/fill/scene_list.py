@@ -14,17 +14,9 @@ _MAGIC = frozenset("*?[")  # what makes a path a pattern
 def listed_paths(arguments: Iterable[str]) -> list[Path]:
     """Paths that arguments name, each once, in their order.
 
-    Parameters
-    ----------
-    arguments
-        Paths; patterns with ``*``, ``?`` or ``[...]``, whose matches come sorted; ``@FILE``, a text file with a path or
-        a pattern on each line, relative to the working folder. Blank lines and those that begin with ``#`` are left
-        out.
-
-    Raises
-    ------
-    LacunarError
-        A pattern or a list that names nothing, or a list that cannot be read.
+    An argument is a path; a pattern with ``*``, ``?`` or ``[...]``, whose matches come sorted; or ``@FILE``, a text
+    file with a path or a pattern on each line, relative to the working folder (blank lines and those that begin with
+    ``#`` are left out). A pattern or a list that names nothing, or a list that cannot be read, is a `LacunarError`.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:

@@ -101,14 +101,9 @@ def archive_field(
 ) -> ArchiveField:
     """Tell missing pixels from the known ones and from other dates.
 
-    Parameters
-    ----------
-    values, known, missing
-        (H, W) target date, which of its pixels are measured and which are to be told; at least one is measured.
-    others
-        (K, H, W) other dates, NaN where unknown.
-    noise
-        (4, S, H, W) standard normal, for S samples (`lacunar.interpolate.gmrf.MarkovField.draws`); None draws none.
+    ``values``, ``known`` and ``missing`` (H, W) are the target date, at least one pixel of it measured; ``others`` (K,
+    H, W) the other dates, NaN where unknown. ``noise`` (4, S, H, W), standard normal, draws S samples
+    (`lacunar.interpolate.gmrf.MarkovField.draws`); None draws none.
     """
     noise = np.zeros((4, 0, *known.shape)) if noise is None else noise
     mean, sigma, deviates = _told(values, known, missing, others, noise)

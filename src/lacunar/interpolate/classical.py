@@ -28,20 +28,11 @@ IDW_NEIGHBOURS = 24
 def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> FloatArray:
     """Fill the missing pixels of ``values`` (H, W), in float64; ``known`` pixels (True) stay, others are never read.
 
-    Parameters
-    ----------
-    name
-        ``mean`` of the known pixels; ``nearest`` known pixel; ``linear`` on a Delaunay triangulation (nearest outside
-        its hull); ``idw``, inverse squared distance over 24 neighbours; ``laplace``, the harmonic fill; ``biharmonic``
-        (Damelin & Hoang 2018, by scikit-image); ``kriging`` with the classical exponential covariance.
+    ``mean`` of the known pixels; ``nearest`` known pixel; ``linear`` on a Delaunay triangulation (nearest outside its
+    hull); ``idw``, inverse squared distance over 24 neighbours; ``laplace``, the harmonic fill; ``biharmonic`` (Damelin
+    & Hoang 2018, by scikit-image); ``kriging`` with the classical exponential covariance. An unknown method, no known
+    pixel, or shapes that differ is a `LacunarError`.
 
-    Raises
-    ------
-    LacunarError
-        Unknown method, no known pixel, or shapes that differ.
-
-    Examples
-    --------
     >>> known = np.array([[True, False, True]])
     >>> fill("laplace", np.array([[1.0, 0.0, 3.0]]), known)
     array([[1., 2., 3.]])

@@ -105,28 +105,15 @@ def fill_from_reference(
 ) -> tuple[FloatArray, FloatArray | None]:
     """Fill missing pixels by one of the classical methods that use other dates.
 
-    Parameters
-    ----------
-    name
-        ``reference copy``: the first reference, matched in mean and standard deviation on the pixels that both know;
-        ``regression``: least squares on all references; ``regression + kriging``: with the residual kriged (exponential
-        covariance); ``kriging with drift``: `krige_with_guides`. Where a reference is unknown, the first two take its
-        mean.
-    values, known
-        (H, W); True = measured.
-    references
-        (H, W) each, NaN where unknown; at least one.
+    - ``reference copy``: the first reference, matched in mean and standard deviation on the pixels that both know;
+    - ``regression``: least squares on all references;
+    - ``regression + kriging``: with the residual kriged (exponential covariance);
+    - ``kriging with drift``: `krige_with_guides`.
 
-    Returns
-    -------
-    mean, std
-        (H, W) float64; known pixels unchanged, with standard deviation 0. The first two methods give None for it.
-
-    Raises
-    ------
-    LacunarError
-        Unknown method, no known pixel, no reference, shapes that differ, or a reference without a pixel in common
-        (which kriging with drift leaves out).
+    Where a reference is unknown, the first two take its mean. ``values``, ``known`` and each reference (one or more,
+    NaN where unknown) are (H, W). Returns mean and standard deviation, (H, W) float64, known pixels unchanged with 0;
+    the first two methods give None for the latter. An unknown method, no known pixel, no reference, shapes that differ,
+    or a reference without a pixel in common (which kriging with drift leaves out) is a `LacunarError`.
     """
     if name not in REFERENCE_FILL_NAMES:
         raise LacunarError(f"unknown fill {name!r}: choose one of {', '.join(REFERENCE_FILL_NAMES)}")

@@ -40,12 +40,8 @@ class FieldFit:
 class MarkovField:
     """The field on one footprint and set of known pixels; the factor is computed once and serves all fits and samples.
 
-    Parameters
-    ----------
-    known, missing
-        (H, W): measured pixels, and those to be told; the rest lies outside the footprint.
-    correlation_range, smoothness
-        1/kappa in pixels and b in squared pixels.
+    ``known`` and ``missing`` (H, W) are the measured pixels and those to be told; the rest lies outside the footprint.
+    ``correlation_range`` is 1/kappa in pixels, ``smoothness`` b in squared pixels.
     """
 
     def __init__(
@@ -88,16 +84,10 @@ class MarkovField:
     def fit(
         self, values: NDArray[np.floating], drift: FloatArray | None = None, groups: Sequence[int] = ()
     ) -> FieldFit:
-        """Condition on known pixels.
+        """Condition on the known pixels of ``values`` (H, W).
 
-        Parameters
-        ----------
-        values
-            (H, W); what stands at unknown pixels is not looked at.
-        drift
-            (P, H, W) fields known on the whole footprint, of about unit variance.
-        groups
-            For each drift term the group with which it shares a ridge; one group by default.
+        ``drift`` (P, H, W) are fields known on the whole footprint, of about unit variance; ``groups`` gives for each
+        the group with which it shares a ridge, one for all by default.
         """
         inside, known = self._inside, self._known
         count = int(known.sum())

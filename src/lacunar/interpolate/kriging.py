@@ -73,20 +73,13 @@ def fit_covariance(
     smoothings: tuple[float, ...] = SMOOTHINGS,
     terms: FloatArray | None = None,
 ) -> Covariance:
-    """The covariance of a grid of candidates that is likeliest on a subsample of the known pixels.
+    """The covariance of a grid of candidates that is likeliest on a subsample of the known pixels (H, W).
 
     The subsample is a lattice of 3 x 3 clusters, which has short and long lags. The variance is profiled out (Rasmussen
     & Williams 2006, section 5.4.1). All candidates are compared on about `SURE` pixels, the likeliest again on about
-    `SURER`. With fewer than three known pixels it is the variance of these and the shortest length.
-
-    Parameters
-    ----------
-    values, known
-        (H, W).
-    smoothings
-        Candidates; ``(0.0,)`` leaves the classical exponential covariance.
-    terms
-        (P, H, W) drift terms, finite everywhere: the covariance is that of what they leave unexplained.
+    `SURER`. With fewer than three known pixels it is the variance of these and the shortest length. ``smoothings`` are
+    candidates too: ``(0.0,)`` leaves the classical exponential covariance. With drift ``terms`` (P, H, W), finite
+    everywhere, the covariance is that of what they leave unexplained.
     """
     return _likeliest(values, known, smoothings, terms, None)[0][1]
 

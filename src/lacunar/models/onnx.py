@@ -42,19 +42,11 @@ def cache_folder() -> Path:
 def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_once: int) -> Graph:
     """Return a function (Tensor, ...) -> tuple of Tensor that answers as a network does, by ONNX Runtime on the CPU.
 
-    It runs on as many threads as PyTorch has now. A new graph that does not answer as the network does is a ModelError;
-    errors of the exporter and of the runtime, which have many types, pass through.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode, on the CPU; takes tensors and returns one or a tuple of them.
-    part
-        What the file in the cache is called, before its sha256.
-    example
-        What it takes, with a batch of two; other batches are taken too, other sides are not.
-    at_once
-        Items that the runtime is given in one call, at most `LARGEST_BATCH`.
+    The network is in evaluation mode and on the CPU. ``part`` begins the name of its file in the cache, ``example`` is
+    what it takes, with a batch of two (other batches are taken too, other sides are not), and ``at_once`` the items
+    that the runtime is given in one call, at most `LARGEST_BATCH`. It runs on as many threads as PyTorch has now. A new
+    graph that does not answer as the network does is a ModelError; errors of the exporter and of the runtime pass
+    through.
     """
     answers = _answers(network, example)
     kept = cache_folder() / f"{part}-{_digest(network, example)}.onnx"

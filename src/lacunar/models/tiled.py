@@ -25,16 +25,8 @@ FloatArray = NDArray[np.float64]
 class TiledNetwork(ABC):
     """A ``Denoiser`` of a whole array: a network on every tile, the predictions averaged where tiles overlap.
 
-    Parameters
-    ----------
-    tiles, shape
-        Tiles of one size, and height and width of the array.
-    device
-        Where the network lives.
-    overlap
-        Pixels over which the weight of a tile rises from its border.
-    batch
-        Tiles and samples in one call of the network on a CPU; on a GPU there are `GPU_BATCHES` times as many.
+    ``tiles`` are of one size on an array of this ``shape``; the weight of a tile rises over ``overlap`` pixels from its
+    border. ``batch`` tiles and samples go into one call of the network on a CPU, `GPU_BATCHES` times as many on a GPU.
     """
 
     def __init__(

@@ -101,13 +101,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The feature extractor: (B, given, H, W) -> features at strides 2, 4, 8, 16 and 32.
-
-    Parameters
-    ----------
-    given
-        Input channels; the published weights have 3.
-    """
+    """Features of (B, given, H, W) at strides 2, 4, 8, 16 and 32; the published weights have 3 input channels."""
 
     channels = tuple(STAGES[stage][-1] for stage in TAPPED)
 
@@ -140,12 +134,7 @@ class PretrainedUNet(nn.Module):
 
     A band that an image lacks is a learned blend of those that it has, and the stem also sees which bands are measured
     and the normalised differences between them. `load_imagenet` gives the encoder its weights; without them it starts
-    at random.
-
-    Parameters
-    ----------
-    widths
-        Channels of the decoder at strides 2, 4, 8, 16, and of the bottleneck at 32; five.
+    at random. ``widths`` are the channels of the decoder at strides 2, 4, 8, 16, and of the bottleneck at 32.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:

@@ -32,22 +32,11 @@ def fill_face(
 ) -> tuple[FilledRegion, ...]:
     """Draw samples of what hides a face: ``missing`` pixels (H, W) of a photograph.
 
-    Parameters
-    ----------
-    face, model
-        The frame of the face, and a face model, whose field is the size of the frame.
-    detail
-        A picture model that refines the enlarged fill and fills what lies outside the frame. None: the fill is enlarged
-        smoothly, and nothing may lie outside.
-    callback
-        Called with (steps done, all): the face in its frame, then each region in the photograph.
-
-    Raises
-    ------
-    PictureError
-        Missing pixels that do not touch the frame, that are all of it, or that lie outside where there is no `detail`.
-    ModelError
-        A model that this cannot be done with, or a face model as `detail`.
+    The field of the face model is the size of the face's frame. ``detail`` is a picture model that refines the enlarged
+    fill and fills what lies outside the frame; with None the fill is enlarged smoothly. ``callback`` is called with
+    (steps done, all): the face in its frame, then each region in the photograph. Missing pixels that do not touch the
+    frame, that are all of it, or that lie outside where there is no ``detail`` are a `PictureError`; a model that this
+    cannot be done with, or a face model as ``detail``, is a `ModelError`.
     """
     check_model(model, drawing.preset)
     if detail is not None:

@@ -137,16 +137,10 @@ def inpaint_file(
 ) -> dict[str, Any]:
     """Fill the masked part of any picture and give a record of it; bad input is a ``LacunarError``, nothing is written.
 
-    Parameters
-    ----------
-    path, mask
-        The picture (PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, with or without alpha), and a mask of its size
-        whose white is to be filled.
-    output
-        The filled picture; with several samples and no mean, ``NAME_1.png``, ``NAME_2.png``, ... in its place. Outside
-        the mask the pixels are those of the picture, bit by bit (JPEG excepted, which keeps no picture exactly).
-    callback
-        Called with (done, all).
+    The picture is PNG, JPEG, TIFF or WebP, of 8 or 16 bit, grey or RGB, with or without alpha; the mask has its size,
+    and white is to be filled. Of several samples without a mean, ``output`` becomes ``NAME_1.png``, ``NAME_2.png`` ...
+    Outside the mask pixels keep their value, bit by bit (JPEG excepted, which keeps no picture exactly). ``callback``
+    is called with (done, all).
     """
     options = options or PictureOptions()
     picture, missing = _read(path, mask, output)
