@@ -23,3 +23,8 @@ class TrainingError(LacunarError):
 
 class PictureError(LacunarError):
     """A picture or a mask that cannot be read, kept or matched to another."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, or its cause where it has one, for the end of a message of ours."""
+    return " ".join(str(error.__cause__ or error).split())[:160]

@@ -10,7 +10,6 @@ from lacunar.geo.windows import (
     blend_weights,
     blocks_over,
     stitch,
-    tile_origins,
     tiles_over,
     tiles_touching,
 )
@@ -29,11 +28,11 @@ def covered(shape, tiles):
 
 
 @pytest.mark.parametrize(
-    ("length", "tile", "stride", "wanted"),
-    [(10, 4, 2, (0, 2, 4, 6)), (11, 4, 2, (0, 2, 4, 6, 7)), (4, 4, 1, (0,)), (3, 4, 4, (0,)), (5, 4, 4, (0, 1))],
+    ("length", "tile", "overlap", "wanted"),
+    [(10, 4, 2, [0, 2, 4, 6]), (11, 4, 2, [0, 2, 4, 6, 7]), (4, 4, 3, [0]), (3, 4, 0, [0]), (5, 4, 0, [0, 1])],
 )
-def test_origins_written_out_by_hand(length, tile, stride, wanted):
-    assert tile_origins(length, tile=tile, stride=stride) == wanted
+def test_origins_written_out_by_hand(length, tile, overlap, wanted):
+    assert [one.col for one in tiles_over((1, length), tile=tile, overlap=overlap)] == wanted
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -175,8 +174,7 @@ def test_a_filter_by_blocks_with_a_halo_equals_the_filter_of_the_whole():
     [
         (lambda: Tile(-1, 0, 2, 2), r"got Tile\(row=-1"),
         (lambda: Tile(0, 0, 0, 2), "height and width >= 1"),
-        (lambda: tile_origins(0, tile=4, stride=2), "length 0"),
-        (lambda: tile_origins(9, tile=4, stride=5), "1 <= stride <= tile"),
+        (lambda: tiles_over((9, 0), tile=4, overlap=2), "wanted sides >= 1"),
         (lambda: tiles_over((9, 9), tile=4, overlap=4), "0 <= overlap < tile"),
         (lambda: tiles_over((9, 9), tile=4, overlap=-1), "got overlap -1"),
         (lambda: tiles_touching((Tile(0, 0, 3, 3),), np.zeros((2, 2), dtype=bool)), "wanted it inside"),

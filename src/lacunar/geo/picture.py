@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
-from lacunar.errors import PictureError
+from lacunar.errors import PictureError, one_line
 from lacunar.geo.windows import Tile
 
 BoolArray = NDArray[np.bool_]
@@ -249,8 +249,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except PermissionError as error:
         raise PictureError(f"{path} may not be read ({error.strerror}): ask for the right to read it") from error
     except Exception as error:  # damaged files raise OSError, SyntaxError, ValueError, struct.error, KeyError, ...
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise PictureError(f"{path} cannot be read ({reason}): is it cut off or damaged? Get it anew") from error
+        raise PictureError(
+            f"{path} cannot be read ({one_line(error)}): is it cut off or damaged? Get it anew"
+        ) from error
 
 
 def _too_large(path: Path) -> PictureError:

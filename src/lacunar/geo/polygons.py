@@ -25,7 +25,7 @@ from rasterio.features import shapes
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lacunar.errors import RasterError
+from lacunar.errors import RasterError, one_line
 from lacunar.geo.windows import Tile
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
@@ -108,7 +108,7 @@ def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> N
             warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
             pyogrio.write_dataframe(bodies, path, layer=LAYER, driver=driver, geometry_type="MultiPolygon", **options)
     except Exception as error:  # GDAL's own classes and OSError
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise RasterError(f"{path.name}: cannot be written ({reason}); wanted a writable folder with space") from error
 
 

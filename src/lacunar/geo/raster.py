@@ -23,7 +23,7 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from lacunar.errors import RasterError
+from lacunar.errors import RasterError, one_line
 from lacunar.geo.windows import Tile
 
 FilePath = str | os.PathLike[str]
@@ -49,19 +49,12 @@ class Raster:
     known: NDArray[np.bool_]  # the shape of `data`: bands may be known at different places; True = measured
     transform: Affine = field(default_factory=Affine.identity)  # of a pixel's upper left corner
     crs: CRS | None = None
-    band_names: tuple[str, ...] = ()  # one per band; band_1 ... where not given
-    units: tuple[str, ...] = ()  # one per band; "" where not given
-    tags: Mapping[str, str] = field(default_factory=dict)  # the data set's free metadata
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.data.dtype != np.float32:
             raise RasterError(f"got data {self.data.dtype} {self.data.shape}; wanted float32 (bands, height, width)")
         if self.known.shape != self.data.shape or self.known.dtype != np.bool_:
             raise RasterError(f"got known {self.known.dtype} {self.known.shape}; wanted bool {self.data.shape}")
-        object.__setattr__(self, "band_names", self.band_names or tuple(f"band_{i + 1}" for i in range(self.count)))
-        object.__setattr__(self, "units", self.units or ("",) * self.count)
-        if not len(self.band_names) == len(self.units) == self.count:
-            raise RasterError(f"got names {self.band_names}, units {self.units}; wanted {self.count} of each")
         if not np.all(np.isfinite(self.data), where=self.known):
             raise RasterError("got known pixels that are NaN or infinite; wanted known = False there")
 
@@ -77,10 +70,9 @@ class Raster:
 
 
 class RasterSource(AbstractContextManager["RasterSource"]):
-    """An open raster, read window by window in a ``with`` block.
+    """An open raster, read window by window in a ``with`` block; its attributes say what the file declares.
 
-    Attributes are those of `Raster`, and for each band how the file holds its values. A `RasterError` refuses a file
-    that is missing, no raster, cut off, or of complex numbers.
+    A `RasterError` refuses a file that is missing, no raster, cut off, or of complex numbers.
     """
 
     def __init__(self, path: FilePath) -> None:
@@ -96,7 +88,6 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.crs: CRS | None = self._dataset.crs
         self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
-        self.tags: dict[str, str] = self._dataset.tags()
         self.dtypes: tuple[str, ...] = self._dataset.dtypes
         self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)  # 1.0, 0.0 where not told
         self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
@@ -133,10 +124,9 @@ class RasterSource(AbstractContextManager["RasterSource"]):
                 data[index] = raw[index] if (scale, offset) == (1.0, 0.0) else raw[index] * np.float64(scale) + offset
         known &= np.isfinite(data)
         data[~known] = np.nan
-        names, units = ([values[band - 1] for band in chosen] for values in (self.band_names, self.units))
         t, row, col = self.transform, tile.row, tile.col
         transform = Affine(t.a, t.b, t.c + t.a * col + t.b * row, t.d, t.e, t.f + t.d * col + t.e * row)
-        return Raster(data, known, transform, self.crs, tuple(names), tuple(units), self.tags)
+        return Raster(data, known, transform, self.crs)
 
     def close(self) -> None:
         """Close the file."""
@@ -271,5 +261,4 @@ def _gdal(message: str) -> Iterator[None]:
         except RasterError:
             raise
         except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise RasterError(f"{message} ({reason})") from error
+            raise RasterError(f"{message} ({one_line(error)})") from error

@@ -17,7 +17,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from lacunar.errors import LacunarError, RasterError
+from lacunar.errors import LacunarError, RasterError, one_line
 from lacunar.geo.grid import Gridded, same_grid
 from lacunar.geo.windows import Tile, blocks_over
 
@@ -77,7 +77,7 @@ class Warped:
         except LacunarError:
             raise
         except Exception as error:  # rasterio lets GDAL's own classes through
-            raise RasterError(f"{self._name} cannot be warped to the grid of the input ({_reason(error)})") from error
+            raise RasterError(f"{self._name} cannot be warped to the grid of the input ({one_line(error)})") from error
         return values[0] if self._count is None else values
 
     @cached_property
@@ -157,7 +157,7 @@ class Warped:
                 moved = transform(here, there, x, y)
             except Exception as error:  # rasterio lets GDAL's own classes through
                 raise RasterError(
-                    f"{self._name} lies in {there}: no way there from the CRS of the input, {here} ({_reason(error)})"
+                    f"{self._name} lies in {there}: no way there from the CRS of the input, {here} ({one_line(error)})"
                 ) from error
             x, y = (np.asarray(axis, dtype=np.float64) for axis in moved)
         good = np.isfinite(x) & np.isfinite(y)
@@ -183,8 +183,3 @@ def _extent(grid: Gridded) -> str:
     height, width = grid.shape
     x, y = _placed(grid.transform, np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
     return f"x {x.min():.7g} to {x.max():.7g}, y {y.min():.7g} to {y.max():.7g} in {grid.crs or 'no CRS'}"
-
-
-def _reason(error: Exception) -> str:
-    """What GDAL said, in one line."""
-    return " ".join(str(error.__cause__ or error).split())[:160]

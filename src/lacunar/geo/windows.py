@@ -63,25 +63,6 @@ class Block:
         return Tile(self.core.row - self.outer.row, self.core.col - self.outer.col, self.core.height, self.core.width)
 
 
-def tile_origins(length: int, *, tile: int, stride: int) -> tuple[int, ...]:
-    """First indices of tiles that cover an axis: 0, stride, 2 stride, ...; the last one ends at the border.
-
-    A stride longer than the tile, which would leave pixels uncovered, is a `LacunarError`.
-
-    >>> tile_origins(100, tile=64, stride=32)
-    (0, 32, 36)
-    >>> tile_origins(40, tile=64, stride=32)
-    (0,)
-    """
-    if length < 1 or tile < 1 or not 1 <= stride <= tile:
-        raise LacunarError(
-            f"got length {length}, tile {tile}, stride {stride}; wanted length and tile >= 1 and 1 <= stride <= tile: "
-            "make the overlap smaller than the tile"
-        )
-    last = max(length - tile, 0)
-    return (*range(0, last, stride), last)
-
-
 def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile, ...]:
     """Tiles of one size that cover an array of any size, row by row.
 
@@ -94,8 +75,10 @@ def tiles_over(shape: tuple[int, int], *, tile: int, overlap: int) -> tuple[Tile
     height, width = shape
     if not 0 <= overlap < tile:
         raise LacunarError(f"got overlap {overlap} for tile {tile}; wanted 0 <= overlap < tile: take a smaller overlap")
-    rows = tile_origins(height, tile=tile, stride=tile - overlap)
-    cols = tile_origins(width, tile=tile, stride=tile - overlap)
+    if height < 1 or width < 1:
+        raise LacunarError(f"got shape {shape}; wanted sides >= 1")
+    lasts = (max(height - tile, 0), max(width - tile, 0))  # these tiles end at the border
+    rows, cols = ((*range(0, last, tile - overlap), last) for last in lasts)
     return tuple(Tile(row, col, min(tile, height), min(tile, width)) for row in rows for col in cols)
 
 

@@ -25,7 +25,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from scipy import ndimage
 
-from lacunar.errors import ProductError
+from lacunar.errors import ProductError, one_line
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors import sebal
 from lacunar.sensors.bands import BANDS, BandName
@@ -480,7 +480,7 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path) as archive:
             yield archive
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise ProductError(f"{path.name} is no whole .tar ({reason}): give a product's folder, or its .tar") from None
 
 
@@ -550,5 +550,4 @@ def _gdal(band: str, source: str) -> Iterator[None]:
         except ProductError:
             raise
         except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
-            reason = " ".join(str(error.__cause__ or error).split())[:160]
-            raise ProductError(f"band {band} cannot be read ({reason}): is it cut off? Get it anew") from error
+            raise ProductError(f"band {band} cannot be read ({one_line(error)}): is it cut off? Get it anew") from error

@@ -1,16 +1,11 @@
 """One way to open an image: `open_scene` answers with a `Scene`, whatever the sensor.
 
-A scene lies on a grid (``shape``, ``transform``, ``crs``) and gives any window of two things as numpy arrays:
+A scene lies on a grid (``shape``, ``transform``, ``crs``) and gives windows of two things as numpy arrays: ``lst``, the
+quantity to fill (of a product land surface temperature in kelvin, of a single-band raster its values), and ``bands``,
+the six planes that a network for water sees.
 
-- ``scene.lst(window)``: the quantity whose gaps are filled, as `Measured` (values, known, missing). For a product this
-  is land surface temperature in kelvin; for a single-band raster its values, in its own unit.
-- ``scene.bands(window)``: six planes of reflectance in the order of `lacunar.sensors.bands.BANDS`, divided by the
-  image's one common scale; NaN where a band is lacking or a pixel is not valid.
-
-Opening reads no pixel. ``check_lst`` or ``check_bands`` then refuses what cannot be read, before any work is done. Each
-band of a window is read and decoded once. Files are opened when first needed and stay open until the ``with`` block
-ends, or `Scene.close`; use a scene in one thread only.
-
+Opening reads no pixel; ``check_lst`` or ``check_bands`` then refuses what cannot be read, before any work is done. Each
+band of a window is read and decoded once. Files stay open until the ``with`` block ends; use a scene in one thread.
 To add a sensor, write one file with a subclass of `Scene`, and add one line to `open_scene`.
 """
 
@@ -194,7 +189,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
         _ = self.common_scale
 
     def bands(self, window: Tile | None = None) -> Planes:
-        """Six planes (6, H, W), float32, divided by `common_scale`: what a network sees."""
+        """Six planes (6, H, W) in the order of `BANDS`, float32, divided by `common_scale`; NaN as in `reflectance`."""
         return self.reflectance(window or self._whole) / np.float32(self.common_scale)
 
     def record(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 from scipy import ndimage
 
-from lacunar.errors import ProductError
+from lacunar.errors import ProductError, one_line
 from lacunar.sensors.sebal import emissivity, emitted_radiance, lai, lst, ndvi, savi, toa_reflectance
 from lacunar.sensors.synthetic_scene import (
     CLOUD_TOP_TEMPERATURE,
@@ -121,8 +121,7 @@ def simulate_product(
             shutil.rmtree(staging, ignore_errors=True)
             raise
     except (OSError, RasterioError) as error:
-        reason = " ".join(str(error).split())
-        raise ProductError(f"{target} cannot be written ({reason}): check the place and its room") from error
+        raise ProductError(f"{target} cannot be written ({one_line(error)}): check the place and its room") from error
     return SimulatedProduct(target, truth_path, float(clouds.gap.mean()))
 
 
