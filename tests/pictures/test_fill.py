@@ -192,7 +192,7 @@ def test_a_missing_of_another_shape_or_empty():
 
 def test_everything_masked():
     with pytest.raises(LacunarError, match="every pixel is to be filled"):
-        fill_window(np.zeros((1, 64, 64, 3), np.float32), np.ones((64, 64), bool), tiny_picture_model(), Drawing(FAST))
+        fill_regions(picture(), np.ones((100, 120), bool), tiny_picture_model(), Drawing(FAST))
 
 
 def test_a_model_of_temperatures():
@@ -202,5 +202,5 @@ def test_a_model_of_temperatures():
 
 @pytest.mark.parametrize(("samples", "seed"), [(0, 0), (1, -1)])
 def test_numbers_that_draw_nothing(samples, seed):
-    with pytest.raises(LacunarError, match="wanted 1 sample or more and a seed of 0 or more"):
+    with pytest.raises(LacunarError, match="wanted 1 or more and a seed of 0 or more"):
         Drawing(FAST, samples, seed)

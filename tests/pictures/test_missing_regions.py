@@ -95,4 +95,4 @@ def test_holes_that_are_too_large():
 
 def test_nothing_known():
     with pytest.raises(PictureError, match="every pixel is to be filled"):
-        halvings_of(np.ones((8, 8), bool), FIELD)
+        find_regions(np.ones((8, 8), bool), FIELD)

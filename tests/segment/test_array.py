@@ -68,8 +68,8 @@ def test_any_size_gets_the_answer_of_the_network(shape):
     bands = picture(*shape)
     found = segment_array(bands, model(Bright()), steps=3, samples=2)
     assert found.samples.shape == (2, *shape)
-    np.testing.assert_allclose(found.probability, 1 - bands[2], atol=1e-5)
-    np.testing.assert_allclose(found.disagreement, 0, atol=1e-6)
+    np.testing.assert_allclose(found.samples.mean(axis=0), 1 - bands[2], atol=1e-5)
+    np.testing.assert_allclose(found.samples.std(axis=0), 0, atol=1e-6)
     assert found.evaluations == 3
 
 
@@ -82,10 +82,9 @@ def test_each_tile_is_read_once_whatever_the_steps_and_samples():
 def test_samples_differ_where_the_network_doubts_and_a_seed_repeats_them():
     bands = picture(70, 90)
     first, again, other = (segment_array(bands, model(Doubting()), steps=3, samples=4, seed=s) for s in (1, 1, 2))
-    assert first.disagreement.min() > 0
+    assert first.samples.std(axis=0).min() > 0
     np.testing.assert_array_equal(first.samples, again.samples)
     assert not np.array_equal(first.samples, other.samples)
-    np.testing.assert_allclose(first.probability, first.samples.mean(axis=0), rtol=1e-6)
 
 
 def test_what_is_not_valid_stays_nan_and_empty_tiles_are_not_read():
@@ -193,7 +192,7 @@ def test_a_plain_segmenter_answers_to_views(tmp_path):
     save_model(tmp_path / "plain", model)
     found = segment_array(picture(40, 50), load_segmenter(tmp_path / "plain"), steps=5, samples=4)
     assert (len(found.samples), found.evaluations) == (4, 1)
-    np.testing.assert_allclose(found.probability, 0.5, atol=1e-6)  # its head starts at zero
+    np.testing.assert_allclose(found.samples.mean(axis=0), 0.5, atol=1e-6)  # its head starts at zero
 
 
 class Leftward(Bright):
@@ -217,8 +216,8 @@ def test_a_plain_segmenter_sees_the_square_from_all_sides():
     assert matches == [2, 2, 2, 2]
     one = segment_array(bands, model(Leftward()), samples=1)
     np.testing.assert_allclose(one.samples[0], wanted[0], atol=1e-5)  # the first view is the image itself
-    assert not one.disagreement.any()
-    assert found.disagreement.max() > 0.01
+    assert not one.samples.std(axis=0).any()
+    assert found.samples.std(axis=0).max() > 0.01
 
 
 def test_views_of_what_looks_the_same_from_all_sides_agree():

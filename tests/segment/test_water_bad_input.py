@@ -209,7 +209,7 @@ def test_staple_of_one_sample(raster, refused):
     [
         ("water.jpg", r"got the ending '\.jpg'; wanted \.tif, or \.png for an image without CRS: rename it"),
         ("water", r"got the ending ''; wanted \.tif"),
-        ("water.png", r"water\.png: a PNG would lose the position of lake\.tif; wanted \.tif: rename the output"),
+        ("water.png", r"water\.png: a PNG would lose the position of lake\.tif; wanted \.tif: rename it"),
         ("none/water.tif", "none does not exist, wanted an existing folder: make it first"),
         ("", "is a folder, wanted the name of a file|got the ending"),
     ],

@@ -50,8 +50,8 @@ def test_the_map_is_the_mean_of_the_samples_of_the_network(folder, tmp_path, out
     found = segment_array(planes, load_segmenter(folder), steps=2, samples=3, seed=7)
     valid = np.ones((40, 50), bool)
     valid[:4] = False
-    np.testing.assert_allclose(probability[valid], found.probability[valid], atol=1e-5)
-    np.testing.assert_allclose(disagreement[valid], found.disagreement[valid], atol=1e-5)
+    np.testing.assert_allclose(probability[valid], found.samples.mean(axis=0)[valid], atol=1e-5)
+    np.testing.assert_allclose(disagreement[valid], found.samples.std(axis=0)[valid], atol=1e-5)
     assert (np.stack([water, probability, disagreement])[:, ~valid] == 255).all()
     record = json.loads((out / "water.json").read_text())
     assert (record["model"]["name"], record["steps"], record["samples"]) == ("tiny-water", 2, 3)

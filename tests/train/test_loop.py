@@ -307,15 +307,13 @@ def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, monkeypatch: py
 
 def test_processes_share_the_batches_of_one():
     config = TrainingConfig(steps=7, batch_size=6)
-    alone = list(training._Order(10, config, start=0, process=0, processes=1))
-    parts = [list(training._Order(10, config, start=0, process=process, processes=3)) for process in range(3)]
+    alone = list(training._batches(10, config, start=0, process=0, processes=1))
+    parts = [list(training._batches(10, config, start=0, process=process, processes=3)) for process in range(3)]
     for step, batch in enumerate(alone):
         shares = [part[step] for part in parts]
         assert [len(share) for share in shares] == [2, 2, 2]
         assert sorted(itertools.chain(*shares)) == sorted(batch)
-    later = training._Order(10, config, start=4, process=1, processes=3)
-    assert len(later) == 3
-    assert list(later) == parts[1][4:]
+    assert list(training._batches(10, config, start=4, process=1, processes=3)) == parts[1][4:]
 
 
 @pytest.mark.parametrize(

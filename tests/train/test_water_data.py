@@ -47,7 +47,7 @@ def test_a_scene_is_read_in_the_order_of_bands_and_divided_by_one_number(folder)
     assert bands.shape == (6, 60, 80)
     np.testing.assert_allclose(bands[[2, 1, 0]], np.moveaxis(picture, 2, 0) / scale, rtol=1e-5)
     assert np.isnan(bands[3:]).all()
-    np.testing.assert_array_equal(scene.mask(), mask)
+    np.testing.assert_array_equal(scene.mask, mask)
     np.testing.assert_array_equal(scene.bands(slice(5, 9), slice(3, 7))[:3], bands[:3, 5:9, 3:7])
     assert list(np.isfinite(scenes[0].bands()).all(axis=(1, 2))) == [False, True, True, True, False, False]
 
@@ -58,7 +58,7 @@ def test_a_pack_holds_what_the_folder_holds(folder, tmp_path):
     for ours, theirs in zip(packed, water_scenes(folder), strict=True):
         assert (ours.set_name, ours.name, ours.scale) == (theirs.set_name, theirs.name, theirs.scale)
         np.testing.assert_array_equal(ours.bands(), theirs.bands())
-        np.testing.assert_array_equal(ours.mask(), theirs.mask())
+        np.testing.assert_array_equal(ours.mask, theirs.mask)
     assert [file.name for file in tmp_path.iterdir() if file.suffix == ".npz"] == ["pack.npz"]
 
 

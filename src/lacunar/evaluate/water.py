@@ -137,7 +137,7 @@ class WaterCase:
     @classmethod
     def of(cls, scene: WaterScene) -> "WaterCase":
         """Read a scene; refuses a mask of another size or of other values, and a scene without a pixel to score."""
-        bands, mask = scene.bands(), scene.mask()
+        bands, mask = scene.bands(), scene.mask
         known = np.isfinite(bands)
         valid = (mask != IGNORE) & known[known.any(axis=(1, 2))].all(axis=0)
         if not known.any() or not valid.any():
@@ -299,7 +299,7 @@ class WaterTask(Task):
         chosen = []
         for name in dict.fromkeys(scene.set_name for scene in cases):
             left = {scene.name: scene for scene in cases if scene.set_name == name}
-            areas = {own: int(np.count_nonzero(scene.mask() == WATER)) for own, scene in left.items()}
+            areas = {own: int(np.count_nonzero(scene.mask == WATER)) for own, scene in left.items()}
             for area in np.quantile(list(areas.values()), QUARTILES)[: len(left)].tolist():
                 nearest = min(left, key=lambda own, area=area: abs(areas[own] - area))  # type: ignore[misc]
                 chosen.append(left.pop(nearest))

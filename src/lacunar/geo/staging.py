@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from lacunar.errors import RasterError
@@ -81,8 +81,15 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file; a `RasterError` where the disk refuses."""
-    try:
+    with disk_errors(path):
         path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses while a file is written into a `RasterError`."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror
         raise RasterError(f"{path.name}: cannot be written ({reason}); wanted a folder with free space") from error

@@ -42,16 +42,15 @@ def inpaint(
     preset
         ``fast``, ``balanced``, ``paper`` (RePaint), or ``instant`` (the mean, from one evaluation).
     sampler, evaluations
-        Sampler, and evaluations of each sample, in place of the preset's. A converted DDPM, which knows no mask, wants
-        ``paper``, or the sampler ``repaint``, ``ddnm`` or ``diffpir``.
+        In place of the preset's. A converted DDPM, which knows no mask, wants ``paper``, or the sampler ``repaint``,
+        ``ddnm`` or ``diffpir``.
     samples, seed
-        How many answers, and their seed.
+        How many answers, and their seed. Their mean is nearer to the truth than each, and smoother.
 
     Returns
     -------
     numpy.ndarray
-        The picture with the shape and type that it had; with several samples one after another, (K, H, W) or
-        (K, H, W, C). Their mean is nearer to the truth than each, and smoother.
+        The picture with the shape and type that it had; several samples are stacked, (K, H, W) or (K, H, W, C).
 
     Raises
     ------

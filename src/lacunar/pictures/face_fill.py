@@ -32,11 +32,11 @@ def fill_face(
 ) -> tuple[FilledRegion, ...]:
     """Draw samples of what hides a face: ``missing`` pixels (H, W) of a photograph.
 
-    The field of the face model is the size of the face's frame. ``detail`` is a picture model that refines the enlarged
-    fill and fills what lies outside the frame; with None the fill is enlarged smoothly. ``callback`` is called with
-    (steps done, all): the face in its frame, then each region in the photograph. Missing pixels that do not touch the
-    frame, that are all of it, or that lie outside where there is no ``detail`` are a `PictureError`; a model that this
-    cannot be done with, or a face model as ``detail``, is a `ModelError`.
+    The face model's field is the size of the frame. ``detail``, a picture model, refines the enlarged fill and fills
+    what lies outside the frame; with None the fill is enlarged smoothly, and nothing may lie outside. ``callback`` gets
+    (steps done, all): the face in its frame, then each region in the photograph. A mask that does not touch the frame,
+    hides all of it, or lies outside without a ``detail`` is a ``PictureError``; a model of another kind is a
+    ``ModelError``.
     """
     check_model(model, drawing.preset)
     if detail is not None:
@@ -45,9 +45,7 @@ def fill_face(
     framed = np.zeros_like(missing)
     framed[rows, cols] = in_frame(face, rows, cols)
     if not framed.any():
-        raise PictureError(
-            "the mask does not touch the face: choose another with --face INDEX, or use `lacunar inpaint`"
-        )
+        raise PictureError("the mask does not touch the face: choose another by --face INDEX or use `lacunar inpaint`")
     if detail is None and framed.sum() < missing.sum():
         raise PictureError(
             f"{int(missing.sum() - framed.sum())} pixels of the mask lie outside the face's frame, where only a "
@@ -84,9 +82,7 @@ class _Job:
         shifted = replace(self.face, x=self.face.x - window.col, y=self.face.y - window.row)
         frame, hidden = to_frame(self._seen(window)[0], self.missing[window.slices], shifted, size)
         if hidden.all():
-            raise PictureError(
-                "the mask hides all of the face: at least a part is wanted to start from: draw a smaller mask"
-            )
+            raise PictureError("the mask hides all of the face, wanted a part to start from: draw a smaller mask")
         drawn = fill_window(frame[None], hidden, model, self.drawing, halvings=0)
         return np.asarray(drawn - membrane_fill(frame, hidden))
 

@@ -1,8 +1,7 @@
 """The frame of a face: found in a photograph, brought upright to the model's size, and back.
 
-The detector is the frontal-face cascade of local binary patterns that comes with scikit-image. It is asked for every
-window that it takes for a face: how many agree says how sure it is, and how many agree when the picture is turned says
-how the face is tilted.
+The detector is scikit-image's frontal-face cascade of local binary patterns. How many of its windows agree says how
+sure a face is, and how many agree when the picture is turned says how the face is tilted.
 """
 
 from collections.abc import Sequence
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lacunar.errors import PictureError
+from lacunar.pictures.missing_regions import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from skimage.feature import Cascade
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
 # Calibrated on aligned CelebA photographs of the training set, pasted into other pictures: the frame (a square in
@@ -46,17 +44,13 @@ Votes = tuple[float, float, float, int]  # middle x and y, side, how many window
 
 @dataclass(frozen=True, order=True)
 class Face:
-    """The frame of a face in a photograph: a square in CelebA-HQ's framing.
+    """The frame of a face in a photograph: a square in CelebA-HQ's framing."""
 
-    Its middle (x, y) is in pixels from the picture's left and upper border, its side in pixels, its clockwise tilt in
-    degrees. ``votes`` is how many of the detector's windows agree; 0 where nobody asked it.
-    """
-
-    x: float
+    x: float  # of the middle, in pixels from the picture's left border
     y: float
     side: float
-    tilt: float = 0.0
-    votes: int = 0
+    tilt: float = 0.0  # degrees, clockwise
+    votes: int = 0  # how many of the detector's windows agree; 0 where it was not asked
 
     @classmethod
     def in_box(cls, box: tuple[float, float, float, float]) -> "Face":
@@ -70,7 +64,7 @@ class Face:
         return cls(shape[1] / 2, shape[0] / 2, float(min(shape)))
 
     def places(self, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Row and column in the photograph of each pixel of the frame (size, size), counted to pixels' middles."""
+        """Row and column in the photograph of the centre of each pixel of the frame (size, size)."""
         across = ((np.arange(size) + 0.5) / size - 0.5) * self.side
         down, right = np.meshgrid(across, across, indexing="ij")
         cols, rows = _turned((self.x, self.y), right, down, self.tilt)
@@ -90,9 +84,9 @@ class Face:
 def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[Face, ...]:
     """Find the faces of a photograph (H, W, 3) in [-1, 1], from left to right.
 
-    Fill what is ``missing`` (H, W) smoothly first; a weak detection is accepted if the mask partly covers it.
-    References: Ahonen et al. 2006, "Face description with local binary patterns"; Viola & Jones 2001, "Rapid object
-    detection using a boosted cascade of simple features".
+    Fill what is ``missing`` (H, W) smoothly first; a weak detection is accepted if the mask partly covers it. Ahonen et
+    al. 2006, "Face description with local binary patterns"; Viola & Jones 2001, "Rapid object detection using a boosted
+    cascade of simple features".
     """
     shrink = max(1.0, max(picture.shape[:2]) / WORKING_SIDE)
     luma = (picture @ np.array(LUMA) + 1) / 2
@@ -101,7 +95,9 @@ def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[F
     for turn in TURNS:
         middle = (small.shape[1] / 2, small.shape[0] / 2)
         turned = ndimage.rotate(small, turn, reshape=False, order=1, mode="nearest") if turn else small
-        finds = [_turned_back(votes, middle, turn) for votes in _finds(turned)]
+        finds = [
+            (*_turned(middle, x - middle[0], y - middle[1], turn), side, votes) for x, y, side, votes in _finds(turned)
+        ]
         rough = {find: _scaled(_frame(*find[:3], turn, find[3]), shrink) for find in finds}
         kept = [find for find in finds if rough[find] in _believed(list(rough.values()), missing)]
         if kept:
@@ -110,7 +106,7 @@ def find_faces(picture: FloatArray, missing: BoolArray | None = None) -> tuple[F
 
 
 def choose_face(faces: Sequence[Face], missing: BoolArray, *, index: int | None = None) -> Face:
-    """Choose the face that is to be filled: the one of that number (from 1), or the only one that the mask touches.
+    """Choose the face of that number (from 1), or the only one that the mask touches.
 
     No face, none that the mask touches, several, or no face of that number are a ``PictureError``.
     """
@@ -132,17 +128,16 @@ def choose_face(faces: Sequence[Face], missing: BoolArray, *, index: int | None 
     return touched[0]
 
 
-def covered(face: Face, missing: BoolArray, size: int = 32) -> float:
-    """Share of the frame that the mask covers."""
-    rows, cols = face.places(size)
+def covered(face: Face, missing: BoolArray) -> float:
+    """Share of the frame that the mask covers, on a grid of 32 x 32 places."""
+    rows, cols = face.places(32)
     return float(ndimage.map_coordinates(missing.astype(np.uint8), [rows, cols], order=0, cval=0).mean())
 
 
 def to_frame(picture: FloatArray, missing: BoolArray, face: Face, size: int) -> tuple[FloatArray, BoolArray]:
-    """Bring a face of a picture (H, W, 3) in [-1, 1] into the model's frame.
+    """Bring a face of a picture (H, W, 3) in [-1, 1] into the model's frame (size, size, 3).
 
-    Returns the frame (size, size, 3) and which of its pixels are missing (size, size): those of the mask, whose values
-    are not looked at, and those outside the photograph.
+    Also gives which of its pixels are missing (size, size): those of the mask, and those outside the photograph.
     """
     rows, cols = face.places(size)
     blur = PIXEL_SPREAD * max(0.0, face.side / size - 1)
@@ -162,10 +157,7 @@ def to_frame(picture: FloatArray, missing: BoolArray, face: Face, size: int) -> 
 
 
 def from_frame(residual: FloatArray, face: Face, rows: IndexArray, cols: IndexArray) -> FloatArray:
-    """What the frame holds (K, size, size, 3) at pixels (P,) of the photograph: (K, P, 3), smoothly enlarged.
-
-    0 outside the frame.
-    """
+    """What the frame (K, size, size, 3) holds at pixels (P,) of the photograph, (K, P, 3); 0 outside the frame."""
     size = residual.shape[1]
     places = face.places_in_frame(rows, cols, size)
     inside = in_frame(face, rows, cols)
@@ -193,7 +185,7 @@ def _cascade() -> "Cascade":
 
 
 def _windows(luma: NDArray[np.floating], smallest: int, largest: int, step: float) -> NDArray[np.float64]:
-    """Every window (middle x, middle y, side) that the cascade takes for a face, none joined to another."""
+    """Every window (middle x, middle y, side) that the cascade takes for a face, unmerged."""
     found = _cascade().detect_multi_scale(
         np.ascontiguousarray(luma, dtype=np.float64),
         scale_factor=step,
@@ -208,7 +200,7 @@ def _windows(luma: NDArray[np.floating], smallest: int, largest: int, step: floa
 
 
 def _finds(luma: NDArray[np.floating]) -> list[Votes]:
-    """Windows that agree, most first; each window counts once."""
+    """Groups of windows that agree, the largest first; each window counts once."""
     windows = _windows(luma, SMALLEST_BOX, min(luma.shape), COARSE_STEP)
     left, finds = np.ones(len(windows), dtype=bool), []
     smaller = np.minimum(windows[:, None, 2], windows[None, :, 2])
@@ -224,14 +216,8 @@ def _finds(luma: NDArray[np.floating]) -> list[Votes]:
     return finds
 
 
-def _turned_back(votes: Votes, middle: tuple[float, float], turn: float) -> Votes:
-    """A find in a turned picture, where it is in the picture itself."""
-    x, y, side, number = votes
-    return *_turned(middle, x - middle[0], y - middle[1], turn), side, number
-
-
 def _upright(luma: NDArray[np.floating], votes: Votes, turn: float) -> Face:
-    """Estimate the tilt of a find by the votes that it has when turned, then its box once it is upright."""
+    """Estimate the tilt of a face by the votes it gets when turned, then its box once it is upright."""
     x, y, side, number = votes
     smallest, largest = int(0.75 * CROP_BOX), int(1.35 * CROP_BOX)
     weights = []
@@ -273,7 +259,7 @@ def _turned(middle: tuple[float, float], right: Length, down: Length, tilt: floa
 
 
 def _believed(faces: Sequence[Face], missing: BoolArray | None) -> list[Face]:
-    """Finds that are sure; where the mask touches none of these, also the likeliest that it touches."""
+    """Faces that are sure; if the mask touches none of them, also the likeliest one that it touches."""
     sure = [face for face in faces if face.votes >= SURE_VOTES]
     if missing is None or any(covered(face, missing) > 0 for face in sure):
         return sure
@@ -282,7 +268,6 @@ def _believed(faces: Sequence[Face], missing: BoolArray | None) -> list[Face]:
 
 
 def _scaled(face: Face, factor: float) -> Face:
-    """The same face in a picture that is larger by a factor."""
     return Face(face.x * factor, face.y * factor, face.side * factor, face.tilt, face.votes)
 
 

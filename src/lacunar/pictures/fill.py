@@ -4,9 +4,8 @@ The state of the diffusion is the residual over the membrane, ``picture = mean +
 ``fast`` and ``balanced`` sample the conditional network, ``instant`` takes its mean in one evaluation, and ``paper``
 (RePaint) or another zero-shot sampler uses it as an unconditional prior: the network is told that all is missing.
 
-A region that is wide for the network's field is filled coarse to fine: whole on the grid where it is narrow enough,
-then refined on each finer grid. A refinement starts late in the schedule from the enlarged coarser fill (Meng et al.
-2022, SDEdit, arXiv 2108.01073), so it keeps what is there and adds what the finer grid can show.
+A region that is wide for the network's field is filled coarse to fine: a refinement starts late in the schedule from
+the enlarged coarser fill (Meng et al. 2022, SDEdit, arXiv 2108.01073), so it keeps what is there and adds detail.
 """
 
 import math
@@ -15,31 +14,27 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lacunar.diffusion.samplers import SAMPLERS, Preset
+from lacunar.diffusion.samplers import SAMPLERS, Preset, refiner
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture, PixelArray
 from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import enlarged_pictures, halved_pictures
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.checkpoint import Model
-from lacunar.pictures.missing_regions import MissingRegion, find_regions, halvings_of
-from lacunar.pictures.sampler import COLOURS, PictureSampler, is_prior, refining_preset
+from lacunar.pictures.missing_regions import BoolArray, FloatArray, MissingRegion, find_regions
+from lacunar.pictures.sampler import COLOURS, PictureSampler, is_prior
 
 CHANNELS_IN = 2 * COLOURS + 2  # state, mean, sigma, missing
 PIXELS_AT_ONCE = 2**22  # of all samples that are drawn in one batch
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float32]
 Callback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How samples are drawn: the sampler and its steps, how many samples, and their seed.
+    """How samples are drawn; two in a row have opposite noise, and none depends on how many there are.
 
-    On the conditional network a sample does not depend on how many there are, and two in a row have opposite noise.
     Fewer than one sample, several where the preset gives the mean alone, or a seed below 0 are a ``LacunarError``.
     """
 
@@ -49,9 +44,7 @@ class Drawing:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.seed < 0:
-            raise LacunarError(
-                f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more and a seed of 0 or more"
-            )
+            raise LacunarError(f"{self.samples} samples and seed {self.seed}: wanted 1 or more and a seed of 0 or more")
         self.preset.check_samples(self.samples)
 
 
@@ -75,10 +68,9 @@ def fill_regions(
     """Draw samples of every missing region (H, W) of a picture of 8 or 16 bits, grey or RGB, on the model's device.
 
     The model is a picture model (eight input channels, three of prediction), or an unconditional prior of RGB pictures
-    for the samplers that hold it to what is known. What stands in the missing pixels is not looked at. ``callback`` is
-    called with (evaluations done, all). Missing pixels of another shape, everything or nothing missing are a
-    ``LacunarError``, as are a model of other channels or another scaling, one of aligned faces, or a prior with a
-    conditional sampler.
+    with a sampler that holds it to what is known. Values of missing pixels are not used. ``callback`` gets (evaluations
+    done, all). Missing pixels of another shape, everything or nothing missing, or a model that does not fit are a
+    ``LacunarError``.
     """
     check_picture_model(model, drawing.preset)
     if missing.shape != picture.shape or not missing.any():
@@ -116,32 +108,17 @@ def fill_window(
     drawing: Drawing,
     *,
     place: tuple[int, ...] = (),
-    halvings: int | None = None,
+    halvings: int,
     started: FloatArray | None = None,
     callback: Callable[[], None] | None = None,
 ) -> FloatArray:
-    """Draw samples of what is missing (H, W) in a picture that fits in memory, coarse to fine.
+    """Draw samples of what is missing (H, W) in a picture that fits in memory, coarse to fine: (K, H, W, 3) in [-1, 1].
 
-    Parameters
-    ----------
-    pictures
-        (1, H, W, 3) or one for each sample (K, H, W, 3), in [-1, 1]; missing pixels are not looked at.
-    place
-        Whole numbers from 0: each place of a picture has noise of its own.
-    halvings
-        How often the picture is halved before the first fill; by default until what is missing is narrow enough.
-    started
-        (K, H, W, 3): a smooth fill that is there already, as if enlarged so often; it is only refined.
-    callback
-        Called after each evaluation.
-
-    Returns
-    -------
-    numpy.ndarray
-        (K, H, W, 3) float32 in [-1, 1]; the pictures where they are known.
+    ``pictures`` is (1, H, W, 3), or one for each sample (K, H, W, 3); values of missing pixels are not used. The noise
+    depends on ``place``, whole numbers from 0. The picture is halved ``halvings`` times before the first fill.
+    ``started`` (K, H, W, 3) is a fill that was enlarged so often; it is only refined. ``callback`` is called after each
+    evaluation.
     """
-    if halvings is None:
-        halvings = halvings_of(missing, model.network.config.sample_size)
     at_once = _samples_at_once(missing)
     parts = []
     for first in range(0, drawing.samples, at_once):
@@ -229,7 +206,6 @@ def _samples_at_once(missing: BoolArray) -> int:
 
 
 def _evaluations(region: MissingRegion, model: Model, drawing: Drawing) -> int:
-    """Calls of the denoiser that a region takes."""
     preset, at_once = drawing.preset, _samples_at_once(region.inside)
-    refined = region.halvings * refining_preset(model, preset).evaluations
+    refined = region.halvings * refiner(preset, prior=is_prior(model)).evaluations
     return math.ceil(drawing.samples / at_once) * (preset.evaluations + refined)

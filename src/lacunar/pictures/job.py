@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
@@ -29,7 +28,8 @@ from lacunar.models.backend import check_backend, load_filler
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face, choose_face, find_faces
-from lacunar.pictures.fill import Drawing, FilledRegion, fill_regions, paste, to_model
+from lacunar.pictures.fill import Callback, Drawing, FilledRegion, fill_regions, paste, to_model
+from lacunar.pictures.missing_regions import BoolArray
 from lacunar.pictures.sampler import frame_evaluations
 from lacunar.plotting import FIGURE_ENDINGS
 from lacunar.versions import versions
@@ -41,42 +41,23 @@ MAX_SAMPLES = 64
 ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph
 ASTRONAUT_HIDDEN = 0.3  # share of it that strokes of a brush hide
 
-BoolArray = NDArray[np.bool_]
-Callback = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """How a picture is filled and what is written; a value out of its range is a ``LacunarError``.
+    """How a picture is filled and what is written; a value out of its range is a ``LacunarError``."""
 
-    Parameters
-    ----------
-    model
-        A shipped model's name or a model folder.
-    preset, sampler, evaluations
-        How samples are drawn; sampler and evaluations replace those of the preset.
-    samples, mean
-        How many samples (1 where the preset gives the mean alone), and whether their mean is written in place of each.
-    seed, device, backend
-        The same seed gives the same samples; where the network runs, and its backend (`lacunar.models.backend`).
-    sheet
-        Contact sheet to draw (.png, .pdf or .svg), or None.
-    overwrite, command
-        Replace outputs that exist; what the user typed, for the record.
-    """
-
-    model: str = PICTURE_MODEL
+    model: str = PICTURE_MODEL  # a shipped model's name or a model folder
     preset: str = "fast"
-    sampler: str | None = None
-    evaluations: int | None = None
+    sampler: str | None = None  # in place of the preset's
+    evaluations: int | None = None  # in place of the preset's
     samples: int = 1
-    mean: bool = False
+    mean: bool = False  # write the mean of the samples in place of each
     seed: int = 0
     device: str = "cpu"
-    backend: str = "eager"
+    backend: str = "eager"  # see `lacunar.models.backend`
     overwrite: bool = False
-    sheet: Path | None = None
-    command: str = ""
+    sheet: Path | None = None  # contact sheet to draw: .png, .pdf or .svg
+    command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
         check_backend(self.backend)
@@ -86,9 +67,7 @@ class PictureOptions:
                 f"{self.samples} samples and seed {self.seed}: wanted 1 to {MAX_SAMPLES} samples and a seed from 0"
             )
         if self.mean and self.samples == 1:
-            raise LacunarError(
-                "the mean of 1 sample is that sample: wanted --samples 2 or more with --mean; 8 are usual"
-            )
+            raise LacunarError("the mean of 1 sample is that sample: wanted --samples 2 or more; 8 are usual")
         if self.sheet is not None and self.sheet.suffix.lower() not in FIGURE_ENDINGS:
             raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(FIGURE_ENDINGS)}: rename it")
 
@@ -105,24 +84,12 @@ class PictureOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceChoice:
-    """Which face is meant, where the detector alone cannot tell; at most one of index, box and whole.
+    """Which face is meant, where the detector alone cannot tell; at most one of index, box and whole."""
 
-    Parameters
-    ----------
-    index
-        Number of a face, from 1, from left to right.
-    box
-        (x, y, width, height) in pixels from brow to chin: no detector is asked.
-    whole
-        The picture is the aligned face: its largest middle square is the frame.
-    detail
-        The picture model that refines a face larger than the face model's field, or ``none``.
-    """
-
-    index: int | None = None
-    box: tuple[float, float, float, float] | None = None
-    whole: bool = False
-    detail: str = PICTURE_MODEL
+    index: int | None = None  # from 1, from left to right
+    box: tuple[float, float, float, float] | None = None  # x, y, width, height in pixels, from brow to chin
+    whole: bool = False  # the picture is the aligned face: its largest middle square is the frame
+    detail: str = PICTURE_MODEL  # the model that refines a face larger than the face model's field, or "none"
 
     def __post_init__(self) -> None:
         said = [self.index is not None, self.box is not None, self.whole]
@@ -137,10 +104,9 @@ def inpaint_file(
 ) -> dict[str, Any]:
     """Fill the masked part of any picture and give a record of it; bad input is a ``LacunarError``, nothing is written.
 
-    The picture is PNG, JPEG, TIFF or WebP, of 8 or 16 bit, grey or RGB, with or without alpha; the mask has its size,
-    and white is to be filled. Of several samples without a mean, ``output`` becomes ``NAME_1.png``, ``NAME_2.png`` ...
-    Outside the mask pixels keep their value, bit by bit (JPEG excepted, which keeps no picture exactly). ``callback``
-    is called with (done, all).
+    The picture is PNG, JPEG, TIFF or WebP, of 8 or 16 bits, grey or RGB, with or without alpha; white of the ``mask``
+    is filled. Several samples without ``mean`` become ``NAME_1.png``, ``NAME_2.png``, ... Outside the mask the pixels
+    stay bit by bit (JPEG excepted, which keeps no picture exactly). ``callback`` gets (done, all).
     """
     options = options or PictureOptions()
     picture, missing = _read(path, mask, output)
@@ -182,7 +148,7 @@ def fill_face_file(
 
 
 def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
-    """The picture and what is to be filled of it; the output must be able to keep it."""
+    """The picture and what is to be filled; a format that cannot hold the result is refused."""
     picture = read_picture(path)
     missing = read_mask(mask, picture.shape, of=path)
     check_format(output, picture)
@@ -190,7 +156,7 @@ def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
 
 
 def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
-    """The face that is meant; where the mask hides what shows a face, it is looked for in the picture as it is too."""
+    """The chosen face; it is looked for with the mask filled smoothly, then in the picture as given."""
     if choice.whole:
         return Face.whole(picture.shape)
     if choice.box is not None:

@@ -11,6 +11,7 @@ from lacunar.errors import PictureError
 from lacunar.geo.windows import Tile
 
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
 
 MAX_WINDOW = 2**24  # pixels that are filled together, with what surrounds them
 _EIGHT = np.ones((3, 3), dtype=bool)  # neighbours by side and by corner
@@ -20,13 +21,12 @@ _EIGHT = np.ones((3, 3), dtype=bool)  # neighbours by side and by corner
 class MissingRegion:
     """Missing pixels that are filled together: the window that is seen, and which of its pixels (h, w) are filled.
 
-    Other regions may reach into the window. It is halved so often that what is missing is nowhere wider than half the
-    field of the network.
+    Other regions may reach into the window.
     """
 
     window: Tile
     inside: BoolArray
-    halvings: int
+    halvings: int  # of the window, until what is missing is nowhere wider than half the field of the network
 
 
 def find_regions(missing: BoolArray, field: int) -> tuple[MissingRegion, ...]:
@@ -34,13 +34,10 @@ def find_regions(missing: BoolArray, field: int) -> tuple[MissingRegion, ...]:
 
     Pixels nearer than about half a field, the side of what the network sees at once, belong together. A window reaches
     half a field beyond its region, measured on the coarsest grid, and is a field wide at least, as far as the picture
-    goes. A region too large for the memory is a ``PictureError``.
-
-    >>> missing = np.zeros((300, 400), bool)
-    >>> missing[100:110, 50:60] = missing[200:260, 300:360] = True
-    >>> [(region.window.shape, region.halvings) for region in find_regions(missing, 64)]
-    [((64, 64), 0), ((128, 128), 1)]
+    goes. A region too large for the memory, or nothing known, is a ``PictureError``.
     """
+    if missing.all():
+        raise PictureError("every pixel is to be filled: at least one is wanted to start from: draw a smaller mask")
     regions = []
     for own, box in _groups(missing, field // 2):
         halvings = halvings_of(np.pad(missing[box.slices], 1), field)
@@ -55,8 +52,6 @@ def find_regions(missing: BoolArray, field: int) -> tuple[MissingRegion, ...]:
 
 def halvings_of(missing: BoolArray, field: int) -> int:
     """How often a picture is halved until its missing pixels (H, W) are nowhere wider than half the field."""
-    if missing.all():
-        raise PictureError("every pixel is to be filled: at least one is wanted to start from: draw a smaller mask")
     widest = 2 * float(ndimage.distance_transform_edt(missing).max())
     return max(0, int(np.ceil(np.log2(widest / (field / 2)))))
 
@@ -76,7 +71,7 @@ def window_around(box: Tile, wanted: list[int], shape: tuple[int, ...], *, of: s
 
 
 def check_window(window: Tile, *, of: str) -> Tile:
-    """Give a window back; one of more than `MAX_WINDOW` pixels is a ``PictureError`` that says what it is ``of``."""
+    """Return the window; one of more than `MAX_WINDOW` pixels is a ``PictureError`` that says what it is ``of``."""
     height, width = window.shape
     if height * width > MAX_WINDOW:
         raise PictureError(

@@ -1,8 +1,8 @@
 """Draw samples of what is missing in a picture on one grid.
 
 The state of a conditional network is the residual over a mean, ``picture = mean + sigma * z`` in [-1, 1]; it starts
-from noise, or from a coarser fill that it refines. Where a model has a Gaussian prior of its own size (aligned faces),
-the mean and the start come from that. An unconditional network draws the picture itself.
+from noise, or from a coarser fill that it refines. A Gaussian prior of the model's own size (aligned faces) gives the
+mean and the start. An unconditional network draws the picture itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lacunar.diffusion.operators import Mask
@@ -22,13 +21,11 @@ from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.interpolate.pca_prior import GaussianPrior, background_mean
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledGapNetwork, TiledNetwork, TiledPrior, overlap_of
+from lacunar.pictures.missing_regions import BoolArray, FloatArray
 
 COLOURS = 3  # a grey picture is filled as red, green and blue alike
 MOST_HIDDEN = 0.7  # share of a tile that is refined: the networks are trained on no more
 GUESS_STREAM = 1  # of random numbers, apart from those of the noise
-
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float32]
 
 
 def is_prior(model: Model) -> bool:
@@ -36,16 +33,8 @@ def is_prior(model: Model) -> bool:
     return bool(model.network.in_channels == COLOURS)
 
 
-def refining_preset(model: Model, preset: Preset) -> Preset:
-    """How a model refines a coarser fill."""
-    return refiner(preset, prior=is_prior(model))
-
-
 def is_guessed(model: Model, preset: Preset) -> bool:
-    """Whether samples in the frame of a model's prior start from a guess and are refined, rather than from noise.
-
-    That takes two evaluations or more, and never more than the preset's own.
-    """
+    """Whether samples in the frame of a model's prior start from a guess of one evaluation, and are then refined."""
     return model.prior is not None and preset.conditional and preset.steps > 1
 
 
@@ -77,16 +66,13 @@ class PictureDenoiser(TiledGapNetwork):
 
 @dataclass(frozen=True)
 class PictureSampler:
-    """Draws the samples of these numbers, which decide on their noise; each place and grid has seeds of its own.
-
-    ``callback`` is called after each evaluation.
-    """
+    """Draws some of the samples: their numbers and the seed, which is another on each grid, decide their noise."""
 
     model: Model
     preset: Preset
     drawn: range
     seed: tuple[int, ...]
-    callback: Callable[[], None] | None
+    callback: Callable[[], None] | None  # called after each evaluation
 
     def sample(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
         """Fill the missing (H, W) of pictures (1 or K, H, W, 3) in [-1, 1]; a start (K, H, W, 3) is refined."""
@@ -118,8 +104,8 @@ class PictureSampler:
     def _refined(self, pictures: FloatArray, missing: BoolArray, started: FloatArray) -> FloatArray:
         """Refine a coarser fill (K, H, W, 3) with what this grid can show, in tiles that see enough known pixels.
 
-        A conditional network takes the enlarged fill for a noisy one. No noise is added: what it does not take away
-        again would stay as grain.
+        A conditional network takes the enlarged fill for a noisy one. Noise on top, not all removed, would stay as
+        grain.
         """
         if is_prior(self.model):
             return self._by_prior(pictures, missing, started)
@@ -149,8 +135,7 @@ class PictureSampler:
     ) -> FloatArray:
         """Residuals (K, H, W, 3) to refine: what the network expects, in one evaluation, and how faces may deviate.
 
-        What is coarse in a sample comes from the Gaussian distribution, whose colours and features belong together; the
-        network adds what is fine. From noise alone it would draw both, and blotches of colour with them.
+        What is coarse comes from the Gaussian distribution: drawn by the network from noise, it would be blotched.
         """
         nothing = torch.zeros_like(noise[: len(denoiser.condition)])  # one answer for each mean
         asked, schedule = with_progress(denoiser, 1, self._tell), self.model.schedule.respaced(1)
@@ -195,7 +180,7 @@ class PictureSampler:
         return _array(drawn)
 
     def _start(self, noise: Tensor, begun: FloatArray | None, *, prior: bool) -> tuple[Preset, NoiseSchedule, Tensor]:
-        """How to draw, and from which x_t: from noise, or the refinement of a start with that noise on it."""
+        """The sampler, its schedule and x_t: from noise, or to refine a start with that noise on it."""
         if begun is None:
             schedule = self.preset.thinned(self.model.schedule)
             return self.preset, schedule, torch.zeros_like(noise) if self.preset.mean_only else noise
@@ -214,16 +199,13 @@ class PictureSampler:
         return torch.stack(drawn)
 
     def _tell(self, done: int, total: int) -> None:
-        del done, total
         if self.callback is not None:
             self.callback()
 
 
 def _tensor(pictures: FloatArray, like: Tensor) -> Tensor:
-    """(K, H, W, 3) as (K, 3, H, W) where another tensor is."""
     return torch.from_numpy(pictures).movedim(3, 1).to(like)
 
 
 def _array(x: Tensor) -> FloatArray:
-    """(K, 3, H, W) as (K, H, W, 3)."""
     return np.asarray(x.movedim(1, 3).cpu().numpy())

@@ -57,14 +57,10 @@ def segment(
         left out. By default the coordinate ``band`` of a DataArray; three bands are red, green, blue.
     model
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
-    samples, steps
-        Samples of the mask that are fused, and network evaluations of each.
-    fusion
-        ``mean`` of the samples, or ``staple``.
-    threshold
-        A pixel of this probability or more is water.
-    seed
-        The same seed gives the same map.
+    samples, steps, seed
+        Samples of the mask that are fused, network evaluations of each, and the seed of their noise.
+    fusion, threshold
+        ``mean`` of the samples, or ``staple``; and the probability from which a pixel is water.
 
     Returns
     -------
@@ -99,7 +95,9 @@ def segment(
 
     planes = placed_reader(channels, _names(given, bands))
     sample = sample_planes(planes, shape, "the image")
-    _check_values(sample, given, image)
+    dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
+    is_picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
+    recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=is_picture, name="the image")
     scale = np.float32(scale_of(sample))
     network = model if isinstance(model, SegmentationModel) else load_segmenter(model)
     blocks = segment_blocks(
@@ -127,7 +125,7 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
     Parameters
     ----------
     found
-        What `segment` gave.
+        What `segment` gave. A CRS that does not lead to longitude and latitude is a ``LacunarError``.
     min_area
         Least area, in square metres; in pixels without a CRS.
 
@@ -136,11 +134,6 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
     geopandas.GeoDataFrame
         One MultiPolygon per body, the largest first: ``id``, ``area_m2``, ``perimeter_m`` (``area_pixels`` and
         ``perimeter_pixels`` without a CRS) and ``mean_probability``.
-
-    Raises
-    ------
-    LacunarError
-        A CRS that does not lead to longitude and latitude.
 
     Examples
     --------
@@ -155,12 +148,8 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
         transform, crs, (class_, probability, _) = Affine.identity(), None, found
     else:
         grid = grid_of(found["class"])
-        transform, crs, class_, probability = (
-            grid.transform,
-            grid.crs,
-            found["class"].values,
-            found["probability"].values,
-        )
+        transform, crs = grid.transform, grid.crs
+        class_, probability = found["class"].values, found["probability"].values
 
     def read(window: Tile) -> NDArray[np.floating[Any]]:
         return np.asarray(probability[window.slices])
@@ -184,12 +173,7 @@ def segment_file(image: str | Path, output: str | Path, **options: Any) -> dict[
     Returns
     -------
     dict
-        The record that is also written beside the output as JSON.
-
-    Raises
-    ------
-    LacunarError
-        Bad input; nothing is written then.
+        The record that is also written beside the output as JSON. Bad input is a ``LacunarError``: nothing is written.
     """
     return job.segment_file(Path(image), Path(output), options=job.WaterOptions(**options))
 
@@ -209,8 +193,7 @@ def _planes_first(image: AnyArray) -> xr.DataArray:
 
 
 def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
-    count = given.shape[0]
-    first = given.dims[0]
+    count, first = given.shape[0], given.dims[0]
     if not bands and first in given.coords and given[first].dtype.kind in "UOT":
         bands = [str(name) for name in given[first].values]
     if not bands and count == len(RGB):
@@ -221,9 +204,3 @@ def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
             "blue, green, red, nir, or a coordinate `band` of names"
         )
     return tuple(bands)
-
-
-def _check_values(sample: Planes, given: xr.DataArray, image: AnyArray) -> None:
-    dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
-    picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
-    recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=picture, name="the image")

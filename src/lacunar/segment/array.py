@@ -6,7 +6,6 @@ denoised together: their predictions are averaged at every step, so there is one
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from lacunar.geo.windows import Tile, blocks_over, tiles_over, tiles_touching
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
 from lacunar.networks.layers import Condition
-from lacunar.segment.fusion import SampledBlock, Values, mean_and_disagreement
+from lacunar.segment.fusion import SampledBlock, Values
 from lacunar.sensors.bands import BANDS
 
 SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1 and 2 give the same map
@@ -28,7 +27,7 @@ SEGMENTER_SAMPLES = 4
 OVERLAP_SHARE = 4  # neighbouring tiles share one part in so many of their side
 BATCH = 8  # tiles and samples in one call of the network
 BLOCK_TILES = 5  # strides of tiles along the side of a block's core
-HALO_STRIDES = 2  # read around the core, so that the tiles moved back from the end of what is read touch no core
+HALO_STRIDES = 2  # read around the core: tiles that the end of the halo moves inwards then touch no core
 
 # The symmetries of the square: quarter turns, and whether mirrored; the first four differ most.
 VIEWS = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (1, True), (3, True))
@@ -39,23 +38,10 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Segmented:
-    """Samples of a mask: probability of water (K, H, W) in each, NaN where the image is not valid.
-
-    ``evaluations`` counts the network evaluations of each sample of each tile.
-    """
+    """Samples of a mask: probability of water (K, H, W) in each, NaN where the image is not valid."""
 
     samples: Values
-    evaluations: int
-
-    @cached_property
-    def probability(self) -> Values:
-        """Mean over the samples (H, W)."""
-        return mean_and_disagreement(self.samples)[0]
-
-    @cached_property
-    def disagreement(self) -> Values:
-        """Standard deviation over the samples (H, W)."""
-        return mean_and_disagreement(self.samples)[1]
+    evaluations: int  # of the network, for each sample of each tile
 
 
 class TiledSegmenter(TiledNetwork):
@@ -84,7 +70,7 @@ class TiledViews(TiledNetwork):
         self.network, self.bands = model.network, bands
 
     def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
-        """Answer for some tiles; only the number of patches counts, not what stands in them."""
+        """Answers for some tiles; of the patches only their number is used."""
         count = len(patches) // (last - first)
         images = [self.bands[None, :, *tile.slices] for tile in self.tiles[first:last]]
         return torch.cat([self._seen(image, view, t[:1]) for image in images for view in range(count)])
@@ -110,21 +96,11 @@ def segment_array(
 ) -> Segmented:
     """Draw samples of the water mask of an image that fits in memory, on the model's device.
 
-    Parameters
-    ----------
-    bands
-        (6, H, W) in the order of `lacunar.sensors.bands.BANDS`, divided by the image's common scale; NaN planes for
-        bands that it lacks, NaN pixels where it is not valid.
-    model
-        A segmenter. A plain one (without diffusion) has no samples of its own: it answers once to each of up to eight
-        turned and mirrored views.
-    steps, samples, seed
-        Network evaluations of each sample, number of samples, and the seed of their noise. Another number of bands, or
-        fewer than one step or sample, is a ``LacunarError``.
-    origin
-        Row and column of the first pixel in the whole raster, to which the noise belongs.
-    callback
-        Called with (evaluations done, all).
+    ``bands`` (6, H, W) are in the order of `lacunar.sensors.bands.BANDS`, divided by the image's common scale; NaN
+    planes for absent bands, NaN pixels where not valid. A plain model (without diffusion) has no samples of its own: it
+    answers once to each of up to eight turned and mirrored views. ``origin`` is the row and column of the first pixel
+    in the whole raster, to which the noise belongs; ``callback`` gets (evaluations done, all). Another number of bands,
+    or fewer than one step or sample, is a ``LacunarError``.
     """
     if bands.ndim != 3 or len(bands) != len(BANDS) or steps < 1 or samples < 1:
         raise LacunarError(
@@ -172,9 +148,8 @@ def segment_blocks(
 ) -> Iterator[SampledBlock]:
     """Yield the samples of a raster of any size in blocks that part it without overlap, in the memory of one block.
 
-    ``read`` gives the bands of any window; all else is as in `segment_array`, with progress in hundredths of a block. A
-    block reads two strides of tiles around its core, and all blocks share one grid of tiles, so every tile that touches
-    two cores is the same in both blocks.
+    ``read`` gives the bands of any window; the rest is as in `segment_array`, with progress in hundredths of a block.
+    All blocks share one grid of tiles, and each reads two strides of tiles around its core: so there is no seam.
     """
     side = model.network.spec.sample_size
     stride = side - _overlap(model)

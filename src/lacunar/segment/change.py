@@ -42,10 +42,9 @@ class DatedWater:
 
 
 def change_between(before: DatedWater, after: DatedWater) -> gpd.GeoDataFrame:
-    """Polygons of water gained and lost from one date to another, among pixels that are valid on both.
+    """Polygons of water gained and lost from one date to another, where both are valid.
 
-    They have the columns ``change`` (gained or lost), ``from_date`` and ``to_date``; the mean probability is that of
-    the date with the water.
+    Columns ``change`` (gained or lost), ``from_date``, ``to_date``; the mean probability is of the date with the water.
     """
     parts = []
     for change, dry, wet in (("gained", before, after), ("lost", after, before)):
@@ -57,7 +56,6 @@ def change_between(before: DatedWater, after: DatedWater) -> gpd.GeoDataFrame:
 
 
 def _new_water(dry: WaterMap, wet: WaterMap) -> Callable[[Tile], Bools]:
-    """Land of one map that is water on the other."""
     return lambda window: dry.valid(window) & ~dry.water(window) & wet.water(window)
 
 
@@ -104,7 +102,6 @@ def total_area(bodies: gpd.GeoDataFrame) -> float:
 
 
 def _in_words(one: DatedWater) -> str:
-    """Area of the water of a date."""
     area = total_area(one.bodies)
     if one.found.crs is None:
         return f"{area:,.0f} pixels"

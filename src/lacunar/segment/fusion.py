@@ -1,9 +1,8 @@
 """Several samples of a water map fused into one: a probability, how far the samples disagree, and a yes or no.
 
 ``mean`` averages the samples. ``staple`` (Warfield, Zou & Wells 2004) takes each sample as a rater of unknown
-sensitivity and specificity and estimates both together with the hidden truth. All that STAPLE needs of a pixel is which
-raters said water. So a first pass counts these patterns over the whole image, the estimate runs on the 2**K counts, and
-a second pass looks each pixel up: blocks have no estimates of their own, so there are no seams.
+sensitivity and specificity. All that it needs of a pixel is which raters said water: a first pass counts these patterns
+over the whole image, the estimate runs on the 2**K counts, and a second pass looks each pixel up, without seams.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.errors import LacunarError, RasterError
+from lacunar.errors import LacunarError
+from lacunar.geo.staging import disk_errors
 from lacunar.geo.windows import Tile
 
 FusionName = Literal["mean", "staple"]
@@ -52,16 +52,12 @@ class FusedBlock:
 
 
 class Staple(NamedTuple):
-    """What STAPLE estimated.
+    """What STAPLE estimated from K raters."""
 
-    Sensitivity and specificity (K,) are NaN where all raters always agree, which rates nobody. The prior is the share
-    of all decisions that say water. Bit k of the index of ``probability`` (2**K,) tells whether rater k said water.
-    """
-
-    sensitivity: Floats
+    sensitivity: Floats  # (K,); NaN where all raters always agree, which rates nobody
     specificity: Floats
-    prior: float
-    probability: Floats
+    prior: float  # share of all decisions that say water
+    probability: Floats  # (2**K,); bit k of the index says whether rater k said water
     iterations: int
 
 
@@ -80,8 +76,8 @@ def fuse_blocks(
 ) -> Iterator[FusedBlock]:
     """Fuse the samples of an image block by block; a pixel is water from the threshold on.
 
-    ``staple`` first hears all blocks; meanwhile 6 bytes per pixel wait in ``folder``, and are deleted as they are used.
-    What `check_fusion` refuses, or a folder that is full, is a ``LacunarError``.
+    ``staple`` reads all blocks first; until then 6 bytes per pixel wait in ``folder``. What `check_fusion` refuses, or
+    a full folder, is a ``LacunarError``.
     """
     if method == "staple":
         yield from _fused_by_staple(blocks, threshold, folder)
@@ -97,22 +93,13 @@ def decided_block(window: Tile, probability: Values, disagreement: Values, thres
 
 
 def mean_and_disagreement(samples: Values) -> tuple[Values, Values]:
-    """Mean and standard deviation of the samples (K, H, W) at each pixel; NaN stays.
-
-    >>> mean, deviation = mean_and_disagreement(np.array([[[0.0]], [[1.0]]], dtype=np.float32))
-    >>> mean.item(), deviation.item()
-    (0.5, 0.5)
-    """
+    """Mean and standard deviation of the samples (K, H, W) at each pixel; NaN stays."""
     mean = samples.mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), samples.std(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def decision_patterns(samples: Values) -> NDArray[np.uint16]:
-    """Which samples say water at each pixel, as bits: bit k for sample k; 65535 where not valid.
-
-    >>> decision_patterns(np.array([[[0.9, 0.1]], [[0.2, 0.8]], [[0.5, np.nan]]], dtype=np.float32))
-    array([[    5, 65535]], dtype=uint16)
-    """
+    """Which samples say water at each pixel, as bits: bit k for sample k; 65535 where not valid."""
     valid = np.isfinite(samples).all(axis=0)
     bits = 2 ** np.arange(len(samples), dtype=np.uint16)
     said = np.tensordot(bits, (samples >= THRESHOLD).astype(np.uint16), axes=1)
@@ -129,12 +116,8 @@ def fit_staple(counts: NDArray[np.integer[Any]]) -> Staple:
     - M step: p_k = sum_i W_i D_ik / sum_i W_i, q_k = sum_i (1 - W_i)(1 - D_ik) / sum_i (1 - W_i).
 
     ``counts`` (2**K,) says how many pixels have each pattern of `decision_patterns`; another size, or K beyond 15, is a
-    ``LacunarError``. Where all raters agree on water everywhere, or on land, that is the truth.
-
-    Reference: Warfield, Zou & Wells (2004), IEEE Transactions on Medical Imaging 23(7), 903-921.
-
-    >>> fit_staple(np.array([90, 0, 0, 10])).probability.round(6).tolist()[::3]
-    [0.0, 1.0]
+    ``LacunarError``. Where all raters always agree, that is the truth. Warfield, Zou & Wells (2004), IEEE Transactions
+    on Medical Imaging 23(7), 903-921.
     """
     raters = int(counts.size).bit_length() - 1
     if counts.ndim != 1 or counts.size != 2**raters or not 1 <= raters <= MOST_RATERS:
@@ -170,7 +153,6 @@ def _share(weight: Floats, decided: Bools) -> Floats:
 
 
 def _fused_by_staple(blocks: Iterable[SampledBlock], threshold: float, folder: Path) -> Iterator[FusedBlock]:
-    """Count the patterns of all blocks, fit, and look every pixel up."""
     held: list[tuple[Tile, Path]] = []
     counts = np.zeros(1, dtype=np.int64)
     for block in blocks:
@@ -178,7 +160,9 @@ def _fused_by_staple(blocks: Iterable[SampledBlock], threshold: float, folder: P
         patterns = decision_patterns(block.samples)
         counts = counts + np.bincount(patterns[patterns != _NO_PATTERN], minlength=2 ** len(block.samples))
         held.append((block.window, folder / f"held_{len(held)}.npy"))
-        _hold(held[-1][1], patterns, mean_and_disagreement(block.samples)[1])
+        with disk_errors(held[-1][1]), held[-1][1].open("wb") as file:
+            np.save(file, patterns)
+            np.save(file, mean_and_disagreement(block.samples)[1])
     table = fit_staple(counts).probability.astype(np.float32) if held else np.zeros(0, dtype=np.float32)
     for window, path in held:
         with path.open("rb") as file:
@@ -187,15 +171,3 @@ def _fused_by_staple(blocks: Iterable[SampledBlock], threshold: float, folder: P
         valid = patterns != _NO_PATTERN
         probability = np.where(valid, table[np.where(valid, patterns, 0)], np.float32(np.nan))
         yield decided_block(window, probability, disagreement, threshold)
-
-
-def _hold(path: Path, *arrays: NDArray[Any]) -> None:
-    """Put arrays aside on disk."""
-    try:
-        with path.open("wb") as file:
-            for array in arrays:
-                np.save(file, array)
-    except OSError as error:
-        raise RasterError(
-            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space: free some"
-        ) from error

@@ -28,24 +28,15 @@ _RATIOS: Mapping[str, tuple[BandName, BandName]] = {"NDWI": ("green", "nir"), "M
 
 @dataclass(frozen=True, eq=False)
 class Thresholded:
-    """Water by an index: mask (H, W), the index (H, W; NaN where it cannot be known; large = water), its threshold.
-
-    The threshold is NaN, and nothing is water, where the index is the same everywhere.
-    """
+    """Water by an index: mask (H, W), the index (H, W; NaN where it cannot be known; large = water), its threshold."""
 
     water: NDArray[np.bool_]
     index: FloatArray
-    threshold: float
+    threshold: float  # NaN where the index is the same everywhere: nothing is water then
 
 
 def index_names(bands: Planes) -> tuple[IndexName, ...]:
-    """The indices that these planes allow: NDWI wants green and nir, MNDWI green and swir1, darkness a visible band.
-
-    >>> picture = np.ones((6, 2, 2))
-    >>> picture[3:] = np.nan
-    >>> index_names(picture)
-    ('darkness',)
-    """
+    """The indices that these planes allow: NDWI wants green and nir, MNDWI green and swir1, darkness a visible band."""
     present = _present(bands)
     return tuple(name for name in INDEX_NAMES if _serves(name, present))
 
@@ -58,15 +49,8 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     - darkness = -(mean of the visible bands): all that a picture without infrared allows; water is the darker class.
 
     All bands are in one unit whose zero is no light; negative values count as 0. An unknown index, other planes than
-    six, or bands that are absent, are a ``LacunarError``.
-
-    References: McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int. J. Remote Sensing 27; Otsu (1979), IEEE
-    Trans. SMC 9.
-
-    >>> bands = np.full((6, 1, 2), np.nan)
-    >>> bands[1], bands[3] = [0.4, 0.2], [0.1, 0.6]
-    >>> threshold_water("NDWI", bands).water.tolist()
-    [[True, False]]
+    six, or bands that are absent, are a ``LacunarError``. McFeeters (1996), Int. J. Remote Sensing 17; Xu (2006), Int.
+    J. Remote Sensing 27; Otsu (1979), IEEE Trans. SMC 9.
     """
     if name not in INDEX_NAMES:
         raise LacunarError(f"unknown index {name!r}: choose out of {', '.join(INDEX_NAMES)}")

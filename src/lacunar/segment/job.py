@@ -13,13 +13,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import same_grid
 from lacunar.geo.picture import Picture, write_picture
 from lacunar.geo.polygons import area_column, check_measurable, check_polygon_file, write_polygons
-from lacunar.geo.staging import Staging, write_text
+from lacunar.geo.staging import Staging, disk_errors, write_text
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
@@ -44,46 +43,26 @@ Callback = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class WaterOptions:
-    """How water is found, and what is written besides the map; a value out of its range is a ``LacunarError``.
+    """How water is found, and what is written besides the map; a value out of its range is a ``LacunarError``."""
 
-    Parameters
-    ----------
-    model
-        A shipped model's name or a model folder.
-    bands, scale, offset, nodata, keep_clouds
-        How the image is read: see `lacunar.sensors.scene.open_scene`.
-    steps, samples
-        Evaluations of the network for a sample, and samples that are fused.
-    fusion, threshold
-        How samples become one probability, and from which probability a pixel is water.
-    seed, device, backend
-        The same seed gives the same map; where the network runs, and its backend (`lacunar.models.backend`).
-    min_area
-        Least area of a polygon that is written, in square metres (pixels without a CRS). The map keeps all water.
-    polygons, figure
-        A GeoPackage (.gpkg) or GeoJSON (.geojson), and a picture (.png, .pdf or .svg) to write, or None.
-    overwrite, command
-        Replace outputs that exist; what the user typed, for the record.
-    """
-
-    model: str = DEFAULT_MODEL
-    bands: Sequence[str] = ()
+    model: str = DEFAULT_MODEL  # a shipped model's name or a model folder
+    bands: Sequence[str] = ()  # this and the next four: see `lacunar.sensors.scene.open_scene`
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
     keep_clouds: bool = False
-    steps: int = SEGMENTER_STEPS
+    steps: int = SEGMENTER_STEPS  # evaluations of the network for a sample
     samples: int = SEGMENTER_SAMPLES
     fusion: FusionName = "mean"
-    threshold: float = THRESHOLD
+    threshold: float = THRESHOLD  # probability from which a pixel is water
     seed: int = 0
     device: str = "cpu"
-    backend: str = "eager"
-    min_area: float = 0.0
-    polygons: Path | None = None
-    figure: Path | None = None
+    backend: str = "eager"  # see `lacunar.models.backend`
+    min_area: float = 0.0  # of a polygon, in square metres (pixels without a CRS); the map keeps all water
+    polygons: Path | None = None  # .gpkg or .geojson
+    figure: Path | None = None  # .png, .pdf or .svg
     overwrite: bool = False
-    command: str = ""
+    command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.steps < 1 or self.seed < 0 or not self.min_area >= 0:
@@ -102,23 +81,13 @@ class WaterOptions:
 def segment_file(
     image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
-    """Find the water in an image of any size; bad input is a ``LacunarError``, and nothing is written then.
+    """Find the water in an image of any size; returns the record that is also written beside the output as JSON.
 
-    Parameters
-    ----------
-    image
-        A picture, a raster of several bands, or a Landsat product.
-    output
-        ``.tif``: a Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and
-        ``disagreement`` (standard deviation of the samples), float32, nodata 255. ``.png``, for an image without a CRS:
-        a mask, white where water is, and beside it ``NAME_overlay.png``.
-    callback
-        Called with (done, all).
-
-    Returns
-    -------
-    dict
-        The record that is also written beside the output as JSON.
+    ``image`` is a picture, a raster of several bands, or a Landsat product. ``output`` ends in ``.tif``: a
+    Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and ``disagreement`` (standard
+    deviation of the samples), float32, nodata 255; or in ``.png``, for an image without a CRS: a mask, white where
+    water is, and beside it ``NAME_overlay.png``. ``callback`` gets (done, all). Bad input is a ``LacunarError``, and
+    nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     if options.min_area and not options.polygons:
@@ -145,7 +114,8 @@ def segment_file(
             if files.figure:
                 reads = (scene.bands, found.water, found.probability, found.disagreement)
                 image_planes, *drawn = (thinned(read, scene.shape) for read in reads)
-                _save(water_figure(colour_image(image_planes), *drawn, title=scene.name), files.figure)
+                with disk_errors(files.figure):
+                    save_figure(water_figure(colour_image(image_planes), *drawn, title=scene.name), files.figure)
         record = scene.record() | {
             "output": str(output),
             "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
@@ -169,27 +139,12 @@ def segment_file(
 def compare_dates(
     images: Sequence[Path], folder: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
 ) -> dict[str, Any]:
-    """Find the water on several dates, and what was gained and lost from each to the next.
+    """Find the water on several dates, given in their order, and what was gained and lost from each to the next.
 
-    Each image is segmented as it is; then its map is brought to the grid of the first one. Bad input, or images that do
-    not overlap, are a ``LacunarError``, and nothing is written then.
-
-    Parameters
-    ----------
-    images
-        Two or more, in their order in time; as in `segment_file`.
-    folder
-        Receives a map of each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost
-        between neighbouring dates, where both are valid), ``change.png`` and ``change.json``.
-    options
-        ``min_area`` holds for the polygons of change.
-    callback
-        Called with (done, all).
-
-    Returns
-    -------
-    dict
-        The record, also written as ``change.json``.
+    Each image is segmented as it is; then its map is brought to the grid of the first one. ``folder`` receives a map of
+    each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost between neighbouring
+    dates, where both are valid, from ``options.min_area`` on), ``change.png``, and the record that is returned,
+    ``change.json``. Bad input, or images that do not overlap, are a ``LacunarError``, and nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     _check_comparison(images, folder, options)
@@ -216,7 +171,8 @@ def compare_dates(
         write_polygons(polygons, _large(pd.concat(changes, ignore_index=True), options), first.transform)
         rows = change_rows(dates, changes)
         write_text(table, pd.DataFrame(rows).to_csv(index=False))
-        _save(draw_changes(dates, planes), figure)
+        with disk_errors(figure):
+            save_figure(draw_changes(dates, planes), figure)
         record = {
             "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
             "grid_of": str(first.path),
@@ -227,9 +183,6 @@ def compare_dates(
         }
         write_text(sidecar, json.dumps(record, indent=2) + "\n")
     return record
-
-
-# --- the steps ---
 
 
 def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
@@ -254,7 +207,7 @@ def _large(bodies: gpd.GeoDataFrame, options: WaterOptions) -> gpd.GeoDataFrame:
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:
-    """Refuse images whose dates run back: what was gained would be told as lost."""
+    """Refuse images whose dates run backwards: gains would be told as losses."""
     dated = [scene for scene in scenes if scene.date is not None]
     for before, after in pairwise(dated):
         if before.date and after.date and after.date < before.date:
@@ -289,7 +242,7 @@ def _map_on(
 
 
 class _Files:
-    """Where every output is written first; checked before any work is done."""
+    """Where every output is staged; checked before any work is done."""
 
     def __init__(self, staging: Staging, scene: Scene, output: Path, options: WaterOptions) -> None:
         self.mask = self.overlay = None
@@ -300,9 +253,7 @@ class _Files:
                 f"{output}: got the ending '{output.suffix}'; wanted .tif, or .png for an image without CRS: rename it"
             )
         elif scene.crs is not None:
-            raise RasterError(
-                f"{output}: a PNG would lose the position of {scene.name}; wanted .tif: rename the output"
-            )
+            raise RasterError(f"{output}: a PNG would lose the position of {scene.name}; wanted .tif: rename it")
         elif math.prod(scene.shape) > MAX_MASK_PIXELS:
             raise RasterError(
                 f"{scene.name} has {math.prod(scene.shape):,} pixels, a PNG is written from memory and may have "
@@ -318,36 +269,24 @@ class _Files:
 
 
 def _bytes_of(scene: Scene) -> int:
-    """Bytes of a map, uncompressed as it is written first."""
     return len(BAND_NAMES) * np.dtype(np.float32).itemsize * math.prod(scene.shape)
 
 
 def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> None:
-    """A mask, white where water is and black elsewhere, and the water over the image."""
     whole = Tile(0, 0, *scene.shape)
     water = found.water(whole)
     write_picture(mask, Picture(np.where(water, np.uint8(255), np.uint8(0))[..., None]))
     write_picture(over, Picture(overlay(colour_image(scene.bands(whole)), water)))
 
 
-def _save(figure: Figure, path: Path) -> None:
-    try:
-        save_figure(figure, path)
-    except OSError as error:
-        raise RasterError(
-            f"{path.name}: cannot be written ({error.strerror}); wanted a folder with free space"
-        ) from error
-
-
 def _share(callback: Callback | None, index: int, count: int) -> Callback | None:
-    """Progress of one image of several, each counted alike."""
+    """Progress of one of several images, all counted alike."""
     if callback is None:
         return None
     return lambda done, total: callback(index * total + done, count * total)
 
 
 def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dict[str, Any]:
-    """Options, model, time and versions."""
     samples, steps = samples_and_steps(model, options.samples, options.steps)
     return {
         "model": {"name": model.name, "sha256": model.card.sha256},

@@ -1,7 +1,4 @@
-"""Maps of water as pictures: over the image itself, with probability and disagreement, and what changed between dates.
-
-Arrays in, 8-bit pictures or matplotlib figures out.
-"""
+"""Maps of water as pictures (8-bit arrays) and matplotlib figures: over the image, and what changed between dates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +47,7 @@ class DatedMap:
 def colour_image(planes: NDArray[np.floating[Any]]) -> Colours:
     """An image as a person would see it, or in the nearest composite that its bands allow.
 
-    Takes planes (6, H, W): blue, green, red, nir, swir1, swir2; NaN where lacking or not valid. Gives (H, W, 3) of 8
+    Takes planes (6, H, W): blue, green, red, nir, swir1, swir2; NaN where absent or not valid. Gives (H, W, 3) of 8
     bits, grey where not valid. All colours share one stretch, so hues stay.
     """
     there = [bool(np.isfinite(plane).any()) for plane in planes]
@@ -77,11 +74,7 @@ def overlay(image: Colours, water: Bools) -> Colours:
 
 
 def shore_of(water: Bools) -> Bools:
-    """Water pixels that touch land by a side; the image's border is no shore.
-
-    >>> shore_of(np.array([[1, 1, 1, 0]], dtype=bool)).tolist()
-    [[False, False, True, False]]
-    """
+    """Water pixels that touch land by a side; the image's border is no shore."""
     inside = np.pad(water, 1, mode="edge")
     beside = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     return water & ~beside
@@ -176,7 +169,6 @@ def _show(axes: Axes, picture: Colours, title: str) -> None:
 
 
 def _frame(axes: Axes, title: str) -> None:
-    """Title and a faint frame."""
     axes.set_axis_on()
     axes.set_title(title, fontsize=10, color=_INK, pad=4)
     axes.set(xticks=[], yticks=[])

@@ -115,12 +115,7 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
 
 
 def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int = FIGURE_SIDE) -> NDArray[Any]:
-    """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``.
-
-    >>> rows = np.arange(6)[:, None].repeat(6, axis=1)
-    >>> thinned(lambda window: rows[window.slices], (6, 6), most=3)[:, 0]
-    array([0, 2, 4])
-    """
+    """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``."""
     step = -(-max(shape) // most)
     side = step * max(1, BLOCK // step)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ from lacunar.train.picture_data import (
     load_pictures,
     pack_pictures,
 )
-from lacunar.train.recipe import AnyModel, Data, Drawing, Recipe, Start
+from lacunar.train.recipe import AnyModel, Data, Drawing, Network, Recipe, Start
 from lacunar.train.water_data import (
     REPORTED,
     VALIDATED,
@@ -58,9 +58,6 @@ from lacunar.train.water_data import (
     pack_water,
     split_scenes,
 )
-
-if TYPE_CHECKING:
-    from lacunar.train.recipe import Network
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +79,8 @@ class FillingRecipe(Recipe):
     """A U-Net that restores what is missing, or a prior of whole images."""
 
     network: UNetConfig
-    # ``hybrid`` teaches the variance too: the network then has ``learned_variance``
-    objective: ObjectiveName = "simple"
-    # share of the training items in which everything is missing, so that the same network serves RePaint
-    unconditional_share: float = 0.15
+    objective: ObjectiveName = "simple"  # "hybrid" teaches a learned variance too
+    unconditional_share: float = 0.15  # of the training items, in which everything is missing; RePaint needs them
 
     def __post_init__(self) -> None:
         if (self.objective == "hybrid") != self.network.learned_variance:
@@ -137,16 +132,12 @@ class FillingRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class LstRecipe(FillingRecipe):
-    """A model that fills gaps of LST.
-
-    ``weights`` and ``held_out_weights`` are the share of the examples from each place; the two sets of places must not
-    meet. ``examples`` and ``held_out_examples`` say how many are drawn.
-    """
+    """A model that fills gaps of LST; the places it is trained on and those held out must not meet."""
 
     options: ClassVar[frozenset[str]] = frozenset({"clouds", "workers", "distill"})
     scaling: ClassVar[Scaling | None] = TileScaling()
 
-    weights: Mapping[str, float]
+    weights: Mapping[str, float]  # share of the examples from each place
     held_out_weights: Mapping[str, float]
     examples: int = 10_000
     held_out_examples: int = 512
@@ -179,7 +170,7 @@ class LstRecipe(FillingRecipe):
         )
 
     def card(self, scores: Mapping[str, float]) -> Card:
-        """What it was made from."""
+        """The model card."""
         ratio = (
             "held_out / rmse_ratio: error of one network evaluation over that of the kriging that it starts from, on "
             "tiles of places that it was not trained on"
@@ -233,7 +224,6 @@ class LstPriorRecipe(LstRecipe):
 
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
         """Whole tiles, drawn anew all the time; ``examples`` is the length of an epoch."""
-        del folder, workers, drawing
         rasters, size = load_lst(pack), self.network.sample_size
         seed, held_out = self.training.seed, self.held_out_weights
         return Data(
@@ -242,7 +232,7 @@ class LstPriorRecipe(LstRecipe):
         )
 
     def card(self, scores: Mapping[str, float]) -> Card:
-        """What it was made from."""
+        """The model card."""
         bound = "held_out / vlb: L_vlb in bits per value of standardised tiles, summed over the schedule"
         return replace(
             super().card(scores),
@@ -252,28 +242,24 @@ class LstPriorRecipe(LstRecipe):
 
     def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
         """None: RePaint takes thousands of evaluations."""
-        del model, data
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRecipe(FillingRecipe):
-    """A model that fills what is missing of pictures."""
+    """A model that fills what is missing in pictures."""
 
     options: ClassVar[frozenset[str]] = frozenset({"distill"})
     scaling: ClassVar[Scaling | None] = RangeScaling()
 
-    framing: Framing  # what an example shows: the square of a face that CelebA-HQ shows, or squares anywhere
+    framing: Framing
     summary: str  # what the model is for
-    # texture_share, variation: share of the training items that show a texture in place of a face; how much the items
-    # are varied
-    texture_share: float = 0.0
-    variation: float = 1.0
-    # shapes, held_out_examples: how many occlusions are drawn for training, and how many held-out faces are scored
-    shapes: int = 12_000
+    texture_share: float = 0.0  # of the training items, which show a texture in place of a face
+    variation: float = 1.0  # how much the items are varied
+    shapes: int = 12_000  # occlusions drawn for training
     held_out_examples: int = 128
     unconditional_share: float = 0.1
-    prior_components: int = 0  # components of the Gaussian prior of faces that the diffusion starts from; 0 = none
+    prior_components: int = 0  # of the Gaussian prior of faces that the diffusion starts from; 0 = no prior
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -282,17 +268,13 @@ class PictureRecipe(FillingRecipe):
 
     def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
         """Pack faces and textures."""
-        del clouds
         pack_pictures(data, destination)
 
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
         """Faces and textures; occlusions and the prior of faces are made once."""
-        del workers
         pictures, side, seed = load_pictures(pack), self.network.sample_size, self.training.seed
         if len(pictures.faces) <= HELD_OUT_FACES:
-            raise TrainingError(
-                f"the pack has {len(pictures.faces)} faces, wanted more than the {HELD_OUT_FACES} that are held out"
-            )
+            raise TrainingError(f"got {len(pictures.faces)} faces, wanted more than the {HELD_OUT_FACES} held out")
         faces, held_out = pictures.faces[:-HELD_OUT_FACES], pictures.faces[-HELD_OUT_FACES:][: self.held_out_examples]
         prior = self._prior(faces, folder) if self.prior_components else None
         origin = {"count": self.shapes, "side": side, "seed": seed}
@@ -316,7 +298,6 @@ class PictureRecipe(FillingRecipe):
         return Data(training, scored, prior)
 
     def _prior(self, faces: NDArray[np.uint8], folder: Path) -> GaussianPrior:
-        """What the training faces have in common."""
         size, count, seed = self.network.sample_size, self.prior_components, self.training.seed
         digest = hashlib.sha256(np.ascontiguousarray(faces).data).hexdigest()
         origin = {"faces": digest, "size": size, "components": count, "seed": seed}
@@ -329,7 +310,7 @@ class PictureRecipe(FillingRecipe):
         return GaussianPrior(stored["mean"], stored["components"], stored["variances"], float(stored["noise"]))
 
     def card(self, scores: Mapping[str, float]) -> Card:
-        """What it was made from."""
+        """The model card."""
         ratio = (
             "held_out / rmse_ratio: error of one network evaluation over that of the classical fill that it starts "
             f"from, on {self.held_out_examples} pictures that it was not trained on, 3 to 70 % missing"
@@ -351,27 +332,20 @@ class PictureRecipe(FillingRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class WaterRecipe(Recipe):
-    """A segmenter of water, which predicts x_0: the mask.
-
-    ``shares`` is the share of the examples from each set of scenes, ``size`` the side of an example in pixels;
-    ``anchor_every`` is as in `lacunar.train.objectives.SegmentationObjective`.
-    """
+    """A segmenter of water, which predicts x_0: the mask."""
 
     network: SegmenterConfig
-    shares: Mapping[str, float]
-    size: int = 128
+    shares: Mapping[str, float]  # of the examples, from each set of scenes
+    size: int = 128  # pixels: side of an example
     prediction: Prediction = "x_0"
     last_step_share: float = 0.3
-    anchor_every: int = 5
 
     def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
         """Pack scenes with their masks."""
-        del clouds
         pack_water(data, destination)
 
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
         """Crops of scenes, split by their names."""
-        del folder, workers
         parts = split_scenes(load_water(pack))
         decoded_all([*parts.training, *parts.validation], drawing)
         sets, size, seed = {scene.set_name for scene in parts.validation}, self.size, self.training.seed
@@ -385,7 +359,7 @@ class WaterRecipe(Recipe):
         """Load a segmenter, such as the condition U-Net of WaterSegDiff trained alone."""
         return load_segmenter(name)
 
-    def new_network(self, model: AnyModel | None) -> "Network":
+    def new_network(self, model: AnyModel | None) -> Network:
         """The segmenter, with a part of its weights from a model or from a pretrained encoder."""
         network = build_segmenter(self.network)
         reader = getattr(network, "condition_unet", None)
@@ -395,7 +369,7 @@ class WaterRecipe(Recipe):
             reader.load_imagenet()
         return network
 
-    def finish(self, network: "Network", data: Data) -> Mapping[str, float]:
+    def finish(self, network: Network, data: Data) -> Mapping[str, float]:
         """Calibrate a plain segmenter with a pretrained encoder, in its last layer, and score it again."""
         reader = getattr(network, "condition_unet", None)
         if self.network.diffusion or not isinstance(reader, PretrainedUNet):
@@ -408,17 +382,15 @@ class WaterRecipe(Recipe):
 
     def objective_of(self, start: Start) -> Objective:
         """Masks from noise, and the image's own logits."""
-        del start
         return SegmentationObjective(
             schedule=self.noise_schedule,
             mask_scale=self.network.mask_scale,
             diffuses=self.network.diffusion,
             last_step_share=self.last_step_share,
-            anchor_every=self.anchor_every,
         )
 
     def card(self, scores: Mapping[str, float]) -> Card:
-        """What it was made from."""
+        """The model card."""
         counts = {name: held if isinstance(held, int) else len(held) for name, held in VALIDATED.items()}
         validated = ", ".join(f"{count} scenes of {name}" for name, count in counts.items())
         reported = ", ".join(f"{count} of {name}" for name, count in REPORTED.items())

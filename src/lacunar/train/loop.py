@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from lacunar.errors import TrainingError
 from lacunar.train.objectives import Batch, Examples, Objective, seeded
@@ -31,20 +31,15 @@ class TrainingConfig:
 
     steps: int
     batch_size: int = 16  # examples in a step, over all processes
-    # learning_rate, warmup_steps, decay_share: peak rate of AdamW; linear warm-up; share of the steps, at the end, over
-    # which it falls linearly to zero
-    learning_rate: float = 4e-4
-    warmup_steps: int = 200
-    decay_share: float = 0.3
-    # rate of the weights under an ``encoder``, as a share of the others': below 1 where they come pretrained
-    encoder_rate: float = 1.0
-    ema_decay: float = 0.999  # decay of the moving average of the weights, itself warmed up as (1 + step) / (10 + step)
+    learning_rate: float = 4e-4  # peak of AdamW's
+    warmup_steps: int = 200  # over which the rate rises linearly
+    decay_share: float = 0.3  # of the steps, at the end, over which the rate falls linearly to zero
+    encoder_rate: float = 1.0  # factor of the rate of weights under an `encoder`: below 1 where they are pretrained
+    ema_decay: float = 0.999  # of the moving average of the weights; warmed up as (1 + step) / (10 + step)
     gradient_clip: float = 1.0  # largest norm of the gradient
-    # checkpoint_every, validate_every: in steps
-    checkpoint_every: int = 250
-    validate_every: int = 500
-    # ``bf16``: layers compute in bfloat16, weights stay float32; twice as fast on processors that have it
-    mixed_precision: Literal["no", "bf16"] = "no"
+    checkpoint_every: int = 250  # steps
+    validate_every: int = 500  # steps
+    mixed_precision: Literal["no", "bf16"] = "no"  # bf16: layers compute in bfloat16, weights stay float32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,36 +105,29 @@ class Ema:
                 self.weights[name].copy_(value)
 
     def smoothed(self, network: nn.Module) -> Callable[..., Any]:
-        """The network with these weights; its own stay, so that no interruption can put the average in their place."""
+        """The network with the averaged weights; its own stay in place, even if this is interrupted."""
         return lambda *given: functional_call(network, self.weights, given)
 
 
-class _Order(Sampler[list[tuple[int, int]]]):
+def _batches(
+    length: int, config: TrainingConfig, *, start: int, process: int, processes: int
+) -> Iterator[list[tuple[int, int]]]:
     """Batches of (epoch, index) keys of one process from a given step on, each epoch in its own order."""
-
-    def __init__(self, length: int, config: TrainingConfig, *, start: int, process: int, processes: int) -> None:
-        self.length, self.config = length, config
-        self.start, self.process, self.processes = start, process, processes
-
-    def __len__(self) -> int:
-        return self.config.steps - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, torch.empty(0, dtype=torch.long)
-        for step in range(self.start, self.config.steps):
-            keys = []
-            for position in range(step * self.config.batch_size, (step + 1) * self.config.batch_size):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    order = torch.randperm(self.length, generator=seeded(self.config.seed, epoch))
-                keys.append((epoch, int(order[position % self.length])))
-            yield keys[self.process :: self.processes]
+    epoch, order = -1, torch.empty(0, dtype=torch.long)
+    for step in range(start, config.steps):
+        keys = []
+        for position in range(step * config.batch_size, (step + 1) * config.batch_size):
+            if position // length != epoch:
+                epoch = position // length
+                order = torch.randperm(length, generator=seeded(config.seed, epoch))
+            keys.append((epoch, int(order[position % length])))
+        yield keys[process::processes]
 
 
 def this_process() -> PartialState:
-    """Return the state of this process among those that train together.
+    """The state of this process among those that train together.
 
-    On CPUs accelerate has to be told before its ``Accelerator`` is made, or it takes each process for the only one.
+    On CPUs accelerate must be told before its ``Accelerator`` is made, or it takes each process for the only one.
     """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
@@ -155,19 +143,12 @@ def train(
     origin: str = "",
     callback: Callable[[Progress], None] | None = None,
 ) -> tuple[Ema, History]:
-    """Train a network; a run that is found in ``folder``, by its ``checkpoint.pt``, goes on exactly where it stopped.
+    """Train a network; a run found in ``folder``, by its ``checkpoint.pt``, goes on exactly where it stopped.
 
-    Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch. Held-out
-    examples are scored every ``config.validate_every`` steps. ``origin`` says in words what the run started from and
-    learns from; it is empty where the recipe says it all, and is kept in the checkpoint.
-
-    Raises
-    ------
-    TrainingError
-        A checkpoint of another configuration or origin, a loss that is not finite, a batch that the processes cannot
-        share.
-    KeyboardInterrupt
-        Passed on after the state has been saved.
+    Runs on one process, or on several under ``accelerate launch``; each takes its share of every batch. ``origin`` says
+    in words what the run started from and learns from; it is kept in the checkpoint, and empty where the recipe says it
+    all. A checkpoint of another configuration or origin, a loss that is not finite, or a batch that the processes
+    cannot share is a ``TrainingError``. ``KeyboardInterrupt`` is passed on once the state is saved.
     """
     AcceleratorState._reset_state()  # accelerate would hold a second run of this process to the precision of the first
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
@@ -181,8 +162,8 @@ def train(
     run.network = bare = accelerator.unwrap_model(network)
     run.optimiser = optimiser
     run.ema.weights = {name: value.to(accelerator.device) for name, value in run.ema.weights.items()}
-    order = _Order(len(examples), config, start=run.step, process=process, processes=processes)
-    loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=order)  # type: ignore[arg-type]
+    keys = _batches(len(examples), config, start=run.step, process=process, processes=processes)
+    loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=keys)  # type: ignore[arg-type]
     begun, first = time.perf_counter(), run.step
 
     def score_if_due() -> None:
@@ -244,7 +225,7 @@ def _gradients(
 
 
 def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
-    """The weights for the optimiser: those of a pretrained encoder apart, where they have a rate of their own."""
+    """Parameters for the optimiser; those of an encoder form a group, with a learning rate of their own."""
     parts: dict[float, list[nn.Parameter]] = {1.0: [], encoder_rate: []}
     for name, parameter in network.named_parameters():
         parts[encoder_rate if ".encoder." in name else 1.0].append(parameter)
@@ -252,7 +233,7 @@ def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
 
 
 class _Run:
-    """All that decides how a run goes on, kept in one file: network, optimiser, moving average, history and step."""
+    """The state of a run, kept in one file: network, optimiser, moving average, history and step."""
 
     def __init__(self, file: Path, network: nn.Module, config: TrainingConfig, origin: str) -> None:
         self.file, self.network, self.config, self.origin = file, network, config, origin
@@ -262,7 +243,6 @@ class _Run:
         self.ema, self.history, self.step = Ema(network, config.ema_decay), History(), 0
 
     def save(self) -> None:
-        """Write the state, through a temporary name."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {
             "step": self.step,
@@ -279,7 +259,7 @@ class _Run:
         temporary.replace(self.file)
 
     def restore(self) -> None:
-        """Read the state where there is one; other total steps are allowed, another seed or origin is not."""
+        """Read the state where there is one; the number of steps may differ, the seed and the origin may not."""
         if not self.file.exists():
             return
         try:

@@ -2,13 +2,12 @@
 
 An *example* is a square tile of which a part is missing: the kriged value (``mean``), its standard deviation
 (``sigma``), the residual of the truth in units of that (``z``), and what other dates of the place say (``guide``), all
-in the tile's own scale. Kriging costs more than a network step, so examples are made once, in parallel, and varied by
-symmetries.
+in the tile's own scale. Kriging costs more than a step of the network, so examples are made once, in parallel.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -56,21 +55,14 @@ FloatArray = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 
-# --- packs ---
-
-
 @dataclass(frozen=True)
 class LstPack:
-    """Rasters of LST as uint16 hundredths of a kelvin (0 = unknown), their names, and cloud masks.
-
-    ``positions`` says of each raster on which grid it lies, and at which row and column of it: rasters of one grid are
-    dates of one place.
-    """
+    """Rasters of LST as uint16 hundredths of a kelvin (0 = unknown), their names, and cloud masks."""
 
     names: tuple[str, ...]
     rasters: tuple[NDArray[np.uint16], ...]
     clouds: tuple[BoolArray, ...]
-    positions: tuple[tuple[int, int, int], ...]
+    positions: tuple[tuple[int, int, int], ...]  # grid, row and column; rasters of one grid are dates of one place
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -96,24 +88,16 @@ class LstPack:
 
 
 def place_of(name: str) -> str:
-    """Place of a raster's name; Manhattan lies inside New York, so both are one place.
-
-    >>> place_of("kano_landsat8_2013"), place_of("manhattan_landsat")
-    ('kano', 'newyork')
-    """
+    """Place of a raster's name; Manhattan lies inside New York, so both are one place."""
     place = name.split("_")[0]
     return "newyork" if place == "manhattan" else place
 
 
 def pack_lst(folder: Path, clouds: Path | None, destination: Path) -> None:
-    """Pack the GeoTIFFs of LST of a folder and the cloud masks of another into one compressed array file.
+    """Pack a folder's GeoTIFFs of LST (``PLACE_...tif``, kelvin) and another's cloud masks into one array file.
 
-    The rasters are named ``PLACE_...tif`` and hold kelvin; the masks are Landsat QA_PIXEL rasters (``*QA_PIXEL.TIF``)
-    or non-zero where there is cloud. Values are stored as row-wise differences of uint16 hundredths of a kelvin, which
-    compress well.
-
-    Raises `TrainingError`: no raster in the folder, no folder of clouds, a raster that cannot be in kelvin, or more
-    than 50 MiB.
+    The masks are Landsat QA_PIXEL rasters (``*QA_PIXEL.TIF``) or non-zero where there is cloud. Row-wise differences
+    compress well. No raster, no folder of clouds, a raster not in kelvin, or more than 50 MiB is a ``TrainingError``.
     """
     from lacunar.geo.raster import read_raster  # the packed file trains on machines without a geospatial library
 
@@ -155,8 +139,7 @@ def load_lst(file: Path) -> LstPack:
 class _Grids:
     """The grids found so far: rasters of one place, CRS and pixel size share one, each at a whole number of pixels.
 
-    A georeference may be wrong by a pixel or two: each raster is put where it fits best to the one of its grid that it
-    resembles most.
+    A georeference may be a pixel or two off: each raster is put where it fits best the most similar one of its grid.
     """
 
     def __init__(self) -> None:
@@ -225,9 +208,6 @@ def _cloud_mask(file: Path) -> BoolArray:
     return mask
 
 
-# --- tiles and examples ---
-
-
 @dataclass(frozen=True)
 class LstExamples:
     """Gap-filling examples (N, H, W), float16: residual ``z`` (clipped), ``mean``, ``sigma`` (0 = known), ``guide``."""
@@ -250,8 +230,7 @@ def make_examples(
 ) -> LstExamples:
     """Draw examples of ``size`` pixels by the weights of their places; number i depends on the seed and i alone.
 
-    Raises `TrainingError`: a place of ``weights`` that the pack lacks, or rasters too small or with too few known
-    pixels for a whole tile.
+    A place that the pack lacks, or no tile without unknown pixels, is a ``TrainingError``.
     """
     check_places(pack, weights)
     draw = partial(_draw_example, pack, weights, size, seed)
@@ -275,7 +254,6 @@ def check_places(pack: LstPack, weights: Mapping[str, float]) -> None:
 def _mapped(
     draw: Callable[[int], tuple[FloatArray, ...]], count: int, workers: int
 ) -> Iterator[tuple[FloatArray, ...]]:
-    """Results in order, from one process or several."""
     if workers <= 1:
         yield from map(draw, range(count))
         return
@@ -359,19 +337,20 @@ def _resized(counts: NDArray[np.uint16], size: int) -> FloatArray:
     return np.where(ndimage.zoom(shown.astype(np.float64), factor, order=1, mode="nearest") > 0.99, smooth, np.nan)
 
 
+@dataclass(frozen=True, eq=False)
 class LstDataset(Dataset[dict[str, Tensor]]):
     """Examples as tensors, each varied by the eight symmetries of the square and the sign of the anomaly.
 
-    The key (epoch, index) and the seed alone decide an item, so a run that resumes sees what it would have seen. A
-    share of the items is unconditional: everything is missing, mean 0 and sigma 1, and the residual is the field
-    itself. Without ``augment`` (a held-out set) nothing is varied.
+    The key (epoch, index) and the seed alone decide an item, so a run resumes exactly. A share of the items is
+    unconditional: everything is missing, mean 0, sigma 1, and the residual is the field itself. A held-out set is not
+    augmented.
     """
 
-    def __init__(self, examples: LstExamples, *, unconditional_share: float, augment: bool, seed: int) -> None:
-        self.examples = examples
-        self.unconditional_share = unconditional_share
-        self.augment = augment
-        self.seed = seed
+    examples: LstExamples
+    _: KW_ONLY
+    unconditional_share: float
+    augment: bool
+    seed: int
 
     def __len__(self) -> int:
         return len(self.examples.z)
@@ -379,15 +358,12 @@ class LstDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         """Item of (epoch, index): ``x_0``, ``missing`` and ``weight`` (1, H, W) and ``condition`` (3, H, W), float32.
 
-        The condition is mean, sigma and guide; the weight is sigma over its average, since the error that counts is in
-        kelvin: sigma times the error of the residual.
+        The condition is mean, sigma and guide. The weight is sigma over its average: the error that counts is in
+        kelvin.
         """
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        source = self.examples
-        z, mean, sigma, guide = (
-            part[index].astype(np.float32) for part in (source.z, source.mean, source.sigma, source.guide)
-        )
+        z, mean, sigma, guide = (part[index].astype(np.float32) for part in vars(self.examples).values())
         if rng.random() < self.unconditional_share:
             field = mean + sigma * z
             z, mean, sigma = (field - field.mean()) / max(float(field.std()), 1e-3), np.zeros_like(z), np.ones_like(z)
@@ -402,10 +378,7 @@ class LstDataset(Dataset[dict[str, Tensor]]):
 
 
 class LstTiles(Dataset[dict[str, Tensor]]):
-    """Whole standardised tiles, drawn anew for every key (epoch, index): ``x_0`` (1, H, W) for an unconditional prior.
-
-    Raises `TrainingError`: a place of ``weights`` that the pack lacks.
-    """
+    """Whole standardised tiles, drawn anew for every key (epoch, index): ``x_0`` (1, H, W), for a prior."""
 
     def __init__(
         self, pack: LstPack, weights: Mapping[str, float], *, size: int, length: int, augment: bool, seed: int
@@ -418,7 +391,6 @@ class LstTiles(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Item of (epoch, index)."""
         rng = np.random.default_rng((self.seed, *key))
         tile, _ = draw_tile(self.pack, self.weights, self.size, rng)
         mean, std = tile_statistics(tile, np.ones(tile.shape, dtype=bool))

@@ -26,8 +26,8 @@ Network = Callable[..., Any]
 ObjectiveName = Literal["simple", "hybrid"]
 
 SCORED_TOGETHER = 32  # held-out examples in one call of the network
-LEAST_SUM = 1e-12  # in the denominator of a ratio of sums of squares, where there is nothing to compare with
-CALIBRATION_THINNING = 8  # one pixel in so many decides on two numbers
+LEAST_SUM = 1e-12  # keeps a ratio finite where there is nothing to compare with
+CALIBRATION_THINNING = 8  # one pixel in so many is enough to fit two numbers
 NEWTON_STEPS = 12
 CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
 
@@ -53,7 +53,7 @@ class Objective(Protocol):
 
 
 def seeded(*seeds: int) -> torch.Generator:
-    """A generator that depends on all the numbers: they are folded into 63 bits by a polynomial hash."""
+    """A generator whose seed is folded from all the numbers, into 63 bits, by a polynomial hash."""
     value = 0
     for seed in seeds:
         value = (value * 6364136223846793005 + seed + 1442695040888963407) % 2**63
@@ -77,7 +77,7 @@ def stacked(examples: Examples, together: int, device: torch.device) -> Iterator
 
 
 def denoiser_of(network: Network, batch: Batch) -> Denoiser:
-    """The network with what is known of these examples; a batch of ``x_0`` alone is for an unconditional network."""
+    """The network, given what is known of these examples; unconditional where a batch holds ``x_0`` alone."""
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         given = network_input(x_t, batch["condition"], batch["missing"]) if "condition" in batch else x_t
@@ -93,25 +93,22 @@ class DenoisingObjective:
 
     An example of a conditional network holds ``x_0`` (C, H, W), ``condition`` (C + 1, H, W or more: mean, sigma,
     whatever else is known), ``missing`` and ``weight`` (1, H, W); the loss counts missing pixels, each by its weight.
-    An example of an unconditional network holds ``x_0`` alone. ``hybrid`` teaches the variance too, to a network with
-    learned variance (Nichol & Dhariwal 2021, Eq. 16). ``last_step_share`` of the examples are at the noisiest timestep,
-    where the prediction of x_0 is the posterior mean itself.
+    An example of an unconditional network holds ``x_0`` alone. ``hybrid`` also teaches a learned variance (Nichol &
+    Dhariwal 2021, Eq. 16).
     """
 
     schedule: NoiseSchedule
     prediction: Prediction
     objective: ObjectiveName = "simple"
-    last_step_share: float = 0.2
+    last_step_share: float = 0.2  # of the examples are at the noisiest timestep, where pred_x_0 is the posterior mean
 
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
-        """The loss at random timesteps; the step plays no part."""
-        del step
+        """The loss at random timesteps."""
         t, eps = draw_noise(batch["x_0"], self.schedule.num_timesteps, self.last_step_share, generator)
         x_t = q_sample(batch["x_0"], t, eps, self.schedule)
         return self._loss(denoiser_of(network, batch)(x_t, t), batch, t, eps)
 
     def _loss(self, output: Tensor, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
-        """The loss of what the network said at these timesteps, with this noise."""
         x_0, region = batch["x_0"], _region(batch)
         if self.objective == "simple":
             loss = l_simple(output, x_0, eps, t, self.schedule, prediction=self.prediction, region=region)
@@ -126,10 +123,9 @@ class DenoisingObjective:
         """Score a network at fixed noise.
 
         ``loss`` is that of timesteps spread evenly over the schedule. ``rmse_ratio``, of a conditional network, is the
-        error of x_0 predicted from pure noise over that of predicting zero, in tile units (sigma times residual): below
-        1, one evaluation already beats the classical fill that the residual is counted from. ``vlb``, of L_hybrid, is
-        L_vlb summed over the schedule, in bits per value; the data are no whole numbers, so it can only be compared
-        between models of one scaling.
+        error of x_0 predicted from pure noise over that of predicting zero, both times sigma: below 1, one evaluation
+        beats the classical fill. ``vlb``, of L_hybrid, is L_vlb summed over the schedule, in bits per value; it
+        compares only models of one scaling.
         """
         losses, bound, ours, zero, steps = 0.0, 0.0, 0.0, 0.0, self.schedule.num_timesteps
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -174,10 +170,9 @@ class SegmentationObjective:
 
     schedule: NoiseSchedule
     mask_scale: float  # a mask is plus or minus this
-    diffuses: bool = True  # whether the network restores masks; of a plain segmenter the logits alone are trained
-    last_step_share: float = 0.3  # share of the examples at the noisiest timestep, where nothing but the image is known
-    # the logits are supervised themselves every so many steps: dice + 10 cross-entropy (Wu et al. 2023, section 3.4).
-    anchor_every: int = 5
+    diffuses: bool = True  # False: a plain segmenter, of which the logits alone are trained
+    last_step_share: float = 0.3  # of the examples are at the noisiest timestep, where only the image is known
+    anchor_every: int = 5  # steps: dice + 10 cross-entropy of the logits (Wu et al. 2023, section 3.4)
 
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         """Squared error of x_0 in units of the mask scale, and at every ``anchor_every``-th step the anchor loss."""
@@ -196,8 +191,8 @@ class SegmentationObjective:
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
         """Score a network at fixed noise.
 
-        ``loss`` is the squared error of x_0 (of a plain segmenter the anchor loss), ``iou`` the pooled IoU of water of
-        the prediction from pure noise, ``anchor_iou`` that of the logits.
+        ``loss`` is the squared error of x_0 (of a plain segmenter the anchor loss); ``iou`` and ``anchor_iou`` are the
+        pooled IoU of water, predicted from pure noise and by the logits.
         """
         losses, ours, anchors = 0.0, torch.zeros(2), torch.zeros(2)
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -263,12 +258,11 @@ def distillation_target(
     schedule: NoiseSchedule,
     prediction: Prediction,
 ) -> Tensor:
-    """Give the x_0 that takes a student in one DDIM step where two steps of the teacher lead (Algorithm 2).
+    """The x_0 that takes a student in one DDIM step where two steps of the teacher lead (Algorithm 2).
 
-    x̃_0 = (x_{t''} - (σ_{t''} / σ_t) x_t) / (α_{t''} - (σ_{t''} / σ_t) α_t), where the teacher goes from t by t' to t'':
-    ``times``, LongTensors (B,), each at most the one before; -1 is the clean image.
-
-    Reference: Salimans & Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
+    x̃_0 = (x_{t''} - (σ_{t''} / σ_t) x_t) / (α_{t''} - (σ_{t''} / σ_t) α_t), where the teacher goes from t by t' to
+    t'': ``times``, LongTensors (B,), each at most the one before; -1 is the clean image. Salimans & Ho 2022,
+    "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
     t, t_middle, t_next = times
     x_middle = _ddim_step(teacher, x_t, t, t_middle, schedule, prediction)
@@ -296,20 +290,18 @@ def _scales(t: Tensor, like: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, T
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationObjective:
-    """Teach a gap-filling network to do with half the steps what its teacher does, on the examples of a plain training.
+    """Teach a gap-filling network to do in half the steps what its teacher does, on the examples of a plain training.
 
-    Repeated, each time from the last student, 8 steps become 4, 2 and 1.
-
-    Raises `TrainingError`: fewer than one step, or more than half of the schedule has.
+    Repeated, each time from the last student, 8 steps become 4, 2 and 1. The student's steps are every second one of
+    the teacher's, by ``lacunar.diffusion.samplers.plan``. Fewer than one step, or more than half of the schedule's, is
+    a ``TrainingError``.
     """
 
     schedule: NoiseSchedule
     prediction: Prediction
-    teacher: nn.Module  # the network to learn from, of the same schedule and prediction; it stays as it is
-    # steps of the student, which lie as those of ``lacunar.diffusion.samplers.plan("ddim", steps)``; the teacher takes
-    # twice as many, every second of them a step of the student
-    steps: int
-    teacher_precision: Literal["no", "bf16"] = "no"  # ``bf16`` lets the teacher compute in bfloat16
+    teacher: nn.Module  # of the same schedule and prediction; it stays as it is
+    steps: int  # of the student
+    teacher_precision: Literal["no", "bf16"] = "no"
 
     def __post_init__(self) -> None:
         most = self.schedule.num_timesteps // 2
@@ -319,13 +311,11 @@ class DistillationObjective:
 
     def loss(self, network: Network, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         """Squared distance to the teacher's answer at random steps of the student's sampler."""
-        del step
         rung = torch.randint(self.steps, (len(batch["x_0"]),), generator=generator)
         eps = torch.randn(batch["x_0"].shape, generator=generator).to(batch["x_0"])
         return self._loss(network, batch, rung, eps)
 
     def _loss(self, network: Network, batch: Batch, rung: Tensor, eps: Tensor) -> Tensor:
-        """The loss at these steps of the student's schedule with this noise."""
         device, grid = eps.device, torch.from_numpy(np.append(-1, self._respaced(2 * self.steps).timesteps))
         t_next, t_middle, t = (grid[2 * rung + i] for i in range(3))
         x_t = q_sample(batch["x_0"], t, eps, self.schedule)
@@ -342,9 +332,9 @@ class DistillationObjective:
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
         """Score a student at fixed noise.
 
-        ``from_teacher`` is the difference, where pixels are missing, between the student's sample and the teacher's,
-        which starts from the same noise and takes twice the steps, over the teacher's sample (both root mean square);
-        ``unchanged_from_teacher`` is the same of the teacher itself at the student's steps.
+        ``from_teacher`` compares its sample with the teacher's, from the same noise in twice the steps: root mean
+        square of the difference where pixels are missing, over that of the teacher's sample. ``unchanged_from_teacher``
+        is the same of the teacher itself in the student's steps.
         """
         losses, student, unchanged, size = 0.0, 0.0, 0.0, 0.0
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -363,7 +353,7 @@ class DistillationObjective:
         }
 
     def _respaced(self, steps: int) -> NoiseSchedule:
-        """The steps that a model is sampled with, so that a student is taught just where it will be asked."""
+        """The steps at which a model is sampled: a student is taught where it will be asked."""
         return plan("ddim", steps).thinned(self.schedule)
 
     def _sampled(self, network: Network, batch: Batch, x_T: Tensor, steps: int) -> Tensor:
@@ -371,5 +361,4 @@ class DistillationObjective:
             return ddim_sample(denoiser_of(network, batch), x_T, self._respaced(steps), prediction=self.prediction)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        """The precision that the teacher computes in."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.teacher_precision == "bf16")

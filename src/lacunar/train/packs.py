@@ -20,10 +20,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, B
 
 
 def write_arrays(file: Path, arrays: Arrays, *, compress: bool = True, max_bytes: int | None = None) -> None:
-    """Write arrays into one ``.npz``, which appears whole or not at all.
-
-    Raises `TrainingError`: the file would have more than ``max_bytes``.
-    """
+    """Write arrays into one ``.npz``, whole or not at all; more than ``max_bytes`` is a ``TrainingError``."""
     temporary = file.with_suffix(f".{os.getpid()}.partial.npz")
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -39,9 +36,7 @@ def write_arrays(file: Path, arrays: Arrays, *, compress: bool = True, max_bytes
 
 
 @contextmanager
-def open_arrays(
-    file: Path, *, advice: str = "write it again with `lacunar train --pack`"
-) -> Iterator[Mapping[str, NDArray[Any]]]:
+def open_arrays(file: Path, *, advice: str = "write it again with `lacunar train --pack`") -> Iterator[Arrays]:
     """Open the arrays of a ``.npz``; whatever is missing or damaged while they are read is a ``TrainingError``."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -53,7 +48,7 @@ def open_arrays(
 def drawn_once(file: Path, origin: Mapping[str, object], draw: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
     """Arrays that a run draws once: from its folder where they are there already, else drawn and kept.
 
-    Raises `TrainingError`: the file is damaged, or its arrays were drawn from something else than ``origin`` says.
+    A damaged file, or arrays drawn from something else than ``origin`` says, is a ``TrainingError``.
     """
     wanted = json.dumps(origin)
     if not file.exists():

@@ -2,14 +2,13 @@
 
 An *example* is a square picture of which a part is missing: the residual ``z`` of the truth over a membrane
 (`lacunar.interpolate.membrane`), or over what faces have in common (`lacunar.interpolate.pca_prior`), in units of its
-sigma. Squares are cut and varied anew for every example; the shapes come from a pool that a run draws once, because
-drawing a brush stroke takes longer than cutting a square.
+sigma. Squares are cut anew for every example; a run draws its shapes once, because they take longer.
 """
 
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -53,9 +52,6 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
 
-# --- packs ---
-
-
 @dataclass(frozen=True, eq=False)
 class PicturePack:
     """Aligned faces (N, 109, 89, 3) in the order of their names, and textures (M, 128, 128, 3); sRGB, uint8."""
@@ -67,10 +63,9 @@ class PicturePack:
 def pack_pictures(source: Path, destination: Path) -> None:
     """Pack a ``.tar`` of pictures, or a folder with pictures and such files at any depth, into one array file.
 
-    A picture of `ALIGNED_SIZE` is an aligned face; of any other picture a few tiles are taken as textures, those with
-    black corners left out. Label pictures, ``*_mask.*``, are passed over.
-
-    Raises `TrainingError`: no such source, no aligned face in it, or a picture that cannot be read.
+    A picture of `ALIGNED_SIZE` is an aligned face; any other gives a few tiles as textures, without black corners.
+    Label pictures, ``*_mask.*``, are left out. No such source, no face in it, or a damaged picture is a
+    ``TrainingError``.
     """
     faces: list[Pixels] = []
     textures: list[Pixels] = []
@@ -120,7 +115,6 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_picture(name: Path) -> bool:
-    """Tell a picture from a label and from any other file, by the name."""
     return name.suffix.lower() in SUFFIXES and not name.stem.endswith("_mask")
 
 
@@ -132,14 +126,8 @@ def _tiles(picture: Pixels) -> list[Pixels]:
     return whole[:: max(1, -(-len(whole) // TEXTURES_EACH))]
 
 
-# --- examples ---
-
-
 def draw_missing(count: int, side: int, *, seed: int, progress: Callable[[int, int], None] | None = None) -> BoolArray:
-    """Draw occlusions (count, side, side), True = missing, in the mix of `OCCLUSION_SHARES`.
-
-    Number i depends on the seed and i alone.
-    """
+    """Draw occlusions (count, side, side), True = missing; number i depends on the seed and i alone."""
     names, shares = list(OCCLUSION_SHARES), list(OCCLUSION_SHARES.values())
     drawn = np.zeros((count, side, side), dtype=bool)
     for index in range(count):
@@ -151,43 +139,24 @@ def draw_missing(count: int, side: int, *, seed: int, progress: Callable[[int, i
     return drawn
 
 
+@dataclass(eq=False)
 class PictureDataset(Dataset[dict[str, Tensor]]):
-    """Examples as tensors; the key (epoch, index) and the seed alone decide an item.
+    """Examples as tensors; the key (epoch, index) and the seed alone decide an item."""
 
-    Parameters
-    ----------
-    pool
-        Missing pixels (N, side, side); the side is that of an example.
-    framing
-        ``face`` cuts the square that CelebA-HQ shows, ``anywhere`` squares of any place and size.
-    texture_share, unconditional_share
-        Share of the items that show a texture, and of those without any known pixel: mean 0 and sigma 1.
-    variation
-        How much framing, orientation and colours are varied, in units of this module's constants; 0 of a held-out set.
-    prior
-        What the residual is counted over, for examples of its size; None counts it over a membrane.
-    """
+    pack: PicturePack
+    pool: BoolArray  # missing pixels (N, side, side)
+    _: KW_ONLY
+    framing: Framing  # "face" cuts the square that CelebA-HQ shows, "anywhere" squares of any place and size
+    texture_share: float  # of the items, which show a texture
+    unconditional_share: float  # of the items, in which nothing is known: mean 0 and sigma 1
+    variation: float  # of framing, orientation and colours, in units of this module's constants; 0 for a held-out set
+    seed: int
+    prior: GaussianPrior | None = None  # what the residual is counted over; None = a membrane
+    _inverses: dict[int, FloatArray] = field(default_factory=dict, init=False)  # of the prior, by number of the shape
 
-    def __init__(
-        self,
-        pack: PicturePack,
-        pool: BoolArray,
-        *,
-        framing: Framing,
-        texture_share: float,
-        unconditional_share: float,
-        variation: float,
-        seed: int,
-        prior: GaussianPrior | None = None,
-    ) -> None:
-        self.pack, self.pool = pack, pool
-        self.framing = framing
-        self.texture_share = texture_share if len(pack.textures) else 0.0
-        self.unconditional_share = unconditional_share
-        self.variation = variation
-        self.seed = seed
-        self.prior = prior
-        self._inverses: dict[int, FloatArray] = {}  # by the number of the shape: most of the work of the prior
+    def __post_init__(self) -> None:
+        if not len(self.pack.textures):
+            self.texture_share = 0.0
 
     def __len__(self) -> int:
         return len(self.pack.faces)
@@ -195,8 +164,7 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         """Item of (epoch, index), float32: ``x_0`` (3, H, W), ``condition`` (4, H, W), ``missing``, ``weight``.
 
-        The condition is mean and sigma; ``missing`` and ``weight`` are (1, H, W). The weight is 1: the error counts the
-        same everywhere.
+        The condition is mean and sigma; ``missing`` and ``weight`` (1 everywhere) are (1, H, W).
         """
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -240,10 +208,9 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
 
 
 def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size: int, turn: float = 0.0) -> FloatArray:
-    """Cut a square out of a picture (H, W, 3) and resize it (Lanczos).
+    """Cut a square out of a picture (H, W, 3) and resize it by Lanczos: (size, size, 3) in [-1, 1].
 
-    ``centre`` (x, y) and ``side`` are in pixels; the picture is turned around the centre by ``turn`` degrees. Returns
-    (size, size, 3) in [-1, 1].
+    ``centre`` (x, y) and ``side`` are in pixels; the picture is turned around the centre by ``turn`` degrees.
     """
     x, y = centre
     if turn or min(x, y) < side / 2 or x + side / 2 > pixels.shape[1] or y + side / 2 > pixels.shape[0]:
@@ -258,7 +225,6 @@ def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size
 
 
 def _varied(picture: FloatArray, variation: float, rng: np.random.Generator) -> FloatArray:
-    """The picture mirrored or not, in slightly different light."""
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     light = (picture + 1) / 2

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -20,18 +20,15 @@ from lacunar.interpolate.scaling import Scaling
 from lacunar.models.backend import load_filler
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, SegmentationModel, save_model
+from lacunar.networks.segdiff import SegDiff, WaterSegDiff
+from lacunar.networks.unet import UNet
 from lacunar.train.loop import History, Progress, TrainingConfig, this_process, train
 from lacunar.train.objectives import Examples, Objective
-
-if TYPE_CHECKING:
-    from lacunar.networks.segdiff import SegDiff, WaterSegDiff
-    from lacunar.networks.unet import UNet
-
-    Network = UNet | WaterSegDiff | SegDiff
 
 STUDENT_STEPS = 4  # of a distilled model, where no number is given
 
 AnyModel = Model | SegmentationModel
+Network = UNet | WaterSegDiff | SegDiff
 Drawing = Callable[[int, int], None] | None
 
 
@@ -46,14 +43,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from: random weights, a model's, or in distillation a teacher's, whose sampling it learns."""
+    """What a run starts from: random weights, those of a model, or a teacher whose sampling it distils."""
 
     model: AnyModel | None = None
     student_steps: int | None = None
 
     @property
     def options(self) -> str:
-        """The options of the command that name it."""
+        """Command-line options that name the start."""
         if self.model is None:
             return ""
         if self.student_steps is None:
@@ -62,12 +59,12 @@ class Start:
 
     @property
     def origin(self) -> str:
-        """What the run's checkpoint keeps of it; empty for the recipe alone."""
+        """The start in words, for the checkpoint; empty for the recipe alone."""
         return "" if self.model is None else f"{self.options.strip()} (sha256 {self.model.card.sha256[:12]})"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the card of the new model says of it."""
+        """Notes for the card of the new model."""
         if self.model is None:
             return ()
         origin = f"{self.model.name} (sha256 {self.model.card.sha256[:12]}; {self.model.card.command})"
@@ -81,9 +78,9 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """What every kind of recipe has; ``last_step_share`` of the training items are at the noisiest timestep."""
+    """What every kind of recipe has."""
 
-    options: ClassVar[frozenset[str]] = frozenset()  # of the command, that only some kinds take
+    options: ClassVar[frozenset[str]] = frozenset()  # command-line options that only some kinds take
     scaling: ClassVar[Scaling | None] = None
 
     name: str
@@ -92,11 +89,11 @@ class Recipe(ABC):
     schedule: ScheduleName = "cosine"
     num_timesteps: int = 1000
     prediction: Prediction = "v"
-    last_step_share: float = 0.2
+    last_step_share: float = 0.2  # of the training items are at the noisiest timestep
 
     @abstractmethod
     def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
-        """Write the packed data file of this kind from what the user has."""
+        """Pack the user's data into the one file that this kind trains from."""
 
     @abstractmethod
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
@@ -107,7 +104,7 @@ class Recipe(ABC):
         return load_filler(name)
 
     @abstractmethod
-    def new_network(self, model: AnyModel | None) -> "Network":
+    def new_network(self, model: AnyModel | None) -> Network:
         """The network with random weights, or with those of a model; one that does not fit is a ``LacunarError``."""
 
     @abstractmethod
@@ -116,16 +113,14 @@ class Recipe(ABC):
 
     @abstractmethod
     def card(self, scores: Mapping[str, float]) -> Card:
-        """What a model of this recipe is, is made from and is good for; command, steps and seed are filled in."""
+        """The model card, without the command, steps and seed, which `run_recipe` adds."""
 
-    def finish(self, network: "Network", data: Data) -> Mapping[str, float]:
-        """Change the trained network for the last time; returns the scores that this changes or adds."""
-        del network, data
+    def finish(self, network: Network, data: Data) -> Mapping[str, float]:
+        """Adjust the trained network; returns the scores that this changes or adds."""
         return {}
 
     def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
         """Fields of the card that are fitted to the written model."""
-        del model, data
         return {}
 
     @property
@@ -137,7 +132,7 @@ class Recipe(ABC):
 def load_start(recipe: Recipe, init_from: str | None, distill: str | None, student_steps: int = STUDENT_STEPS) -> Start:
     """Load the model that a new run starts from, or its teacher; nothing is loaded without either.
 
-    Raises `TrainingError`: both are given, or models of this recipe cannot be distilled.
+    Both, or a teacher of a recipe whose models cannot be distilled, are a ``TrainingError``.
     """
     if init_from and distill:
         raise TrainingError(
@@ -160,25 +155,12 @@ def run_recipe(
     callback: Callable[[Progress], None] | None = None,
     drawing: Drawing = None,
 ) -> tuple[Path, History]:
-    """Train a recipe from a packed data file and write its model folder; returns the folder and the losses.
+    """Train a recipe from a file written by its ``pack`` and write its model folder; returns the folder and the losses.
 
-    Parameters
-    ----------
-    pack
-        A file written by the recipe's ``pack``.
-    folder
-        The run: what is drawn once, the checkpoint and, at the end, ``model/``. A run that is found there goes on.
-    steps
-        Optimiser steps in place of the recipe's.
-    workers
-        Processes that draw examples of LST.
-    callback, drawing
-        Progress of the training, and of the drawing or decoding of examples.
-
-    Raises
-    ------
-    TrainingError
-        A pack that does not fit the recipe, or a run folder of another configuration.
+    ``folder`` is the run: what is drawn once, the checkpoint and, at the end, ``model/``. A run that is found there
+    goes on. ``steps`` replaces the recipe's; ``workers`` processes draw examples of LST. ``callback`` tells the
+    progress of the training, ``drawing`` that of drawing or decoding examples. A pack that does not fit, or a run of
+    another configuration, is a ``TrainingError``.
     """
     if steps is not None:
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
@@ -211,7 +193,7 @@ def run_recipe(
     return model, history
 
 
-def _model(recipe: Recipe, network: "Network", card: Card, prior: GaussianPrior | None) -> AnyModel:
+def _model(recipe: Recipe, network: Network, card: Card, prior: GaussianPrior | None) -> AnyModel:
     shared: dict[str, Any] = {"schedule": recipe.noise_schedule, "prediction": recipe.prediction, "card": card}
     shared |= {"name": recipe.name, "network": network}
     if recipe.scaling is None:
@@ -220,7 +202,6 @@ def _model(recipe: Recipe, network: "Network", card: Card, prior: GaussianPrior 
 
 
 def _card(recipe: Recipe, start: Start, steps: int | None, scores: Mapping[str, float]) -> Card:
-    """The recipe's card, with what this run adds."""
     card = recipe.card(scores)
     clouds = " --clouds CLOUDS" if "clouds" in recipe.options else ""
     given = (f" --steps {steps}" if steps else "") + start.options

@@ -165,12 +165,8 @@ WATER_LITE = WaterRecipe(
     size=192,
 )
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        recipe.name: recipe
-        for recipe in (
-            *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL),
-            *(WATER_LITE, WATER_SMALL, WATER_CONDITION, WATER_NO_ANCHOR, WATER_NO_SS_FORMER, WATER_SEGDIFF, WATER_UNET),
-        )
-    }
+_ALL = (
+    *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL),
+    *(WATER_LITE, WATER_SMALL, WATER_CONDITION, WATER_NO_ANCHOR, WATER_NO_SS_FORMER, WATER_SEGDIFF, WATER_UNET),
 )
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

@@ -1,8 +1,7 @@
-"""Other light on examples of water: haze, stretches, clouds, shadows, and water painted in colours that are rare.
+"""Other light on examples of water: haze, stretches, clouds, shadows, and water painted in rare colours.
 
-Networks that have seen few turbid rivers learn that water is dark. Painting the masked water of some pictures milky,
-brown or grey, and darkening land by shadows, takes that short cut away. All values are in units of the image's common
-scale, all randomness comes from the generator that is given.
+Networks that have seen few turbid rivers learn that water is dark. Painting the water of some pictures milky, brown or
+grey, and darkening land by shadows, takes that short cut away. Values are in units of the image's common scale.
 """
 
 from typing import Any

@@ -32,8 +32,8 @@ MASK_ENDING = "_mask.png"
 NRG: tuple[str, ...] = ("nir", "red", "green")  # sets whose name ends in _nrg
 MAX_PACK_BYTES = 100 * 2**20
 
-# Scenes of each set kept for the reported figures, and for the held-out score while training: so many, chosen by a hash
-# of their names, or these. Three of the five ESW scenes have water about as bright as land; the tiles are whole places.
+# Scenes of each set kept for reported figures, and for the score while training: a number, chosen by a hash of their
+# names, or the names. Three of the five ESW scenes have water about as bright as land; the tiles are whole places.
 REPORTED = MappingProxyType({"waterbodies_rgb_a": 60})
 VALIDATED: Mapping[str, int | frozenset[str]] = MappingProxyType(
     {
@@ -62,15 +62,11 @@ SUBSETS: Mapping[tuple[str, ...], float] = {  # what is left of an image of six 
 
 @dataclass(frozen=True, eq=False)
 class WaterScene:
-    """An image of water and its mask, as they are stored.
-
-    ``image`` is an encoded picture (1-D, uint8) or the channels themselves (C, H, W); ``encoded_mask`` is an encoded
-    picture.
-    """
+    """An image of water and its mask, as they are stored."""
 
     set_name: str
     name: str
-    image: NDArray[np.generic]
+    image: NDArray[np.generic]  # an encoded picture (1-D, uint8), or the channels themselves (C, H, W)
     encoded_mask: NDArray[np.uint8]
 
     @property
@@ -85,25 +81,21 @@ class WaterScene:
 
     @cached_property
     def _channels(self) -> NDArray[np.generic]:
-        """The channels (C, H, W), decoded."""
         return self.image if self.image.ndim == 3 else np.moveaxis(_decoded(self, self.image, "RGB"), 2, 0)
 
     @cached_property
     def scale(self) -> float:
         """The number by which the whole image is divided; pixels that the mask ignores do not count."""
         channels = self._channels.astype(np.float32)
-        return common_scale(channels, self.mask() != IGNORE)
+        return common_scale(channels, self.mask != IGNORE)
 
     def bands(self, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[np.float32]:
         """Bands (6, H, W) of the scene or of a window, divided by the common scale; NaN where a band is absent."""
         return place_bands(self._channels[:, rows, cols].astype(np.float32) / self.scale, self.band_names)
 
+    @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """Mask (H, W): 0 land, 1 water, 255 ignore."""
-        return self._mask
-
-    @cached_property
-    def _mask(self) -> NDArray[np.uint8]:
         mask = _decoded(self, self.encoded_mask, "L")
         wrong = np.setdiff1d(mask, (LAND, WATER, IGNORE))
         where = f"{self.set_name}/{self.name}{MASK_ENDING}"
@@ -122,14 +114,8 @@ def _decoded(scene: WaterScene, encoded: NDArray[np.generic], mode: str) -> NDAr
         raise TrainingError(f"{scene.set_name}/{scene.name} is not a whole picture ({error}): replace it") from error
 
 
-# --- folders and packs ---
-
-
 def water_scenes(folder: Path) -> list[WaterScene]:
-    """Every scene of a folder and its subfolders, in the order of their paths.
-
-    Raises `TrainingError`: no such folder, or no image beside a mask in it.
-    """
+    """Every scene of a folder and its subfolders, in the order of their paths; none is a ``TrainingError``."""
     masks = sorted(folder.rglob(f"*{MASK_ENDING}")) if folder.is_dir() else []
     scenes = []
     for mask in masks:
@@ -168,11 +154,11 @@ def _bytes_of(file: Path) -> NDArray[np.uint8]:
 def pack_water(folder: Path, destination: Path) -> None:
     """Pack every scene of a folder into one array file.
 
-    Raises `TrainingError`: no scene, one that cannot be read, two of one name, or more than 100 MiB.
+    No scene, one that cannot be read, two of one name, or more than 100 MiB is a ``TrainingError``.
     """
     arrays: dict[str, NDArray[Any]] = {}
     for scene in water_scenes(folder):
-        scene.mask()
+        scene.mask  # noqa: B018  # a scene that cannot be read is refused now
         if f"image/{scene.set_name}/{scene.name}" in arrays:
             raise TrainingError(f"two scenes of {folder} are called {scene.set_name}/{scene.name}: rename one of them")
         arrays[f"image/{scene.set_name}/{scene.name}"] = scene.image
@@ -183,10 +169,8 @@ def pack_water(folder: Path, destination: Path) -> None:
 def load_water(file: Path) -> list[WaterScene]:
     """Read a file written by `pack_water`; one that is missing, damaged or of another kind is a ``TrainingError``."""
     with open_arrays(file) as stored:
-        keys = [(key.split("/")[1], key.split("/")[2]) for key in stored if key.startswith("image/")]
-        scenes = [
-            WaterScene(*key, stored[f"image/{key[0]}/{key[1]}"], stored[f"mask/{key[0]}/{key[1]}"]) for key in keys
-        ]
+        keys = [key.split("/")[1:] for key in stored if key.startswith("image/")]
+        scenes = [WaterScene(s, name, stored[f"image/{s}/{name}"], stored[f"mask/{s}/{name}"]) for s, name in keys]
     if not scenes:
         raise TrainingError(f"{file} holds no scene of water: write it again with `lacunar train --pack`")
     return scenes
@@ -205,9 +189,6 @@ def decoded_all(scenes: Sequence[WaterScene], callback: Callable[[int, int], Non
             callback(done + 1, len(scenes))
 
 
-# --- the split ---
-
-
 @dataclass(frozen=True)
 class Parts:
     """Scenes to train on, to score while training, and to report on; by scene, never by crop."""
@@ -220,7 +201,7 @@ class Parts:
 def split_scenes(scenes: Sequence[WaterScene]) -> Parts:
     """Split scenes by their names alone, as `REPORTED` and `VALIDATED` say.
 
-    Raises `TrainingError`: nothing is left to train on, or none of a set's held-out scenes is there.
+    Nothing left to train on, or none of a set's held-out scenes there, is a ``TrainingError``.
     """
     parts = Parts([], [], [])
     for set_name in sorted({scene.set_name for scene in scenes}):
@@ -237,27 +218,22 @@ def split_scenes(scenes: Sequence[WaterScene]) -> Parts:
         parts.validation.extend(validation)
         parts.training.extend(scene for scene in found if scene not in reported and scene not in validation)
     if not parts.training:
-        raise TrainingError(
-            f"{len(scenes)} scenes are too few: some are held out by name, and none is left to train on"
-        )
+        raise TrainingError(f"{len(scenes)} scenes are too few: some are held out by name and none is left to train on")
     return parts
 
 
 def chosen_by_name(scenes: Sequence[WaterScene], count: int, *, skip: int = 0) -> list[WaterScene]:
-    """So many scenes that their names alone choose: the first ones by the CRC-32 of ``set/name``, after ``skip``."""
+    """A number of scenes by their names alone: the first ones by the CRC-32 of ``set/name``, after ``skip``."""
     ranked = sorted(scenes, key=lambda scene: zlib.crc32(f"{scene.set_name}/{scene.name}".encode()))
     return ranked[skip : skip + count]
-
-
-# --- examples ---
 
 
 class WaterDataset(Dataset[dict[str, Tensor]]):
     """Crops of scenes; the key (epoch, index) and the seed alone decide one, so a run resumes exactly.
 
-    ``shares`` is the share of the examples from each set, ``size`` the side of an example in pixels, ``length`` the
-    examples in an epoch. Without ``augment`` the crops are plain, at the scene's own scale. A set of ``shares`` without
-    a scene is a ``TrainingError``.
+    ``shares`` says how many of the examples come from each set, ``size`` is their side in pixels, ``length`` their
+    number in an epoch. Without ``augment`` the crops are plain, at the scene's own scale. A set without a scene is a
+    ``TrainingError``.
     """
 
     def __init__(
@@ -307,11 +283,10 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
             return names, 1.0
         chosen = list(SUBSETS)[rng.choice(len(SUBSETS), p=list(SUBSETS.values()))]
         planes = scene.bands()[[BANDS.index(name) for name in chosen]]
-        return chosen, common_scale(planes, scene.mask() != IGNORE)
+        return chosen, common_scale(planes, scene.mask != IGNORE)
 
     def _window(self, scene: WaterScene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A square window of the scene that becomes an example."""
-        mask = scene.mask()
+        mask = scene.mask
         scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if self.augment else 1.0
         scale = min(scale, max(1.0, min(mask.shape) / self.size))  # nothing lies around a small scene at its own scale
         side = round(self.size * max(scale, SCALES[0]))
