@@ -1,13 +1,10 @@
 """Quality bits against values whose meaning the USGS states, and against the clouds of real scenes."""
 
-import doctest
-
 import numpy as np
 import pytest
 import rasterio
 
 from lacunar.errors import ProductError
-from lacunar.sensors import landsat_qa as quality
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass, qa_flags
 
 # Values as they stand in real QA_PIXEL bands, and what they mean (LSDS-1822, table of value interpretations).
@@ -100,7 +97,3 @@ def test_unknown_class_says_which_exist():
     ) as caught:
         qa_flags(np.zeros(1, dtype=np.uint16), ["haze"], form="collection_2")
     assert "\n" not in str(caught.value)
-
-
-def test_doctests():
-    assert doctest.testmod(quality).failed == 0

@@ -1,13 +1,11 @@
 """MTL files of every collection in every form: one value; and each way in which they can be broken."""
 
-import doctest
 import json
 import re
 
 import pytest
 
 from lacunar.errors import ProductError
-from lacunar.sensors import mtl
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, parse_mtl
 
 FLATHEAD = "LC08_L1TP_041027_20150604_20170226_01_T1"
@@ -220,7 +218,3 @@ def test_constant_that_is_no_number_is_named(value):
     got = parse(TEXT.replace("799.0284", value))
     with pytest.raises(ProductError, match=r"X_MTL.txt: K1_CONSTANT_BAND_10 is .*; wanted a number"):
         got.constant("K1_CONSTANT_BAND_10")
-
-
-def test_doctests():
-    assert doctest.testmod(mtl).failed == 0

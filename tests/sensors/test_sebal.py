@@ -1,6 +1,5 @@
 """Radiometry against golden files, figures of the USGS, closed forms, and the faults of public scripts."""
 
-import doctest
 import json
 import math
 import subprocess
@@ -267,10 +266,6 @@ def test_errors_say_what_was_got_and_wanted(call, message):
     with pytest.raises(ProductError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
-
-
-def test_doctests():
-    assert doctest.testmod(rad).failed == 0
 
 
 def test_works_without_torch_and_rasters():

@@ -1,6 +1,5 @@
 """The simulated scene: its statistics, its physics, and where its shadows fall."""
 
-import doctest
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from scipy import ndimage
 
 from lacunar.errors import ProductError
-from lacunar.sensors import synthetic_scene
 from lacunar.sensors.synthetic_scene import Sun, make_clouds, make_scene, power_law_field
 
 SUN = Sun(azimuth=62.1, elevation=53.2)
@@ -138,7 +136,3 @@ def test_shadows_fall_away_from_the_sun(azimuth):
 def test_fraction_out_of_range(fraction):
     with pytest.raises(ProductError, match=rf"cloud fraction {fraction}: wanted 0 to 0.9"):
         make_clouds(64, rng(), SUN, fraction=fraction)
-
-
-def test_doctests():
-    assert doctest.testmod(synthetic_scene).failed == 0
