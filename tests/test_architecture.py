@@ -20,7 +20,6 @@ HEAVY = {"torch", "diffusers", "numpy", "scipy", "pandas", "xarray", "dask", "ra
 HEAVY |= {"matplotlib", "skimage", "typer"}
 MAX_FILE_LINES = 600
 MAX_PARAMETERS = 8
-FUNCTIONS_TO_MEND = 0  # falls to 0
 
 
 def imported(path):
@@ -80,12 +79,11 @@ def test_no_file_is_too_long():
 def test_no_function_takes_too_many_parameters():
     found = {}
     for path in SOURCES:
-        if path.parent.name == "cli":  # a command's parameters are its options
-            continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
+            command = path.parent.name == "cli" and getattr(node, "name", "").endswith("_command")
+            if isinstance(node, ast.FunctionDef) and not command:  # a command's parameters are its options
                 arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 count = len([one for one in arguments if one.arg not in ("self", "cls")])
                 if count > MAX_PARAMETERS:
                     found[f"{path.relative_to(PACKAGE)}:{node.name}"] = count
-    assert len(found) <= FUNCTIONS_TO_MEND, found
+    assert found == {}

@@ -124,7 +124,7 @@ def demo_command(
         raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
     if "water" in parts and "lst" not in parts:
         raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
-    options = fill_options("fast", None, "auto", None, samples, "", seed, model, device, backend)
+    options = fill_options("fast", samples=samples, device=device, seed=seed, model=model, backend=backend)
     demo = _Demo(folder, size, options, overwrite)
     for name, part in PARTS.items():
         if name in parts:

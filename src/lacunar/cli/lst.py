@@ -80,7 +80,17 @@ def lst_command(
         command=opt.typed_command(),
     )
     how = opt.fill_options(
-        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, backend, cluster=cluster
+        preset,
+        samples=samples,
+        device=device,
+        quantiles=quantiles,
+        cluster=cluster,
+        sampler=sampler,
+        background=background,
+        evaluations=evaluations,
+        seed=seed,
+        model=model,
+        backend=backend,
     )
     fill_named(product, inputs, files, how, suffix="lst", cluster=cluster, print_json=print_json)
 
@@ -124,7 +134,17 @@ def fill_command(
     command = opt.typed_command()
     files = OutputFiles(raster=output, figure=figure, truth=truth, overwrite=overwrite, resume=resume, command=command)
     how = opt.fill_options(
-        preset, sampler, background, evaluations, samples, quantiles, seed, model, device, backend, cluster=cluster
+        preset,
+        samples=samples,
+        device=device,
+        quantiles=quantiles,
+        cluster=cluster,
+        sampler=sampler,
+        background=background,
+        evaluations=evaluations,
+        seed=seed,
+        model=model,
+        backend=backend,
     )
     fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +11,7 @@ from lacunar.diffusion.samplers import preset_help, preset_named, sampler_help
 from lacunar.errors import LacunarError
 
 if TYPE_CHECKING:
-    from lacunar.fill.options import BackgroundName, FillOptions
-    from lacunar.models.backend import BackendName
+    from lacunar.fill.options import FillOptions
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
@@ -74,32 +73,22 @@ PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSO
 
 def fill_options(
     preset: str,
-    sampler: str | None,
-    background: str,
-    evaluations: int | None,
-    samples: int | None,
-    quantiles: str,
-    seed: int,
-    model: str,
-    device: str,
-    backend: str,
     *,
+    samples: int | None,
+    device: str,
+    quantiles: str = "",
     cluster: str | None = None,
+    **others: Any,  # noqa: ANN401
 ) -> "FillOptions":
-    """How rasters are filled; on a cluster the workers choose the device."""
+    """How rasters are filled; on a cluster the workers choose the device. ``others`` are fields of `FillOptions`."""
     from lacunar.fill.options import FillOptions
 
     return FillOptions(
-        model=model,
-        device=device if cluster else resolve_device(device),
-        backend=cast("BackendName", backend),
         preset=preset,
-        sampler=sampler,
-        background=cast("BackgroundName", background),
-        evaluations=evaluations,
         samples=preset_named(preset).usual_samples if samples is None else samples,
-        seed=seed,
+        device=device if cluster else resolve_device(device),
         quantiles=levels_of(quantiles),
+        **others,
     )
 
 
