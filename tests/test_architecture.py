@@ -80,7 +80,7 @@ def test_no_function_takes_too_many_parameters():
     found = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
-            command = path.parent.name == "cli" and getattr(node, "name", "").endswith("_command")
+            command = path.parent.name == "cli" and str(getattr(node, "name", "")).endswith("_command")
             if isinstance(node, ast.FunctionDef) and not command:  # a command's parameters are its options
                 arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 count = len([one for one in arguments if one.arg not in ("self", "cls")])

@@ -250,8 +250,8 @@ class _Fill:
         finite = np.isfinite(values)
         if self.missing is None:
             return Measured(values, finite, ~finite)
-        gap = _computed(self.missing, window)
-        return Measured(values, finite & ~gap, gap)
+        missing = _computed(self.missing, window)
+        return Measured(values, finite & ~missing, missing)
 
     def read_guides(self, window: Tile) -> NDArray[np.float32]:
         """Guides (K, H, W) of a window."""

@@ -63,27 +63,9 @@ def lst_figure(
     Kelvin is drawn in degrees Celsius, other units as they are. The values share one colour scale. Missing pixels are
     grey in the masked panel, pixels outside the footprint (NaN) white everywhere.
 
-    Parameters
-    ----------
-    lst
-        (H, W) before masking; may hold the clouds' own temperatures.
-    reconstructed, truth, sigma
-        (H, W): the filled field, the true one, and the standard deviation of the filled one.
-    missing
-        (H, W) boolean, True = filled.
-    units
-        Of all of these.
-    title
-        A line over the figure.
-
-    Raises
-    ------
-    ValueError
-        Shapes that differ, or no finite pixel.
-
-    References
-    ----------
-    Bezerra et al. (2024), Fig. 4.
+    All are (H, W): ``lst`` before masking, with the clouds' own temperatures; the ``reconstructed`` field, its
+    ``truth`` and its standard deviation; and ``missing``, True = filled. ``title`` stands over the figure. Shapes that
+    differ, or no finite pixel, are a ``ValueError``. Reference: Bezerra et al. (2024), Fig. 4.
     """
     shape, kelvin = np.shape(reconstructed), units.lower() in _KELVIN
     zero, labels = (_ZERO_CELSIUS, _CELSIUS_LABELS) if kelvin else (0.0, (units or "value",) * 2)

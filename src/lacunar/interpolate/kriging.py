@@ -142,23 +142,12 @@ def krige(
     Known pixels within `RIM` of a missing one enter the system, those beyond on a grid of spacing `THIN`: by the
     screening effect the others change next to nothing, and the cost is the cube of the number that enters.
 
-    Parameters
-    ----------
-    values, known
-        (H, W); True = measured. Known pixels keep their value, with standard deviation 0.
-    covariance
-        By default the average over the `AVERAGED` likeliest covariances.
-    targets
-        (H, W), the unknown pixels to be filled, by default all; the others get 0 and 0.
+    ``values`` and ``known`` (True = measured) are (H, W); known pixels keep their value, with standard deviation 0.
+    Without a ``covariance`` the average over the `AVERAGED` likeliest ones is taken. ``targets`` (H, W) are the unknown
+    pixels to be filled, by default all; the others get 0 and 0. No known pixel is a `LacunarError`.
 
-    Raises
-    ------
-    LacunarError
-        No known pixel.
-
-    References
-    ----------
-    Cressie (1993), "Statistics for Spatial Data", section 3.2; Rasmussen & Williams (2006), eqs. 2.25, 2.26 and 2.41.
+    References: Cressie (1993), "Statistics for Spatial Data", section 3.2; Rasmussen & Williams (2006), eqs. 2.25, 2.26
+    and 2.41.
     """
     kriged = krige_with_drift(values, known, None, covariance=covariance, targets=targets)
     return kriged.mean, kriged.std
@@ -190,18 +179,11 @@ def krige_with_drift(
     """Kriging with external drift: the field is a linear combination of known fields plus a random field.
 
     The coefficients have the prior variance `DRIFT_VARIANCE`: drift and random field are estimated in one system, and
-    the standard deviation includes the doubt about the coefficients. Other parameters and errors are those of `krige`.
+    the standard deviation includes the doubt about the coefficients. ``terms`` (P, H, W) are of about unit size, finite
+    everywhere; None or P = 0 is ordinary kriging. ``hidden`` (Q, H, W) is True where a guide behind the terms is
+    unknown. Other parameters and errors are those of `krige`.
 
-    Parameters
-    ----------
-    terms
-        (P, H, W) drift terms of about unit size, finite everywhere; None or P = 0 is ordinary kriging.
-    hidden
-        (Q, H, W), True where a guide behind the terms is unknown.
-
-    References
-    ----------
-    Wackernagel (2003), "Multivariate Geostatistics", chapter 38; Rasmussen & Williams (2006), section 2.7.
+    References: Wackernagel (2003), "Multivariate Geostatistics", chapter 38; Rasmussen & Williams (2006), section 2.7.
     """
     require_known(values, known)
     terms = None if terms is None or not len(terms) else terms
