@@ -53,10 +53,8 @@ def as_labelled(array: AnyArray, *, name: str) -> xr.DataArray:
         raise LacunarError(f"{name} has the dimensions {array.dims}: wanted rows and columns")
     rows, cols = _spatial_dims(array)
     if rows not in array.coords or cols not in array.coords:
-        raise LacunarError(
-            f"{name} is a DataArray without coordinates along {rows} and {cols}: add them (`assign_coords`), or give "
-            "its `.values` to work in pixels"
-        )
+        got = f"{name} is a DataArray without coordinates along {rows} and {cols}"
+        raise LacunarError(f"{got}: add them (`assign_coords`), or give its `.values` to work in pixels")
     array = array.transpose(..., rows, cols)
     if "band" in array.dims and array.sizes["band"] == 1:  # as rioxarray opens a raster of one band
         array = array.isel(band=0, drop=True)
@@ -99,10 +97,8 @@ def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray
         return _relabelled(given, target).astype(np.float32)
     if here.crs is None or there.crs is None:
         lacking = name if here.crs is None else "the array"
-        raise RasterError(
-            f"{name} lies on another grid and {lacking} has no CRS: wanted a CRS in both, or one grid; assign it with "
-            "`.rio.write_crs`"
-        )
+        got = f"{name} lies on another grid and {lacking} has no CRS"
+        raise RasterError(f"{got}: wanted a CRS in both, or one grid; assign it with `.rio.write_crs`")
 
     def read(window: Tile) -> NDArray[np.float32]:
         return np.asarray(given[window.slices], dtype=np.float32)

@@ -26,14 +26,7 @@ PixelArray = NDArray[np.unsignedinteger]
 Sample = TypeVar("Sample", bound=np.generic)
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # by Pillow's names, which refuses all others unread
-FORMAT_OF_ENDING = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
+FORMAT_OF_ENDING = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels: what libjpeg and libwebp write
 DEEP = 16  # bits of a sample
 MAX_PIXELS = 178_956_970  # where Pillow takes a file for a decompression bomb: 2**30 bytes of 24 bits, halved
@@ -115,21 +108,15 @@ def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
     """
     mask = read_picture(path)
     if mask.shape != shape:
-        raise PictureError(
-            f"mask {path} has {_size(mask.shape)} pixels, {of} has {_size(shape)}: wanted one size (width x height), "
-            "upright: draw the mask on the picture itself"
-        )
+        got = f"mask {path} has {_size(mask.shape)} pixels, {of} has {_size(shape)}"
+        raise PictureError(f"{got}: wanted one size (width x height), upright: draw the mask on the picture itself")
     gap: BoolArray = mask.colours.mean(axis=2) >= (mask.white + 1) / 2
     if gap.all():
-        raise PictureError(
-            f"mask {path} is white everywhere: all would be filled from nothing; wanted white where to fill and black "
-            "where the picture is to be kept: is it inverted?"
-        )
+        got, wanted = f"mask {path} is white everywhere", "wanted white only where to fill"
+        raise PictureError(f"{got}: all would be filled from nothing; {wanted}: is it inverted?")
     if not gap.any():
-        raise PictureError(
-            f"mask {path} is black everywhere: nothing would be filled; wanted white where to fill (transparency is "
-            "not looked at): paint the place white"
-        )
+        got, wanted = f"mask {path} is black everywhere", "wanted white where to fill (transparency is not looked at)"
+        raise PictureError(f"{got}: nothing would be filled; {wanted}: paint the place white")
     return gap
 
 
@@ -138,10 +125,8 @@ def check_format(target: Path, picture: Picture) -> None:
     wanted = format_of(target)
     most = MAX_SIDES.get(wanted)
     if most is not None and max(picture.shape) > most:
-        raise PictureError(
-            f"{target}: {wanted} has at most {most:,} pixels on a side, the picture has {_size(picture.shape)}: choose "
-            ".png or .tif"
-        )
+        got = f"the picture has {_size(picture.shape)}"
+        raise PictureError(f"{target}: {wanted} has at most {most:,} pixels on a side, {got}: choose .png or .tif")
     if wanted == "JPEG" and picture.alpha is not None:
         raise PictureError(f"{target}: JPEG cannot keep alpha, the picture has it: choose .png, .tif or .webp")
     if picture.bits == DEEP and wanted not in _GDAL_DRIVERS:
@@ -243,30 +228,25 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{path} is no picture that can be read, wanted {', '.join(FORMATS)} of 8 or 16 bit: convert it first"
-        ) from error
+        wanted = f"wanted {', '.join(FORMATS)} of 8 or 16 bit"
+        raise PictureError(f"{path} is no picture that can be read, {wanted}: convert it first") from error
     except PermissionError as error:
         raise PictureError(f"{path} may not be read ({error.strerror}): ask for the right to read it") from error
     except Exception as error:  # damaged files raise OSError, SyntaxError, ValueError, struct.error, KeyError, ...
-        raise PictureError(
-            f"{path} cannot be read ({one_line(error)}): is it cut off or damaged? Get it anew"
-        ) from error
+        reason = one_line(error)
+        raise PictureError(f"{path} cannot be read ({reason}): is it cut off or damaged? Get it anew") from error
 
 
 def _too_large(path: Path) -> PictureError:
     side = int(MAX_PIXELS**0.5)
-    return PictureError(
-        f"{path} has more than {MAX_PIXELS:,} pixels (a square of {side:,} x {side:,}): cut out the part around the "
-        "mask, or shrink the picture first"
-    )
+    got = f"{path} has more than {MAX_PIXELS:,} pixels (a square of {side:,} x {side:,})"
+    return PictureError(f"{got}: cut out the part around the mask, or shrink the picture first")
 
 
 def _other_colours(path: Path, image: Image.Image) -> PictureError:
     """Refuse CMYK and the like."""
-    return PictureError(
-        f"{path} is a picture in {image.mode}, wanted grey or RGB of 8 or 16 bit, with or without alpha: convert it"
-    )
+    wanted = "wanted grey or RGB of 8 or 16 bit, with or without alpha"
+    return PictureError(f"{path} is a picture in {image.mode}, {wanted}: convert it")
 
 
 def _bits_of(path: Path, image: Image.Image) -> int:

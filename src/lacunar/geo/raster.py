@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import logging
 import math
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +24,6 @@ from rasterio.windows import Window
 
 from lacunar.errors import RasterError, one_line
 from lacunar.geo.windows import Tile
-
-FilePath = str | os.PathLike[str]
 
 # GDAL would take 5 % of the machine's memory; 64 MiB hold a row of float32 tiles of a 32,000-pixel raster.
 _CACHE_BYTES = 64 * 2**20
@@ -75,7 +72,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
     A `RasterError` refuses a file that is missing, no raster, cut off, or of complex numbers.
     """
 
-    def __init__(self, path: FilePath) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             got = "a folder" if self.path.is_dir() else "no such file"
@@ -136,7 +133,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.close()
 
 
-def read_raster(path: FilePath, *, window: Tile | None = None, bands: Sequence[int] | None = None) -> Raster:
+def read_raster(path: str | Path, *, window: Tile | None = None, bands: Sequence[int] | None = None) -> Raster:
     """Read a raster, or a window of it, as `RasterSource.read` does."""
     with RasterSource(path) as source:
         return source.read(window, bands=bands)
@@ -197,9 +194,8 @@ class RasterWriter:
         tile = window or Tile(0, 0, *self.shape)
         wanted = (len(self.band_names), *tile.shape)
         if not tile.inside(self.shape) or array.shape != wanted:
-            raise RasterError(
-                f"{self.path.name}: got {array.shape} for {tile}; wanted {wanted} inside {_size(self.shape)}"
-            )
+            got = f"{self.path.name}: got {array.shape} for {tile}"
+            raise RasterError(f"{got}; wanted {wanted} inside {_size(self.shape)}")
         values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
         with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.write(values, window=Window.from_slices(*tile.slices))
@@ -220,9 +216,7 @@ class RasterWriter:
             rasterio.shutil.copy(self._staged, self._final, **_COG)
             # On a full disk GDAL may report success for a file that lacks its end: its size or its last tile tells.
             if self._staged.stat().st_size < tiles * _TILE_SIDE**2 * 4 * len(self.band_names):
-                raise RasterError(
-                    f"{self.path.name}: the uncompressed copy is cut off, the disk is full: free some space"
-                )
+                raise RasterError(f"{self.path.name}: the disk is full, it cut off the copy: free some space")
             with rasterio.open(self._final) as made:
                 *_, (_, last) = made.block_windows()
                 made.read(window=last)

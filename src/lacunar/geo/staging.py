@@ -106,6 +106,5 @@ def _hidden_folder(target: Path, *, make_folder: bool) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=above))
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
-        raise RasterError(
-            f"{target}: nothing can be written in {above} ({reason}): wanted a writable folder with free space"
-        ) from error
+        got = f"{target}: nothing can be written in {above} ({reason})"
+        raise RasterError(f"{got}: wanted a writable folder with free space") from error

@@ -61,10 +61,8 @@ class Warped:
             return
         if lacking[0] != lacking[1] or not all(placed):
             bare, other = (name, "the input") if lacking[0] else ("the input", name)
-            raise RasterError(
-                f"{bare} has no CRS and differs in shape or position from {other}: wanted a CRS in both, or the very "
-                "same grid; assign one (rio edit-info --crs)"
-            )
+            got = f"{bare} has no CRS and differs in shape or position from {other}"
+            raise RasterError(f"{got}: wanted a CRS in both, or the very same grid; assign one (rio edit-info --crs)")
         self.step = self._step()
         self._needed = self._source_window()
 
@@ -110,18 +108,9 @@ class Warped:
     def _copy_source(self, path: Path) -> None:
         """Copy what the target needs of the source, block by block."""
         part, t = self._needed, self._source.transform
-        profile = {
-            "driver": "GTiff",
-            "height": part.height,
-            "width": part.width,
-            "count": self._count or 1,
-            "dtype": "float32",
-            "nodata": np.nan,
-            "crs": self._source.crs or _PLANE,
-            "transform": t @ Affine.translation(part.col, part.row),
-            "tiled": True,
-            "BIGTIFF": "IF_SAFER",
-        }
+        profile = {"driver": "GTiff", "tiled": True, "BIGTIFF": "IF_SAFER", "dtype": "float32", "nodata": np.nan}
+        profile |= {"height": part.height, "width": part.width, "count": self._count or 1}
+        profile |= {"crs": self._source.crs or _PLANE, "transform": t @ Affine.translation(part.col, part.row)}
         with rasterio.open(path, "w", **profile) as copied:
             for block in blocks_over(part.shape, block=BLOCK, halo=0):
                 core = block.core
@@ -137,10 +126,8 @@ class Warped:
         ranges = []
         for place, length, step in zip((rows, cols), self._source.shape, self.step, strict=True):
             if place.size == 0 or place.max() <= 0 or place.min() >= length:
-                raise RasterError(
-                    f"{self._name} does not overlap the input: {_extent(self._source)}, the input is "
-                    f"{_extent(self._target)}; wanted a raster of the same place"
-                )
+                got = f"{_extent(self._source)}, the input is {_extent(self._target)}"
+                raise RasterError(f"{self._name} does not overlap the input: {got}; wanted a raster of the same place")
             low, high = float(place.min()), float(place.max())
             wide = 2.0 + max(1.0, step) + _SLACK * (high - low)
             first, last = max(0, int(np.floor(low - wide))), min(length, int(np.ceil(high + wide)))
@@ -156,9 +143,8 @@ class Warped:
             try:
                 moved = transform(here, there, x, y)
             except Exception as error:  # rasterio lets GDAL's own classes through
-                raise RasterError(
-                    f"{self._name} lies in {there}: no way there from the CRS of the input, {here} ({one_line(error)})"
-                ) from error
+                way = f"no way there from the CRS of the input, {here} ({one_line(error)})"
+                raise RasterError(f"{self._name} lies in {there}: {way}") from error
             x, y = (np.asarray(axis, dtype=np.float64) for axis in moved)
         good = np.isfinite(x) & np.isfinite(y)
         source_cols, source_rows = _placed(~self._source.transform, x[good], y[good])

@@ -146,10 +146,8 @@ def stitch(
     size = sizes.pop()
     _check_inside(tiles, shape)
     if patches.shape[:1] != (len(tiles),) or patches.shape[-2:] != size or weight.shape != size:
-        raise LacunarError(
-            f"got patches {patches.shape} and weights {weight.shape}; wanted ({len(tiles)}, ..., {size[0]}, {size[1]}) "
-            f"and {size}: cut the patches with the same tiles"
-        )
+        wanted = f"wanted ({len(tiles)}, ..., {size[0]}, {size[1]}) and {size}"
+        raise LacunarError(f"got patches {patches.shape} and weights {weight.shape}; {wanted}: cut by the same tiles")
     if not np.all(weight > 0):
         raise LacunarError(f"got a weight of {weight.min()}; wanted all > 0: make them with blend_weights")
     total = np.zeros((*patches.shape[1:-2], *shape), dtype=np.float64)

@@ -21,7 +21,7 @@ from lacunar.segment import job
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
 from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.sensors.bands import RGB, recognise
-from lacunar.sensors.scene import Planes, placed_reader, sample_planes, scale_of
+from lacunar.sensors.scene import Planes, planes_of, sample_planes, scale_of
 
 _CLASSES = {"flag_values": [0, 1, NOT_VALID], "flag_meanings": "land water not_valid"}
 
@@ -89,11 +89,11 @@ def segment(
     check_fusion(fusion, samples=samples, threshold=threshold)
     given = _planes_first(image)
     shape = (given.shape[1], given.shape[2])
+    names = _names(given, bands)
 
-    def channels(window: Tile) -> Planes:
-        return np.array(given.data[:, *window.slices], dtype=np.float32)
+    def planes(window: Tile) -> Planes:
+        return planes_of(np.asarray(given.data[:, *window.slices], dtype=np.float32), names)
 
-    planes = placed_reader(channels, _names(given, bands))
     sample = sample_planes(planes, shape, "the image")
     dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
     is_picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))

@@ -74,15 +74,6 @@ def check_channels(names: Sequence[str]) -> None:
         raise LacunarError(f"bands {got}: wanted at least one of {', '.join(BANDS)}")
 
 
-def present_bands(names: Sequence[str]) -> tuple[BandName, ...]:
-    """The bands among a file's channels, in the order of `BANDS`.
-
-    >>> present_bands(("coastal", "nir", "red", "green"))
-    ('green', 'red', 'nir')
-    """
-    return tuple(band for band in BANDS if band in names)
-
-
 def place_bands(channels: FloatArray, names: Sequence[str]) -> NDArray[np.float32]:
     """Put channels (C, H, W), one name for each, into the order of `BANDS`: (6, H, W), float32; NaN where lacking.
 
@@ -93,10 +84,8 @@ def place_bands(channels: FloatArray, names: Sequence[str]) -> NDArray[np.float3
     """
     check_channels(names)
     if channels.ndim != 3 or len(channels) != len(names):
-        raise LacunarError(
-            f"got channels of shape {channels.shape} and {len(names)} names: wanted (channels, height, width) and one "
-            "name for each channel"
-        )
+        got = f"got channels of shape {channels.shape} and {len(names)} names"
+        raise LacunarError(f"{got}: wanted (channels, height, width) and one name for each channel")
     planes = np.full((len(BANDS), *channels.shape[1:]), np.nan, dtype=np.float32)
     for channel, name in zip(channels, names, strict=True):
         if name in BANDS:
@@ -116,19 +105,16 @@ def common_scale(bands: FloatArray, valid: NDArray[np.bool_]) -> float:
     0.25
     """
     if bands.ndim != 3 or valid.shape != bands.shape[1:] or valid.dtype != np.bool_:
-        raise LacunarError(
-            f"got bands {bands.shape} and valid {valid.dtype} {valid.shape}: wanted (C, H, W) and bool (H, W)"
-        )
+        got = f"got bands {bands.shape} and valid {valid.dtype} {valid.shape}"
+        raise LacunarError(f"{got}: wanted (C, H, W) and bool (H, W)")
     values = bands[:, valid]
     values = values[np.isfinite(values)]
     if values.size == 0:
         raise LacunarError("no valid pixel in any band: wanted an image that is not all nodata; check it and its mask")
     scale = float(np.percentile(values, SCALE_PERCENTILE))
     if scale <= 0:
-        raise LacunarError(
-            f"the image is dark: {SCALE_PERCENTILE:g} % of its values are {scale:g} or less; wanted reflectance or a "
-            "picture; check the scale and offset"
-        )
+        got = f"{SCALE_PERCENTILE:g} % of its values are {scale:g} or less"
+        raise LacunarError(f"the image is dark: {got}; wanted reflectance or a picture; check the scale and offset")
     return scale
 
 
@@ -231,9 +217,8 @@ def encoding_of(
         return recognise(values, dtype=source.dtypes[chosen[0] - 1], picture=picture, name=source.path.name)
     given = Encoding(1.0 if scale is None else scale, 0.0 if offset is None else offset, "")
     if len(declared) > 1:
-        raise RasterError(
-            f"{source.path.name} declares different scales or offsets for its channels: leave out --scale and --offset"
-        )
+        got = f"{source.path.name} declares different scales or offsets for its channels"
+        raise RasterError(f"{got}: leave out --scale and --offset")
     factor, addend = declared.pop()
     meaning = f"value x {given.scale:g} + {given.offset:g}, as --scale and --offset say"
     return Encoding(given.scale / factor, given.offset - given.scale * addend / factor, meaning)

@@ -31,7 +31,7 @@ from lacunar.sensors import sebal
 from lacunar.sensors.bands import BANDS, BandName
 from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
-from lacunar.sensors.scene import PLAUSIBLE_LST, BoolArray, LstOptions, Measured, Planes, Scene, date_in, placed_reader
+from lacunar.sensors.scene import PLAUSIBLE_LST, BoolArray, LstOptions, Measured, Planes, Scene, date_in, planes_of
 from lacunar.sensors.sebal import ReflectanceForm
 
 MEMBER_LIMIT = 1000  # files in an archive; a product as delivered has about 25
@@ -48,6 +48,7 @@ _REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}  # by LST, the thermal band
 # Bands 2 to 7 of Landsat 8 and 9, in the order of BANDS.
 _REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
 _QA_BANDS = ("QA_PIXEL", "BQA")
+_GET_MISSING = "get the missing files from the product's source"
 
 Quantity = Literal["RADIANCE", "REFLECTANCE", "TEMPERATURE"]
 Float = NDArray[np.float64]
@@ -97,10 +98,8 @@ class LandsatScene(Scene):
         """Refuse a product that lacks a band, a constant or a quality band, and a correction that is made already."""
         required = _REQUIRED[self.level]
         if lacking := [band for band in required if band not in self.sources]:
-            raise ProductError(
-                f"{self.name} lacks {', '.join(lacking)}: LST of a Level-{self.level} product wants "
-                f"{', '.join(required)}; get the missing files from the product's source"
-            )
+            wanted = f"LST of a Level-{self.level} product wants {', '.join(required)}"
+            raise ProductError(f"{self.name} lacks {', '.join(lacking)}: {wanted}; {_GET_MISSING}")
         _ = self.constants
         self._open_all(required)
         if needs_qa and self._mask is None and self._qa_band is None:
@@ -251,10 +250,8 @@ class LandsatScene(Scene):
         """Refuse a product without any of the bands 2 to 7."""
         reflective = _REFLECTIVE[self.level]
         if not self.band_names:
-            raise ProductError(
-                f"{self.name} holds none of {reflective[0]} to {reflective[-1]}: water wants one or more of them; get "
-                "the missing files from the product's source"
-            )
+            got = f"{self.name} holds none of {reflective[0]} to {reflective[-1]}"
+            raise ProductError(f"{got}: water wants one or more of them; {_GET_MISSING}")
         self._open_all(self._reflective)
         super().check_bands()
 
@@ -283,19 +280,17 @@ class LandsatScene(Scene):
 
     def reflectance(self, window: Tile) -> Planes:
         """Reflectance, NaN at fill and, unless clouds are kept, under cloud and cloud shadow."""
-        return placed_reader(self._channels, self.band_names)(window)
-
-    def _channels(self, window: Tile) -> Planes:
         planes = np.empty((len(self._reflective), *window.shape), dtype=np.float32)
         for plane, band in zip(planes, self._reflective, strict=True):
             dn = self.dn(band, window)
-            plane[:] = (
-                self._toa(band, dn) if self.level == 1 else sebal.rescale(dn, **self.coefficients("REFLECTANCE", band))
-            )
+            if self.level == 1:
+                plane[:] = self._toa(band, dn)
+            else:
+                plane[:] = sebal.rescale(dn, **self.coefficients("REFLECTANCE", band))
         if self._qa_band is not None:
             hidden = () if self._keep_clouds else CLOUD_CLASSES
             planes[:, self.qa_flags(("fill", *hidden), window)] = np.nan
-        return planes
+        return planes_of(planes, self.band_names)
 
     def _cloud_notes(self) -> tuple[str, ...]:
         """The share of the footprint that clouds hide, or that nothing tells it."""
@@ -393,19 +388,16 @@ class LandsatScene(Scene):
         """Refuse a band that is not on the product's grid or holds no digital numbers."""
         name = f"band {band} of {self.product_id}"
         if dataset.shape != self.shape:
-            raise ProductError(
-                f"{name} has {dataset.shape[0]} x {dataset.shape[1]} pixels, {self._grid_band} has "
-                f"{self.shape[0]} x {self.shape[1]}: wanted one size; crop or resample all bands alike"
-            )
+            sizes = [f"{height} x {width}" for height, width in (dataset.shape, self.shape)]
+            got = f"{name} has {sizes[0]} pixels, {self._grid_band} has {sizes[1]}"
+            raise ProductError(f"{got}: wanted one size; crop or resample all bands alike")
         placed = dataset.transform != Affine.identity()
         if (dataset.crs is not None and dataset.crs != self.crs) or (
             placed and not dataset.transform.almost_equals(self.transform, precision=GRID_TOLERANCE)
         ):
             raise ProductError(f"{name} lies elsewhere than {self._grid_band}: wanted one grid for all bands")
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-            raise ProductError(
-                f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers) as delivered"
-            )
+            raise ProductError(f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers)")
 
 
 # --- the files of a product ---
@@ -449,10 +441,8 @@ def open_delivery(path: Path) -> Delivery:
         for count, member in enumerate(archive, start=1):
             total += member.size
             if count > MEMBER_LIMIT or total > UNPACKED_LIMIT:
-                raise ProductError(
-                    f"{path.name} holds more than {MEMBER_LIMIT} files or {UNPACKED_LIMIT >> 30} GiB: "
-                    "wanted one Landsat product; it is none"
-                )
+                got = f"{path.name} holds more than {MEMBER_LIMIT} files or {UNPACKED_LIMIT >> 30} GiB"
+                raise ProductError(f"{got}: wanted one Landsat product; it is none")
             _check_member(member, path.name)
             name = PurePosixPath(member.name).name
             if member.isdir() or name.startswith("."):
@@ -491,9 +481,8 @@ def _mtl_name(delivery: Delivery) -> str:
             raise ProductError(f"{delivery.path.name} holds {found[0]} and {found[1]}: wanted one product; part them")
         if found:
             return found[0]
-    raise ProductError(
-        f"{delivery.path.name} holds no MTL file (*_MTL.txt, .json or .xml): give a product's folder, or its .tar"
-    )
+    got = f"{delivery.path.name} holds no MTL file (*_MTL.txt, .json or .xml)"
+    raise ProductError(f"{got}: give a product's folder, or its .tar")
 
 
 def _band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
@@ -526,10 +515,8 @@ def _place(mtl: Mtl, band: str, dataset: DatasetReader) -> tuple[tuple[int, int]
     if transform == Affine.identity():
         if mtl.grid is None or mtl.grid.shape != shape:
             said = "none" if mtl.grid is None else f"{mtl.grid.shape[0]} x {mtl.grid.shape[1]} pixels"
-            raise ProductError(
-                f"{band} ({shape[0]} x {shape[1]} pixels) has no position and the corners in {mtl.name} span {said}: "
-                "wanted the position in one of them"
-            )
+            got = f"{band} ({shape[0]} x {shape[1]} pixels) has no position and the corners in {mtl.name} span {said}"
+            raise ProductError(f"{got}: wanted the position in one of them")
         left, top = mtl.grid.upper_left
         half = mtl.grid.pixel / 2  # the MTL's corners are centres of pixels
         transform = Affine(mtl.grid.pixel, 0.0, left - half, 0.0, -mtl.grid.pixel, top + half)

@@ -12,8 +12,8 @@ from lacunar.errors import RasterError
 from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
 from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
-from lacunar.sensors.bands import BandName, Encoding, channel_names, encoding_of, present_bands
-from lacunar.sensors.scene import Measured, Planes, Scene, date_in, placed_reader, sample_planes, scale_of
+from lacunar.sensors.bands import BANDS, BandName, Encoding, channel_names, encoding_of
+from lacunar.sensors.scene import Measured, Planes, Scene, date_in, planes_of, sample_planes, scale_of
 from lacunar.sensors.sebal import digital_numbers_hint
 
 PICTURE_CHANNELS = (1, 3)
@@ -82,7 +82,7 @@ class RasterScene(Scene):
     @property
     def band_names(self) -> tuple[BandName, ...]:
         """Bands that the user or the file names."""
-        return present_bands(self._channels[0])
+        return tuple(band for band in BANDS if band in self._channels[0])
 
     @property
     def band_units(self) -> str:
@@ -143,7 +143,7 @@ class RasterScene(Scene):
 
     def _stored_planes(self, window: Tile) -> Planes:
         """Planes (6, H, W) as the file declares them."""
-        return placed_reader(lambda tile: self._read(tile, self._chosen, self._band_nodata), self._channels[0])(window)
+        return planes_of(self._read(window, self._chosen, self._band_nodata), self._channels[0])
 
     def _read(self, window: Tile, channels: Sequence[int], nodata: float | None) -> NDArray[np.float32]:
         """Channels (C, H, W) of an upright window as declared; NaN where unknown, and where all hold ``nodata``."""

@@ -267,10 +267,8 @@ def open_scene(
         from lacunar.sensors.landsat import LandsatScene
 
         if bands or not scale is offset is nodata is None:
-            raise LacunarError(
-                f"{path.name} is a Landsat product, which brings its own bands, scales and offsets: leave out --bands, "
-                "--scale, --offset and --nodata"
-            )
+            got = f"{path.name} is a Landsat product, which brings its own bands, scales and offsets"
+            raise LacunarError(f"{got}: leave out --bands, --scale, --offset and --nodata")
         return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, keep_clouds=keep_clouds)
     from lacunar.sensors.raster_scene import RasterScene
 
@@ -293,16 +291,12 @@ def date_in(text: str) -> datetime.date | None:
         return None
 
 
-def placed_reader(channels: Reader, names: Sequence[str]) -> Reader:
-    """A reader of planes in the order of `BANDS` from one of channels; a pixel that lacks one used channel is NaN."""
+def planes_of(channels: Planes, names: Sequence[str]) -> Planes:
+    """Planes in the order of `BANDS`; NaN in all where one of the channels used is."""
     used = [index for index, name in enumerate(names) if name in BANDS]
-
-    def read(window: Tile) -> Planes:
-        values = channels(window)
-        values[:, np.isnan(values[used]).any(axis=0)] = np.nan
-        return place_bands(values, names)
-
-    return read
+    planes = place_bands(channels, names)
+    planes[:, np.isnan(channels[used]).any(axis=0)] = np.nan
+    return planes
 
 
 def sample_planes(read: Reader, shape: tuple[int, int], name: str) -> Planes:

@@ -108,19 +108,16 @@ def toa_reflectance(
     [0.1064]
     """
     if not 0.0 < sun_elevation <= 90.0:
-        raise ProductError(
-            f"sun elevation {sun_elevation} degrees: wanted above 0 and at most 90; a night scene has no reflectance"
-        )
+        wanted = "wanted above 0 and at most 90; a night scene has no reflectance"
+        raise ProductError(f"sun elevation {sun_elevation} degrees: {wanted}")
     if form not in get_args(ReflectanceForm):
         raise ProductError(f"reflectance form {form!r}: wanted one of {', '.join(get_args(ReflectanceForm))}")
     rho = rescale(dn, mult=mult, add=add) / math.sin(math.radians(sun_elevation))
     if form == "usgs":
         return rho
     if earth_sun_distance is None or not EARTH_SUN_RANGE[0] <= earth_sun_distance <= EARTH_SUN_RANGE[1]:
-        raise ProductError(
-            f"earth-sun distance {earth_sun_distance}: the form 'dr' wants it, in AU, {EARTH_SUN_RANGE[0]} to "
-            f"{EARTH_SUN_RANGE[1]}; take the form 'usgs', which needs none"
-        )
+        wanted = f"the form 'dr' wants it, in AU, {EARTH_SUN_RANGE[0]} to {EARTH_SUN_RANGE[1]}"
+        raise ProductError(f"earth-sun distance {earth_sun_distance}: {wanted}; take the form 'usgs', which needs none")
     return rho * earth_sun_distance**2  # rho / dr
 
 
@@ -202,10 +199,8 @@ def surface_albedo(reflectances: Sequence[ArrayLike], weights: Sequence[float]) 
     [0.4]
     """
     if len(reflectances) != len(weights) or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise ProductError(
-            f"{len(weights)} albedo weights of sum {sum(weights):g} for {len(reflectances)} bands: "
-            "wanted one for each band, of sum 1; take them from LandsatScene.albedo_weights"
-        )
+        got = f"{len(weights)} albedo weights of sum {sum(weights):g} for {len(reflectances)} bands"
+        raise ProductError(f"{got}: wanted one for each band, of sum 1; take them from LandsatScene.albedo_weights")
     planetary = np.tensordot(np.asarray(weights), np.asarray(reflectances, dtype=np.float64), axes=1)
     return np.asarray((planetary - PATH_ALBEDO) / SEA_LEVEL_TRANSMISSIVITY**2)
 

@@ -200,19 +200,9 @@ def _write_product(
 
 def _write_geotiff(path: Path, data: NDArray[Any], *, nodata: float, predictor: int) -> None:
     left, top = UPPER_LEFT[0] - PIXEL / 2, UPPER_LEFT[1] + PIXEL / 2
-    profile = {
-        "driver": "GTiff",
-        "height": data.shape[0],
-        "width": data.shape[1],
-        "count": 1,
-        "dtype": data.dtype.name,
-        "crs": _CRS,
-        "transform": Affine(PIXEL, 0.0, left, 0.0, -PIXEL, top),
-        "nodata": nodata,
-        "tiled": True,
-        "compress": "deflate",
-        "predictor": predictor,
-    }
+    profile = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": predictor}
+    profile |= {"height": data.shape[0], "width": data.shape[1], "count": 1, "dtype": data.dtype.name, "nodata": nodata}
+    profile |= {"crs": _CRS, "transform": Affine(PIXEL, 0.0, left, 0.0, -PIXEL, top)}
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(data, 1)
 
