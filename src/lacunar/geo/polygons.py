@@ -108,8 +108,8 @@ def write_polygons(path: Path, bodies: gpd.GeoDataFrame, transform: Affine) -> N
             warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
             pyogrio.write_dataframe(bodies, path, layer=LAYER, driver=driver, geometry_type="MultiPolygon", **options)
     except Exception as error:  # GDAL's own classes and OSError
-        reason = one_line(error)
-        raise RasterError(f"{path.name}: cannot be written ({reason}); wanted a writable folder with space") from error
+        got = f"{path.name}: cannot be written ({one_line(error)})"
+        raise RasterError(f"{got}; wanted a writable folder with free space") from error
 
 
 def _traced(mask: NDArray[np.bool_]) -> Outlines:
