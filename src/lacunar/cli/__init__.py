@@ -36,8 +36,7 @@ def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
     verbose: Annotated[
-        bool,
-        typer.Option("--verbose", help="With --version: those of Python and the libraries too."),
+        bool, typer.Option("--verbose", help="With --version: those of Python and the libraries too.")
     ] = False,
 ) -> None:
     """Restore what images miss, and map water, with denoising diffusion models."""
@@ -69,6 +68,5 @@ def _usage(error: Exception) -> str:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    """Say it in one line on the error stream and stop."""
     typer.echo(" ".join(message.split()), err=True)
     sys.exit(code)

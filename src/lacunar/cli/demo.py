@@ -29,8 +29,6 @@ FACE_SAMPLES = 4  # different answers on the contact sheet; their mean is writte
 
 @dataclass(frozen=True)
 class _Demo:
-    """What all parts of the demo share."""
-
     folder: Path
     size: int
     options: "FillOptions"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lacunar.cli.options import BackendOption, Device, Overwrite, Seed, resolve_device, typed_command
+from lacunar.cli.options import BackendOption, Device, Overwrite, Seed, parts_of, resolve_device, typed_command
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
@@ -17,8 +17,7 @@ ModelsOption = Annotated[
     list[str], typer.Option("--model", help="Model name or folder; repeat for several; none for no model.")
 ]
 PresetsOption = Annotated[
-    list[str],
-    typer.Option("--preset", help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable."),
+    list[str], typer.Option("--preset", help="fast, balanced, paper or instant; paper:1 for 1 sample; repeatable.")
 ]
 StepsOption = Annotated[
     list[int] | None, typer.Option("--steps", min=1, help="Also with so many DDIM steps; repeat for several.")
@@ -190,7 +189,7 @@ def _evaluate(task: "TaskName", output: Path, *, overwrite: bool, device: str, *
 
 
 def _names(text: str) -> list[str] | None:
-    return None if text == "all" else _parts(text)
+    return None if text == "all" else parts_of(text)
 
 
 def _models(names: list[str]) -> list[str]:
@@ -198,13 +197,8 @@ def _models(names: list[str]) -> list[str]:
     return [] if names == [NO_MODEL] else names
 
 
-def _parts(text: str) -> list[str]:
-    """What stands between commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _rates(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in _parts(text))
+        return tuple(float(part) for part in parts_of(text))
     except ValueError as error:
         raise LacunarError(f"--rates has {text!r}; wanted shares by comma, such as 0.15,0.22,0.5") from error

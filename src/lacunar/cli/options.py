@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
-SamplerOption = Annotated[
-    str | None,
-    typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}."),
-]
-BackgroundOption = Annotated[
-    str,
-    typer.Option(
-        "--background",
-        help="kriging (the network on top), archive (other dates alone, without the network), or auto: "
-        "archive from 4 references.",
-    ),
-]
+SamplerOption = Annotated[str | None, typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}.")]
+_BACKGROUNDS = "kriging (the network on top), archive (other dates alone, without the network), or auto"
+BackgroundOption = Annotated[str, typer.Option("--background", help=f"{_BACKGROUNDS}: archive from 4 references.")]
 EvaluationsOption = Annotated[
     int | None,
     typer.Option("--evaluations", min=1, help="Network evaluations for each sample at most, in place of the preset's."),

@@ -1,7 +1,8 @@
 """What accumulates while a raster is filled block by block: scores against a truth, and the pixels of a figure."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,8 @@ from lacunar.sensors.scene import Scene
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 
 
-class Truth:
-    """Scores of the filled pixels against the first band of a raster of true values; without a path, none.
-
-    Raises `RasterError`: the raster cannot be read, or lies on another grid than the scene.
-    """
+class Truth(AbstractContextManager["Truth"]):
+    """Scores of the filled pixels against the first band of a raster on the same grid; without a path, none."""
 
     def __init__(self, scene: Scene, path: Path | None) -> None:
         self._raster = RasterSource(path) if path else None
@@ -30,9 +28,6 @@ class Truth:
         self._within = 0
         if self._raster is not None:
             check_same_grid(scene, self._raster, names=("the input", f"the truth {path}"))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._raster is not None:
@@ -93,7 +88,7 @@ class Thumbnail:
         self._sigma[place], self._missing[place] = block.sigma[grid], block.source[grid] == FILLED
 
     def draw(self) -> None:
-        """Write the figure; a ``LacunarError`` if there is nothing to draw or the disk refuses."""
+        """Write the figure."""
         try:
             figure = lst_figure(
                 self._before,

@@ -69,37 +69,31 @@ def fill(
     ----------
     array
         (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
-        nine nearest others. A DataArray needs coordinates. A dask array is read twice and filled block by block when
-        the result is computed, in the memory of a few blocks; the values are those of the same array in memory.
+        nine nearest others. A DataArray needs coordinates. A dask array is filled block by block when the result is
+        computed, to the same values.
     guides
-        Other dates of the place, or static rasters, in any unit: one array, or several. From four on they are fitted as
-        an archive of dates, without the network. On another grid they are warped, in memory, if both have a CRS.
+        Other dates of the place, or static rasters, in any unit; on another grid they are warped, if both have a CRS.
+        From four on they are fitted as an archive of dates, without the network.
     missing
-        (y, x) booleans, True = to be filled; other NaN pixels stay NaN. By default the array's coordinate ``missing``
-        where it has one, as the LST of `lacunar.open_scene` does, else all that is NaN.
+        (y, x) booleans, True = to be filled; other NaN pixels stay NaN. By default the coordinate ``missing`` of an LST
+        of `lacunar.open_scene`, else all that is NaN.
     model
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
     preset
         ``fast``, ``balanced``, ``paper`` (RePaint; no guides), or ``instant`` (mean and sigma from one evaluation).
-    samples
-        8 by default; ``instant`` draws none.
-    seed
-        The same seed gives the same values.
-    quantiles
-        Levels in (0, 1) of the predictive distribution.
+    samples, seed, quantiles
+        Samples, 8 by default (``instant`` draws none); a seed, which fixes the values; levels in (0, 1).
 
     Returns
     -------
     xarray.Dataset or FilledArrays
         ``value`` (unit of the array), ``source`` (0 nodata, 1 measured, 2 filled), ``sigma`` (one standard deviation of
-        a filled pixel, 0 where measured) and, where asked for, ``quantiles``, on the coordinates of the array. For a
-        numpy array a named tuple of arrays.
+        a filled pixel, 0 where measured) and ``quantiles``, where asked for. For a numpy array a named tuple of arrays.
 
     Raises
     ------
     LacunarError
-        No measured pixel, integers without a scale or digital numbers, a third axis that is not time, no coordinates, a
-        guide on another grid without a CRS or that shares no measured pixel, or a model that does not fit.
+        No measured pixel, digital numbers, or a guide or a model that does not fit.
 
     References
     ----------
@@ -144,6 +138,9 @@ def fill_file(
 ) -> dict[str, Any]:
     """Fill a Landsat product or a single-band raster of any size, block by block.
 
+    Returns the record that is also written beside the output as JSON. Raises `LacunarError` for bad input; nothing is
+    written then.
+
     Parameters
     ----------
     path
@@ -157,16 +154,6 @@ def fill_file(
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
         `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), and ``lst_options``.
-
-    Returns
-    -------
-    dict
-        The record that is also written beside the output as JSON.
-
-    Raises
-    ------
-    LacunarError
-        Bad input; nothing is written then.
     """
     path = Path(path)
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
@@ -281,11 +268,7 @@ class _Fill:
         return bands
 
     def _lazy(self, model: Model, options: FillOptions) -> Any:  # noqa: ANN401  # a dask array
-        """All bands as a dask array.
-
-        Tasks read what they need of the input by themselves. Were the input part of the graph, dask would hold all of
-        it from the first pass to the last block.
-        """
+        """All bands as a dask array. Tasks read the input themselves: in the graph it would be held in memory."""
         import dask
         import dask.array as da
 
@@ -300,7 +283,6 @@ class _Fill:
 
 
 def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
-    """A window of an array in memory."""
     part = array.data[window.slices]
     return np.asarray(part.compute(scheduler="synchronous") if is_lazy(part) else part)
 

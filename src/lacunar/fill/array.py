@@ -52,13 +52,10 @@ class Filled:
     """Samples of a filled array."""
 
     samples: NDArray[np.float32]  # (K, H, W) float32; known pixels carry their value in every sample
-    # background_mean, background_sigma: (H, W) classical fill and its standard deviation; sigma is 0 where known
-    background_mean: NDArray[np.float32]
-    background_sigma: NDArray[np.float32]
-    # tiles, coarse_tiles: tiles given to the network, and kriging tiles so far from known pixels that block means alone
-    # tell them
-    tiles: int
-    coarse_tiles: int
+    background_mean: NDArray[np.float32]  # (H, W) classical fill
+    background_sigma: NDArray[np.float32]  # (H, W) its standard deviation; 0 where known
+    tiles: int  # given to the network
+    coarse_tiles: int  # kriging tiles so far from known pixels that block means alone tell them
     evaluations: int  # network evaluations for each sample of each tile
     paired: bool = True  # samples come in pairs from opposite noise
     exact: bool = False  # sigma is that of the background, calibrated already; the samples have it
@@ -121,32 +118,15 @@ def fill_array(
     coarse: CoarseField | None = None,
     callback: Callback | None = None,
 ) -> Filled:
-    """Draw samples of the missing pixels of an array that fits in memory.
+    """Draw samples of the missing pixels of an array (H, W), in any unit, that fits in memory.
 
-    Parameters
-    ----------
-    values
-        (H, W) in any unit; values of pixels that are not known are never read.
-    known, missing
-        (H, W): measured, and to be filled. Pixels that are neither stay unfilled.
-    model
-        An LST model: input channels are the state, the background's mean and sigma, missing and, of five, the guide. It
-        runs on its own device.
-    options
-        How samples are drawn; the model that they name is not looked at.
-    guides
-        (K, H, W) other dates of the place or static rasters in any units, NaN where unknown.
-    coarse
-        Block means around the array and of its guides, and where the array lies; by default those of the array itself.
-    callback
-        Called with (evaluations done, all).
+    Pixels that are neither known nor missing stay unfilled; values are read of known pixels only. The model takes the
+    state, the background's mean and sigma, missing and, of five channels, the guide; ``options.model`` is not looked
+    at. ``guides`` (K, H, W) are in any units, NaN where unknown. ``coarse`` holds block means around the array and of
+    its guides, by default those of the array itself. ``callback`` is called with (evaluations done, all).
 
-    Raises
-    ------
-    LacunarError
-        No known pixel, shapes that differ, or guides for an unconditional sampler, which cannot use them.
-    ModelError
-        A model of other channels.
+    Raises `LacunarError`: no known pixel, shapes that differ, guides for an unconditional sampler, or (`ModelError`) a
+    model of other channels.
     """
     preset = options.chosen
     _check(values, known, missing, guides, model, preset)
@@ -182,7 +162,6 @@ def fill_array(
 
 
 def _cut(filled: Filled, shape: tuple[int, ...]) -> Filled:
-    """The upper left part of this shape."""
     cut = (slice(0, shape[0]), slice(0, shape[1]))
     return replace(
         filled,
@@ -200,7 +179,6 @@ def _fill_from_archive(
     options: FillOptions,
     origin: tuple[int, int],
 ) -> Filled:
-    """Samples from the guides as an archive of dates; no network."""
     seeds = np.random.SeedSequence(options.seed).generate_state(4)
     draws = 0 if options.chosen.mean_only else options.samples
     parts = [pixel_noise(values.shape, origin, max(draws, 1), int(seed))[:draws, 0].numpy() for seed in seeds]

@@ -56,8 +56,7 @@ class Outcome:
     """How a scene came out."""
 
     job: Job
-    # ``filled``; ``kept`` where an earlier run with the same inputs and options had finished it; ``failed``
-    status: Status
+    status: Status  # kept: an earlier run with the same inputs and options had finished it
     seconds: float  # from its first step to its last
     why: str = ""  # what went wrong, in one line
     record: dict[str, Any] | None = None  # what its sidecar says; None where it failed
@@ -73,23 +72,10 @@ def fill_scenes(
 ) -> list[Outcome]:
     """Fill scenes, all with the same options; returns one outcome for each, in their order.
 
-    Parameters
-    ----------
-    jobs
-        What is filled, and what is written.
-    options
-        How.
-    cluster
-        ``local`` or ``local:N`` for N processes of this machine, or the address of a Dask scheduler. Whole scenes are
-        the tasks; workers read and write by the same paths as this process. None fills one scene after another here.
-    callback
-        Called with (hundredths of a scene done, all).
-
-    Raises
-    ------
-    LacunarError
-        A cluster that cannot be used: Dask is not installed, no scheduler or worker answers, or a worker has other
-        versions, another model or no such device.
+    ``cluster`` is ``local``, ``local:N`` for N processes of this machine, or the address of a Dask scheduler: whole
+    scenes are the tasks, and workers read and write by the same paths as this process. None fills one after another
+    here. ``callback`` is called with (hundredths of a scene done, all). Raises `LacunarError`: a cluster that cannot be
+    used (no Dask, no answer, or a worker with other versions, another model or no such device).
     """
     if cluster is not None:
         return _fill_on_cluster(jobs, options, cluster, callback)
@@ -122,11 +108,7 @@ def _failed(job: Job, seconds: float, error: BaseException) -> Outcome:
 
 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, command: str) -> dict[str, Any]:
-    """Write ``lacunar_summary.json`` about a run into a folder, in place of that of an earlier run; returns it.
-
-    It holds the command, the time, counts and, for each scene, input, output, status, seconds, filled pixels and why it
-    failed. A ``RasterError`` if the disk refuses.
-    """
+    """Write ``lacunar_summary.json`` about a run into a folder, in place of that of an earlier run; returns it."""
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in get_args(Status)}
     summary = {
         "command": command,
@@ -163,7 +145,6 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, 
 def _fill_on_cluster(
     jobs: Sequence[Job], options: FillOptions, address: str, callback: Callback | None
 ) -> list[Outcome]:
-    """Send every scene to a worker as one task, and wait for all of them."""
     try:
         with connected(address) as client:
             sent, sha256 = _options_to_send(client, options), load_filler(options.model).card.sha256
@@ -250,10 +231,7 @@ def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
 
 
 def _describe(device: str) -> tuple[str | LacunarError, dict[str, str]]:
-    """The device that a worker has for the one that is asked for, and its versions.
-
-    Of the best device only the kind: each worker takes its own.
-    """
+    """The device that a worker has for the one that is asked for (of the best only the kind), and its versions."""
     try:
         found = resolve_device(device)
     except LacunarError as error:
@@ -289,10 +267,7 @@ def _remove_unfinished(files: OutputFiles) -> None:
 
 @contextmanager
 def connected(address: str) -> Iterator["Client"]:
-    """A client of a scheduler, or of processes on this machine that end with the ``with`` block.
-
-    Raises `LacunarError`: dask is not installed, the address is none, or nothing answers there.
-    """
+    """A client of a scheduler, or of processes on this machine that end with the ``with`` block."""
     try:
         import dask
         from distributed import Client, LocalCluster

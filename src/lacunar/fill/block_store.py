@@ -23,9 +23,7 @@ class BlockStore:
     """One small file for each finished block, in the hidden folder ``.NAME.blocks`` beside the output.
 
     A file takes its name when it is whole, and carries checksums: one that is damaged counts as missing. The folder is
-    made with the first block, and holds the fingerprint of all that the blocks depend on.
-
-    Raises `LacunarError`: the folder holds blocks of another fingerprint.
+    made with the first block, and holds the fingerprint of all that the blocks depend on; another one is refused.
     """
 
     def __init__(self, output: Path, fingerprint: Fingerprint) -> None:

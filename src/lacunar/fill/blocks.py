@@ -31,13 +31,10 @@ GuideReader = Callable[[Tile], NDArray[np.float32]]  # (K, H, W) of a window, Na
 class GuideCounts:
     """What the survey counted of one guide."""
 
-    # measured, common: pixels measured in it, and those of them that are measured in the raster too
-    measured: int
-    common: int
-    # share, missing_share: shares of the grid and of the missing pixels that are measured in it; None where nothing is
-    # missing
-    share: float
-    missing_share: float | None
+    measured: int  # pixels
+    common: int  # pixels that are measured in the raster too
+    share: float  # of the grid that is measured
+    missing_share: float | None  # of the missing pixels; None where nothing is missing
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ class FilledBlock:
 def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = None) -> Survey:
     """Count the pixels of each kind and average the measured ones into a coarse field, window by window.
 
-    ``read`` and ``guides`` give any window of the raster of this ``shape`` and of its K guides. No measured pixel at
-    all is a `RasterError`.
+    ``read`` and ``guides`` give any window of the raster and of its K guides. Raises `RasterError`: no measured pixel.
     """
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
@@ -163,22 +159,9 @@ def fill_blocks(
     """Yield the filled raster in blocks that cover it without overlap.
 
     Measured pixels keep their value, with sigma 0; filled ones get the mean and standard deviation of the samples;
-    nodata stays NaN. A block depends on its surroundings alone, not on the order of the blocks.
-
-    Parameters
-    ----------
-    read, guides
-        Give any window of the raster, and of its K guides.
-    shape
-        Rows and columns.
-    found
-        What `survey` gave.
-    model, options
-        As in `lacunar.fill.array.fill_array`.
-    finished
-        Gives the block of a window that an earlier run computed, or None.
-    callback
-        Called with (hundredths of a block done, all).
+    nodata stays NaN. A block depends on its surroundings alone, not on the order of the blocks. ``finished`` gives the
+    block of a window that an earlier run computed, or None. ``callback`` is called with (hundredths of a block done,
+    all).
     """
     blocks = blocks_of(shape)
     for number, block in enumerate(blocks):

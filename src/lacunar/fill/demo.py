@@ -30,9 +30,9 @@ def demonstrate(
 ) -> dict[str, Any]:
     """Simulate a cloudy Landsat product of ``size`` pixels a side, fill it, and score it against the hidden truth.
 
-    The folder receives ``product/``, ``lst_filled.tif`` with its sidecar, and ``lst_filled.png``. Returns ``record``
-    (see `lacunar.fill.job.fill_file`), ``rmse`` (method -> RMSE of the missing pixels in kelvin), ``output`` and
-    ``figure``. A model, size or folder that does not serve, or results that may not be replaced, are a `LacunarError`.
+    The folder receives ``product/``, ``lst_filled.tif`` with its sidecar, and ``lst_filled.png``. Returns the
+    ``record`` of the fill, ``rmse`` (method -> RMSE of the missing pixels in kelvin), and the paths ``output`` and
+    ``figure``.
     """
     load_filler(options.model)  # refused before anything is written
     output, figure = folder / "lst_filled.tif", folder / "lst_filled.png"

@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 
 class TiledDenoiser(TiledGapNetwork):
-    """The network of an array with one channel, on tiles that are each standardised by their own known pixels."""
+    """If ``conditional``, the network sees the background; else it is told that all is missing."""
 
     def __init__(
         self,

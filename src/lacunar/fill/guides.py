@@ -43,13 +43,7 @@ class _Guide:
 
 
 class Guides:
-    """References, then covariates, window by window on the grid of the input; made by `open_guides`.
-
-    Attributes
-    ----------
-    inputs
-        Every file that is read.
-    """
+    """References, then covariates, window by window on the grid of the input; made by `open_guides`."""
 
     def __init__(self, guides: Sequence[_Guide], target_date: date | None) -> None:
         self._guides, self._target_date = tuple(guides), target_date
@@ -95,29 +89,14 @@ class Guides:
 
 @contextmanager
 def open_guides(
-    paths: Sequence[Path],
-    covariates: Sequence[Path],
-    target: Scene,
-    lst_options: LstOptions | None = None,
+    paths: Sequence[Path], covariates: Sequence[Path], target: Scene, lst_options: LstOptions | None = None
 ) -> Iterator[Guides]:
     """Open other dates and covariates, and check all that can be checked without reading them whole.
 
-    Parameters
-    ----------
-    paths
-        Other dates of the same place: Landsat products (folder or .tar), whose own clouds are unknown, or single-band
-        rasters. In degrees Celsius by their unit tag they are converted where the target is in kelvin.
-    covariates
-        Single-band rasters of any unit, such as an elevation model.
-    target
-        What is filled; its grid is theirs too, by bilinear warping where they lie on another.
-    lst_options
-        How LST is computed from a product. The atmosphere in it is that of the target's date and not applied to others.
-
-    Raises
-    ------
-    LacunarError
-        Too many; one that is the input, or given twice; without overlap or a CRS; of several bands; not in kelvin.
+    References are Landsat products or single-band rasters; degrees Celsius by their unit tag become kelvin where the
+    target is in kelvin. Rasters on another grid are warped bilinearly to the target's. The atmosphere in
+    ``lst_options`` is that of the target's date and not applied to others. Raises `LacunarError`: too many; one that is
+    the input, or given twice; without overlap or a CRS; of several bands; not in kelvin.
     """
     count = len(paths) + len(covariates)
     if count > MAX_REFERENCES:

@@ -21,10 +21,8 @@ class FillInputs:
     kind: InputKind  # which of the two
     lst_options: LstOptions = field(default_factory=LstOptions)  # the physics and the gap classes of products
     gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
-    # references, covariates: other dates of the same place, and static rasters; `lacunar.fill.guides.open_guides` says
-    # more
-    references: tuple[Path, ...] = ()
-    covariates: tuple[Path, ...] = ()
+    references: tuple[Path, ...] = ()  # other dates of the same place
+    covariates: tuple[Path, ...] = ()  # static rasters
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -45,18 +43,7 @@ class FillInputs:
 
 @contextmanager
 def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
-    """Open the files of a fill, and check what can be checked without reading them whole.
-
-    Yields
-    ------
-    tuple
-        What is filled, and what stands beside it on its grid; open while the ``with`` block runs.
-
-    Raises
-    ------
-    LacunarError
-        A file that cannot be read or does not fit.
-    """
+    """Open what is filled and its guides, and check what can be checked without reading them whole."""
     with open_scene(inputs.path, lst_options=inputs.lst_options, gap_mask=inputs.gap_mask) as scene:
         if (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"

@@ -17,28 +17,8 @@ def fill_file(
 ) -> dict[str, Any]:
     """Fill the missing pixels of a scene block by block; all outputs take their names together, at the end.
 
-    A filled land surface temperature is the clear-sky-equivalent one.
-
-    Parameters
-    ----------
-    inputs
-        The product or raster, its gap mask, and the guides: other dates of the place and static rasters.
-    files
-        What is written.
-    options
-        How missing pixels are filled.
-    callback
-        Called with (done, all).
-
-    Returns
-    -------
-    dict
-        The record that is also written beside the raster, as JSON.
-
-    Raises
-    ------
-    LacunarError
-        Bad input; nothing is written then.
+    Returns the record that is also written beside the raster, as JSON. ``callback`` is called with (done, all). Raises
+    `LacunarError` for bad input; nothing is written then.
     """
     options = options or FillOptions()
     with open_inputs(inputs) as (scene, guides):

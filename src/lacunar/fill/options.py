@@ -19,42 +19,22 @@ BackgroundName = Literal["auto", "kriging", "archive"]
 class FillOptions:
     """All numbers that a fill depends on beside its input; no file to write.
 
-    Parameters
-    ----------
-    model, device, backend
-        A shipped model's name or a model folder, where it runs, and what computes its answers
-        (`lacunar.models.backend`).
-    preset
-        How samples are drawn, by name or as a value.
-    sampler, evaluations
-        Sampler and network evaluations for each sample, in place of the preset's; sigma is not calibrated for them.
-    background
-        What the mean starts from: ``kriging`` (with drift where there are guides, the network on top), ``archive`` (EM
-        over the dates and a Markov field, which draws the samples itself), or ``auto``: the archive from 4 guides.
-    samples
-        How many are drawn; 1 for a preset that gives the mean alone.
-    seed
-        The same seed gives the same values.
-    quantiles
-        Levels in (0, 1) of the predictive distribution that are given too.
-
-    Raises
-    ------
-    LacunarError
-        An unknown preset, sampler, background or backend, fewer samples than one or more than the preset gives, a seed
-        below 0, or levels out of range or given twice.
+    Raises `LacunarError`: an unknown name, a number out of range, or more samples than the preset gives.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str = DEFAULT_MODEL  # a shipped model's name or a model folder
     device: str = "cpu"
     backend: BackendName = "eager"
     preset: str | Preset = "fast"
+    # sampler, evaluations (of the network, for each sample): in place of the preset's; sigma is not calibrated for them
     sampler: str | None = None
     evaluations: int | None = None
+    # kriging (with drift of the guides, the network on top), archive (EM over the dates and a Markov field, which draws
+    # the samples itself), or auto: the archive from 4 guides
     background: BackgroundName = "auto"
-    samples: int = 8
+    samples: int = 8  # 1 for a preset that gives the mean alone
     seed: int = 0
-    quantiles: Sequence[float] = ()
+    quantiles: Sequence[float] = ()  # levels in (0, 1) of the predictive distribution
 
     def __post_init__(self) -> None:
         check_backend(self.backend)

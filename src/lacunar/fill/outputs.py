@@ -28,35 +28,19 @@ BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFiles:
-    """The files of one fill that are written, and how.
+    """The files of one fill that are written, and how."""
 
-    Parameters
-    ----------
-    raster
-        GeoTIFF with the bands ``lst`` or ``value``, ``source`` (0 nodata, 1 measured, 2 filled), ``sigma`` (one
-        standard deviation, 0 where measured) and what quantiles are wanted. Its record goes beside it as .json.
-    figure
-        Picture to draw (.png, .pdf or .svg).
-    truth
-        Raster of true values to score the fill against; it is read.
-    bands_folder
-        Folder for every intermediate of a product's LST, one GeoTIFF each.
-    overwrite
-        Replace files that exist.
-    resume
-        Keep finished blocks beside the raster until it is whole, and go on from those of an interrupted run. A raster
-        that such a run finished is left as it is.
-    command
-        What the user typed, for the record.
-    """
-
+    # GeoTIFF with the bands lst or value, source (0 nodata, 1 measured, 2 filled), sigma (one standard deviation, 0
+    # where measured) and quantiles; its record goes beside it as .json
     raster: Path
-    figure: Path | None = None
-    truth: Path | None = None
-    bands_folder: Path | None = None
+    figure: Path | None = None  # .png, .pdf or .svg
+    truth: Path | None = None  # raster of true values to score the fill against; it is read
+    bands_folder: Path | None = None  # for every intermediate of a product's LST, one GeoTIFF each
     overwrite: bool = False
+    # keep finished blocks beside the raster until it is whole, and go on from those of an interrupted run; a raster
+    # that such a run finished is left as it is
     resume: bool = False
-    command: str = ""
+    command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
         if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
@@ -199,7 +183,6 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         )
 
     def _record(self) -> dict[str, Any]:
-        """What the sidecar says: input, counts, options, model, time, versions and command."""
         options, model, found = self._options, self._model, self._found
         return {
             **self._scene.lst_record(),
@@ -226,14 +209,12 @@ class FillWriter(AbstractContextManager["FillWriter"]):
 
 
 def _band_paths(scene: Scene, files: OutputFiles) -> list[Path]:
-    """One file for each intermediate of LST, where they are wanted."""
     if files.bands_folder is None:
         return []
     return [files.bands_folder / f"{name}.tif" for name in scene.intermediates(Tile(0, 0, 1, 1))]
 
 
 def _write_bands(scene: Scene, paths: list[Path]) -> None:
-    """Compute the intermediates of LST and write them, block by block."""
     with ExitStack() as stack:
         writers = [
             stack.enter_context(

@@ -25,6 +25,7 @@ _CLIP_PERCENT = 0.5  # of pixels beyond each end of a colour scale, so that a fe
 _VALUE_MAP = "inferno"
 _ERROR_MAP, _SIGMA_MAP = "Reds", "Blues"  # white at zero
 _MISSING_GREY = "#b4b4b4"
+_PANEL_INCHES = 3.0  # height of a panel
 _INK = "#2b2b2b"
 _FAINT = "#d0d0d0"
 
@@ -60,12 +61,11 @@ def lst_figure(
 ) -> Figure:
     """Draw values, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
 
-    Kelvin is drawn in degrees Celsius, other units as they are. The values share one colour scale. Missing pixels are
-    grey in the masked panel, pixels outside the footprint (NaN) white everywhere.
+    All arrays are (H, W) in ``units``; ``lst``, before masking, may hold the clouds' own temperatures. Kelvin is drawn
+    in degrees Celsius, other units as they are. The values share one colour scale. Missing pixels are grey in the
+    masked panel, pixels outside the footprint (NaN) white everywhere. After Bezerra et al. (2024), Fig. 4.
 
-    All are (H, W): ``lst`` before masking, with the clouds' own temperatures; the ``reconstructed`` field, its
-    ``truth`` and its standard deviation; and ``missing``, True = filled. ``title`` stands over the figure. Shapes that
-    differ, or no finite pixel, are a ``ValueError``. Reference: Bezerra et al. (2024), Fig. 4.
+    Raises ``ValueError``: shapes that differ, or no finite pixel.
     """
     shape, kelvin = np.shape(reconstructed), units.lower() in _KELVIN
     zero, labels = (_ZERO_CELSIUS, _CELSIUS_LABELS) if kelvin else (0.0, (units or "value",) * 2)
@@ -83,20 +83,20 @@ def lst_figure(
         error = np.abs(after - true)
         panels.append(_Panel(error, None, "Absolute error", _positive_scale(error[thinned], _ERROR_MAP)))
     if sigma is not None:
-        panels.append(_sigma_panel(_as_image(sigma, shape), thinned))
-    return _draw_row(panels, title=title, height=3.0, labels=labels)
+        spread = _as_image(sigma, shape)
+        sigma_scale = _positive_scale(spread[thinned], _SIGMA_MAP)
+        panels.append(_Panel(spread, None, r"Uncertainty (1$\,\sigma$)", sigma_scale))
+    return _draw_row(panels, title=title, labels=labels)
 
 
-def _draw_row(
-    panels: Sequence[_Panel], *, title: str | None, height: float, labels: tuple[str, str] = _CELSIUS_LABELS
-) -> Figure:
+def _draw_row(panels: Sequence[_Panel], *, title: str | None, labels: tuple[str, str]) -> Figure:
     """Panels side by side; those that share a scale share a colour bar below them, labelled by the first label."""
     rows, cols = panels[0].values.shape
-    # A panel is `height` inches high; very wide or very tall rasters are held in bounds.
-    width = height * min(max(cols / rows, 0.5), 2.0)
+    # Very wide or very tall rasters are held in bounds.
+    width = _PANEL_INCHES * min(max(cols / rows, 0.5), 2.0)
     top = 0.42 if title else 0.0
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.06, wspace=0.015, hspace=0.02)
-    figure = Figure(figsize=(len(panels) * (width + 0.12), height + 0.95 + top), layout=layout)
+    figure = Figure(figsize=(len(panels) * (width + 0.12), _PANEL_INCHES + 0.95 + top), layout=layout)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     if title:
         figure.suptitle(title, fontsize=13, color=_INK)
@@ -128,10 +128,6 @@ def _draw_panel(axes: Axes, panel: _Panel) -> AxesImage:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=_FAINT, linewidth=0.6)
     return picture
-
-
-def _sigma_panel(sigma: NDArray[np.float64], missing: NDArray[np.bool_]) -> _Panel:
-    return _Panel(sigma, None, r"Uncertainty (1$\,\sigma$)", _positive_scale(sigma[missing], _SIGMA_MAP))
 
 
 def _value_scale(values: NDArray[np.float64]) -> _Scale:

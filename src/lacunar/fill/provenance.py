@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lacunar.fill.guides import Guides
@@ -31,7 +30,7 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
     files = {path.resolve() for path in (*named, *metadata, *scene.inputs, *guides.inputs) if path.is_file()}
     found = {
         "inputs": asdict(inputs.resolved()),
-        "files": {str(path): _size_and_time(path) for path in sorted(files)},
+        "files": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(files)},
         "product": scene.lst_record().get("product"),
         "options": {name: value for name, value in asdict(options).items() if name not in _TOLD_APART},
         "preset": repr(options.chosen),
@@ -66,9 +65,3 @@ def differing(one: Fingerprint, other: Fingerprint, prefix: str = "") -> list[st
         elif mine != theirs:
             names.append(f"{prefix}{key}")
     return names
-
-
-def _size_and_time(path: Path) -> list[int]:
-    """Bytes, and nanoseconds of the last change."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]

@@ -15,8 +15,8 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
     """Paths that arguments name, each once, in their order.
 
     An argument is a path; a pattern with ``*``, ``?`` or ``[...]``, whose matches come sorted; or ``@FILE``, a text
-    file with a path or a pattern on each line, relative to the working folder (blank lines and those that begin with
-    ``#`` are left out). A pattern or a list that names nothing, or a list that cannot be read, is a `LacunarError`.
+    file with a path or pattern on each line, relative to the working folder (blank lines and ``#`` comments are
+    skipped). Raises `LacunarError`: a pattern or a list that names nothing, or a list that cannot be read.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
@@ -31,10 +31,7 @@ def names_several(argument: str) -> bool:
 
 
 def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
-    """Outputs ``NAME_SUFFIX.tif`` in a folder, NAME being that of the input without its ending.
-
-    Raises `LacunarError`: two inputs of one name.
-    """
+    """Outputs ``NAME_SUFFIX.tif`` in a folder, NAME being that of the input without its ending; each name once."""
     made: dict[Path, Path] = {}
     for path in paths:
         output = folder / f"{_name_of(path)}_{suffix}.tif"

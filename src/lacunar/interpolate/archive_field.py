@@ -99,10 +99,9 @@ def archive_field(
     *,
     noise: NDArray[np.floating] | None = None,
 ) -> ArchiveField:
-    """Tell missing pixels from the known ones and from other dates.
+    """Tell ``missing`` pixels (H, W) from the ``known`` ones of ``values``, one or more, and other dates (K, H, W).
 
-    ``values``, ``known`` and ``missing`` (H, W) are the target date, at least one pixel of it measured; ``others`` (K,
-    H, W) the other dates, NaN where unknown. ``noise`` (4, S, H, W), standard normal, draws S samples
+    ``others`` are NaN where unknown. ``noise`` (4, S, H, W) is standard normal, for S samples
     (`lacunar.interpolate.gmrf.MarkovField.draws`); None draws none.
     """
     noise = np.zeros((4, 0, *known.shape)) if noise is None else noise

@@ -77,10 +77,7 @@ class CoarseField:
         return replace(double, within=within, reduction=reduction, origin=self.origin, guides=guides)
 
     def at(self, tile: Tile, guides: NDArray[np.floating] | None = None) -> Patch:
-        """Background of a tile by kriging of the cells around it.
-
-        ``guides`` (K, height, width) are the values of the guides in the tile; None leaves them out.
-        """
+        """Background of a tile, by kriging of the cells around it and with the ``guides`` (K, height, width) in it."""
         window = self._window(tile)
         if window is None:
             return self.coarser.at(tile, guides)
@@ -149,9 +146,8 @@ class Background:
     mean: FloatArray
     sigma: FloatArray
     guide: FloatArray  # (H, W) what the guides say, as an anomaly; 0 without guides
-    # tiles, coarse_tiles: kriging tiles, and those of them that block means alone tell
-    tiles: int
-    coarse_tiles: int
+    tiles: int  # kriged
+    coarse_tiles: int  # of them, told by block means alone
 
 
 def background_field(
@@ -164,21 +160,11 @@ def background_field(
     guides: NDArray[np.floating] | None = None,
     threads: int = 1,
 ) -> Background:
-    """Mean and sigma of the missing pixels of an array.
+    """Mean and sigma of the missing pixels of an array (H, W), at least one tile in size.
 
-    Parameters
-    ----------
-    values, known, missing
-        (H, W), at least one tile in size. Values of unknown pixels are never read.
-    coarse
-        Block means of the array and of its guides.
-    kriged
-        True: kriging; known pixels keep their value, with sigma 0. False: mean and standard deviation of the known
-        pixels around, smoothly varying, at known pixels too.
-    guides
-        (K, H, W) other dates and static rasters, NaN where unknown.
-    threads
-        Tiles kriged at a time, up to `MOST_THREADS`; the result does not depend on it.
+    With ``kriged``, known pixels keep their value, with sigma 0. Without, the field is the smoothly varying mean and
+    standard deviation of the known pixels around, at known pixels too. ``coarse`` holds block means of the array and of
+    its guides; ``guides`` (K, H, W) are NaN where unknown. The result does not depend on the number of ``threads``.
     """
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), missing)

@@ -28,10 +28,9 @@ IDW_NEIGHBOURS = 24
 def fill(name: FillName, values: NDArray[np.floating], known: BoolArray) -> FloatArray:
     """Fill the missing pixels of ``values`` (H, W), in float64; ``known`` pixels (True) stay, others are never read.
 
-    ``mean`` of the known pixels; ``nearest`` known pixel; ``linear`` on a Delaunay triangulation (nearest outside its
-    hull); ``idw``, inverse squared distance over 24 neighbours; ``laplace``, the harmonic fill; ``biharmonic`` (Damelin
-    & Hoang 2018, by scikit-image); ``kriging`` with the classical exponential covariance. An unknown method, no known
-    pixel, or shapes that differ is a `LacunarError`.
+    ``mean`` of the known pixels; ``nearest``; ``linear`` on a Delaunay triangulation (nearest outside its hull);
+    ``idw``, inverse squared distance over 24 neighbours; ``laplace``, harmonic; ``biharmonic`` (Damelin & Hoang 2018,
+    by scikit-image); ``kriging`` with the classical exponential covariance. Raises `LacunarError`: no known pixel.
 
     >>> known = np.array([[True, False, True]])
     >>> fill("laplace", np.array([[1.0, 0.0, 3.0]]), known)

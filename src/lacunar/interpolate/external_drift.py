@@ -67,11 +67,7 @@ class Guided:
 
 
 def krige_with_guides(
-    values: NDArray[np.floating],
-    known: BoolArray,
-    guides: NDArray[np.floating],
-    *,
-    targets: BoolArray | None = None,
+    values: NDArray[np.floating], known: BoolArray, guides: NDArray[np.floating], *, targets: BoolArray | None = None
 ) -> Guided:
     """Kriging with guides (K, H, W), in any units and NaN where unknown, as external drift.
 
@@ -103,17 +99,15 @@ def _smoothed(anomaly: FloatArray, shown: BoolArray, width: float) -> FloatArray
 def fill_from_reference(
     name: ReferenceFillName, values: NDArray[np.floating], known: BoolArray, references: Sequence[NDArray[np.floating]]
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Fill missing pixels by one of the classical methods that use other dates.
+    """Fill missing pixels (H, W) by a classical method from one or more references (H, W), NaN where unknown.
 
-    - ``reference copy``: the first reference, matched in mean and standard deviation on the pixels that both know;
-    - ``regression``: least squares on all references;
-    - ``regression + kriging``: with the residual kriged (exponential covariance);
-    - ``kriging with drift``: `krige_with_guides`.
+    ``reference copy``: the first reference, matched in mean and standard deviation on the pixels that both know;
+    ``regression``: least squares on all references; ``regression + kriging``: with the residual kriged (exponential
+    covariance); ``kriging with drift``: `krige_with_guides`. Where a reference is unknown, the first two take its mean.
 
-    Where a reference is unknown, the first two take its mean. ``values``, ``known`` and each reference (one or more,
-    NaN where unknown) are (H, W). Returns mean and standard deviation, (H, W) float64, known pixels unchanged with 0;
-    the first two methods give None for the latter. An unknown method, no known pixel, no reference, shapes that differ,
-    or a reference without a pixel in common (which kriging with drift leaves out) is a `LacunarError`.
+    Returns mean and standard deviation in float64; known pixels keep their value, with 0. The first two methods give
+    None for the standard deviation. Raises `LacunarError`: no known pixel, or a reference that shares none (which
+    kriging with drift leaves out).
     """
     if name not in REFERENCE_FILL_NAMES:
         raise LacunarError(f"unknown fill {name!r}: choose one of {', '.join(REFERENCE_FILL_NAMES)}")

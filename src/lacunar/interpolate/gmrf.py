@@ -31,7 +31,6 @@ class FieldFit:
 
     mean: FloatArray  # (H, W): the known values, and the conditional mean at missing pixels; NaN outside the footprint
     scale: float  # s, the standard deviation that multiplies the unit field
-    drift: FloatArray  # (H, W): what the drift terms tell, 0 without any
     # (P, M): each drift term minus its completion from known pixels: how an error of its coefficient acts there
     residual: FloatArray
     covariance: FloatArray  # (P, P): of the coefficients, in units of s^2
@@ -40,17 +39,12 @@ class FieldFit:
 class MarkovField:
     """The field on one footprint and set of known pixels; the factor is computed once and serves all fits and samples.
 
-    ``known`` and ``missing`` (H, W) are the measured pixels and those to be told; the rest lies outside the footprint.
-    ``correlation_range`` is 1/kappa in pixels, ``smoothness`` b in squared pixels.
+    ``known`` and ``missing`` (H, W) are measured pixels and those to be told; the rest lies outside the footprint.
+    ``correlation_range`` is 1/kappa in pixels, ``smoothness`` is b in squared pixels.
     """
 
     def __init__(
-        self,
-        known: BoolArray,
-        missing: BoolArray,
-        *,
-        correlation_range: float = RANGE,
-        smoothness: float = SMOOTHNESS,
+        self, known: BoolArray, missing: BoolArray, *, correlation_range: float = RANGE, smoothness: float = SMOOTHNESS
     ) -> None:
         self.shape, self.missing, self._inside = known.shape, missing, known | missing
         self._known = known[self._inside]
@@ -61,9 +55,8 @@ class MarkovField:
         self._laplacian = laplacian
         self._membrane = 1 + smoothness * self._kappa**2
         rows = laplacian[self._free]
-        self._rows = (
-            self._membrane * rows + smoothness * (rows @ laplacian)
-        ).tocsr()  # Q but for kappa^2, missing rows
+        # Q but for kappa^2, missing rows
+        self._rows = (self._membrane * rows + smoothness * (rows @ laplacian)).tocsr()
         block = self._rows[:, self._free] + self._kappa**2 * sp.identity(len(self._free))
         self._diagonal = block.diagonal()
         self._block = block.tocsc()
@@ -84,10 +77,10 @@ class MarkovField:
     def fit(
         self, values: NDArray[np.floating], drift: FloatArray | None = None, groups: Sequence[int] = ()
     ) -> FieldFit:
-        """Condition on the known pixels of ``values`` (H, W).
+        """Condition on the known pixels of ``values`` (H, W); unknown ones are never read.
 
-        ``drift`` (P, H, W) are fields known on the whole footprint, of about unit variance; ``groups`` gives for each
-        the group with which it shares a ridge, one for all by default.
+        ``drift`` (P, H, W) are fields known on the whole footprint, of about unit variance. ``groups`` gives for each
+        the group with which it shares a ridge; one group by default.
         """
         inside, known = self._inside, self._known
         count = int(known.sum())
@@ -99,14 +92,11 @@ class MarkovField:
             self._kappa**2 * flat @ flat.T + self._membrane * flat @ applied + self._smoothness * applied.T @ applied
         )
         coefficients, scale_squared, covariance = _ridged(products, count, groups or [0] * len(terms))
-        told = terms[:, inside]
-        residual = told[:, self._free] - flat[1:, self._free]
+        residual = terms[:, inside][:, self._free] - flat[1:, self._free]
         mean = np.full(self.shape, np.nan)
         mean[inside] = flat[0] + centre
         mean[self.missing] += coefficients @ residual
-        field = np.zeros(self.shape)
-        field[inside] = coefficients @ told
-        return FieldFit(mean, float(np.sqrt(max(scale_squared, LEAST_VARIANCE))), field, residual, covariance)
+        return FieldFit(mean, float(np.sqrt(max(scale_squared, LEAST_VARIANCE))), residual, covariance)
 
     def draws(self, noise: NDArray[np.floating]) -> FloatArray:
         """(K, M) exact draws of the unit field's deviation from its conditional mean at the missing pixels.

@@ -139,15 +139,12 @@ def krige(
 ) -> tuple[FloatArray, FloatArray]:
     """Ordinary kriging of the missing pixels: mean and standard deviation, (H, W) float64 in the units of ``values``.
 
-    Known pixels within `RIM` of a missing one enter the system, those beyond on a grid of spacing `THIN`: by the
-    screening effect the others change next to nothing, and the cost is the cube of the number that enters.
+    Known pixels keep their value, with standard deviation 0. Those within `RIM` of a missing one enter the system,
+    those beyond on a grid of spacing `THIN`: by the screening effect the others change next to nothing, and the cost is
+    the cube of the number that enters. Without a ``covariance`` the `AVERAGED` likeliest are averaged. ``targets`` (H,
+    W) are the pixels to be filled, by default all; the others get 0 and 0. Raises `LacunarError`: no known pixel.
 
-    ``values`` and ``known`` (True = measured) are (H, W); known pixels keep their value, with standard deviation 0.
-    Without a ``covariance`` the average over the `AVERAGED` likeliest ones is taken. ``targets`` (H, W) are the unknown
-    pixels to be filled, by default all; the others get 0 and 0. No known pixel is a `LacunarError`.
-
-    References: Cressie (1993), "Statistics for Spatial Data", section 3.2; Rasmussen & Williams (2006), eqs. 2.25, 2.26
-    and 2.41.
+    Cressie (1993), "Statistics for Spatial Data", section 3.2; Rasmussen & Williams (2006), eqs. 2.25, 2.26 and 2.41.
     """
     kriged = krige_with_drift(values, known, None, covariance=covariance, targets=targets)
     return kriged.mean, kriged.std
@@ -176,14 +173,13 @@ def krige_with_drift(
     covariance: Covariance | None = None,
     targets: BoolArray | None = None,
 ) -> Kriged:
-    """Kriging with external drift: the field is a linear combination of known fields plus a random field.
+    """Kriging with external drift: a linear combination of ``terms`` plus a random field; otherwise as `krige`.
 
-    The coefficients have the prior variance `DRIFT_VARIANCE`: drift and random field are estimated in one system, and
-    the standard deviation includes the doubt about the coefficients. ``terms`` (P, H, W) are of about unit size, finite
-    everywhere; None or P = 0 is ordinary kriging. ``hidden`` (Q, H, W) is True where a guide behind the terms is
-    unknown. Other parameters and errors are those of `krige`.
+    ``terms`` (P, H, W) are of about unit size and finite everywhere; None or P = 0 is ordinary kriging. ``hidden``
+    (Q, H, W) is True where a guide behind them is unknown. The coefficients have the prior variance `DRIFT_VARIANCE`:
+    drift and random field are estimated in one system, and the standard deviation includes the doubt about them.
 
-    References: Wackernagel (2003), "Multivariate Geostatistics", chapter 38; Rasmussen & Williams (2006), section 2.7.
+    Wackernagel (2003), "Multivariate Geostatistics", chapter 38; Rasmussen & Williams (2006), section 2.7.
     """
     require_known(values, known)
     terms = None if terms is None or not len(terms) else terms
@@ -295,11 +291,7 @@ def _cluster_points(known: BoolArray, wanted: int) -> IndexArray:
 
 
 def _profile_likelihood(
-    covariance: Covariance,
-    lags: IndexArray,
-    observed: FloatArray,
-    extent: tuple[int, ...],
-    drift: FloatArray | float,
+    covariance: Covariance, lags: IndexArray, observed: FloatArray, extent: tuple[int, ...], drift: FloatArray | float
 ) -> tuple[float, Covariance]:
     """Log-likelihood at the best variance, up to a constant, and the covariance with that variance."""
     factor = _cholesky(covariance.table((extent[0], extent[1])), lags, covariance.nugget, drift)

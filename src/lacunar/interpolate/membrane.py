@@ -23,12 +23,10 @@ FloatArray = NDArray[np.float32]
 def membrane_fill(picture: NDArray[np.floating], missing: BoolArray) -> FloatArray:
     """Fill the ``missing`` (H, W) of a picture (H, W, C) in [-1, 1] with a membrane over the known pixels; float32.
 
-    Missing pixels are never read. Where nothing is known, all is 0.
+    Missing pixels are never read. Where nothing is known, all is 0. Raises `LacunarError`: shapes that do not fit.
 
-    Raises `LacunarError`: shapes that do not fit.
-
-    References: Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996,
-    "The Lumigraph", section 3.4.3 (averages down, values up).
+    Bornemann & Deuflhard 1996, "The cascadic multigrid method for elliptic problems"; Gortler et al. 1996, "The
+    Lumigraph", section 3.4.3 (averages down, values up).
 
     >>> ramp = np.linspace(-1, 1, 9)[None, :, None] * np.ones((9, 1, 3))
     >>> missing = np.zeros((9, 9), bool)

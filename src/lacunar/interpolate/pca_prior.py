@@ -41,9 +41,9 @@ class GaussianPrior:
         return np.asarray(np.linalg.inv(self._precision(missing)), dtype=np.float32)
 
     def deviations(self, missing: BoolArray, normals: FloatArray) -> FloatArray:
-        """How N samples (N, H, W, C) differ from `filled`, 0 where known: the same for every picture.
+        """How N samples (N, H, W, C) differ from `filled`, 0 where known, from standard normal numbers (N, K).
 
-        ``normals`` (N, K) are standard normal numbers. It is `SAMPLE_SHARE` of what the distribution says.
+        The same for every picture, and `SAMPLE_SHARE` of what the distribution says.
         """
         root = np.linalg.cholesky(self._precision(missing))
         y = SAMPLE_SHARE * np.linalg.solve(root.T, normals.T).T
@@ -62,10 +62,7 @@ class GaussianPrior:
     def given(
         self, picture: NDArray[np.floating], missing: BoolArray, *, inverse: FloatArray | None = None
     ) -> FloatArray:
-        """Expected picture (H, W, C) given the known pixels, smooth on them too; ``inverse`` saves most of the time.
-
-        Raises `LacunarError`: a picture or missing pixels of another size.
-        """
+        """Expected picture (H, W, C) given the known pixels, smooth on them too; ``inverse`` saves most of the time."""
         if picture.shape != self.mean.shape or missing.shape != picture.shape[:2]:
             raise LacunarError(
                 f"picture has shape {picture.shape}, missing {missing.shape}; wanted {self.mean.shape}: this prior "
@@ -107,10 +104,8 @@ def background_mean(prior: GaussianPrior | None, picture: FloatArray, missing: B
 def fit_prior(pictures: FloatArray, components: int, *, seed: int) -> GaussianPrior:
     """Fit the distribution of pictures (N, H, W, C) and of their mirror images, by subspace iteration.
 
-    Raises `LacunarError`: more components than pictures, or than a picture has values.
-
-    References: Tipping & Bishop 1999, "Probabilistic principal component analysis". Halko, Martinsson & Tropp 2011,
-    "Finding structure with randomness", algorithm 4.4.
+    Tipping & Bishop 1999, "Probabilistic principal component analysis". Halko, Martinsson & Tropp 2011, "Finding
+    structure with randomness", algorithm 4.4.
     """
     shape = pictures.shape[1:]
     data = np.concatenate([pictures, pictures[:, :, ::-1]]).reshape(2 * len(pictures), -1)

@@ -22,10 +22,9 @@ ABSOLUTE_FLOOR = 1e-6  # of a tile that is zero everywhere and has no scale: any
 class Affine:
     """One affine map: physical = offset + scale * model; a ``ModelError`` unless finite, with scale > 0.
 
-    >>> kelvin = Affine(300.0, 5.0)
-    >>> kelvin.to_model([295.0, 310.0])
+    >>> Affine(300.0, 5.0).to_model([295.0, 310.0])
     array([-1.,  2.], dtype=float32)
-    >>> kelvin.to_physical([-1.0, 2.0])
+    >>> Affine(300.0, 5.0).to_physical([-1.0, 2.0])
     array([295., 310.])
     """
 
@@ -54,10 +53,7 @@ def tile_statistics(
     """Mean and population standard deviation of the known pixels of a tile, in its unit.
 
     The standard deviation is at least ``relative_floor`` times the mean's magnitude, and at least `ABSOLUTE_FLOOR`.
-    Values of unknown pixels are never read.
-
-    Raises `RasterError`: shapes that differ, a ``known`` that is not boolean, no known pixel, or a known pixel that is
-    not finite.
+    Raises `RasterError`: no known pixel, one that is not finite, or a ``known`` that does not fit.
 
     >>> tile_statistics([1.0, 3.0, float("nan")], [True, True, False])
     (2.0, 1.0)
@@ -80,7 +76,6 @@ def tile_statistics(
 class TileScaling:
     """Each tile is standardised by its own known pixels, so that a model depends on neither season nor place.
 
-    >>> import numpy as np
     >>> TileScaling().fit(np.array([290.0, 310.0]), np.array([True, True]))
     Affine(offset=300.0, scale=10.0)
     """
