@@ -28,3 +28,8 @@ class PictureError(LacunarError):
 def one_line(error: BaseException) -> str:
     """What an error of another library says, or its cause where it has one, for the end of a message of ours."""
     return " ".join(str(error.__cause__ or error).split())[:160]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -37,13 +37,10 @@ def repaint_sample(
 ) -> Tensor:
     """Fill what was not measured by RePaint (Lugmayr et al. 2022, arXiv 2201.09865, Algorithm 1).
 
-    At each step down the measured part is drawn from q(x_{t-1} | x_0) of the given image and the rest from
-    p(x_{t-1} | x_t); at each step up all is noised again, so that both parts come to agree. ``times`` are the steps to
-    visit, by default the paper's jumps, `jump_timetable` of the schedule; the paper's schedule has 250 steps.
-
-    Two slips in the printed algorithm and public code are mended here. Line 5 scales the noise by 1 - ᾱ_t, which is a
-    variance: its root is meant (Eq. 8a). And the known part must be as noisy as the x_{t-1} it is joined to, so it is
-    drawn with ᾱ_{t-1}, which makes it the image itself at the end.
+    Each step down draws the measured part from q(x_{t-1} | x_0) and the rest from p(x_{t-1} | x_t); each step up adds
+    noise again, so that both parts come to agree. ``times`` are the steps to visit, by default `jump_timetable`.
+    Two slips of the printed algorithm are mended: line 5 scales the noise by the variance 1 - ᾱ_t instead of its root
+    (Eq. 8a), and the known part must be as noisy as the x_{t-1} that it joins, so it is drawn with ᾱ_{t-1}.
     """
     x_0_known = _image(measurement, x_T)
     x = x_T

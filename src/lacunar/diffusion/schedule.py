@@ -30,15 +30,6 @@ class NoiseSchedule:
     Index 0 is the least noisy step and ``num_timesteps - 1`` the noisiest; "step -1" is the clean image, with ᾱ = 1.
     All arrays are read-only float64 of shape ``(num_timesteps,)``.
 
-    Parameters
-    ----------
-    betas : numpy.ndarray
-        β_t, each in (0, 1).
-    timesteps : numpy.ndarray
-        What the network is given as ``t``: the index of each step in the schedule that it was trained with.
-    original_num_timesteps : int
-        Number of steps of that training schedule.
-
     Raises
     ------
     ModelError
@@ -58,9 +49,9 @@ class NoiseSchedule:
     True
     """
 
-    betas: FloatArray
-    timesteps: NDArray[np.int64]
-    original_num_timesteps: int
+    betas: FloatArray  # β_t, each in (0, 1)
+    timesteps: NDArray[np.int64]  # the network's ``t``: the index of each step in the schedule it was trained with
+    original_num_timesteps: int  # of that training schedule
 
     def __post_init__(self) -> None:
         betas = np.array(self.betas, dtype=np.float64)
@@ -131,20 +122,10 @@ class NoiseSchedule:
     def respaced(self, n: int, *, spacing: Spacing = "linspace") -> NoiseSchedule:
         """Keep ``n`` evenly spaced steps, the last among them, and derive β anew from their ᾱ.
 
-        β_i = 1 - ᾱ_{S_i} / ᾱ_{S_{i-1}} for the kept steps S (Nichol & Dhariwal 2021, section 4). ``linspace`` keeps the
-        first step too. A sampler of few steps then spends one of them next to the clean image, where there is little to
-        do; ``trailing`` puts the clean image itself at the end of an even spacing (Lin et al. 2024, arXiv 2305.08891,
-        section 3.3). With ``n = 1`` the noisiest step is kept, so that sampling can still start from noise.
-
-        Returns
-        -------
-        NoiseSchedule
-            A new schedule; its ``timesteps`` still name the training schedule's steps.
-
-        Raises
-        ------
-        ModelError
-            When ``n`` is not in 1..``num_timesteps``, or the spacing is unknown.
+        β_i = 1 - ᾱ_{S_i} / ᾱ_{S_{i-1}} for the kept steps S (Nichol & Dhariwal 2021, section 4); ``timesteps`` still
+        name the training schedule's steps. ``linspace`` keeps the first step too; ``trailing`` ends an even spacing at
+        the clean image, better with few steps (Lin et al. 2024, arXiv 2305.08891, section 3.3). With ``n = 1`` the
+        noisiest step is kept. An ``n`` outside 1..``num_timesteps`` or an unknown spacing is a ModelError.
 
         Examples
         --------
@@ -205,25 +186,12 @@ class NoiseSchedule:
 
 
 def jump_timetable(t_T: int, jump_length: int = 10, jump_n_sample: int = 10) -> list[int]:
-    """List the steps that RePaint visits: down by ones, and at every ``jump_length`` steps up again and down again.
+    """List the steps that RePaint visits, from ``t_T`` - 1 down to -1, the clean image; neighbours differ by one.
 
     Wherever t is a multiple of ``jump_length`` and there is room above (t + ``jump_length`` < ``t_T``), the walk goes
-    up ``jump_length`` steps and back, ``jump_n_sample`` - 1 times, so that each stretch is denoised ``jump_n_sample``
-    times. A pair (t, t - 1) is one network evaluation at t, a pair (t, t + 1) one re-noising.
-
-    Returns
-    -------
-    list of int
-        Starts at ``t_T`` - 1, ends 1, 0, -1, where -1 is the clean image; neighbours differ by one.
-
-    Raises
-    ------
-    ModelError
-        When a value is below 1.
-
-    References
-    ----------
-    Lugmayr et al. 2022, arXiv 2201.09865, section 4.2 and the appendix on the jump schedule.
+    up ``jump_length`` steps and back, ``jump_n_sample`` - 1 times. A pair (t, t - 1) is one network evaluation at t, a
+    pair (t, t + 1) adds noise. A value below 1 is a ModelError. Reference: Lugmayr et al. 2022, arXiv 2201.09865,
+    section 4.2 and the appendix on the jump schedule.
 
     Examples
     --------

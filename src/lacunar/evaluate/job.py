@@ -74,10 +74,7 @@ class Evaluation:
     def save(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write ``scores.csv``, ``cases.csv``, ``scores.json``, ``report.html`` and the figures as PNG into a folder.
 
-        Raises
-        ------
-        LacunarError
-            A file exists and may not be replaced, or the disk refuses; nothing is written then.
+        A file that may not be replaced or a disk that refuses is a `LacunarError`; nothing is written then.
         """
         with Staging(overwrite=overwrite) as staging:
             self._write(_staged(staging, folder, self.task, self.found.cases, self.found.lineup))
@@ -166,10 +163,7 @@ def evaluate(
 def run(task: Task, cases: Any, lineup: Lineup, *, callback: Callback | None = None) -> Found:  # noqa: ANN401
     """Run every method of a lineup on every case of a task, measure every answer, and pool the scores.
 
-    Raises
-    ------
-    LacunarError
-        No case, no method, or an answer that cannot be scored.
+    No case, no method, or an answer that cannot be scored is a `LacunarError`.
     """
     if not cases or not lineup.methods:
         raise LacunarError(f"got {len(cases)} cases and {len(lineup.methods)} methods; wanted one or more of both")

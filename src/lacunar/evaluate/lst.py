@@ -445,7 +445,6 @@ def _draw_evaluations(found: Found) -> Figure:
 
 
 def _missing(rate: float) -> str:
-    """A missing rate in words."""
     return f"{share(rate)} missing"
 
 

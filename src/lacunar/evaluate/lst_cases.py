@@ -90,25 +90,10 @@ def lst_cases(
 ) -> list[LstCase]:
     """Cut clear tiles and hide a part of each: scene by scene, tile by tile, rate by rate; the same tiles at all rates.
 
-    Parameters
-    ----------
-    rasters
-        Scene -> (H, W), NaN = unknown. A scene's cases depend on its name and the seed, not on the other scenes.
-    clouds, masks
-        Cloud masks, True = cloud, needed where the shape of what is missing is ``cloud`` (see
-        `lacunar.geo.missing_shapes.gap_pattern`); those smaller than a tile are left out.
-    rates, size, per_raster
-        Missing rates, exact to one pixel; side of a tile; tiles from each raster or pair, which do not overlap.
-    pairs_per_group
-        Where it is not 0, every case comes beside the same tile of one other date: so many pairs of dates are drawn
-        from each of `GROUPS`, fewer where there are not so many, and scenes are used evenly. All rasters are then of
-        one grid with a date of 8 digits in the name, and a reference shows half of a tile or more.
-
-    Raises
-    ------
-    LacunarError
-        No clear scene, too few clear tiles in one of them, no cloud mask of a tile's size, a rate that hides nothing or
-        everything; of pairs, a name without a date, rasters of different shape, or no pair.
+    ``rasters`` are (H, W), NaN = unknown, and a scene's cases depend on its name and the seed alone. ``clouds``, True =
+    cloud, are needed for the shape ``cloud``. With ``pairs_per_group`` every case comes beside the same tile of one
+    other date, known in half of it or more: so many pairs are drawn from each of `GROUPS`, of rasters of one grid with
+    a date in the name. Too few clear tiles, masks or pairs, or a rate that hides nothing or all is a `LacunarError`.
     """
     fitting = _fitting(clouds, masks, rates, size)
     pairs = _pairs(rasters, pairs_per_group, seed) if pairs_per_group else [(scene, "") for scene in rasters]

@@ -247,11 +247,8 @@ def picture_cases(
 ) -> list[PictureCase]:
     """Hide a part of every picture of a folder, once at every rate; the kinds of occlusion take turns.
 
-    The first `most` square pictures, by name, are brought to `size` (Lanczos). Each case has its own seed, made from
-    the seed and its name.
-
-    Raises `LacunarError`: no picture, one that is not square or smaller than `size`, an unknown occlusion, or a rate
-    outside (0, 1).
+    The first ``most`` pictures by name are brought to ``size`` (Lanczos). No picture, one that is not square or smaller
+    than that, an unknown occlusion, or a rate outside (0, 1) is a `LacunarError`.
     """
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not files:
@@ -357,7 +354,6 @@ def _draw_evaluations(found: Found) -> Figure:
 
 
 def _hidden(rate: float) -> str:
-    """A missing rate in words."""
     return f"{share(rate)} hidden"
 
 

@@ -353,8 +353,7 @@ def restrict(
 ) -> list[WaterScene]:
     """The scenes of these sets, and of the names that a file lists, one on a line.
 
-    Raises `LacunarError`: a set that does not exist, a file that is not there or empty, a name that no scene has, or
-    nothing left.
+    An unknown set or name, or a file that is empty or cannot be read, is a `LacunarError`.
     """
     there = list(dict.fromkeys(scene.set_name for scene in scenes))
     unknown = [name for name in sets if name not in there]

@@ -40,11 +40,9 @@ def boundary_counts(
 ) -> dict[str, int]:
     """Pixels of the estimated and of the true shore, and how many of each lie within the tolerance of the other.
 
-    Raises `LacunarError`: shapes or types that differ, or a negative tolerance.
-
-    References: Csurka, Larlus, Perronnin (2013), What is a good evaluation measure for semantic segmentation?, BMVC,
-    section 2.2; Perazzi et al. (2016), A benchmark dataset and evaluation methodology for video object segmentation,
-    CVPR, Eq. 2.
+    Shapes or types that differ, or a negative tolerance, are a `LacunarError`. Reference: Csurka, Larlus, Perronnin
+    (2013), What is a good evaluation measure for semantic segmentation?, BMVC, section 2.2; Perazzi et al. (2016), A
+    benchmark dataset and evaluation methodology for video object segmentation, CVPR, Eq. 2.
     """
     _check(estimate, truth, valid)
     if not tolerance >= 0:
@@ -76,19 +74,9 @@ def lake_counts(estimate: BoolArray, truth: BoolArray, *, valid: BoolArray) -> d
     """Share out right, missed and false water over the lakes of the truth, by their size.
 
     A lake is a body of true water joined by sides or corners; one that the image cuts counts with what is inside.
-    False water counts against the nearest lake, up to `LAKE_REACH`.
-
-    Returns
-    -------
-    dict
-        Arrays (classes + 1,), small to large, last the land far from lakes: ``lakes``; ``found``, those of which half
-        or more was found; ``pixels`` of them; ``both``, pixels that were found; ``false_pixels``, false water nearest
-        to them.
-
-    Raises
-    ------
-    LacunarError
-        Shapes or types that differ.
+    Arrays (classes + 1,), small to large, last the land far from lakes: ``lakes``; ``found``, half of them or more;
+    their ``pixels``; ``both``, pixels that were found; ``false_pixels``, false water nearest to them, up to
+    `LAKE_REACH`. Shapes or types that differ are a `LacunarError`.
 
     Examples
     --------
@@ -129,18 +117,10 @@ def lake_counts(estimate: BoolArray, truth: BoolArray, *, valid: BoolArray) -> d
 def probability_counts(
     probability: NDArray[np.floating], truth: BoolArray, *, valid: BoolArray
 ) -> dict[str, NDArray[np.float64]]:
-    """Sort the valid pixels into bins of their probability.
+    """Sort the valid pixels into bins of their probability, which must be 0 to 1 (else a `LacunarError`).
 
-    Returns
-    -------
-    dict
-        Arrays (bins,): ``binned`` pixels, the sum of the probabilities that they ``claimed``, those that are ``water``,
-        and ``squares``, the sum of squared differences between probability and truth.
-
-    Raises
-    ------
-    LacunarError
-        Shapes or types that differ, or a probability of a valid pixel that is not in 0 .. 1.
+    Arrays (bins,): ``binned`` pixels, the sum of the probabilities that they ``claimed``, those that are ``water``, and
+    ``squares``, the sum of squared differences between probability and truth.
     """
     _check(truth, truth, valid)
     if probability.shape != truth.shape:

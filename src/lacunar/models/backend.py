@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from lacunar.errors import LacunarError, ModelError
+from lacunar.errors import LacunarError, ModelError, first_line
 from lacunar.models.checkpoint import Model, SegmentationModel, read_model
 from lacunar.models.onnx import graph_of
 from lacunar.networks.layers import BANDS_IN, Condition
@@ -181,7 +181,7 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
             _log.warning("%s: PyTorch does", reason)  # an optional gain never costs a job
             return model
     if chosen == "bf16":
-        return _by_pytorch(model, "bf16", _autocast)
+        return _joined(model, "bf16", {part: _autocast(network) for part, (network, _) in _parts(model).items()})
     return _compiled(model) if chosen == "compiled" else model
 
 
@@ -225,11 +225,6 @@ def _by_onnx(model: AnyModel) -> AnyModel:
         part: graph_of(network, part, example, at_once=AT_ONCE) for part, (network, example) in _parts(model).items()
     }
     return _joined(model, "onnx", parts)
-
-
-def _by_pytorch(model: AnyModel, name: BackendName, faster: Callable[[nn.Module], Run]) -> AnyModel:
-    """The model on PyTorch, each part of a copy of its network made faster."""
-    return _joined(model, name, {part: faster(network) for part, (network, _) in _parts(model).items()})
 
 
 def _compiled(model: AnyModel) -> AnyModel:
@@ -340,4 +335,4 @@ def _reason(error: BaseException) -> str:
     """The first line of what the first of a chain of errors says."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return first_line(error)

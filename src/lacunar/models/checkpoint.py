@@ -44,34 +44,16 @@ PRIOR_SIZE, PRIOR_PREFIX = "prior_components", "prior_tensors."  # of a Gaussian
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """A model that fills: everything that is needed to use the network as it was trained.
+    """A model that fills: everything that is needed to use the network as it was trained."""
 
-    Parameters
-    ----------
-    name
-        Name of its folder.
-    network
-        In evaluation mode, float32.
-    schedule
-        The schedule that it was trained with; ``schedule.respaced(n)`` gives fewer steps.
-    prediction
-        What the network predicts.
-    scaling
-        From physical values to model values and back.
-    prior
-        What the pictures that it was trained on have in common, or None: the diffusion then starts from there.
-    backend
-        What computes the network's answers (`lacunar.models.backend`).
-    """
-
-    name: str
-    network: UNet
-    schedule: NoiseSchedule
-    prediction: Prediction
-    scaling: Scaling
+    name: str  # of its folder
+    network: UNet  # in evaluation mode, float32
+    schedule: NoiseSchedule  # that it was trained with; ``schedule.respaced(n)`` gives fewer steps
+    prediction: Prediction  # what the network predicts
+    scaling: Scaling  # from physical values to model values and back
     card: Card
-    prior: GaussianPrior | None = None
-    backend: str = "eager"
+    prior: GaussianPrior | None = None  # what its training pictures have in common: the diffusion starts from there
+    backend: str = "eager"  # what computes the network's answers (`lacunar.models.backend`)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,11 +78,8 @@ def shipped_models() -> dict[str, Path]:
 def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu") -> Model | SegmentationModel:
     """Read a model folder, or a shipped model by its name, which is looked up first.
 
-    Reading is strict and never runs code from the folder: the weights are safetensors, their sha256 is that of the
-    card, and every parameter of the network is there with its shape and nothing else. float16 becomes float32.
-
-    Raises `ModelError`: unknown name (the shipped ones are listed), missing or damaged file, an unknown scaling,
-    weights that are a pickle, whose sha256 differs from the card or that do not fit the network.
+    No code of the folder is ever run. An unknown name, a missing or damaged file, weights whose sha256 is not the
+    card's or that do not fit the network exactly are a `ModelError`. float16 becomes float32.
     """
     folder = _resolve(folder_or_name)
     name, weights = folder.resolve().name, folder / WEIGHTS_FILE
@@ -128,25 +107,11 @@ def read_model(folder_or_name: str | Path, *, device: str | torch.device = "cpu"
 def save_model(
     folder: str | Path, model: Model | SegmentationModel, *, dtype: WeightsDtype = "float32", overwrite: bool = False
 ) -> Path:
-    """Write a model folder; it appears whole or not at all.
+    """Write a model folder and return it; it appears whole or not at all. The card's sha256 is filled in.
 
-    Parameters
-    ----------
-    folder
-        The folder to make.
-    model
-        Its schedule is the one that it was trained with (not a respaced one). Its name is not looked at, and the card's
-        sha256 is filled in.
-    dtype
-        Of the weights on disk: float16 halves the file; loading gives float32 again, rounded to 11 significant bits.
-    overwrite
-        Replace the model folder that is there already. A folder that is no model folder is never replaced.
-
-    Raises
-    ------
-    ModelError
-        The folder exists, the schedule is respaced, a weight overflows float16, or the disk refuses (nothing is left
-        behind).
+    ``dtype`` is that of the weights on disk: float16 halves the file, loading gives float32 again. Only a model folder
+    is ever replaced, with ``overwrite``. A respaced schedule, a weight that overflows float16 or a folder that cannot
+    be written is a `ModelError`.
     """
     target = Path(folder)
     schedule = schedule_to_dict(model.schedule, model.prediction)
@@ -308,7 +273,6 @@ def _resolve(folder_or_name: str | Path) -> Path:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a mapping to be read by people too."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

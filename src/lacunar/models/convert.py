@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NoiseSchedule
-from lacunar.errors import ModelError
+from lacunar.errors import ModelError, first_line
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, assemble, read_json, save_model
@@ -38,27 +38,11 @@ def convert_checkpoint(
 ) -> Path:
     """Turn a checkpoint of somebody else into a model folder, and return that; no code of the checkpoint is ever run.
 
-    Parameters
-    ----------
-    source
-        A file: the state dict of an OpenAI guided-diffusion or RePaint network (``.pt``, or safetensors with the same
-        keys). A folder: a diffusers DDPM in the layout of google/ddpm-celebahq-256, where ``config.json``, the weights
-        and ``scheduler_config.json`` lie at the root or in ``unet/`` and ``scheduler/``.
-    architecture
-        For a file: guided-diffusion's settings, by the names of its network or of its scripts (`GuidedOptions`). What
-        the weights show is only checked against them; what they do not show defaults to RePaint's CelebA-HQ network.
-    overwrite
-        As in `save_model`.
-
-    Raises
-    ------
-    ModelError
-        Not a checkpoint of either kind, a pickle that holds more than tensors, settings that contradict the weights,
-        a class-conditional network, or a destination that cannot be written.
-
-    References
-    ----------
-    Dhariwal & Nichol (2021), "Diffusion models beat GANs on image synthesis". Lugmayr et al. (2022), "RePaint".
+    ``source`` is a file, the state dict of an OpenAI guided-diffusion (Dhariwal & Nichol 2021) or RePaint network, or a
+    diffusers DDPM folder in the layout of google/ddpm-celebahq-256, with or without ``unet/`` and ``scheduler/``.
+    ``architecture`` is for a file: guided-diffusion's settings (`GuidedOptions`), by default those of RePaint's
+    CelebA-HQ network; what the weights show is checked against them. A source of neither kind, a pickle of more than
+    tensors, settings that contradict the weights or a class-conditional network are a `ModelError`.
     """
     path = Path(source)
     if path.is_dir():
@@ -111,7 +95,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             "torch.save(network.state_dict(), file)"
         ) from error
     except Exception as error:  # torch meets damaged bytes with whatever its parser stumbles upon
-        raise ModelError(f"{path} is not a whole checkpoint ({_first_line(error)}): download it again") from error
+        raise ModelError(f"{path} is not a whole checkpoint ({first_line(error)}): download it again") from error
     if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ModelError(f"{path} holds no state dict, wanted a mapping of names to tensors: save network.state_dict()")
     return cast(dict[str, Tensor], state)
@@ -165,7 +149,3 @@ def _diffusers_schedule(scheduler: Mapping[str, Any], folder: Path) -> NoiseSche
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{folder}: the scheduler's settings are not numbers that make a schedule: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -26,11 +26,7 @@ FIRST, LAST = "unet.conv_in.weight", ("unet.conv_out.weight", "unet.conv_out.bia
 
 
 def is_pickle(path: Path) -> bool:
-    """Tell a pickle by its first bytes, without reading it.
-
-    A safetensors file begins with the length of its header in eight bytes, the first of which may be that of a pickle
-    too; the header itself begins with a brace.
-    """
+    """Tell a pickle by its first bytes; a safetensors file begins with eight bytes of length, then a brace."""
     with path.open("rb") as file:
         start = file.read(HEADER_START + 1)
     return start.startswith(PICKLE_MAGIC) and start[HEADER_START:] != b"{"
@@ -117,10 +113,8 @@ class Transfer:
 def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
     """Take over all weights of another network; what the first or last layer has more of starts at zero.
 
-    New input channels (the last ones) are then ignored at first, and new output channels (a learned variance) say
-    nothing: the network begins exactly as the other was. ``source`` is the state of a network of the same architecture,
-    with as many or fewer input and output channels; any other difference is a ModelError. ``network`` is changed in
-    place.
+    So the network begins exactly as the other was: new (last) input channels are ignored and new output channels are
+    0. ``network`` is changed in place; any other difference of architecture is a ModelError.
     """
     own = network.state_dict()
     lost, new = sorted(set(source) - set(own)), sorted(set(own) - set(source))
@@ -154,10 +148,9 @@ def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
 
 
 def extend_weights(network: nn.Module, source: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Take over all weights of a network that is a part of this one; the rest keeps its random start.
+    """Take over all weights of a part of this network, in place; return the names of the others, which stay random.
 
-    ``source`` is the state of the part under the same names, of the condition U-Net alone, for example; ``network`` is
-    changed in place. A weight without a place is a ModelError. Returns the names of the weights that are new.
+    A weight without a place is a ModelError.
     """
     own = network.state_dict()
     lost = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]

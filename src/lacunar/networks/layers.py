@@ -42,11 +42,9 @@ class Condition(NamedTuple):
 def network_input(x_t: Tensor, condition: Tensor, missing: Tensor) -> Tensor:
     """What a network that restores missing pixels is given, in training and in use alike: (B, C + D + 1, H, W).
 
-    ``x_t`` is (B, C, H, W). The ``condition`` (B, D, H, W) is the background mean (C channels), its sigma (one), then
-    whatever else is known, such as the guide that other dates give. ``missing`` (B, 1, H, W) is 1 where to be filled
-    and 0 where known: the noise level of a known pixel is zero whatever t is (Mayet et al. 2024, TD-Paint). The result
-    is state, mean, sigma, missing, and what else there is; what is new comes last, so that a network can be widened
-    (`lacunar.models.weights.transfer_weights`).
+    ``condition`` (B, D, H, W) is the background mean (C channels), its sigma (one), then guides. ``missing``
+    (B, 1, H, W) is 1 where to be filled; known pixels have no noise, whatever t is (Mayet et al. 2024, TD-Paint). The
+    result is x_t, mean, sigma, missing, guides: what is new comes last, so that `transfer_weights` can widen a network.
     """
     first = x_t.shape[1] + 1
     return torch.cat([x_t * missing, condition[:, :first], missing, condition[:, first:]], dim=1)
@@ -55,9 +53,8 @@ def network_input(x_t: Tensor, condition: Tensor, missing: Tensor) -> Tensor:
 def band_features(image: Tensor) -> Tensor:
     """What a network sees of six bands, some of which may be absent: (B, FEATURES, H, W).
 
-    ``image`` is (B, 6, H, W) blue, green, red, nir, swir1, swir2, divided by the image's common scale; NaN where a band
-    is absent or a pixel is not valid. The features are the bands with 0 for NaN, where each is present, and normalised
-    differences (a - b) / (a + b), such as NDWI (McFeeters 1996) and MNDWI (Xu 2006), 0 where one of the two is absent.
+    ``image`` (B, 6, H, W) is divided by its common scale, NaN where unknown. Features are the bands (0 for NaN), where
+    each is present, and normalised differences such as NDWI (McFeeters 1996) and MNDWI (Xu 2006), 0 where unknown.
     """
     present = image.isfinite()
     values = torch.where(present, image, 0.0).clamp(-_LARGEST, _LARGEST)

@@ -11,12 +11,10 @@ SINE_FREQUENCY = 6.0  # of its first layer, in units of the coordinates (Sitzman
 
 
 class NeuralBandPass(nn.Module):
-    """A gain for every pair of frequencies, by a small network with sine activations, modulated by the time.
+    """A gain in (0, 2), at first 1, for every pair of frequencies: a small sine network modulated by the time (AdaIN).
 
     The coordinates of an entry of the affinity's spectrum are the two spatial frequencies (cycles per token) of the
-    query and the two of the key, so that the filter is one function of frequency whatever the size of the image.
-    Adaptive instance normalisation (AdaIN) by the timestep decides which bands pass at which noise level. The gain lies
-    in (0, 2) and starts at one: all-pass.
+    query and the two of the key, so that the filter is one function whatever the size of the image.
     """
 
     def __init__(self, time_channels: int, heads: int = HEADS) -> None:
@@ -45,14 +43,11 @@ class NeuralBandPass(nn.Module):
 class FourierCrossAttention(nn.Module):
     """Tokens of one map ask those of another; their affinity is filtered in the Fourier domain.
 
-    The affinity of the 2-D Fourier transforms, F(q) F(k)^H, is the spectrum of the affinity q k^T; it is weighted by
-    the neural band-pass filter and transformed back before the softmax. With a gain of one this is plain attention.
-
-    ``as_matrices`` says whether the transforms are products with their matrices, in real numbers, the same to rounding:
-    for graphs that hold neither a Fourier transform nor complex numbers.
+    The affinity of the 2-D Fourier transforms, F(q) F(k)^H, is the spectrum of q k^T; it is weighted by the neural
+    band-pass filter and transformed back before the softmax. A gain of one is plain attention.
     """
 
-    as_matrices = False
+    as_matrices = False  # transforms as real products, the same to rounding, for graphs without complex numbers
 
     def __init__(self, width: int, asked_width: int, time_channels: int) -> None:
         super().__init__()

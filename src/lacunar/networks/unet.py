@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from lacunar.errors import ModelError
+from lacunar.errors import ModelError, first_line
 
 Patch = Literal[1, 2, 4]
 NetworkKind = Literal["unet", "diffusers"]
@@ -90,14 +90,6 @@ class UNetConfig:
                 "(patch times 2 for each level after the first)"
             )
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read the mapping that `to_dict` wrote; an unknown key is a ``ModelError``."""
-        known = [item.name for item in fields(cls)]
-        values = {key: value for key, value in values.items() if key != "kind"}
-        _refuse_unknown(values, known)
-        return cls(**values)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the settings with their kind, ready for JSON."""
         return {"kind": "unet", **asdict(self)}
@@ -168,13 +160,6 @@ class DiffusersConfig:
         as_lists = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
         object.__setattr__(self, "settings", as_lists)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read the mapping that `to_dict` wrote; an unknown key is a ``ModelError``."""
-        values = {key: value for key, value in values.items() if key != "kind"}
-        _refuse_unknown(values, [item.name for item in fields(cls)])
-        return cls(**values)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the settings with their kind, ready for JSON."""
         return {"kind": "diffusers", "settings": dict(self.settings), "learned_variance": self.learned_variance}
@@ -224,11 +209,12 @@ def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
     No or an unknown ``kind``, an unknown key, or a value out of range is a ModelError.
     """
     kind = values.get("kind")
-    if kind == "unet":
-        return UNetConfig.from_dict(values)
-    if kind == "diffusers":
-        return DiffusersConfig.from_dict(values)
-    raise ModelError(f"network config: kind is {kind!r}, wanted one of {list(get_args(NetworkKind))}")
+    if kind not in get_args(NetworkKind):
+        raise ModelError(f"network config: kind is {kind!r}, wanted one of {list(get_args(NetworkKind))}")
+    config = UNetConfig if kind == "unet" else DiffusersConfig
+    settings = {key: value for key, value in values.items() if key != "kind"}
+    _refuse_unknown(settings, [item.name for item in fields(config)])
+    return config(**settings)
 
 
 class UNet(nn.Module):
@@ -252,7 +238,7 @@ class UNet(nn.Module):
         try:
             self.unet = UNet2DModel(**config.to_diffusers())
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
-            raise ModelError(f"network config: diffusers cannot build it ({_one_line(error)})") from error
+            raise ModelError(f"network config: diffusers cannot build it ({first_line(error)})") from error
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
@@ -310,7 +296,3 @@ def _refuse_unknown(values: Mapping[str, Any], known: list[str]) -> None:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ModelError(f"network config: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
