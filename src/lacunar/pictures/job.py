@@ -128,8 +128,7 @@ def fill_face_file(
 ) -> dict[str, Any]:
     """Find a face, fill what hides it in the model's frame, and put that back into the photograph.
 
-    ``choice`` says which face, by default the one that the mask touches; the rest is as in `inpaint_file`, and the
-    record also holds the frame of the face.
+    ``choice`` says which face, by default the one that the mask touches; the record also holds the face's frame.
     """
     options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
     picture, missing = _read(path, mask, output)

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lacunar.errors import PictureError
 from lacunar.geo.picture import Picture
+from lacunar.geo.staging import disk_errors
 from lacunar.pictures.fill import FilledRegion, paste, to_model
 
 FloatArray = NDArray[np.floating]
@@ -23,7 +23,7 @@ DPI = 150
 def draw_sheet(
     path: Path, picture: Picture, missing: NDArray[np.bool_], regions: Sequence[FilledRegion], *, title: str
 ) -> None:
-    """Draw the part of a picture around its regions, before and after; a full disk is a ``PictureError``."""
+    """Draw the part of a picture around its regions, before and after; a full disk is a ``RasterError``."""
     windows = [region.window for region in regions]
     top, left = min(window.row for window in windows), min(window.col for window in windows)
     bottom, right = max(one.row + one.height for one in windows), max(one.col + one.width for one in windows)
@@ -31,11 +31,8 @@ def draw_sheet(
     part = (slice(top, bottom, step), slice(left, right, step))
     filled = [paste(picture, regions, sample=number) for number in range(len(regions[0].samples))]
     given, *samples = ((to_model(one.colours[part], one.white) + 1) / 2 for one in (picture, *filled))
-    try:
+    with disk_errors(path):
         contact_sheet(given, missing[part], samples, title=title).savefig(path, dpi=DPI)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-        raise PictureError(f"{path.name}: {reason}; wanted a folder with free space") from error
 
 
 def contact_sheet(

@@ -154,10 +154,7 @@ class PictureSampler:
         return _array(preset.draw(denoiser, x, schedule, prediction=self.model.prediction, callback=self._tell))
 
     def _by_prior(self, pictures: FloatArray, missing: BoolArray, started: FloatArray | None) -> FloatArray:
-        """Pictures (K, H, W, 3) by the network as an unconditional prior, held to the known pixels.
-
-        They start from noise, or from a coarser fill with noise on it. What is drawn on the way comes from the seed.
-        """
+        """Pictures (K, H, W, 3) by the network as an unconditional prior, held to the known pixels."""
         tiles = self._tiles(missing)
         if is_prior(self.model):
             denoiser: TiledNetwork = TiledPrior(self.model, tiles, (missing.shape[0], missing.shape[1]))

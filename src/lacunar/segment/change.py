@@ -21,11 +21,11 @@ SHOWN_IN_KM = 1e5  # square metres from which an area is told in square kilometr
 
 @dataclass(frozen=True, eq=False)
 class DatedWater:
-    """The water of one date: name and date of its image, its map on the grid that all dates share, its polygons."""
+    """The water of one date."""
 
-    name: str
+    name: str  # of the image
     date: str | None
-    found: WaterMap
+    found: WaterMap  # on the grid that all dates share
     bodies: gpd.GeoDataFrame
     valid_share: float
 

@@ -358,8 +358,7 @@ class LstDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         """Item of (epoch, index): ``x_0``, ``missing`` and ``weight`` (1, H, W) and ``condition`` (3, H, W), float32.
 
-        The condition is mean, sigma and guide. The weight is sigma over its average: the error that counts is in
-        kelvin.
+        The condition is mean, sigma and guide; the weight is sigma over its average, as the error in kelvin counts.
         """
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))

@@ -48,7 +48,7 @@ def open_arrays(file: Path, *, advice: str = "write it again with `lacunar train
 def drawn_once(file: Path, origin: Mapping[str, object], draw: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
     """Arrays that a run draws once: from its folder where they are there already, else drawn and kept.
 
-    A damaged file, or arrays drawn from something else than ``origin`` says, is a ``TrainingError``.
+    A damaged file, or one drawn from another ``origin``, is a ``TrainingError``.
     """
     wanted = json.dumps(origin)
     if not file.exists():

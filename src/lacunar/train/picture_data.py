@@ -63,9 +63,8 @@ class PicturePack:
 def pack_pictures(source: Path, destination: Path) -> None:
     """Pack a ``.tar`` of pictures, or a folder with pictures and such files at any depth, into one array file.
 
-    A picture of `ALIGNED_SIZE` is an aligned face; any other gives a few tiles as textures, without black corners.
-    Label pictures, ``*_mask.*``, are left out. No such source, no face in it, or a damaged picture is a
-    ``TrainingError``.
+    Pictures of `ALIGNED_SIZE` are faces; others give a few tiles as textures. Labels, ``*_mask.*``, are left out. No
+    such source, no face in it, or a damaged picture is a ``TrainingError``.
     """
     faces: list[Pixels] = []
     textures: list[Pixels] = []
@@ -96,7 +95,7 @@ def load_pictures(file: Path) -> PicturePack:
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every picture of a tar or a folder, in the order of the names."""
+    """Name and content of every picture of a tar or a folder, by name."""
     if source.is_dir():
         for file in sorted(source.rglob("*")):
             if file.suffix.lower() == ".tar":
