@@ -193,7 +193,6 @@ def _names(text: str) -> list[str] | None:
 
 
 def _models(names: list[str]) -> list[str]:
-    """Names of models, none for ``none``."""
     return [] if names == [NO_MODEL] else names
 
 

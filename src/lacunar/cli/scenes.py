@@ -163,7 +163,6 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
 
 
 def _present_several(outcomes: Sequence["Outcome"], summary: dict[str, Any], path: Path) -> None:
-    """A table of the scenes, and where it is written in full."""
     typer.echo("| scene | seconds | pixels filled | status |\n| --- | --- | --- | --- |")
     for outcome in outcomes:
         status = f"{outcome.status}: {outcome.why}" if outcome.why else outcome.status

@@ -42,8 +42,7 @@ class Truth(AbstractContextManager["Truth"]):
         error = block.value[scored] - part.data[0][scored]
         self._errors.append(error)
         self._within += int((np.abs(error) <= block.sigma[scored]).sum())
-        values: NDArray[np.float32] = part.data[0]
-        return values
+        return np.asarray(part.data[0])
 
     def scores(self) -> dict[str, Any]:
         """RMSE, MAE, bias and the share within one sigma, under the key ``truth``; empty if no pixel was scored."""

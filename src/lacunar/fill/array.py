@@ -85,8 +85,7 @@ class Filled:
     @property
     def mean(self) -> NDArray[np.float32]:
         """Mean of the samples."""
-        mean: NDArray[np.float32] = self.samples.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+        return np.asarray(self.samples.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
     @property
     def sigma(self) -> NDArray[np.float32]:

@@ -166,8 +166,9 @@ def _fill_on_cluster(
                 if client.status == "running":
                     client.cancel(list(flying))
     finally:
-        for job in jobs:  # of a worker that was lost or interrupted
-            _remove_unfinished(job.files)
+        for output in (job.files.raster for job in jobs):  # of a worker that was lost or interrupted
+            for path in output.parent.glob(f".{output.name}.*.partial"):
+                shutil.rmtree(path, ignore_errors=True)
     return [outcomes[number] for number in range(len(jobs))]
 
 
@@ -257,12 +258,6 @@ def check_versions(found: dict[str, str], wanted: dict[str, str], backend: str) 
     if differ:
         got, want = (", ".join(f"{name} {there.get(name)}" for name in differ) for there in (found, wanted))
         raise LacunarError(f"a worker has {got}, wanted {want} as here: install the same on all")
-
-
-def _remove_unfinished(files: OutputFiles) -> None:
-    """Delete hidden folders that a worker left which was lost in the middle of a scene."""
-    for path in files.raster.parent.glob(f".{files.raster.name}.*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

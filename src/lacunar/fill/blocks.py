@@ -50,10 +50,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class FilledBlock:
-    """One block of the result: value, source and sigma (H, W), quantiles (Q, H, W), and how it was computed.
-
-    ``evaluations`` counts those of the network over all tiles and samples.
-    """
+    """One block of the result: value, source and sigma (H, W), quantiles (Q, H, W), and how it was computed."""
 
     window: Tile
     value: NDArray[np.float32]
@@ -62,7 +59,7 @@ class FilledBlock:
     quantiles: NDArray[np.float32]
     tiles: int = 0
     coarse_tiles: int = 0
-    evaluations: int = 0
+    evaluations: int = 0  # of the network, over all tiles and samples
 
     @property
     def bands(self) -> NDArray[np.float32]:

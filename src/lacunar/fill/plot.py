@@ -41,8 +41,6 @@ class _Scale:
 
 @dataclass(frozen=True, eq=False)
 class _Panel:
-    """One picture: its values, where they are missing, its title and its scale."""
-
     values: NDArray[np.float64]
     missing: NDArray[np.bool_] | None
     title: str
@@ -73,7 +71,8 @@ def lst_figure(
     thinned = _as_missing(missing, shape)
     true = None if truth is None else _as_image(truth, shape) - zero
     scale = _value_scale(after if true is None else np.stack([after, true]))
-    masked = f"Masked ({100 * _share(thinned, after):.0f} % missing)"
+    share = thinned.sum() / (np.isfinite(after) | thinned).sum()
+    masked = f"Masked ({100 * share:.0f} % missing)"
     panels = [
         _Panel(before, None, "LST" if kelvin else "Input", scale),
         _Panel(np.where(thinned, np.nan, after), thinned, masked, scale),
@@ -177,9 +176,3 @@ def _thinning(shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Every n-th pixel, so that no side has more than a screen shows."""
     step = -(-max(shape) // _MAX_PIXELS_PER_SIDE)
     return slice(None, None, step), slice(None, None, step)
-
-
-def _share(missing: NDArray[np.bool_], image: NDArray[np.float64]) -> float:
-    """Missing pixels among those of the footprint."""
-    inside = np.isfinite(image) | missing
-    return float(missing.sum() / inside.sum())

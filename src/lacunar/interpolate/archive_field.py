@@ -82,13 +82,10 @@ class DateModel:
 class ArchiveField:
     """What an archive tells of an array."""
 
-    # mean, sigma: (H, W): known values and 0 where known, NaN and 0 outside known and missing pixels
-    mean: FloatArray
-    sigma: FloatArray
-    # (K, H, W): spatially coherent samples, of which ``mean + sigma * deviate`` is one; 0 where not missing
-    deviates: FloatArray
-    # level -> quantile of error / sigma on the transplanted gap; empty where there was none
-    error_quantiles: Mapping[str, float]
+    mean: FloatArray  # (H, W): known values where known, NaN outside known and missing pixels
+    sigma: FloatArray  # (H, W): 0 where not missing
+    deviates: FloatArray  # (K, H, W): of K coherent samples ``mean + sigma * deviate``; 0 where not missing
+    error_quantiles: Mapping[str, float]  # level -> quantile of error / sigma on the transplanted gap; may be empty
 
 
 def archive_field(

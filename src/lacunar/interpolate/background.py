@@ -47,9 +47,8 @@ class Patch(NamedTuple):
 class CoarseField:
     """Means of the known pixels in square cells: all that is known far from any measured pixel."""
 
-    # values, known: (h, w): mean of the known pixels of each cell, and whether there are any
-    values: FloatArray
-    known: BoolArray
+    values: FloatArray  # (h, w): mean of the known pixels of each cell
+    known: BoolArray  # (h, w): whether there are any
     within: float  # variance of the known pixels inside a cell, averaged over the cells
     reduction: int  # side of a cell in pixels
     origin: tuple[int, int] = (0, 0)  # row and column, in the whole raster, of the array to be filled
@@ -142,8 +141,7 @@ def _unexplained(values: FloatArray, drift: FloatArray) -> float:
 class Background:
     """The field that a residual z is counted from: ``value = mean + sigma * z``."""
 
-    # mean, sigma: (H, W) in the units of the values; 0 and 0 in tiles where nothing is missing
-    mean: FloatArray
+    mean: FloatArray  # (H, W) in the units of the values, as sigma; 0 in tiles where nothing is missing
     sigma: FloatArray
     guide: FloatArray  # (H, W) what the guides say, as an anomaly; 0 without guides
     tiles: int  # kriged

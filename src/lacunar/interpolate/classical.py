@@ -54,8 +54,7 @@ def _mean(values: FloatArray, known: BoolArray) -> FloatArray:
 
 def _nearest(values: FloatArray, known: BoolArray) -> FloatArray:
     rows, cols = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled: FloatArray = values[rows, cols][~known]
-    return filled
+    return np.asarray(values[rows, cols][~known])
 
 
 def _linear(values: FloatArray, known: BoolArray) -> FloatArray:
@@ -63,8 +62,7 @@ def _linear(values: FloatArray, known: BoolArray) -> FloatArray:
     border = known & ndimage.binary_dilation(~known, iterations=2)
     sources, targets = np.argwhere(border), np.argwhere(~known)
     filled = _nearest(values, known)
-    spans_a_plane = np.linalg.matrix_rank(sources - sources.mean(axis=0)) == 2
-    if not spans_a_plane:
+    if np.linalg.matrix_rank(sources - sources.mean(axis=0)) < 2:  # all on a line
         return filled
     flat = interpolate.LinearNDInterpolator(sources, values[border])(targets)
     return np.where(np.isnan(flat), filled, flat)
@@ -77,8 +75,7 @@ def _idw(values: FloatArray, known: BoolArray) -> FloatArray:
     distance, index = tree.query(np.argwhere(~known), k=neighbours)
     distance, index = distance.reshape(-1, neighbours), index.reshape(-1, neighbours)
     weight = distance**-IDW_POWER
-    filled: FloatArray = (weight * values[known][index]).sum(axis=1) / weight.sum(axis=1)
-    return filled
+    return np.asarray((weight * values[known][index]).sum(axis=1) / weight.sum(axis=1))
 
 
 def _laplace(values: FloatArray, known: BoolArray) -> FloatArray:
@@ -99,15 +96,13 @@ def _laplace(values: FloatArray, known: BoolArray) -> FloatArray:
         entries.append((here[~measured], number[r[~measured], c[~measured]]))
     own, other = (np.concatenate(part) for part in zip(*entries, strict=True))
     matrix = sparse.diags(diagonal) - sparse.csr_matrix((np.ones(own.size), (own, other)), shape=(rows.size,) * 2)
-    solution: FloatArray = sparse_linalg.spsolve(matrix.tocsc(), constant)
-    return np.atleast_1d(solution)
+    return np.atleast_1d(sparse_linalg.spsolve(matrix.tocsc(), constant))
 
 
 def _biharmonic(values: FloatArray, known: BoolArray) -> FloatArray:
     from skimage.restoration import inpaint_biharmonic
 
-    filled: FloatArray = inpaint_biharmonic(values, ~known)[~known]
-    return filled
+    return np.asarray(inpaint_biharmonic(values, ~known)[~known])
 
 
 _FILLERS: Mapping[str, Callable[[FloatArray, BoolArray], FloatArray]] = {

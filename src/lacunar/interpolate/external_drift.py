@@ -92,8 +92,7 @@ def _smoothed(anomaly: FloatArray, shown: BoolArray, width: float) -> FloatArray
     """Gaussian mean of what is shown; it falls to 0, the mean, where nothing is near."""
     total = ndimage.gaussian_filter(anomaly, width, mode="constant")
     weight = ndimage.gaussian_filter(shown.astype(np.float64), width, mode="constant")
-    smoothed: FloatArray = total / (weight + RIDGE)
-    return smoothed
+    return np.asarray(total / (weight + RIDGE))
 
 
 def fill_from_reference(

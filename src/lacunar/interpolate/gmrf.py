@@ -31,8 +31,7 @@ class FieldFit:
 
     mean: FloatArray  # (H, W): the known values, and the conditional mean at missing pixels; NaN outside the footprint
     scale: float  # s, the standard deviation that multiplies the unit field
-    # (P, M): each drift term minus its completion from known pixels: how an error of its coefficient acts there
-    residual: FloatArray
+    residual: FloatArray  # (P, M): each drift term minus its completion from known pixels
     covariance: FloatArray  # (P, P): of the coefficients, in units of s^2
 
 

@@ -50,14 +50,11 @@ class Covariance:
     (Schoenberg 1938).
     """
 
-    # length, smoothing: pixels
-    length: float
-    smoothing: float = 0.0
+    length: float  # pixels
+    smoothing: float = 0.0  # pixels
     variance: float = 1.0  # the sill, in units of the values squared
     nugget: float = NUGGETS[0]  # share of the variance without spatial correlation
-    # variance, in sills, of what a guide would have told where it is hidden; its covariance is exponential, of
-    # `HIDDEN_LENGTH`
-    hidden: float = 0.0
+    hidden: float = 0.0  # variance, in sills, of what a guide would have told where it is hidden (`HIDDEN_LENGTH`)
 
     def table(self, extent: tuple[int, int]) -> FloatArray:
         """Covariance in sills for every lag (rows, cols) in the extent, plus that of the unknown mean."""
@@ -152,16 +149,13 @@ def krige(
 
 @dataclass(frozen=True, eq=False)
 class Kriged:
-    """A kriged field: mean and standard deviation (H, W), coefficients (P,) of the drift terms, sill.
-
-    ``veiled``: the standard deviation already includes what hidden guides would have told.
-    """
+    """A kriged field: mean and standard deviation (H, W), coefficients (P,) of the drift terms, sill."""
 
     mean: FloatArray
     std: FloatArray
     coefficients: FloatArray
     sill: float
-    veiled: bool = False
+    veiled: bool = False  # std already includes what hidden guides would have told
 
 
 def krige_with_drift(
@@ -312,8 +306,7 @@ def _drift_covariance(terms: FloatArray | None, a: IndexArray, b: IndexArray) ->
     """Covariance between two pixel lists that comes from the unknown coefficients of the drift terms."""
     if terms is None:
         return 0.0
-    added: FloatArray = DRIFT_VARIANCE * terms[:, a[:, 0], a[:, 1]].T @ terms[:, b[:, 0], b[:, 1]]
-    return added
+    return np.asarray(DRIFT_VARIANCE * terms[:, a[:, 0], a[:, 1]].T @ terms[:, b[:, 0], b[:, 1]])
 
 
 def _hidden_covariance(hidden: BoolArray | None, a: IndexArray, b: IndexArray) -> FloatArray | float:
@@ -323,8 +316,7 @@ def _hidden_covariance(hidden: BoolArray | None, a: IndexArray, b: IndexArray) -
     rows, cols = (np.arange(length) ** 2.0 for length in hidden.shape[1:])
     table = np.exp(-np.sqrt(rows[:, None] + cols[None, :]) / HIDDEN_LENGTH)
     both = hidden[:, a[:, 0], a[:, 1]].astype(np.float64).T @ hidden[:, b[:, 0], b[:, 1]].astype(np.float64)
-    veiled: FloatArray = both * table.ravel()[_lags(a, b, table.shape[1])]
-    return veiled
+    return np.asarray(both * table.ravel()[_lags(a, b, table.shape[1])])
 
 
 def _cholesky(table: FloatArray, lags: IndexArray, nugget: float, drift: FloatArray | float) -> FloatArray:

@@ -51,7 +51,6 @@ class GaussianPrior:
         return np.stack([change + membrane_fill(-change, missing) for change in changes])
 
     def _precision(self, missing: BoolArray) -> FloatArray:
-        """Precision (K, K) of y given the known pixels."""
         known = self._known(missing)
         if known.mean() < 0.5:
             shared = self.components[:, known] @ self.components[:, known].T
