@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lacunar.cli.options import (
-    BackendOption,
-    Device,
-    Model,
-    Overwrite,
-    Samples,
-    Seed,
-    fill_options,
-    parts_of,
-    typed_command,
-)
+from lacunar.cli import options as opt
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
@@ -38,7 +28,7 @@ class _Demo:
         """Simulate a product and fill what its clouds hide."""
         from lacunar.fill.demo import demonstrate
 
-        command, size = typed_command(), self.size
+        command, size = opt.typed_command(), self.size
         shown = demonstrate(
             self.folder, self.options, size=size, overwrite=self.overwrite, command=command, callback=bars.filling
         )
@@ -66,7 +56,7 @@ class _Demo:
             polygons=folder / "water.gpkg",
             figure=folder / "water.png",
             overwrite=self.overwrite,
-            command=typed_command(),
+            command=opt.typed_command(),
         )
         record = segment_file(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
         return [
@@ -89,7 +79,7 @@ class _Demo:
             backend=self.options.backend,
             overwrite=self.overwrite,
             sheet=self.folder / "face.png",
-            command=typed_command(),
+            command=opt.typed_command(),
         )
         record = demonstrate_face(self.folder, options=options, callback=bars.filling)
         return [
@@ -106,23 +96,23 @@ def demo_command(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo"),
     size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256,
     only: Annotated[str, typer.Option(help=f"Parts of the demo, by comma: {', '.join(PARTS)}.")] = ",".join(PARTS),
-    model: Model = "lst-small",
-    samples: Samples = 8,
-    seed: Seed = 0,
-    device: Device = "auto",
-    backend: BackendOption = "auto",
-    overwrite: Overwrite = False,
+    model: opt.Model = "lst-small",
+    samples: opt.Samples = 8,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    backend: opt.BackendOption = "auto",
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Run offline: a simulated cloudy Landsat product whose truth is known, its lakes, and an occluded face.
 
     Model and samples are those of the temperature.
     """
-    parts = parts_of(only)
+    parts = opt.parts_of(only)
     if not parts or any(part not in PARTS for part in parts):
         raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
     if "water" in parts and "lst" not in parts:
         raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
-    options = fill_options("fast", samples=samples, device=device, seed=seed, model=model, backend=backend)
+    options = opt.fill_options("fast", samples=samples, device=device, seed=seed, model=model, backend=backend)
     demo = _Demo(folder, size, options, overwrite)
     for name, part in PARTS.items():
         if name in parts:
