@@ -75,8 +75,8 @@ def ddnm_sample(
 ) -> Tensor:
     """Fill what was not measured by DDNM (Wang et al. 2022, arXiv 2212.00490, Algorithm 1).
 
-    At each step x̂_{0|t} = A† y + (I - A† A) x̂_0, then x_{t-1} = √ᾱ_{t-1} x̂_{0|t} + √(1-ᾱ_{t-1}) (η z + √(1-η²) ε̂)
-    with the noise ε̂ that was predicted: η = 0 adds no new noise, η = 1 new noise only; others are a ModelError.
+    At each step x̂_{0|t} = A† y + (I - A† A) x̂_0, then x_{t-1} = √ᾱ_{t-1} x̂_{0|t} + √(1-ᾱ_{t-1}) (η z + √(1-η²) ε̂).
+    η = 0 adds no new noise, η = 1 new noise only; others are a ModelError.
     """
     _check_share("eta", eta)
     _image(measurement, x_T)
@@ -102,8 +102,7 @@ def diffpir_sample(
 ) -> Tensor:
     """Fill what was not measured by DiffPIR (Zhu et al. 2023, arXiv 2305.08995, Algorithm 1).
 
-    At each step the data term's proximal point, which is the projection onto A x = y where the measurement has no noise
-    (ρ_t = 0); then the noise that x_t holds over THAT image, ε̂ = (x_t - √ᾱ_t x̂_0) / √(1-ᾱ_t), and
+    At each step x̂_0 is projected onto A x = y (ρ_t = 0), then ε̂ = (x_t - √ᾱ_t x̂_0) / √(1-ᾱ_t) and
     x_{t-1} = √ᾱ_{t-1} x̂_0 + √(1-ᾱ_{t-1}) (√(1-ζ) ε̂ + √ζ z). ζ is the share of new noise, 0 to 1, else a ModelError.
     """
     _check_share("zeta", zeta)

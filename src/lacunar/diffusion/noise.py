@@ -10,10 +10,9 @@ NOISE_CELL = 64  # side of the cells on the absolute pixel grid that each have t
 
 
 def pixel_noise(shape: Sequence[int], origin: tuple[int, int], samples: int, seed: int) -> Tensor:
-    """Standard normal noise (K, 1, H, W) that belongs to absolute pixels, in pairs of opposite sign.
+    """Standard normal noise (K, 1, H, W) of absolute pixels, in opposite pairs (antithetic variates).
 
-    Opposite pairs (antithetic variates) cancel what is linear in the noise, so the mean of few samples lies close to
-    the posterior mean.
+    What is linear in the noise cancels, so the mean of few samples lies close to the posterior mean.
     """
     half = (samples + 1) // 2
     noise = torch.empty(half, 1, *shape)

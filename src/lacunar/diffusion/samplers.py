@@ -1,7 +1,6 @@
 """Every way to sample, in two tables: `SAMPLERS` and the `PRESETS` built on them. Neither loads torch.
 
-To add a sampler, write its function in `solvers` or `inverse` and add its row to `SAMPLERS`; the choices and the help
-of the command line derive from the tables.
+To add a sampler, write its function in `solvers` or `inverse` and add its row to `SAMPLERS`.
 """
 
 from __future__ import annotations

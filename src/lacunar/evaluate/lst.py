@@ -353,7 +353,7 @@ def model_method(
 def measure(case: LstCase, estimate: Estimate) -> list[Row]:
     """Sum errors over the missing pixels of a case and over their strata, and score the whole image.
 
-    Raises `LacunarError`: nothing is missing, shapes that differ, or NaN where a fill was asked for.
+    Nothing missing, shapes that differ or NaN in the answer is a `LacunarError`.
     """
     if not case.missing.any():
         raise LacunarError(f"case {case.name} has nothing missing: there is nothing to score; hide one pixel or more")

@@ -63,9 +63,9 @@ class LstCase:
 
 
 def read_scenes(rasters: Path, clouds: Path | None) -> tuple[dict[str, FloatArray], tuple[BoolArray, ...]]:
-    """Read LST rasters (kelvin, NaN = unknown) and cloud masks as training reads them: through the same pack.
+    """Read LST rasters (kelvin, NaN = unknown) and cloud masks as training does.
 
-    Raises `LacunarError`: no raster or no folder of clouds, or rasters that cannot be in kelvin.
+    No raster, no folder of clouds, or rasters that cannot be in kelvin are a `LacunarError`.
     """
     if not any(rasters.glob("*.tif")):
         raise LacunarError(f"no GeoTIFF in {rasters}; wanted a folder of LST rasters named PLACE_*.tif in kelvin")

@@ -29,10 +29,7 @@ _LETTERS_PER_INCH = 11  # of a title over a picture
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture of a row: colours (H, W, 3), or values (H, W) with their colour map and its limits, NaN in grey.
-
-    Pictures of a row with one `unit` share a colour bar.
-    """
+    """Colours (H, W, 3), or values (H, W) with a colour map and its limits, NaN in grey; one `unit`, one colour bar."""
 
     title: str
     values: NDArray[Any]
@@ -53,9 +50,8 @@ def line_panels(
 ) -> Figure:
     """Draw a curve for each method, one plot for each panel; a method looks the same in all of them.
 
-    The table has the column ``method`` and the three of `axes_of`: panel, x and y. `ticks` name the places 0, 1, ... of
-    the x axis; `diagonal` draws the line of equal shares, with words for what lies above and below it; `dots` draws
-    points without lines, of shares.
+    `axes_of` names the columns of panel, x and y, beside ``method``. `ticks` name the places 0, 1, ... of the x axis;
+    `diagonal` adds the line of equal shares, with words for above and below it; `dots` are points without lines.
     """
     panel, x, y = axes_of
     figure, plots = plots_beside(list(dict.fromkeys(table[panel])), share_y=diagonal is None)
@@ -83,10 +79,9 @@ def line_panels(
 
 
 def cost_panels(table: pd.DataFrame, *, labels: tuple[str, str]) -> Figure:
-    """Draw a score against network evaluations, one plot for each panel.
+    """Draw a score against network evaluations, from the columns panel, method, curve, x, y, low and high (bars).
 
-    Of the columns panel, method, curve, x, y, low, high: the points of one curve are joined, with bars (NaN = none);
-    methods without a curve (NaN) are horizontal lines.
+    Points of one curve are joined; methods without a curve (NaN) are horizontal lines.
     """
     figure, plots = plots_beside(list(dict.fromkeys(table["panel"])))
     names = ["", *dict.fromkeys(table["curve"].dropna())]  # black is kept for the levels

@@ -121,10 +121,7 @@ def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> 
 
 
 def interval_95(values: FloatArray, *, units: int) -> tuple[float, float]:
-    """The central 95 % of a score over its resamples, the first value left out.
-
-    NaN where there is only one unit, or where a resample gave NaN or infinity.
-    """
+    """The central 95 % of all values but the first; NaN for a single unit, or where one is not finite."""
     if units == 1 or not np.isfinite(values).all():
         return math.nan, math.nan
     low, high = np.quantile(values[1:], INTERVAL)

@@ -127,7 +127,7 @@ LAKES = Scheme(
 
 @dataclass(frozen=True, eq=False)
 class WaterCase:
-    """An image (6, H, W), its true water, and where that is known: not ignored, no band that the image has is NaN."""
+    """An image (6, H, W), its true water, and where it is known: not ignored, no NaN in a band that the image has."""
 
     scene: WaterScene
     bands: Bands

@@ -10,10 +10,7 @@ from lacunar.errors import ModelError
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a model was made from and how good it is; travels with the weights.
-
-    Raises `ModelError`: a value of another type.
-    """
+    """What a model was made from and how good it is; travels with the weights. A wrong type is a `ModelError`."""
 
     summary: str  # one or two sentences: what it does, on which data, at which size
     licence: str  # the licence of the weights

@@ -173,10 +173,7 @@ def schedule_from_dict(values: Mapping[str, Any]) -> tuple[NoiseSchedule, Predic
 
 
 def assemble(config: NetworkConfig, state: Mapping[str, Tensor], *, source: Path) -> UNet:
-    """Build the U-Net with these weights, as float32 and in evaluation mode.
-
-    Keys or shapes other than the network's own are a ModelError that names some of them after `source`.
-    """
+    """Build the U-Net with these weights, strictly, as float32 and in evaluation mode; misfits are a ModelError."""
     return _built(lambda: UNet(config), state, source=source)
 
 

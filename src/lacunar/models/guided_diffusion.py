@@ -102,10 +102,7 @@ class GuidedShape:
 
 
 def infer_shape(state: Mapping[str, Tensor]) -> GuidedShape:
-    """Read the architecture off the names and shapes of the weights.
-
-    Weights of another network, or of a class-conditional one, are a ModelError.
-    """
+    """Read the architecture off the names and shapes of the weights; those of another network are a ModelError."""
     if "label_emb.weight" in state:
         raise ModelError("the checkpoint is class-conditional (label_emb.weight), wanted an unconditional network")
     blocks = [_shapes_below(state, f"input_blocks.{n}") for n in range(_count(state, "input_blocks"))]
@@ -149,8 +146,8 @@ def infer_shape(state: Mapping[str, Tensor]) -> GuidedShape:
 def read_options(architecture: Mapping[str, Any], shape: GuidedShape) -> GuidedOptions:
     """Take the options from guided-diffusion's settings, by the names of its network or of its scripts.
 
-    In the scripts '32,16,8' are resolutions in pixels at which the network attends, and an empty text says nothing. An
-    unknown setting, or one that contradicts what the weights show, is a ModelError.
+    As in the scripts, an ``attention_resolutions`` that is text such as '32,16,8' counts pixels, and an empty text is
+    ignored. An unknown setting, or one that contradicts what the weights show, is a ModelError.
     """
     given = {SCRIPT_NAMES.get(name, name): value for name, value in architecture.items()}
     option_names = {item.name for item in fields(GuidedOptions)}
@@ -176,10 +173,7 @@ def read_options(architecture: Mapping[str, Any], shape: GuidedShape) -> GuidedO
 
 
 def diffusers_settings(shape: GuidedShape, options: GuidedOptions) -> dict[str, Any]:
-    """Return the settings of diffusers' ``UNet2DModel`` that make it guided-diffusion's network.
-
-    Attention heads that do not divide the widths, or that are not of one size, are a ModelError.
-    """
+    """Settings of diffusers' ``UNet2DModel`` for this network; attention heads that do not fit are a ModelError."""
     updown = shape.resblock_updown
     plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if updown else ("DownBlock2D", "UpBlock2D")
     return {

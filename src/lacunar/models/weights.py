@@ -33,10 +33,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file.
-
-    No such file, a pickle in its place (it is not opened) or a damaged file is a ModelError.
-    """
+    """Read every tensor; no such file, a pickle in its place (it is not opened) or a damaged file is a ModelError."""
     if not path.is_file():
         pickles = sorted(
             other.name for ending in ("*.pt", "*.pth", "*.bin", "*.ckpt") for other in path.parent.glob(ending)
@@ -56,10 +53,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
-    """Give a network these weights, as float32, and put it into evaluation mode.
-
-    Missing, unknown or mis-shaped keys are a ModelError that names some of each after `source`.
-    """
+    """Give a network these weights, as float32, in evaluation mode; other keys or shapes are a ModelError."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     faults = {
         "missing": [key for key in wanted if key not in state],

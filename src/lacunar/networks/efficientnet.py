@@ -184,10 +184,7 @@ class PretrainedUNet(nn.Module):
             self.head.bias.mul_(scale).add_(shift)
 
     def load_imagenet(self) -> None:
-        """Start the encoder from the ImageNet weights; bands other than red, green and blue begin unheard.
-
-        Raises `ModelError`: the package with the weights is not installed, or holds others.
-        """
+        """Start the encoder from ImageNet, other bands than RGB at weight 0; without the package a `ModelError`."""
         state = imagenet_weights()
         own = torch.zeros_like(self.encoder.stem.weight)
         for channel, band in enumerate(RGB):
@@ -199,10 +196,7 @@ class PretrainedUNet(nn.Module):
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """The published weights of EfficientNet-Lite0 under this module's names, without its classifier.
-
-    Raises `ModelError`: the package that holds them is not installed, or its file is not there.
-    """
+    """The published weights without their classifier, under this module's names; without the package a `ModelError`."""
     found = find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     places = found.submodule_search_locations if found else None
     files = [file for place in places or () for file in Path(place).rglob("*.pth")]

@@ -107,10 +107,7 @@ class ResidualBlock(nn.Module):
 
 
 class Body(nn.Module):
-    """A U-Net between two feature maps: one residual block a level down, one a level up, skips concatenated.
-
-    ``widths`` are the channels of each level, finest first; each halves the resolution of the one before.
-    """
+    """A U-Net of ``widths``, finest first: one residual block a level down and one up, skips concatenated."""
 
     def __init__(self, widths: Sequence[int], time_channels: int = 0) -> None:
         super().__init__()
@@ -152,10 +149,7 @@ class Reduce(nn.Module):
 
 
 class Head(nn.Module):
-    """From the body's resolution to one full-resolution plane, sharpened by what full resolution shows; starts at zero.
-
-    The feature has ``width`` channels and the full-resolution image, which is looked at again, ``shown``.
-    """
+    """From the body's resolution to one full-resolution plane, sharpened by the image's features; starts at zero."""
 
     INNER = 16  # channels at full resolution
 
@@ -176,11 +170,10 @@ class Head(nn.Module):
 
 
 class UncertainSpatialAttention(nn.Module):
-    """The anchor of MedSegDiff-V2 (U-SA): the condition's last feature gates the first noisy feature.
+    """The anchor of MedSegDiff-V2 (U-SA): the condition's last feature f_c gates the first noisy feature f_d.
 
-    f_anc = max(f_c * k_gauss, f_c), f' = sigmoid(conv1x1(f_anc)) . f_d + f_d, f_c with ``condition_width`` and f_d with
-    ``width`` channels (Wu et al. 2023, arXiv 2301.11798, section 3.2). Each channel of f_c is smoothed by a Gaussian of
-    its own, whose standard deviation is learned.
+    f_anc = max(f_c * k_gauss, f_c), f' = sigmoid(conv1x1(f_anc)) . f_d + f_d (Wu et al. 2023, arXiv 2301.11798, section
+    3.2). Each channel of f_c is smoothed by a Gaussian of its own, whose standard deviation is learned.
     """
 
     def __init__(self, condition_width: int, width: int) -> None:

@@ -156,11 +156,7 @@ class ConditionUNet(nn.Module):
 
 
 class WaterSegDiff(nn.Module):
-    """Segment water by diffusion; see the head of this module.
-
-    ``forward(image, x_t, t)`` is ``restore(x_t, t, condition(image))``: (B, 6, H, W), (B, 1, H, W) and (B,) -> (B, 1,
-    H, W), and the logits of the condition U-Net beside it.
-    """
+    """Segment water by diffusion; `forward` is ``restore(x_t, t, condition(image))`` and the condition's logits."""
 
     def __init__(self, spec: SegmenterConfig) -> None:
         super().__init__()

@@ -121,11 +121,7 @@ def _phases(length: int, device: torch.device) -> Tensor:
 
 
 class SSFormer(nn.Module):
-    """Two symmetrical modules: the condition asks the noise, then the noise asks the condition.
-
-    ``width`` and ``condition_width`` are the channels of the two embeddings at the bottleneck (Wu et al. 2023,
-    MedSegDiff-V2, arXiv 2301.11798, section 3.3).
-    """
+    """The condition asks the noise, then the noise the condition (Wu et al. 2023, arXiv 2301.11798, section 3.3)."""
 
     def __init__(self, width: int, condition_width: int, time_channels: int) -> None:
         super().__init__()

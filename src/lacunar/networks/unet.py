@@ -128,11 +128,7 @@ class UNetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusersConfig:
-    """A U-Net given by the raw settings of diffusers' ``UNet2DModel``, as converted checkpoints need it.
-
-    Raises `ModelError`: an unknown setting, class conditioning (our networks take no label), or an odd count of
-    channels with learned variance.
-    """
+    """A U-Net by the settings of diffusers' ``UNet2DModel``, without class labels; misfits are a `ModelError`."""
 
     # keyword arguments of ``UNet2DModel``; keys that begin with an underscore (diffusers' own notes) are dropped
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -204,10 +200,7 @@ NetworkConfig = UNetConfig | DiffusersConfig
 
 
 def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
-    """Read a network configuration of either kind, as a model folder's ``config.json`` holds it.
-
-    No or an unknown ``kind``, an unknown key, or a value out of range is a ModelError.
-    """
+    """Read the network of a ``config.json``; an unknown kind or key, or a value out of range, is a ModelError."""
     kind = values.get("kind")
     if kind not in get_args(NetworkKind):
         raise ModelError(f"network config: kind is {kind!r}, wanted one of {list(get_args(NetworkKind))}")
