@@ -221,5 +221,4 @@ def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def _span(array: NDArray[Scalar]) -> str:
-    """Smallest and largest value, for an error text."""
     return f"{array.min():g}..{array.max():g}" if array.size else "nothing"

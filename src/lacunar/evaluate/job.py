@@ -80,7 +80,6 @@ class Evaluation:
             self._write(_staged(staging, folder, self.task, self.found.cases, self.found.lineup))
 
     def _write(self, places: Mapping[str, Path]) -> None:
-        """Write every output where it is staged."""
         plots, pictures = self.task.plots(self.found.cases, self.found.lineup), {}
         for name, plot in plots.items():
             pictures[name] = save_figure(plot.draw(self.found), places[f"{name}.png"]).read_bytes()

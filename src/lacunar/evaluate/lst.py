@@ -85,7 +85,6 @@ COST_CAPTION = (
 
 
 def _mean(column: str) -> Any:  # noqa: ANN401
-    """Mean of a summed column over the pixels."""
     return lambda own: own[column] / own["pixels"]
 
 

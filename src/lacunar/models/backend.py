@@ -264,7 +264,6 @@ def _parts(model: Model | SegmentationModel) -> dict[str, tuple[nn.Module, tuple
 
 
 def _joined(model: AnyModel, name: BackendName, parts: dict[str, Run]) -> AnyModel:
-    """The model with its parts run by a backend."""
     network: Any  # of a segmenter it offers all that inference asks for
     if isinstance(model, Model):
         network = BackendUNet(model.network, parts["unet"])
@@ -327,7 +326,6 @@ def _compile(network: nn.Module) -> Run:
 
 
 def _noise(channels: int, size: int) -> Tensor:
-    """Two tiles of normal noise, always the same."""
     return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 

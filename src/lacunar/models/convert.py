@@ -79,7 +79,6 @@ def _from_guided_diffusion(path: Path, architecture: Mapping[str, Any]) -> tuple
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from safetensors or from a pickle of tensors alone."""
     if not path.is_file():
         raise ModelError(f"no checkpoint {path}, wanted a .pt or .safetensors file or a diffusers folder")
     if not is_pickle(path):

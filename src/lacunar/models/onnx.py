@@ -88,7 +88,6 @@ class _Session:
         return answers[0] if len(answers) == 1 else tuple(torch.cat(same) for same in zip(*answers, strict=True))
 
     def _run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Answer for a batch that is given at once."""
         given = {name: tensor.numpy() for name, tensor in zip(self._names, tensors, strict=True)}
         return tuple(torch.from_numpy(answer) for answer in self._session.run(None, given))
 
@@ -118,7 +117,6 @@ def _digest(network: nn.Module, example: Sequence[Tensor]) -> str:
 
 
 def _export(network: nn.Module, example: Sequence[Tensor], path: Path) -> Path:
-    """Export with a batch of any size."""
     batch = torch.export.Dim("batch", max=LARGEST_BATCH)
     _log.info("exporting %s, once", path.stem)
     with _quiet(), torch.no_grad():

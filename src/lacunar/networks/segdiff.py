@@ -263,5 +263,4 @@ def _require_fit(image: Tensor, channels: int, stride: int) -> None:
 
 
 def _is_count(value: object) -> bool:
-    """Tell whether it is a whole number from 1 and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
