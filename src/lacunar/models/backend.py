@@ -173,7 +173,8 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
     if chosen == "onnx":
         _require_onnx(device)
         try:
-            return _by_onnx(model)
+            graphs = {part: graph_of(own, part, given, at_once=AT_ONCE) for part, (own, given) in _parts(model).items()}
+            return _joined(model, "onnx", graphs)
         except Exception as error:  # the exporter and the runtime have no common error
             reason = f"ONNX Runtime cannot run {model.name} ({_reason(error)})"
             if name != "auto":
@@ -218,13 +219,6 @@ def _require_onnx(device: torch.device) -> None:
         raise LacunarError(
             f"engine onnx runs on the cpu, the network is on {device}: give --device cpu, or --engine compiled"
         )
-
-
-def _by_onnx(model: AnyModel) -> AnyModel:
-    parts = {
-        part: graph_of(network, part, example, at_once=AT_ONCE) for part, (network, example) in _parts(model).items()
-    }
-    return _joined(model, "onnx", parts)
 
 
 def _compiled(model: AnyModel) -> AnyModel:

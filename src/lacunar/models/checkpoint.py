@@ -115,8 +115,10 @@ def save_model(
     """
     target = Path(folder)
     schedule = schedule_to_dict(model.schedule, model.prediction)
-    tensors, config = dict(model.network.state_dict()), _config_of(model)
+    tensors = dict(model.network.state_dict())
+    config = model.network.config.to_dict() if isinstance(model, Model) else model.network.spec.to_dict()
     if isinstance(model, Model) and model.prior is not None:
+        config[PRIOR_SIZE] = len(model.prior.components)
         tensors |= {f"{PRIOR_PREFIX}{key}": torch.as_tensor(value) for key, value in vars(model.prior).items()}
     state = as_dtype(tensors, dtype)
     with _whole_folder(target, overwrite=overwrite) as temporary:
@@ -197,13 +199,6 @@ def _built(build: Callable[[], Network], state: Mapping[str, Tensor], *, source:
         network = build()
     fit_weights(network, state, source=source)
     return network
-
-
-def _config_of(model: Model | SegmentationModel) -> dict[str, Any]:
-    if isinstance(model, SegmentationModel):
-        return model.network.spec.to_dict()
-    prior = {} if model.prior is None else {PRIOR_SIZE: len(model.prior.components)}
-    return model.network.config.to_dict() | prior
 
 
 def _card_and_weights(folder: Path) -> tuple[Card, dict[str, Tensor]]:

@@ -48,7 +48,9 @@ def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_onc
     graph that does not answer as the network does is a ModelError; errors of the exporter and of the runtime pass
     through.
     """
-    answers = _answers(network, example)
+    with torch.no_grad():
+        answer: Any = network(*example)
+    answers = (answer,) if isinstance(answer, Tensor) else tuple(answer)
     kept = cache_folder() / f"{part}-{_digest(network, example)}.onnx"
     if kept.is_file():
         try:
@@ -95,12 +97,6 @@ class _Session:
         """Largest difference from these answers, in units of the larger of 1 and the largest answer."""
         pairs = zip(self(*example), answers, strict=True)
         return max(float((one - other).abs().max() / max(1.0, float(other.abs().max()))) for one, other in pairs)
-
-
-def _answers(network: nn.Module, example: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        answer: Any = network(*example)
-    return (answer,) if isinstance(answer, Tensor) else tuple(answer)
 
 
 def _digest(network: nn.Module, example: Sequence[Tensor]) -> str:
