@@ -126,7 +126,7 @@ def test_a_dask_array_is_filled_lazily_to_the_very_same_values(tiny, monkeypatch
     eager = lc.fill(array, guides=guide, **asked)
     lazy = lc.fill(array.chunk(y=60, x=70), guides=guide.chunk(y=60, x=70), **asked)
     assert all(isinstance(lazy[name].data, da.Array) for name in ("value", "source", "sigma", "quantiles"))
-    xr.testing.assert_identical(lazy.compute(), eager)
+    xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), eager)
 
 
 def test_a_guide_on_another_grid_is_warped_and_helps(tiny):

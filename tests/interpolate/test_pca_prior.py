@@ -63,7 +63,7 @@ def test_a_picture_of_the_distribution_is_found_again_from_a_part_of_it(prior):
     quiet = GaussianPrior(prior.mean, prior.components, prior.variances, 1e-4)
     truth = prior.mean + (np.array([3, -2, 1, 1], np.float32) @ prior.components).reshape(SHAPE)
     gap = gap_of(0.4)
-    assert np.abs(quiet.base(truth, gap) - truth).max() < 0.01
+    assert np.abs(quiet.filled(truth, gap) - truth).max() < 0.01
     assert np.abs(membrane_fill(truth, gap) - truth).max() > 0.3
 
 
