@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -22,6 +23,13 @@ from picture_models import tiny_picture_model
 from water_models import lake_scene, plain_model, plain_segmenter, stand_in
 
 UTM = "EPSG:32632"
+
+
+@pytest.fixture(autouse=True)
+def _without_a_cluster():
+    """Compute dask arrays here, whatever scheduler an earlier test of clusters has left."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,7 @@ def test_a_dask_array_is_filled_lazily_to_the_very_same_values(tiny, monkeypatch
     eager = lc.fill(array, guides=guide, **asked)
     lazy = lc.fill(array.chunk(y=60, x=70), guides=guide.chunk(y=60, x=70), **asked)
     assert all(isinstance(lazy[name].data, da.Array) for name in ("value", "source", "sigma", "quantiles"))
-    xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), eager)
+    xr.testing.assert_identical(lazy.compute(), eager)
 
 
 def test_a_guide_on_another_grid_is_warped_and_helps(tiny):
