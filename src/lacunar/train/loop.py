@@ -243,6 +243,7 @@ class _Run:
         self.ema, self.history, self.step = Ema(network, config.ema_decay), History(), 0
 
     def save(self) -> None:
+        """Write the checkpoint that a later run goes on from."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {
             "step": self.step,
