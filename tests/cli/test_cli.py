@@ -55,7 +55,7 @@ def test_help_and_version_are_quick_and_complete(lacunar):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("torch", "scipy", "rasterio", "matplotlib", "diffusers", "accelerate", "rich.progress")
+    heavy = ("torch", "numpy", "scipy", "rasterio", "matplotlib", "diffusers", "accelerate", "rich.progress")
     code = (
         "import sys; from lacunar.cli import main\n"
         "try: main()\n"

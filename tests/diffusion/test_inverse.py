@@ -6,7 +6,8 @@ from torch import Tensor
 
 from lacunar.diffusion.inverse import ddnm_sample, diffpir_sample, repaint_sample
 from lacunar.diffusion.operators import Mask, Measurement
-from lacunar.diffusion.schedule import NoiseSchedule, jump_timetable
+from lacunar.diffusion.samplers import jump_timetable
+from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import ModelError
 from oracles import GaussianDenoiser
 

@@ -13,13 +13,14 @@ from lacunar.diffusion.samplers import (
     SAMPLERS,
     Preset,
     chosen_preset,
+    jump_timetable,
     plan,
     plan_named,
     preset_help,
     runs_of,
     sampler_help,
 )
-from lacunar.diffusion.schedule import NoiseSchedule, jump_timetable
+from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import adams_sample, ddim_sample, dpm_solver_pp_2m_sample
 from lacunar.errors import LacunarError
 from oracles import GaussianDenoiser

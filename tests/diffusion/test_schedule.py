@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName, jump_timetable
+from lacunar.diffusion.samplers import jump_timetable
+from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import ModelError
 
 

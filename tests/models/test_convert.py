@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lacunar.diffusion.process import p_mean_variance
 from lacunar.errors import ModelError
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.backend import load_filler
@@ -141,6 +142,25 @@ def test_learned_variance_is_taken_from_the_scheduler(tmp_path: Path) -> None:
     assert (network.out_channels, network.config.returned_channels) == (3, 6)
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
+def test_a_reverse_step_has_the_variance_of_the_scheduler(tmp_path: Path, variance: str) -> None:
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    channels = 6 if variance == "learned_range" else 3
+    theirs = UNet2DModel(**{**TINY, "out_channels": channels})
+    theirs.save_pretrained(tmp_path / "theirs")
+    scheduler = DDPMScheduler(variance_type=variance, clip_sample=False)
+    scheduler.save_pretrained(tmp_path / "theirs")
+    model = load_filler(convert_checkpoint(tmp_path / "theirs", tmp_path / "ours"))
+    x_t, t = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([400])
+    with torch.no_grad():
+        output = theirs(x_t, t).sample
+        step = p_mean_variance(model.network(x_t, t), x_t, t, model.schedule)
+        wanted = scheduler._get_variance(400, predicted_variance=output[:, 3:] if channels == 6 else None)
+    wanted = wanted.exp() if channels == 6 else wanted  # of a learned one diffusers gives the logarithm
+    torch.testing.assert_close(step.variance, wanted.expand_as(x_t), rtol=1e-3, atol=0)  # its betas are float32
+
+
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
@@ -148,7 +168,11 @@ def test_learned_variance_is_taken_from_the_scheduler(tmp_path: Path) -> None:
         ("config.json", {"num_class_embeds": 10}, "wants a class label"),
         ("config.json", {"layers_per_block": 2}, r"missing \(unet\."),
         ("scheduler_config.json", {"prediction_type": "flow"}, "prediction_type is 'flow', wanted one of epsilon"),
-        ("scheduler_config.json", {"variance_type": "learned"}, "variance_type is 'learned'"),
+        (
+            "scheduler_config.json",
+            {"variance_type": "learned"},
+            "variance_type is 'learned', wanted one of fixed_small",
+        ),
         ("scheduler_config.json", {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid', wanted one of linear"),
         ("scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is set"),
         ("scheduler_config.json", {"beta_start": "low"}, "not numbers that make a schedule"),

@@ -307,7 +307,7 @@ def test_sigma_and_quantiles_are_calibrated_on_held_out_errors(pack: Path, tmp_p
         parts = (held_out.z, held_out.mean, held_out.sigma, held_out.guide)
         z, base, spread, guide = (part[index].astype(float) for part in parts)
         gap, truth = spread > 0, base + spread * z
-        field, chosen = Background(base, spread, guide, 1, 0), PRESETS[preset]
+        field, chosen = Background(base, spread, guide, 0), PRESETS[preset]
         options = FillOptions(preset=chosen, samples=chosen.usual_samples, seed=index)
         filled = fill_from_background(field, np.where(gap, np.nan, truth), ~gap, gap, model, options)
         inside.append((np.abs(filled.mean - truth) <= filled.sigma)[gap])

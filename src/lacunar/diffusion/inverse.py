@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lacunar.diffusion.operators import Measurement
 from lacunar.diffusion.process import Prediction
-from lacunar.diffusion.schedule import NoiseSchedule, jump_timetable
+from lacunar.diffusion.samplers import jump_timetable
+from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import Denoiser, ddpm_step, eps_at, estimate_x_0, noise_like
 from lacunar.errors import ModelError
 

@@ -1,4 +1,4 @@
-"""Every way to sample, in two tables: `SAMPLERS` and the `PRESETS` built on them. Neither loads torch.
+"""Every way to sample, in two tables: `SAMPLERS` and the `PRESETS` built on them. Neither loads torch or numpy.
 
 To add a sampler, write its function in `solvers` or `inverse` and add its row to `SAMPLERS`.
 """
@@ -13,8 +13,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from lacunar.diffusion.schedule import NoiseSchedule, Spacing, jump_timetable
-from lacunar.errors import LacunarError
+from lacunar.errors import LacunarError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from lacunar.diffusion.operators import Measurement
     from lacunar.diffusion.process import Prediction
+    from lacunar.diffusion.schedule import NoiseSchedule, Spacing
     from lacunar.diffusion.solvers import Callback, Denoiser
 
 MOST_RESAMPLINGS = 10  # jump_n_sample of the RePaint paper
@@ -277,6 +277,35 @@ def preset_help() -> str:
         sampler = "" if preset.conditional else f"{SAMPLERS[preset.sampler].label}, "
         told.append(f"{name} ({sampler}{preset.evaluations} evaluation{'s' if preset.evaluations > 1 else ''})")
     return _listed(told)
+
+
+def jump_timetable(t_T: int, jump_length: int = 10, jump_n_sample: int = 10) -> list[int]:
+    """List the steps that RePaint visits, from ``t_T`` - 1 down to -1, the clean image; neighbours differ by one.
+
+    Wherever t is a multiple of ``jump_length`` and there is room above (t + ``jump_length`` < ``t_T``), the walk goes
+    up ``jump_length`` steps and back, ``jump_n_sample`` - 1 times. A pair (t, t - 1) is one network evaluation at t, a
+    pair (t, t + 1) adds noise. A value below 1 is a ModelError. Reference: Lugmayr et al. 2022, arXiv 2201.09865,
+    section 4.2 and the appendix on the jump schedule.
+
+    Examples
+    --------
+    >>> jump_timetable(5, jump_length=2, jump_n_sample=2)
+    [4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0, -1]
+    >>> from itertools import pairwise
+    >>> times = jump_timetable(250, 10, 10)
+    >>> len(times) - 1, sum(after < before for before, after in pairwise(times))
+    (4570, 2410)
+    """
+    for name, value in (("t_T", t_T), ("jump_length", jump_length), ("jump_n_sample", jump_n_sample)):
+        if value < 1:
+            raise ModelError(f"got {name} = {value}, wanted at least 1; the paper uses 250, 10 and 10")
+    times: list[int] = []
+    for t in reversed(range(t_T)):
+        times.append(t)
+        if t % jump_length == 0 and t + jump_length < t_T:
+            up_and_down = [*range(t + 1, t + jump_length), *range(t + jump_length, t - 1, -1)]
+            times += up_and_down * (jump_n_sample - 1)
+    return [*times, -1]
 
 
 def _listed(names: Sequence[str]) -> str:

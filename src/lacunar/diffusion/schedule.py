@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lacunar.errors import ModelError
 
 ScheduleName = Literal["linear", "cosine"]
-Spacing = Literal["linspace", "trailing"]
+Spacing = Literal["linspace", "trailing"]  # how a schedule is thinned out
 FloatArray: TypeAlias = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -183,35 +183,6 @@ class NoiseSchedule:
         """Log β̃_t, at t = 0 that of t = 1, because log 0 does not exist (log β_0 when there is one step only)."""
         finite = self.posterior_variance[1:] if self.num_timesteps > 1 else self.betas
         return _frozen(np.log(np.append(finite[0], self.posterior_variance[1:])))
-
-
-def jump_timetable(t_T: int, jump_length: int = 10, jump_n_sample: int = 10) -> list[int]:
-    """List the steps that RePaint visits, from ``t_T`` - 1 down to -1, the clean image; neighbours differ by one.
-
-    Wherever t is a multiple of ``jump_length`` and there is room above (t + ``jump_length`` < ``t_T``), the walk goes
-    up ``jump_length`` steps and back, ``jump_n_sample`` - 1 times. A pair (t, t - 1) is one network evaluation at t, a
-    pair (t, t + 1) adds noise. A value below 1 is a ModelError. Reference: Lugmayr et al. 2022, arXiv 2201.09865,
-    section 4.2 and the appendix on the jump schedule.
-
-    Examples
-    --------
-    >>> jump_timetable(5, jump_length=2, jump_n_sample=2)
-    [4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0, -1]
-    >>> from itertools import pairwise
-    >>> times = jump_timetable(250, 10, 10)
-    >>> len(times) - 1, sum(after < before for before, after in pairwise(times))
-    (4570, 2410)
-    """
-    for name, value in (("t_T", t_T), ("jump_length", jump_length), ("jump_n_sample", jump_n_sample)):
-        if value < 1:
-            raise ModelError(f"got {name} = {value}, wanted at least 1; the paper uses 250, 10 and 10")
-    times: list[int] = []
-    for t in reversed(range(t_T)):
-        times.append(t)
-        if t % jump_length == 0 and t + jump_length < t_T:
-            up_and_down = [*range(t + 1, t + jump_length), *range(t + jump_length, t - 1, -1)]
-            times += up_and_down * (jump_n_sample - 1)
-    return [*times, -1]
 
 
 def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -144,8 +144,7 @@ class Background:
     mean: FloatArray  # (H, W) in the units of the values, as sigma; 0 in tiles where nothing is missing
     sigma: FloatArray
     guide: FloatArray  # (H, W) what the guides say, as an anomaly; 0 without guides
-    tiles: int  # kriged
-    coarse_tiles: int  # of them, told by block means alone
+    coarse_tiles: int  # tiles that block means alone tell
 
 
 def background_field(
@@ -167,7 +166,7 @@ def background_field(
     shape = (values.shape[0], values.shape[1])
     tiles = tiles_touching(tiles_over(shape, tile=TILE, overlap=TILE_OVERLAP), missing)
     if not tiles:
-        return Background(np.where(known, values, 0.0), np.zeros(shape), np.zeros(shape), 0, 0)
+        return Background(np.where(known, values, 0.0), np.zeros(shape), np.zeros(shape), 0)
     if guides is None:
         guides = np.zeros((0, *shape))
 
@@ -197,7 +196,7 @@ def background_field(
     sigma = np.sqrt(variance)
     if kriged:
         mean, sigma = np.where(known, values, mean), np.where(known, 0.0, sigma)
-    return Background(mean, sigma, guide, len(tiles), coarse_tiles)
+    return Background(mean, sigma, guide, coarse_tiles)
 
 
 def _with_margin(tile: Tile, shape: tuple[int, int]) -> Tile:

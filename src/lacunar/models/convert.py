@@ -24,6 +24,7 @@ from lacunar.networks.unet import DiffusersConfig, UNet
 DiffusersSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
 DIFFUSERS_PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x_0"}
+DIFFUSERS_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")  # the first two are the same
 DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 # diffusers before 0.15 called the parts of an attention so.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -112,10 +113,12 @@ def _from_diffusers(folder: Path) -> tuple[UNet, NoiseSchedule, Prediction]:
     if prediction is None:
         names, got = ", ".join(DIFFUSERS_PREDICTIONS), scheduler["prediction_type"]
         raise ModelError(f"{folder}: prediction_type is {got!r}, wanted one of {names}")
-    variance = scheduler.get("variance_type")
-    if variance == "learned":
-        raise ModelError(f"{folder}: variance_type is 'learned', wanted 'learned_range' or a fixed one")
-    config = DiffusersConfig(settings=settings, learned_variance=variance == "learned_range")
+    variance = scheduler.get("variance_type", "fixed_small")
+    if variance not in DIFFUSERS_VARIANCES:
+        names = ", ".join(DIFFUSERS_VARIANCES)
+        raise ModelError(f"{folder}: variance_type is {variance!r}, wanted one of {names}")
+    learned, large = variance == "learned_range", variance == "fixed_large"
+    config = DiffusersConfig(settings=settings, learned_variance=learned, large_variance=large)
     weights = next((inner / name for name in DIFFUSERS_WEIGHTS if (inner / name).is_file()), None)
     if weights is None:
         raise ModelError(f"{inner} holds no weights, wanted {' or '.join(DIFFUSERS_WEIGHTS)}")

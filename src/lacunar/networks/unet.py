@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -133,6 +134,9 @@ class DiffusersConfig:
     # keyword arguments of ``UNet2DModel``; keys that begin with an underscore (diffusers' own notes) are dropped
     settings: Mapping[str, Any] = field(default_factory=dict)
     learned_variance: bool = False  # whether the second half of the returned channels is the variance interpolation
+    large_variance: bool = (
+        False  # a reverse step has the variance β_t, which the network returns as an interpolation of 1
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Mapping):
@@ -158,7 +162,7 @@ class DiffusersConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings with their kind, ready for JSON."""
-        return {"kind": "diffusers", "settings": dict(self.settings), "learned_variance": self.learned_variance}
+        return {"kind": "diffusers", **asdict(self)}
 
     @property
     def patch(self) -> Patch:
@@ -265,8 +269,10 @@ class UNet(nn.Module):
         if t.shape != x.shape[:1]:
             raise ModelError(f"network time has shape {tuple(t.shape)}, wanted ({x.shape[0]},): one for each image")
         patch = self.config.patch
-        y = self.unet(pixel_unshuffle(x, patch), t, return_dict=False)[0]
-        return pixel_shuffle(y, patch)
+        y = pixel_shuffle(self.unet(pixel_unshuffle(x, patch), t, return_dict=False)[0], patch)
+        if isinstance(self.config, DiffusersConfig) and self.config.large_variance:
+            y = torch.cat([y, torch.ones_like(y)], dim=1)  # Nichol & Dhariwal 2021, Eq. 15: o = 1 means β_t
+        return y
 
 
 def _diffusers_defaults() -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 References: LSDS-1822, data format control book of Landsat 8-9 Collection 2 Level 1 (QA_PIXEL); LSDS-1656,
 product definition of Landsat Collection 1 Level 1 (BQA); LSDS-1574, data users handbook of Landsat 8 (BQA before the
-collections).
+collections). Does not load numpy: the command line names these classes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lacunar.errors import ProductError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 QaClass = Literal["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow", "snow", "water", "clear"]
 QaForm = Literal["collection_2", "collection_1", "pre_collection"]
@@ -54,26 +57,27 @@ def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaFor
     BQA "clear" means neither fill nor cloud, as the bit of QA_PIXEL does. The value 0, which no delivered product
     holds, is fill (of a crop). An unknown class is a `ProductError`.
 
+    >>> import numpy as np
     >>> qa_flags(np.array([21824, 22280, 23888, 1]), ["cloud", "cloud_shadow"], form="collection_2").tolist()
     [False, True, True, False]
     """
     unknown = [name for name in classes if name not in get_args(QaClass)]
     if unknown:
         raise ProductError(f"quality class {unknown[0]!r}: wanted some of {', '.join(get_args(QaClass))}")
-    bits = qa.astype(np.int64) & 0xFFFF
-    flags = np.zeros(bits.shape, dtype=np.bool_)
+    bits = qa.astype("int64") & 0xFFFF
+    flags = bits < 0  # nowhere
     for name in classes:
-        flags |= _flag(bits, name, _BITS[form])
+        flags = flags | _flag(bits, name, _BITS[form])
     return flags
 
 
 def _flag(qa: NDArray[np.int64], name: QaClass, bits: Mapping[QaClass, tuple[int, int, int]]) -> NDArray[np.bool_]:
     """Where the bits say this class; nowhere if the form lacks it."""
     if name == "fill":
-        return np.asarray((qa & 1 == 1) | (qa == 0))
+        return (qa & 1 == 1) | (qa == 0)
     if name in bits:
         first, width, value = bits[name]
-        return np.asarray((qa >> first) & ((1 << width) - 1) == value)
+        return (qa >> first) & ((1 << width) - 1) == value
     if name == "clear":
         return ~_flag(qa, "fill", bits) & ~_flag(qa, "cloud", bits)
-    return np.zeros(qa.shape, dtype=np.bool_)
+    return qa < 0

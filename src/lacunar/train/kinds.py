@@ -208,7 +208,7 @@ def held_out_errors(model: Model, held_out: LstExamples, preset: Preset) -> NDAr
         parts = (held_out.z, held_out.mean, held_out.sigma, held_out.guide)
         z, mean, sigma, guide = (part[index].astype(np.float64) for part in parts)
         missing, truth = sigma > 0, mean + sigma * z
-        background = Background(mean, sigma, guide, tiles=1, coarse_tiles=0)
+        background = Background(mean, sigma, guide, coarse_tiles=0)
         options = FillOptions(preset=preset, samples=1 if preset.mean_only else CALIBRATION_SAMPLES, seed=index)
         filled = fill_from_background(background, truth, ~missing, missing, model, options)
         error = (truth - filled.mean)[missing]
