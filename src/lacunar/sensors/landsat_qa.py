@@ -73,11 +73,12 @@ def qa_flags(qa: NDArray[np.integer], classes: Sequence[QaClass], *, form: QaFor
 
 def _flag(qa: NDArray[np.int64], name: QaClass, bits: Mapping[QaClass, tuple[int, int, int]]) -> NDArray[np.bool_]:
     """Where the bits say this class; nowhere if the form lacks it."""
+    flags: NDArray[np.bool_] = qa < 0  # nowhere
     if name == "fill":
-        return (qa & 1 == 1) | (qa == 0)
-    if name in bits:
+        flags = (qa & 1 == 1) | (qa == 0)
+    elif name in bits:
         first, width, value = bits[name]
-        return (qa >> first) & ((1 << width) - 1) == value
-    if name == "clear":
-        return ~_flag(qa, "fill", bits) & ~_flag(qa, "cloud", bits)
-    return qa < 0
+        flags = (qa >> first) & ((1 << width) - 1) == value
+    elif name == "clear":
+        flags = ~_flag(qa, "fill", bits) & ~_flag(qa, "cloud", bits)
+    return flags
