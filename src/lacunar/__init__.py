@@ -3,7 +3,7 @@
 The public functions, for arrays (`xarray.DataArray` or numpy, NaN = missing) and for files:
 
 - `open_scene`: a Landsat product, a raster or a picture as labelled arrays.
-- `fill`, `fill_file`: land surface temperature, or any raster, without gaps.
+- `fill`, `fill_file`: land surface temperature, or any raster, without gaps. `zonal`: its means over polygons.
 - `segment`, `segment_file`, `polygonize`: water, and its polygons with their area.
 - `inpaint`: a picture without its masked part.
 - `evaluate`: how good a method is. `load_model`, `show_versions`.
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from lacunar.evaluate.job import evaluate
     from lacunar.fill.api import fill, fill_file
+    from lacunar.fill.zonal import zonal
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
     from lacunar.segment.api import polygonize, segment, segment_file
@@ -48,6 +49,7 @@ __all__ = [
     "segment",
     "segment_file",
     "show_versions",
+    "zonal",
 ]
 
 _MODULES = {  # public name -> the module that holds it, loaded when the name is first used
@@ -61,6 +63,7 @@ _MODULES = {  # public name -> the module that holds it, loaded when the name is
     "segment": "lacunar.segment.api",
     "segment_file": "lacunar.segment.api",
     "show_versions": "lacunar.versions",
+    "zonal": "lacunar.fill.zonal",
 }
 _CALLABLE_ROOMS = ("fill", "segment", "evaluate")
 

@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("lst")(lst.lst_command)
 app.command("fill")(lst.fill_command)
+app.command("zonal")(lst.zonal_command)
 app.command("inpaint")(faces.inpaint_command)
 app.command("face")(faces.face_command)
 app.command("water")(water.water_command)

@@ -29,6 +29,7 @@ def lst_command(
     background: opt.BackgroundOption = "auto",
     evaluations: opt.EvaluationsOption = None,
     samples: opt.Samples = None,
+    realisations: opt.Realisations = None,
     quantiles: opt.Quantiles = "",
     seed: opt.Seed = 0,
     model: opt.Model = "lst-small",
@@ -82,6 +83,7 @@ def lst_command(
     how = opt.fill_options(
         preset,
         samples=samples,
+        realisations=realisations,
         device=device,
         quantiles=quantiles,
         cluster=cluster,
@@ -108,6 +110,7 @@ def fill_command(
     background: opt.BackgroundOption = "auto",
     evaluations: opt.EvaluationsOption = None,
     samples: opt.Samples = None,
+    realisations: opt.Realisations = None,
     quantiles: opt.Quantiles = "",
     seed: opt.Seed = 0,
     model: opt.Model = "lst-small",
@@ -136,6 +139,7 @@ def fill_command(
     how = opt.fill_options(
         preset,
         samples=samples,
+        realisations=realisations,
         device=device,
         quantiles=quantiles,
         cluster=cluster,
@@ -147,6 +151,20 @@ def fill_command(
         backend=backend,
     )
     fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
+
+
+def zonal_command(
+    raster: Annotated[Path, typer.Argument(help="Raster filled with --realisations, whose file lies beside it.")],
+    polygons: Annotated[Path, typer.Argument(help="Polygons in any CRS: .gpkg, .geojson, .shp.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".gpkg, .geojson, or .csv without the geometry.")],
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Mean of a filled raster over polygons, with its sigma (errors of neighbours correlate) and the filled share."""
+    from lacunar.fill.zonal import write_zones, zonal
+
+    zones = zonal(raster, polygons)
+    write_zones(output, zones, overwrite=overwrite)
+    typer.echo(f"{len(zones)} polygons, {int((zones['pixels'] == 0).sum())} without a pixel: {output}")
 
 
 def simulate_command(

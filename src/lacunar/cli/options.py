@@ -25,6 +25,9 @@ EvaluationsOption = Annotated[
 Samples = Annotated[
     int | None, typer.Option(min=1, help="Samples drawn; their spread is sigma. 8, or 1 with instant, if not given.")
 ]
+Realisations = Annotated[
+    int | None, typer.Option(min=2, help="Draw so many samples and write them too, a band each: *_realisations.tif.")
+]
 Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -66,6 +69,7 @@ def fill_options(
     preset: str,
     *,
     samples: int | None,
+    realisations: int | None = None,
     device: str,
     quantiles: str = "",
     cluster: str | None = None,
@@ -74,9 +78,13 @@ def fill_options(
     """How rasters are filled; on a cluster the workers choose the device. ``others`` are fields of `FillOptions`."""
     from lacunar.fill.options import FillOptions
 
+    if realisations and samples not in (None, realisations):
+        raise LacunarError(f"--realisations {realisations} with --samples {samples}: all samples are written; give one")
+    samples = samples or realisations
     return FillOptions(
         preset=preset,
         samples=preset_named(preset).usual_samples if samples is None else samples,
+        realisations=realisations is not None,
         device=device if cluster else resolve_device(device),
         quantiles=levels_of(quantiles),
         **others,

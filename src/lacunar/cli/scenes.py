@@ -158,6 +158,8 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
     if score := record.get("truth"):
         typer.echo(f"against the truth: RMSE {score['rmse']:.3f}, MAE {score['mae']:.3f}, bias {score['bias']:+.3f}")
     typer.echo(f"raster:  {files.raster}\nrecord:  {files.sidecar}")
+    if "realisations" in record:
+        typer.echo(f"samples: {record['realisations']}")
     if files.figure is not None:
         typer.echo(f"picture: {files.figure}")
 

@@ -49,6 +49,16 @@ class FilledArrays(NamedTuple):
     quantiles: NDArray[np.float32]
 
 
+class FilledSamples(NamedTuple):
+    """`FilledArrays` with the samples (K, H, W), where they are asked for."""
+
+    value: NDArray[np.floating[Any]]
+    source: NDArray[np.uint8]
+    sigma: NDArray[np.float32]
+    quantiles: NDArray[np.float32]
+    samples: NDArray[np.float32]
+
+
 def fill(
     array: AnyArray,
     *,
@@ -57,9 +67,9 @@ def fill(
     model: str | Path | Model = DEFAULT_MODEL,
     preset: str = "fast",
     samples: int | None = None,
-    seed: int = 0,
-    quantiles: Sequence[float] = (),
-) -> xr.Dataset | FilledArrays:
+    return_samples: bool = False,
+    **options: Any,  # noqa: ANN401  # they are checked by name
+) -> xr.Dataset | FilledArrays | FilledSamples:
     """Fill what is missing of an array, and say how sure that is.
 
     Measured pixels keep their value bit by bit. A filled land surface temperature is the clear-sky-equivalent one: what
@@ -81,14 +91,21 @@ def fill(
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
     preset
         ``fast``, ``balanced``, ``paper`` (RePaint; no guides), or ``instant`` (mean and sigma from one evaluation).
-    samples, seed, quantiles
-        Samples, 8 by default (``instant`` draws none); a seed, which fixes the values; levels in (0, 1).
+    samples
+        How many are drawn, 8 by default (``instant`` draws none).
+    return_samples
+        Give the samples too: coherent fields, equal where measured, whose mean is ``value`` and whose spread is
+        ``sigma``. What is summed or averaged over an area gets its uncertainty from them (`lacunar.zonal`).
+    **options
+        Fields of `lacunar.fill.options.FillOptions`, such as ``seed``, which fixes the values, and ``quantiles``,
+        levels in (0, 1).
 
     Returns
     -------
-    xarray.Dataset or FilledArrays
+    xarray.Dataset, FilledArrays or FilledSamples
         ``value`` (unit of the array), ``source`` (0 nodata, 1 measured, 2 filled), ``sigma`` (one standard deviation of
-        a filled pixel, 0 where measured) and ``quantiles``, where asked for. For a numpy array a named tuple of arrays.
+        a filled pixel, 0 where measured), ``quantiles`` and ``samples``, where asked for. For a numpy array a named
+        tuple of arrays.
 
     Raises
     ------
@@ -110,7 +127,8 @@ def fill(
     (True, 140)
     """
     samples = preset_named(preset).usual_samples if samples is None else samples
-    options = FillOptions(preset=preset, samples=samples, seed=seed, quantiles=tuple(quantiles))
+    options["quantiles"] = levels = tuple(options.get("quantiles", ()))
+    how = FillOptions(preset=preset, samples=samples, realisations=return_samples, **options)
     given = as_labelled(array, name="the array")
     _refuse_digital_numbers(array, given)
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
@@ -118,13 +136,14 @@ def fill(
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
     network = model if isinstance(model, Model) else load_filler(model)
     if given.ndim == 2:
-        filled = _Fill(given, _missing(missing, given), beside, named=len(beside)).dataset(network, options)
+        filled = _Fill(given, _missing(missing, given), beside, named=len(beside)).dataset(network, how)
     else:
-        filled = _fill_dates(given, missing, beside, options, network)
+        filled = _fill_dates(given, missing, beside, how, network)
     if isinstance(array, xr.DataArray):
         return filled
-    levels = filled["quantiles"].data if quantiles else np.empty((0, *given.shape), dtype=np.float32)
-    return FilledArrays(filled["value"].data, filled["source"].data, filled["sigma"].data, levels)
+    told = filled["quantiles"].data if levels else np.empty((0, *given.shape), dtype=np.float32)
+    arrays = FilledArrays(filled["value"].data, filled["source"].data, filled["sigma"].data, told)
+    return FilledSamples(*arrays, filled["samples"].data) if return_samples else arrays
 
 
 def fill_file(
@@ -221,10 +240,18 @@ class _Fill:
             "sigma": (bands[2], units | {"long_name": "one standard deviation of a filled pixel"}),
         }
         filled = dataset_on(self.plane, variables, {"model": model.name, "preset": options.preset})
-        if levels := list(options.quantiles):
-            planes = [dataset_on(self.plane, {"quantiles": (band, units)}, {}) for band in bands[3:]]
-            filled["quantiles"] = xr.concat([one["quantiles"] for one in planes], xr.Variable("quantile", levels))
+        levels = list(options.quantiles)
+        if levels:
+            filled["quantiles"] = self._stacked(bands[3 : 3 + len(levels)], units, xr.Variable("quantile", levels))
+        if options.realisations:
+            numbers = xr.Variable("sample", np.arange(1, options.samples + 1))
+            kept = [self._measured_kept(band, source) for band in bands[3 + len(levels) :]]
+            filled["samples"] = self._stacked(kept, units, numbers)
         return filled
+
+    def _stacked(self, bands: Any, units: dict[str, str], along: xr.Variable) -> xr.DataArray:  # noqa: ANN401
+        planes = [dataset_on(self.plane, {"band": (band, units)}, {})["band"] for band in bands]
+        return xr.concat(planes, along)
 
     def _measured_kept(self, filled: Any, source: Any) -> Any:  # noqa: ANN401  # numpy or dask arrays
         """Filled values in the type of the array, which keeps its own where it is measured."""
@@ -256,13 +283,14 @@ class _Fill:
         return found
 
     def block(self, block: Block, found: Survey, model: Model, options: FillOptions) -> NDArray[np.float32]:
-        """Bands (3 + Q, h, w) of one block."""
+        """Bands (3 + Q, h, w) of one block, and samples where they are asked for."""
         guides = self.read_guides if self.guides else None
-        return fill_block(self.read, block, found, model, options, guides=guides).bands
+        filled = fill_block(self.read, block, found, model, options, guides=guides)
+        return filled.bands if filled.realisations is None else np.concatenate([filled.bands, filled.realisations])
 
     def _eager(self, model: Model, options: FillOptions) -> NDArray[np.float32]:
         found = self.survey()
-        bands = np.empty((3 + len(options.quantiles), *self.shape), dtype=np.float32)
+        bands = np.empty((_count(options), *self.shape), dtype=np.float32)
         for block in blocks_of(self.shape):
             bands[:, *block.core.slices] = self.block(block, found, model, options)
         return bands
@@ -274,12 +302,17 @@ class _Fill:
 
         shared, network = dask.delayed(self), dask.delayed(model, traverse=False)
         found = dask.delayed(_Fill.survey)(shared)
-        count, lines = 3 + len(options.quantiles), dict[int, list[Any]]()
+        count, lines = _count(options), dict[int, list[Any]]()
         for block in blocks_of(self.shape):
             task = dask.delayed(_Fill.block)(shared, block, found, network, options)
             part = da.from_delayed(task, shape=(count, *block.core.shape), dtype=np.float32)
             lines.setdefault(block.core.row, []).append(part)
         return da.block(list(lines.values()))
+
+
+def _count(options: FillOptions) -> int:
+    """Bands of a block."""
+    return 3 + len(options.quantiles) + (options.samples if options.realisations else 0)
 
 
 def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:

@@ -83,6 +83,12 @@ class Filled:
         return np.asarray(self.mean + self.sigma * score, dtype=np.float32)
 
     @property
+    def realisations(self) -> NDArray[np.float32]:
+        """The samples (K, H, W) with their calibrated spread around `mean`: fields that the truth could be."""
+        mean = self.samples.mean(axis=0, dtype=np.float64)
+        return np.asarray(mean + self.sigma_factor * (self.samples - mean), dtype=np.float32)
+
+    @property
     def mean(self) -> NDArray[np.float32]:
         """Mean of the samples."""
         return np.asarray(self.samples.mean(axis=0, dtype=np.float64), dtype=np.float32)

@@ -36,7 +36,9 @@ class BlockStore:
         """The block of a window; None if there is none that is whole."""
         try:
             with self._path(window).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in _ARRAYS}
+                arrays = {
+                    name: stored[name] for name in (*_ARRAYS, "realisations") if name in stored or name in _ARRAYS
+                }
                 tiles, coarse_tiles, evaluations = (int(count) for count in stored["counts"])
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return None
@@ -47,6 +49,8 @@ class BlockStore:
     def save(self, block: FilledBlock) -> None:
         """Keep a block; a ``RasterError`` if the disk refuses."""
         arrays = {name: getattr(block, name) for name in _ARRAYS}
+        if block.realisations is not None:
+            arrays["realisations"] = block.realisations
         counts = np.array([block.tiles, block.coarse_tiles, block.evaluations])
         try:
             if not self.folder.exists():

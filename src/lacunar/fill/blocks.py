@@ -60,6 +60,7 @@ class FilledBlock:
     tiles: int = 0
     coarse_tiles: int = 0
     evaluations: int = 0  # of the network, over all tiles and samples
+    realisations: NDArray[np.float32] | None = None  # (K, H, W) where asked for
 
     @property
     def bands(self) -> NDArray[np.float32]:
@@ -194,7 +195,8 @@ def fill_block(
     source = np.where(core.known, MEASURED, np.where(core.missing, FILLED, NODATA)).astype(np.uint8)
     quantiles = np.repeat(value[None], len(options.quantiles), axis=0)
     if not core.missing.any():
-        return FilledBlock(block.core, value, source, sigma, quantiles)
+        drawn = np.repeat(value[None], options.samples, axis=0) if options.realisations else None
+        return FilledBlock(block.core, value, source, sigma, quantiles, realisations=drawn)
     beside = None if guides is None else guides(block.outer)
     archive = beside is not None and options.uses_archive(len(beside))
     filled = fill_array(
@@ -212,8 +214,9 @@ def fill_block(
     sigma = np.where(core.missing, filled.sigma[inner], sigma)
     for number, level in enumerate(options.quantiles):
         quantiles[number] = np.where(core.missing, filled.quantile(level)[inner], quantiles[number])
-    evaluations = filled.tiles * options.samples * filled.evaluations
-    return FilledBlock(block.core, value, source, sigma, quantiles, filled.tiles, filled.coarse_tiles, evaluations)
+    drawn = np.where(core.missing, filled.realisations[:, *inner], value) if options.realisations else None
+    counts = (filled.tiles, filled.coarse_tiles, filled.tiles * options.samples * filled.evaluations)
+    return FilledBlock(block.core, value, source, sigma, quantiles, *counts, realisations=drawn)
 
 
 def _near_core(missing: BoolArray, block: Block) -> BoolArray:

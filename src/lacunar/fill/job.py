@@ -22,10 +22,10 @@ def fill_file(
     """
     options = options or FillOptions()
     with open_inputs(inputs) as (scene, guides):
-        files.check_names(scene)
+        files.check_names(scene, options)
         model = options.load()
         fingerprint = fingerprint_of(inputs, scene, guides, options, model)
-        if files.resume and (record := finished_record(scene, files, fingerprint)):
+        if files.resume and (record := finished_record(scene, files, options, fingerprint)):
             return record
         with FillWriter(scene, guides, files, options, model, fingerprint) as writer:
             found = survey(scene.lst, scene.shape, guides.read)

@@ -35,6 +35,7 @@ class FillOptions:
     samples: int = 8  # 1 for a preset that gives the mean alone
     seed: int = 0
     quantiles: Sequence[float] = ()  # levels in (0, 1) of the predictive distribution
+    realisations: bool = False  # give the samples too, two or more
 
     def __post_init__(self) -> None:
         check_backend(self.backend)
@@ -50,6 +51,8 @@ class FillOptions:
             raise LacunarError(
                 f"quantiles {list(self.quantiles)}: wanted different levels in (0, 1), such as 0.05,0.95"
             )
+        if self.realisations and self.samples < 2:
+            raise LacunarError("1 realisation has no spread: wanted 2 or more, of a preset that draws samples (fast)")
         if self.quantiles and self.samples < 2 and not self.chosen.mean_only:
             raise LacunarError("1 sample has no spread to take quantiles from: wanted --samples 2 or more; 8 are usual")
 

@@ -51,9 +51,19 @@ class OutputFiles:
         """The record beside the raster."""
         return self.raster.with_suffix(".json")
 
-    def check_names(self, scene: Scene) -> None:
+    @property
+    def realisations(self) -> Path:
+        """The samples beside the raster, a band each, where `FillOptions.realisations` asks for them."""
+        return self.raster.with_name(f"{self.raster.stem}_realisations.tif")
+
+    def written(self, scene: Scene, options: FillOptions) -> list[Path]:
+        """All files but the record."""
+        asked = [(self.figure, self.figure is not None), (self.realisations, options.realisations)]
+        return [self.raster, *(path for path, is_asked in asked if path and is_asked), *_band_paths(scene, self)]
+
+    def check_names(self, scene: Scene, options: FillOptions) -> None:
         """Refuse files that exist, before any work is done; the outputs of an interrupted run may exist."""
-        for path in (self.raster, self.sidecar, *([self.figure] if self.figure else []), *_band_paths(scene, self)):
+        for path in (self.sidecar, *self.written(scene, options)):
             refuse_existing(path, overwrite=self.overwrite or self.resume)
 
     def resolved(self) -> "OutputFiles":
@@ -67,13 +77,14 @@ class OutputFiles:
         return {name: str(path.resolve()) if path else None for name, path in paths.items()}
 
 
-def finished_record(scene: Scene, files: OutputFiles, fingerprint: Fingerprint) -> dict[str, Any] | None:
+def finished_record(
+    scene: Scene, files: OutputFiles, options: FillOptions, fingerprint: Fingerprint
+) -> dict[str, Any] | None:
     """The record of an earlier run that wrote all that is asked for, with ``whole_already``; None if there is none.
 
     Leftover block files are deleted.
     """
-    wanted = [files.raster, *([files.figure] if files.figure else []), *_band_paths(scene, files)]
-    if not all(path.is_file() for path in wanted):
+    if not all(path.is_file() for path in files.written(scene, options)):
         return None
     try:
         record: dict[str, Any] = json.loads(files.sidecar.read_text(encoding="utf-8"))
@@ -113,8 +124,18 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         with ExitStack() as stack:
             staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
             self._truth = stack.enter_context(Truth(scene, files.truth))
-            size = (3 + len(self._options.quantiles)) * uncompressed_bytes(scene.shape)
-            self._writer = self._raster_writer(staging.stage(files.raster, size=size))
+            size, quantiles = uncompressed_bytes(scene.shape), self._options.quantiles
+            bands = (scene.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles))
+            units = (scene.units, "", scene.units, *[scene.units] * len(quantiles))
+            told = {"source_values": "0 nodata, 1 measured, 2 filled"}
+            told["sigma"] = "one standard deviation of a filled pixel"
+            path = staging.stage(files.raster, size=len(bands) * size)
+            self._writer = self._raster_writer(path, bands, units, **told)
+            self._samples_writer = None
+            if self._options.realisations:
+                bands = tuple(f"realisation_{number}" for number in range(1, self._options.samples + 1))
+                path = staging.stage(files.realisations, size=len(bands) * size)
+                self._samples_writer = self._raster_writer(path, bands, (scene.units,) * len(bands))
             self._sidecar = staging.stage(files.sidecar)
             shown = staging.stage(files.figure) if files.figure else None
             self._thumbnail = Thumbnail(scene, shown, has_truth=files.truth is not None) if shown else None
@@ -135,6 +156,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         self._tiles = self._coarse_tiles = self._evaluations = 0
         self._kept: set[Tile] = set()
         self._writing.enter_context(self._writer)
+        if self._samples_writer is not None:
+            self._writing.enter_context(self._samples_writer)
 
     def finished(self, window: Tile) -> FilledBlock | None:
         """The block of a window that an interrupted run finished, or None; it is to be added too."""
@@ -148,6 +171,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         if self._store is not None and block.window not in self._kept:
             self._store.save(block)
         self._writer.write(block.bands, block.window)
+        if self._samples_writer is not None and block.realisations is not None:
+            self._samples_writer.write(block.realisations, block.window)
         true_values = self._truth.add(block)
         if self._thumbnail is not None:
             self._thumbnail.add(block, true_values)
@@ -169,17 +194,16 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         if kind is None and self._files.resume:
             remove_blocks(self._files.raster)
 
-    def _raster_writer(self, path: Path) -> RasterWriter:
-        scene, quantiles = self._scene, self._options.quantiles
-        told = {"source_values": "0 nodata, 1 measured, 2 filled", "sigma": "one standard deviation of a filled pixel"}
+    def _raster_writer(self, path: Path, bands: tuple[str, ...], units: tuple[str, ...], **tags: str) -> RasterWriter:
+        scene = self._scene
         return RasterWriter(
             path,
             shape=scene.shape,
             transform=scene.transform,
             crs=scene.crs,
-            band_names=(scene.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles)),
-            units=(scene.units, "", scene.units, *[scene.units] * len(quantiles)),
-            tags=told,
+            band_names=bands,
+            units=units,
+            tags=tags,
         )
 
     def _record(self) -> dict[str, Any]:
@@ -192,6 +216,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             "gap_share": round(found.missing / (found.measured + found.missing), 6),
             **options.record(len(self._guides)),
             "quantiles": list(options.quantiles),
+            **({"realisations": str(self._files.realisations)} if options.realisations else {}),
             "seed": options.seed,
             "device": options.device,
             "engine": model.backend,
