@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs lint clean
 
 demo: .venv/installed  ## run the main job on a simulated Landsat scene; nothing is downloaded but packages
 	$(BIN)/lacunar demo --overwrite --output out/demo
@@ -13,6 +13,11 @@ test: .venv/installed-dev  ## lint, types and tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+docs: .venv/installed-docs  ## the site, warnings as errors, and its spelling: docs/_build/html/index.html
+	$(BIN)/codespell
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check --fix .
@@ -32,5 +37,9 @@ lint: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv out build dist
+	rm -rf .venv out build dist docs/_build docs/auto_tutorials docs/generated

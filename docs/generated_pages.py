@@ -1,0 +1,72 @@
+"""Pages that are made from the code at every build: the commands from their parser, the models from their cards."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from typer.main import get_command
+
+from lacunar.cli import app as cli
+from lacunar.models.checkpoint import shipped_models
+
+HERE = Path(__file__).parent
+TARGET = HERE / "generated"
+
+
+def commands(group: Any, prefix: str) -> list[tuple[str, Any]]:  # noqa: ANN401  # click's own types differ by version
+    """Every command below `group` with its full name, in the order of the help."""
+    found = []
+    for name, command in group.commands.items():
+        full = f"{prefix} {name}"
+        found += commands(command, full) if hasattr(command, "commands") else [(full, command)]
+    return found
+
+
+def cell(text: object) -> str:
+    """Return a text that can stand in a cell of a Markdown table."""
+    return re.sub(r"\s+", " ", str(text)).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def command_page(name: str, command: Any) -> str:  # noqa: ANN401
+    """One section: what the command does, its arguments and options."""
+    lines = [f"## `{name}`", "", command.help or "", ""]
+    context = command.make_context(name, [], resilient_parsing=True)
+    rows = [parameter for parameter in command.params if parameter.name != "help"]
+    if rows:
+        lines += ["| option | meaning | default |", "|---|---|---|"]
+    for parameter in rows:
+        option = parameter.param_type_name == "option"
+        label = ", ".join([*parameter.opts, *parameter.secondary_opts]) if option else parameter.name.upper()
+        default = parameter.get_default(context, call=False)
+        shown = "required" if parameter.required else "" if default in (None, False, (), [], "") else default
+        lines.append(f"| `{label}` | {cell(getattr(parameter, 'help', '') or '')} | {cell(shown)} |")
+    return "\n".join([*lines, ""])
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page if it changed, so that a second build has nothing to do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def make_pages(_app: Sphinx) -> None:
+    """Write the pages; Sphinx calls this before it reads any."""
+    root = get_command(cli)
+    head = "# Commands\n\nMade from the parser: this is what `lacunar COMMAND --help` prints.\n\n"
+    write(TARGET / "cli.md", head + "\n".join(command_page(*item) for item in commands(root, "lacunar")))
+    names = []
+    for name, folder in sorted(shipped_models().items()):
+        card = (folder / "README.md").read_text()
+        write(TARGET / "models" / f"{name}.md", card)
+        names.append(name)
+    toc = "\n".join(names)
+    head = "# Model cards\n\nEvery model that comes with the package: data, licence, command, scores.\n\n"
+    write(TARGET / "models" / "index.md", f"{head}```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("builder-inited", make_pages)
+    return {"parallel_read_safe": True}
