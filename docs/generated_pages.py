@@ -34,13 +34,17 @@ def command_page(name: str, command: Any) -> str:  # noqa: ANN401
     context = command.make_context(name, [], resilient_parsing=True)
     rows = [parameter for parameter in command.params if parameter.name != "help"]
     if rows:
-        lines += ["| option | meaning | default |", "|---|---|---|"]
+        lines += ["| option | meaning |", "|---|---|"]
     for parameter in rows:
         option = parameter.param_type_name == "option"
         label = ", ".join([*parameter.opts, *parameter.secondary_opts]) if option else parameter.name.upper()
         default = parameter.get_default(context, call=False)
-        shown = "required" if parameter.required else "" if default in (None, False, (), [], "") else default
-        lines.append(f"| `{label}` | {cell(getattr(parameter, 'help', '') or '')} | {cell(shown)} |")
+        text = cell(getattr(parameter, "help", "") or "")
+        if parameter.required:
+            text += " **Required.**"
+        elif default not in (None, False, (), [], ""):
+            text += f" Default: `{default}`."
+        lines.append(f"| `{label}` | {text} |")
     return "\n".join([*lines, ""])
 
 

@@ -274,6 +274,14 @@ def test_a_pack_without_the_recipe_s_places(pack: Path, tmp_path: Path):
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_a_pack_of_other_places_is_split_by_place(pack: Path):
+    adapted = replace(TINY, weights={"moon": 1.0}, held_out_weights={"mars": 1.0}).adapted(pack)
+    assert dict(adapted.held_out_weights) == {"hill": 1.0}
+    assert dict(adapted.weights) == {"lake": 1.0, "sea": 1.0, "town": 1.0}
+    assert "not known" in adapted.card({}).licence
+    assert TINY.adapted(pack) is TINY
+
+
 def test_a_place_is_trained_on_or_held_out():
     with pytest.raises(TrainingError, match="recipe: kano, lake both trained on and held out; split by place"):
         replace(TINY, weights={"kano": 1, "lake": 1, "hill": 1}, held_out_weights={"lake": 1, "kano": 1, "sea": 2})

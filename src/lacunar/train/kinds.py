@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,8 @@ class LstRecipe(FillingRecipe):
     held_out_weights: Mapping[str, float]
     examples: int = 10_000
     held_out_examples: int = 512
+    data: tuple[str, ...] = ("Landsat 8/9 Collection 2 surface temperature", "ECOSTRESS L2 LSTE v2", "ASTER LST")
+    licence: str = "Apache-2.0; trained on free and open imagery of USGS (Landsat) and NASA (ECOSTRESS, ASTER)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,6 +153,29 @@ class LstRecipe(FillingRecipe):
     def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
         """Pack rasters and cloud masks."""
         pack_lst(data, clouds, destination)
+
+    def adapted(self, pack: Path) -> Self:
+        """For a pack of other places: all alike, every fourth held out, beginning with the first.
+
+        A pack of one place is a ``TrainingError``: nothing would be left to score on.
+        """
+        places = sorted(set(load_lst(pack).places))
+        if set(places) & {*self.weights, *self.held_out_weights}:
+            return self
+        if len(places) < 2:
+            raise TrainingError(
+                f"the pack holds the place {places[0]} alone: wanted two or more, since a model is scored on places that "
+                "it was not trained on; files are named PLACE_anything.tif"
+            )
+        held_out = places[::4]
+        training = [place for place in places if place not in held_out]
+        return replace(
+            self,
+            weights=dict.fromkeys(training, 1.0),
+            held_out_weights=dict.fromkeys(held_out, 1.0),
+            data=("rasters of the user",),
+            licence="not known: what the rasters that it was trained on allow",
+        )
 
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
         """Gap-filling examples of the training and of the held-out places, kriged once."""
@@ -177,8 +202,8 @@ class LstRecipe(FillingRecipe):
         )
         return Card(
             summary="Gap filling of land surface temperature: the residual over kriging, by conditional diffusion.",
-            licence="Apache-2.0; trained on free and open imagery of USGS (Landsat) and NASA (ECOSTRESS, ASTER)",
-            data=("Landsat 8/9 Collection 2 surface temperature", "ECOSTRESS L2 LSTE v2", "ASTER LST"),
+            licence=self.licence,
+            data=self.data,
             places=tuple(self.weights),
             scores={"places": list(self.held_out_weights)},
             notes=(

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -95,6 +95,10 @@ class Recipe(ABC):
     def pack(self, data: Path, clouds: Path | None, destination: Path) -> None:
         """Pack the user's data into the one file that this kind trains from."""
 
+    def adapted(self, pack: Path) -> Self:
+        """Return the recipe for what is in the pack; the same, where a kind knows no places."""
+        return self
+
     @abstractmethod
     def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
         """Open the packed data; what is drawn once is kept in the run's folder."""
@@ -165,6 +169,7 @@ def run_recipe(
     if steps is not None:
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     folder.mkdir(parents=True, exist_ok=True)
+    recipe = recipe.adapted(pack)
     with this_process().main_process_first():  # the others find what the first has drawn
         data = recipe.load_data(pack, folder, workers, drawing)
     with torch.random.fork_rng(devices=[]):
