@@ -164,8 +164,8 @@ class LstRecipe(FillingRecipe):
             return self
         if len(places) < 2:
             raise TrainingError(
-                f"the pack holds the place {places[0]} alone: wanted two or more, since a model is scored on places that "
-                "it was not trained on; files are named PLACE_anything.tif"
+                f"the pack holds the place {places[0]} alone: wanted two or more, since a model is scored on "
+                "places that it was not trained on; files are named PLACE_anything.tif"
             )
         held_out = places[::4]
         training = [place for place in places if place not in held_out]
