@@ -47,7 +47,7 @@ def check_filled(photo, output):
     return after
 
 
-@pytest.mark.parametrize("sampler", ["repaint", "ddnm", "diffpir"])
+@pytest.mark.parametrize("sampler", ["repaint", "ddrm", "ddnm", "diffpir"])
 def test_a_diffusers_folder_fills_a_picture_and_the_seed_decides(lacunar, small, photo, out, sampler):
     filled = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -121,7 +121,7 @@ def test_a_prior_cannot_be_sampled_as_a_conditional_network(lacunar, small, phot
     assert (ran.code, ran.out) == (BAD_INPUT, "")
     assert ran.err == (
         "lacunar: model small is an unconditional prior, which knows no mask and ddim cannot hold to the picture: "
-        "choose --preset paper, or --sampler repaint, ddnm, diffpir and --evaluations\n"
+        "choose --preset paper, or --sampler repaint, ddrm, ddnm, diffpir and --evaluations\n"
     )
     assert not list(out.iterdir())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lacunar.diffusion.inverse import ddnm_sample, diffpir_sample, repaint_sample
+from lacunar.diffusion.inverse import ddnm_sample, ddrm_sample, diffpir_sample, repaint_sample
 from lacunar.diffusion.operators import Mask
 from lacunar.diffusion.samplers import (
     PRESETS,
@@ -29,7 +29,7 @@ COSINE = NoiseSchedule.cosine(1000)
 SIX_PIXELS = GaussianDenoiser(torch.zeros(6), torch.eye(6) * 0.5 + 0.5, COSINE)
 KNOWN = torch.tensor([[True, False, True], [False, True, True]])
 CONDITIONAL = {"ddim": ddim_sample, "adams": adams_sample, "dpm-solver++": dpm_solver_pp_2m_sample}
-HELD = {"ddnm": ddnm_sample, "diffpir": diffpir_sample, "repaint": repaint_sample}
+HELD = {"ddrm": ddrm_sample, "ddnm": ddnm_sample, "diffpir": diffpir_sample, "repaint": repaint_sample}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -63,7 +63,7 @@ def test_a_name_gives_what_its_solver_gives(name):
     assert torch.equal(drawn(plan(name, 6)), CONDITIONAL[name](SIX_PIXELS, normal(), schedule))
 
 
-@pytest.mark.parametrize("name", ["ddnm", "diffpir"])
+@pytest.mark.parametrize("name", ["ddrm", "ddnm", "diffpir"])
 def test_a_name_gives_what_its_inverse_sampler_gives(name):
     given = (SIX_PIXELS, Mask(KNOWN).measure(normal(2)), normal(), COSINE.respaced(6, spacing="trailing"))
     assert torch.equal(drawn(plan(name, 6)), HELD[name](*given, generator=generator()))

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lacunar.errors import ModelError
-from lacunar.models.weights import is_pickle, read_safetensors, transfer_weights
+from lacunar.models.weights import blind_weights, is_pickle, read_safetensors, transfer_weights
 from lacunar.networks.unet import UNet, UNetConfig
 
 SIZE = 16
@@ -154,3 +154,14 @@ def test_only_the_first_and_the_last_layer_are_widened():
 def test_weights_of_another_shape(changes: dict, name: str):
     with pytest.raises(ModelError, match=rf"weight {name}: start from a model of the same architecture"):
         transfer_weights(network(), network(**changes).state_dict())
+
+
+def test_a_blind_network_says_what_one_that_is_told_of_nothing_says():
+    told = network(in_channels=8, out_channels=3)
+    x = given(3)
+    nothing = torch.cat([torch.zeros_like(x), torch.ones_like(x[:, :2])], dim=1)  # mean 0, sigma 1, all missing
+    alone = network(seed=9, in_channels=3, out_channels=3)
+    assert not transfer_weights(alone, blind_weights(told)).widened
+    first, second = (nn.functional.pixel_unshuffle(planes, 2) for planes in (torch.cat([x, nothing], dim=1), x))
+    inner = (..., slice(1, -1), slice(1, -1))  # the padding of the first layer differs
+    torch.testing.assert_close(told.unet.conv_in(first)[inner], alone.unet.conv_in(second)[inner])

@@ -19,7 +19,7 @@ from lacunar.networks.efficientnet import EfficientNetLite0
 from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.networks.unet import UNetConfig
 from lacunar.train import kinds, water_data
-from lacunar.train.kinds import LstPriorRecipe, PictureRecipe, WaterRecipe
+from lacunar.train.kinds import LstPriorRecipe, PicturePriorRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import TrainingConfig
 from lacunar.train.recipe import load_start, run_recipe
 from lacunar.train.water_data import split_scenes, water_scenes
@@ -55,6 +55,17 @@ FACES = replace(
     framing="face",
     texture_share=0.0,
     variation=0.5,
+)
+PICTURE_PRIOR = PicturePriorRecipe(
+    name="blind",
+    network=replace(UNET, in_channels=3, learned_variance=True),
+    training=PICTURES.training,
+    objective="hybrid",
+    framing="anywhere",
+    summary="tiny",
+    num_timesteps=100,
+    texture_share=0.5,
+    held_out_examples=2,
 )
 WATER = WaterRecipe(
     name="tiny",
@@ -192,6 +203,18 @@ def test_a_picture_recipe_runs_to_a_model_and_the_next_starts_from_it(pictures: 
     assert card.command.endswith("--steps 1 --init-from model")
     assert model.card.sha256[:12] in " ".join(card.notes)
     assert "Sentinel-2" not in " ".join(card.data)
+
+
+def test_a_prior_of_pictures_starts_from_a_model_that_fills_them(pictures: Path, tmp_path: Path):
+    filler, _ = run_recipe(PICTURES, pictures, tmp_path / "run")
+    start = load_start(PICTURE_PRIOR, str(filler), None)
+    path, history = run_recipe(PICTURE_PRIOR, pictures, tmp_path / "blind", start=start)
+    assert set(history.held_out[-1][1]) == {"loss", "vlb"}
+    assert load_filler(path).network.config == PICTURE_PRIOR.network
+    items = [PICTURE_PRIOR.load_data(pictures, tmp_path, 1, None).training[key] for key in ((0, 1), (0, 1), (1, 1))]
+    assert [item["x_0"].shape for item in items] == [(3, 16, 16)] * 3
+    assert torch.equal(items[0]["x_0"], items[1]["x_0"])
+    assert not torch.equal(items[0]["x_0"], items[2]["x_0"])
 
 
 def test_a_card_explains_the_ratio_that_it_has():

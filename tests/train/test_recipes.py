@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PictureRecipe, WaterRecipe
+from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PicturePriorRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.lst_data import place_of
 from lacunar.train.recipes import RECIPES
 
@@ -41,7 +41,8 @@ def test_the_networks_fit_what_uses_them():
         assert recipe.network.in_channels == (1 if prior else 5)  # state; mean, sigma, missing and guide beside it
         assert (recipe.objective, recipe.network.returned_channels) == (("hybrid", 2) if prior else ("simple", 1))
     for recipe in PICTURES:
-        assert (recipe.network.in_channels, recipe.network.out_channels, recipe.network.sample_size) == (8, 3, 64)
+        taken = 3 if isinstance(recipe, PicturePriorRecipe) else 8
+        assert (recipe.network.in_channels, recipe.network.out_channels, recipe.network.sample_size) == (taken, 3, 64)
 
 
 def test_water_is_compared_like_with_like():

@@ -2,7 +2,8 @@
 
 They share their arguments with `lacunar.diffusion.solvers`, and a `Measurement` y = A x_0 of any operator A
 (`lacunar.diffusion.operators`), by default a mask. All are approximations of the conditional distribution. Measured
-pixels of a mask come back bit by bit. Noise ``x_T`` of another shape or dtype than the image is a `ModelError`.
+pixels of a mask come back bit by bit where there is no noise. Noise ``x_T`` of another shape or dtype than the image,
+or an operator that a sampler cannot take, is a `ModelError`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lacunar.diffusion.operators import Measurement
+from lacunar.diffusion.operators import Measurement, Spectral
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.samplers import jump_timetable
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import Denoiser, ddpm_step, eps_at, estimate_x_0, noise_like
 from lacunar.errors import ModelError
 
-DDNM_ETA = 0.85  # of the paper's own experiments
+DDRM_ETA, DDRM_ETA_B = 0.85, 1.0  # of the papers' own experiments
+DDNM_ETA = 0.85
 DIFFPIR_ZETA = 1.0  # of the paper's own inpainting
+DIFFPIR_LAMBDA = 1.0  # weight of the prior; 1 is what a Gaussian wants
 
 
 @torch.no_grad()
@@ -44,6 +47,8 @@ def repaint_sample(
     (Eq. 8a), and the known part must be as noisy as the x_{t-1} that it joins, so it is drawn with ᾱ_{t-1}.
     """
     x_0_known = _image(measurement, x_T)
+    if measurement.sigma > 0 or not isinstance(measurement.operator, Spectral):
+        raise ModelError("repaint takes linear measurements without noise alone: choose ddrm, ddnm or diffpir")
     x = x_T
     for before, after in pairwise(times or jump_timetable(schedule.num_timesteps)):
         if after > before:  # line 10: x_t ~ N(√(1-β_t) x_{t-1}, β_t I)
@@ -63,6 +68,58 @@ def repaint_sample(
 
 
 @torch.no_grad()
+def ddrm_sample(
+    denoiser: Denoiser,
+    measurement: Measurement,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    eta: float = DDRM_ETA,
+    eta_b: float = DDRM_ETA_B,
+    prediction: Prediction = "epsilon",
+    clip_x_0: tuple[float, float] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Restore by DDRM (Kawar et al. 2022, arXiv 2201.11793, Eq. 7 and 8): one step in the spectrum of the operator.
+
+    There, with x̄_t = V^T x_t / √ᾱ_t of noise σ_t² = (1-ᾱ_t) / ᾱ_t, ȳ = S† U^T y of noise σ_y / s, and x̄_θ the
+    predicted x_0, x̄_{t-1} has this mean and variance:
+
+    - s = 0: x̄_θ + √(1-η²) σ_{t-1} (x̄_t - x̄_θ) / σ_t, η² σ_{t-1}²;
+    - σ_{t-1} < σ_y / s: x̄_θ + √(1-η²) σ_{t-1} (ȳ - x̄_θ) s / σ_y, η² σ_{t-1}²;
+    - else (1-η_b) x̄_θ + η_b ȳ, σ_{t-1}² - η_b² σ_y² / s².
+
+    It starts from ȳ where something was measured. η is new noise and η_b trust in y, 0 to 1, else a ModelError.
+    """
+    _check_share("eta", eta)
+    _check_share("eta_b", eta_b)
+    _image(measurement, x_T)
+    operator = measurement.operator
+    if not isinstance(operator, Spectral):
+        kind = type(operator).__name__
+        raise ModelError(
+            f"ddrm, and ddnm with noise, want an operator whose singular values are known, got {kind}: choose diffpir"
+        )
+    s = operator.singular.to(x_T)
+    noise_y = torch.where(s > 0, measurement.sigma / torch.where(s > 0, s, 1), torch.inf)  # of ȳ
+    y, z = operator.measured(measurement.y), operator.spectrum(x_T)
+    sigma = _noise_ratio(schedule, schedule.num_timesteps - 1)
+    x_bar = torch.where(noise_y <= sigma, y + (sigma**2 - noise_y**2).clamp(min=0).sqrt() * z, sigma * z)
+    for t in reversed(range(schedule.num_timesteps)):
+        sigma, after = _noise_ratio(schedule, t), _noise_ratio(schedule, t - 1)
+        x_t = float(schedule.alphas_cumprod[t]) ** 0.5 * operator.image(x_bar)
+        x_0 = estimate_x_0(denoiser, x_t, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
+        x_theta = operator.spectrum(x_0)
+        towards_y = (y - x_theta) / torch.where((s > 0) & (noise_y > 0), noise_y, 1)
+        old = torch.where(s > 0, towards_y, (x_bar - x_theta) / sigma)
+        z = operator.spectrum(noise_like(x_T, generator))
+        buried = x_theta + (1 - eta**2) ** 0.5 * after * old + eta * after * z
+        new = (after**2 - (eta_b * noise_y) ** 2).clamp(min=0).sqrt()
+        x_bar = torch.where(noise_y <= after, (1 - eta_b) * x_theta + eta_b * y + new * z, buried)
+    return operator.image(x_bar)
+
+
+@torch.no_grad()
 def ddnm_sample(
     denoiser: Denoiser,
     measurement: Measurement,
@@ -74,12 +131,16 @@ def ddnm_sample(
     clip_x_0: tuple[float, float] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fill what was not measured by DDNM (Wang et al. 2022, arXiv 2212.00490, Algorithm 1).
+    """Restore by DDNM (Wang et al. 2022, arXiv 2212.00490, Algorithm 1).
 
     At each step x̂_{0|t} = A† y + (I - A† A) x̂_0, then x_{t-1} = √ᾱ_{t-1} x̂_{0|t} + √(1-ᾱ_{t-1}) (η z + √(1-η²) ε̂).
-    η = 0 adds no new noise, η = 1 new noise only; others are a ModelError.
+    η = 0 adds no new noise, η = 1 new noise only; others are a ModelError. With noise in y it is DDNM+ (section 3.3),
+    whose step in the spectrum of the operator is that of `ddrm_sample` at η_b = 1.
     """
     _check_share("eta", eta)
+    if measurement.sigma > 0:
+        given = (denoiser, measurement, x_T, schedule)
+        return ddrm_sample(*given, eta=eta, prediction=prediction, clip_x_0=clip_x_0, generator=generator)
     _image(measurement, x_T)
     x = x_T
     for t in reversed(range(schedule.num_timesteps)):
@@ -101,19 +162,27 @@ def diffpir_sample(
     clip_x_0: tuple[float, float] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fill what was not measured by DiffPIR (Zhu et al. 2023, arXiv 2305.08995, Algorithm 1).
+    """Restore by DiffPIR (Zhu et al. 2023, arXiv 2305.08995, Algorithm 1).
 
-    At each step x̂_0 is projected onto A x = y (ρ_t = 0), then ε̂ = (x_t - √ᾱ_t x̂_0) / √(1-ᾱ_t) and
+    At each step x̂_0 becomes the z of the smallest |A z - y|² + ρ_t |z - x̂_0|² with ρ_t = λ σ_y² ᾱ_t / (1-ᾱ_t), which
+    without noise projects it onto A z = y; then ε̂ = (x_t - √ᾱ_t x̂_0) / √(1-ᾱ_t) and
     x_{t-1} = √ᾱ_{t-1} x̂_0 + √(1-ᾱ_{t-1}) (√(1-ζ) ε̂ + √ζ z). ζ is the share of new noise, 0 to 1, else a ModelError.
     """
     _check_share("zeta", zeta)
     _image(measurement, x_T)
-    x = x_T
+    x, operator = x_T, measurement.operator
     for t in reversed(range(schedule.num_timesteps)):
         pred_x_0 = estimate_x_0(denoiser, x, t, schedule, prediction=prediction, clip_x_0=clip_x_0)
-        x_0 = measurement.project(pred_x_0)
+        rho = DIFFPIR_LAMBDA * (measurement.sigma / _noise_ratio(schedule, t)) ** 2
+        x_0 = operator.prox(pred_x_0, measurement.y, rho)
         x = _mixed(x_0, eps_at(x, t, x_0, schedule), t, schedule, zeta, generator)
     return x
+
+
+def _noise_ratio(schedule: NoiseSchedule, t: int) -> float:
+    """√((1-ᾱ_t) / ᾱ_t): the noise of x_t / √ᾱ_t; 0 at the clean image, t = -1."""
+    alpha_bar = float(schedule.alphas_cumprod[t]) if t >= 0 else 1.0
+    return float(((1 - alpha_bar) / alpha_bar) ** 0.5)
 
 
 def _image(measurement: Measurement, x_T: Tensor) -> Tensor:

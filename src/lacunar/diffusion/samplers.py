@@ -53,6 +53,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "adams": Sampler("Adams-Bashforth 2", "solvers.adams_sample", conditional=True),
         "dpm-solver++": Sampler("DPM-Solver++(2M)", "solvers.dpm_solver_pp_2m_sample", conditional=True),
         "repaint": Sampler("RePaint", "inverse.repaint_sample", conditional=False),
+        "ddrm": Sampler("DDRM", "inverse.ddrm_sample", conditional=False),
         "ddnm": Sampler("DDNM", "inverse.ddnm_sample", conditional=False),
         "diffpir": Sampler("DiffPIR", "inverse.diffpir_sample", conditional=False),
     }

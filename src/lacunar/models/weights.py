@@ -22,7 +22,8 @@ HEADER_START = 8  # bytes before the header of a safetensors file
 NAMED_KEYS = 3  # how many keys an error names of each kind
 HASH_BLOCK = 1 << 20  # bytes read at a time
 # The layers of a U-Net that `transfer_weights` may widen.
-FIRST, LAST = "unet.conv_in.weight", ("unet.conv_out.weight", "unet.conv_out.bias")
+FIRST, FIRST_BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
+LAST = ("unet.conv_out.weight", "unet.conv_out.bias")
 
 
 def is_pickle(path: Path) -> bool:
@@ -139,6 +140,20 @@ def transfer_weights(network: UNet, source: Mapping[str, Tensor]) -> Transfer:
             value.zero_()
             (value.narrow(axis, 0, given.shape[axis]) if name in widened else value).copy_(given)
     return Transfer(tuple(name for name in own if name not in widened), tuple(widened))
+
+
+def blind_weights(network: UNet) -> dict[str, Tensor]:
+    """Weights of a network that is told of a picture's surroundings, as those of one that is given the state alone.
+
+    It is told that all is missing, with mean 0 and sigma 1: these constants move into the bias of the first layer. The
+    answers are the same but for the outermost pixels, which the layer's padding with zeros reaches.
+    """
+    state, config = dict(network.state_dict()), network.config
+    colours, each = config.out_channels, config.patch**2
+    weight = state[FIRST]
+    ones = weight[:, 2 * colours * each : (2 * colours + 2) * each]  # sigma and missing, see `network_input`
+    state[FIRST_BIAS] = state[FIRST_BIAS] + ones.sum(dim=(1, 2, 3))
+    return state | {FIRST: weight[:, : colours * each]}
 
 
 def extend_weights(network: nn.Module, source: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from lacunar.interpolate.scaling import RangeScaling, Scaling, TileScaling
 from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model
-from lacunar.models.weights import extend_weights, sha256_of, transfer_weights
+from lacunar.models.weights import blind_weights, extend_weights, sha256_of, transfer_weights
 from lacunar.networks.efficientnet import WEIGHTS_PACKAGE, PretrainedUNet
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.unet import UNet, UNetConfig
@@ -43,6 +43,7 @@ from lacunar.train.picture_data import (
     Framing,
     PictureDataset,
     PicturePack,
+    WholePictures,
     cut_square,
     draw_missing,
     load_pictures,
@@ -90,12 +91,14 @@ class FillingRecipe(Recipe):
             )
 
     def new_network(self, model: AnyModel | None) -> UNet:
-        """The U-Net; channels that a model does not have start at zero."""
+        """The U-Net; channels that a model lacks start at zero; a prior starts from what a model knows blindly."""
         network = UNet(self.network)
         if model is not None:
             if not isinstance(model.network, UNet) or model.network.config.patch != self.network.patch:
                 raise TrainingError(f"{model.name} does not fit: wanted a U-Net of patch {self.network.patch}")
-            moved = transfer_weights(network, model.network.state_dict())
+            alone = self.network.in_channels == self.network.out_channels < model.network.in_channels
+            given = blind_weights(model.network) if alone else model.network.state_dict()
+            moved = transfer_weights(network, given)
             widened = ", ".join(moved.widened) or "-"
             logger.info("from %s: %d weights, widened: %s", model.name, len(moved.loaded), widened)
         return network
@@ -352,6 +355,24 @@ class PictureRecipe(FillingRecipe):
                 "faces of CelebA are those of celebrities, most of them young and light-skinned: it restores others "
                 "worse",
             ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturePriorRecipe(PictureRecipe):
+    """An unconditional prior of whole pictures, which samplers hold to what was measured."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    def load_data(self, pack: Path, folder: Path, workers: int, drawing: Drawing) -> Data:
+        """Squares cut anywhere, drawn anew all the time."""
+        pictures, size, seed = load_pictures(pack), self.network.sample_size, self.training.seed
+        faces, held_out = pictures.faces[:-HELD_OUT_FACES], pictures.faces[-HELD_OUT_FACES:][: self.held_out_examples]
+        return Data(
+            WholePictures(
+                PicturePack(faces, pictures.textures), size, self.texture_share, variation=self.variation, seed=seed
+            ),
+            WholePictures(PicturePack(held_out, pictures.textures), size, 0.0, variation=0.0, seed=HELD_OUT_SEED),
         )
 
 

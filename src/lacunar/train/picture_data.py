@@ -199,11 +199,41 @@ class PictureDataset(Dataset[dict[str, Tensor]]):
             offset = self.variation * np.clip(rng.standard_normal(4), -2, 2) if self.variation else np.zeros(4)
             x, y = (at + SHIFT * by for at, by in zip(FACE_CENTRE, offset[:2], strict=True))
             side, turn = FACE_SIDE * np.exp(ZOOM * offset[2]), TURN * offset[3]
+            picture = cut_square(source, (x, y), side, size=size, turn=turn)
         else:
-            side, turn = rng.uniform(*SIDES), 0.0
-            x, y = (rng.uniform(side / 2, length - side / 2) for length in source.shape[1::-1])
-        picture = cut_square(source, (x, y), side, size=size, turn=turn)
+            picture = _cut_anywhere(source, rng.uniform(*SIDES), size, rng)
         return _varied(picture, self.variation, rng) if self.variation else picture
+
+
+@dataclass(frozen=True, eq=False)
+class WholePictures(Dataset[dict[str, Tensor]]):
+    """Squares of pictures with nothing missing, never enlarged; the key (epoch, index) and the seed decide an item."""
+
+    pack: PicturePack
+    size: int
+    texture_share: float
+    _: KW_ONLY
+    variation: float
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.pack.faces)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """Item of (epoch, index): ``x_0`` (3, H, W) in [-1, 1], float32."""
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        textures = self.pack.textures
+        is_texture = len(textures) and rng.random() < self.texture_share
+        source = textures[rng.integers(len(textures))] if is_texture else self.pack.faces[index]
+        picture = _cut_anywhere(source, rng.uniform(self.size, min(source.shape[:2])), self.size, rng)
+        picture = _varied(picture, self.variation, rng) if self.variation else picture
+        return {"x_0": torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture, 2, 0)))}
+
+
+def _cut_anywhere(source: Pixels, side: float, size: int, rng: np.random.Generator) -> FloatArray:
+    x, y = (rng.uniform(side / 2, length - side / 2) for length in source.shape[1::-1])
+    return cut_square(source, (x, y), side, size=size)
 
 
 def cut_square(pixels: Pixels, centre: tuple[float, float], side: float, *, size: int, turn: float = 0.0) -> FloatArray:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.networks.unet import UNetConfig
-from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PictureRecipe, WaterRecipe
+from lacunar.train.kinds import LstPriorRecipe, LstRecipe, PicturePriorRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import TrainingConfig
 from lacunar.train.recipe import Recipe
 
@@ -92,6 +92,21 @@ FACE_SMALL = PictureRecipe(
     "Gaussian distribution of faces expects from the known pixels, by conditional diffusion.",
 )
 
+# For a CPU in the background; `--init-from picture-small` gives it what that network knows of whole pictures.
+PICTURE_PRIOR = PicturePriorRecipe(
+    name="picture-prior",
+    network=replace(PICTURE_SMALL.network, in_channels=3, learned_variance=True),
+    training=TrainingConfig(
+        steps=2400, batch_size=16, learning_rate=3e-4, warmup_steps=100, validate_every=200, mixed_precision="bf16"
+    ),
+    objective="hybrid",
+    last_step_share=0.0,
+    framing="anywhere",
+    texture_share=0.2,
+    summary="Unconditional prior of pictures in squares of 64 pixels, with learned variance: what `lacunar restore` "
+    "holds to a measured picture. Knows faces at any place, hair and background, and land from above.",
+)
+
 # --- water ---
 
 CONDITION_STEPS, DIFFUSION_STEPS = 3600, 1200
@@ -166,7 +181,7 @@ WATER_LITE = WaterRecipe(
 )
 
 _ALL = (
-    *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL),
+    *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL, PICTURE_PRIOR),
     *(WATER_LITE, WATER_SMALL, WATER_CONDITION, WATER_NO_ANCHOR, WATER_NO_SS_FORMER, WATER_SEGDIFF, WATER_UNET),
 )
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
