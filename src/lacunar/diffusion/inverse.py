@@ -21,8 +21,7 @@ from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.diffusion.solvers import Denoiser, ddpm_step, eps_at, estimate_x_0, noise_like
 from lacunar.errors import ModelError
 
-DDRM_ETA, DDRM_ETA_B = 0.85, 1.0  # of the papers' own experiments
-DDNM_ETA = 0.85
+DDRM_ETA = DDNM_ETA = 0.85  # of the papers' own experiments
 DIFFPIR_ZETA = 1.0  # of the paper's own inpainting
 DIFFPIR_LAMBDA = 1.0  # weight of the prior; 1 is what a Gaussian wants
 
@@ -75,7 +74,6 @@ def ddrm_sample(
     schedule: NoiseSchedule,
     *,
     eta: float = DDRM_ETA,
-    eta_b: float = DDRM_ETA_B,
     prediction: Prediction = "epsilon",
     clip_x_0: tuple[float, float] | None = None,
     generator: torch.Generator | None = None,
@@ -87,12 +85,11 @@ def ddrm_sample(
 
     - s = 0: x̄_θ + √(1-η²) σ_{t-1} (x̄_t - x̄_θ) / σ_t, η² σ_{t-1}²;
     - σ_{t-1} < σ_y / s: x̄_θ + √(1-η²) σ_{t-1} (ȳ - x̄_θ) s / σ_y, η² σ_{t-1}²;
-    - else (1-η_b) x̄_θ + η_b ȳ, σ_{t-1}² - η_b² σ_y² / s².
+    - else, with its η_b = 1, ȳ, σ_{t-1}² - σ_y² / s².
 
-    It starts from ȳ where something was measured. η is new noise and η_b trust in y, 0 to 1, else a ModelError.
+    It starts from ȳ where something was measured. η is new noise, 0 to 1, else a ModelError.
     """
     _check_share("eta", eta)
-    _check_share("eta_b", eta_b)
     _image(measurement, x_T)
     operator = measurement.operator
     if not isinstance(operator, Spectral):
@@ -114,8 +111,8 @@ def ddrm_sample(
         old = torch.where(s > 0, towards_y, (x_bar - x_theta) / sigma)
         z = operator.spectrum(noise_like(x_T, generator))
         buried = x_theta + (1 - eta**2) ** 0.5 * after * old + eta * after * z
-        new = (after**2 - (eta_b * noise_y) ** 2).clamp(min=0).sqrt()
-        x_bar = torch.where(noise_y <= after, (1 - eta_b) * x_theta + eta_b * y + new * z, buried)
+        new = (after**2 - noise_y**2).clamp(min=0).sqrt()
+        x_bar = torch.where(noise_y <= after, y + new * z, buried)
     return operator.image(x_bar)
 
 
@@ -135,7 +132,7 @@ def ddnm_sample(
 
     At each step x̂_{0|t} = A† y + (I - A† A) x̂_0, then x_{t-1} = √ᾱ_{t-1} x̂_{0|t} + √(1-ᾱ_{t-1}) (η z + √(1-η²) ε̂).
     η = 0 adds no new noise, η = 1 new noise only; others are a ModelError. With noise in y it is DDNM+ (section 3.3),
-    whose step in the spectrum of the operator is that of `ddrm_sample` at η_b = 1.
+    whose step in the spectrum of the operator is that of `ddrm_sample`.
     """
     _check_share("eta", eta)
     if measurement.sigma > 0:
