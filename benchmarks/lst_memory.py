@@ -42,12 +42,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from lacunar.fill.inputs import FillInputs
-from lacunar.fill.job import fill_file
+from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 source, output, model, preset, samples, steps = sys.argv[1:]
 options = FillOptions(model=model, preset=preset, samples=int(samples), evaluations=int(steps) or None)
-fill_file(FillInputs(path=Path(source), kind="raster"), OutputFiles(raster=Path(output)), options)
+fill_scene(FillInputs(path=Path(source), kind="raster"), OutputFiles(raster=Path(output)), options)
 """
 
 

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from lacunar.fill.inputs import FillInputs
-from lacunar.fill.job import fill_file
+from lacunar.fill.job import fill_scene
 from lacunar.fill.outputs import OutputFiles
 
 INPUTS = {item.name for item in fields(FillInputs)}
@@ -14,7 +14,7 @@ def fill_lst(path, raster, *, options, callback=None, kind="product", **more):
     inputs = {name: value for name, value in more.items() if name in INPUTS}
     files = {name: value for name, value in more.items() if name not in INPUTS}
     inputs, files = FillInputs(path=path, kind=kind, **inputs), OutputFiles(raster=raster, **files)
-    return fill_file(inputs, files, options, callback=callback)
+    return fill_scene(inputs, files, options, callback=callback)
 
 
 def fill_raster(path, raster, **more):

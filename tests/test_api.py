@@ -15,7 +15,6 @@ import lacunar.fill.api  # what is loaded late must be importable when tests are
 import lacunar.fill.blocks
 import lacunar.pictures.api
 import lacunar.segment.api
-import lacunar.sensors.api
 from commands import bands_of, write
 from lacunar.errors import LacunarError
 from lacunar.models.backend import load_filler
@@ -310,8 +309,8 @@ def test_inpaint_refuses_what_is_no_picture_or_no_mask(picture, missing, message
 def test_a_product_opens_as_lst_in_kelvin_with_its_place_and_what_is_missing(simulated_64):
     with lc.open_scene(simulated_64.folder) as scene:
         lst, valid, bands = scene.lst(), scene.valid(), scene.bands()
-        windows = scene.scene.lst()
-        grid = scene.scene.transform, scene.scene.crs
+        windows = scene.measured()
+        grid = scene.transform, scene.crs
     assert (lst.rio.transform(), lst.rio.crs) == grid
     assert lst.attrs["units"] == "K"
     assert lst.attrs["source"].startswith("LC08_")
@@ -336,9 +335,19 @@ def test_fill_heeds_what_a_scene_calls_missing(simulated_64, tiny):
     assert "missing" not in filled.coords
 
 
-def test_open_scene_says_what_is_wrong(tmp_path):
+@pytest.mark.parametrize("what", ["lst", "valid", "bands"])
+def test_a_window_of_a_scene_is_that_part_of_the_whole(what, simulated_64):
+    with lc.open_scene(simulated_64.folder) as scene:
+        whole, part = getattr(scene, what)(), getattr(scene, what)((10, 20, 30, 7))
+    xr.testing.assert_identical(part, whole[..., 10:40, 20:27])
+    assert part.rio.transform() == whole.rio.transform() * whole.rio.transform().translation(20, 10)
+
+
+def test_open_scene_says_what_is_wrong(tmp_path, simulated_64):
     with pytest.raises(LacunarError, match="no such file"):
         lc.open_scene(tmp_path / "nothing.tif")
+    with lc.open_scene(simulated_64.folder) as scene, pytest.raises(LacunarError, match="reaches outside the 64 x 64"):
+        scene.lst((0, 0, 8, 65))
 
 
 # --- segment, polygonize ---

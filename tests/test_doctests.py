@@ -12,7 +12,7 @@ MODULES = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if ">>>" in path.read_text()
 ]
-PUBLIC = {f"lacunar.{name}" for name in ("fill.api", "pictures.api", "segment.api", "sensors.api", "versions")}
+PUBLIC = {f"lacunar.{name}" for name in ("fill.api", "pictures.api", "segment.api", "sensors.scene", "versions")}
 
 
 @pytest.mark.parametrize("name", MODULES)

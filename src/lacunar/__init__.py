@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from lacunar.fill.zonal import zonal
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
-    from lacunar.segment.api import polygonize, segment, segment_file
-    from lacunar.sensors.api import open_scene
+    from lacunar.segment.api import polygonize, segment
+    from lacunar.segment.job import segment_file
+    from lacunar.sensors.scene import open_scene
     from lacunar.versions import show_versions
 
 __version__ = "0.1.0"
@@ -58,10 +59,10 @@ _MODULES = {  # public name -> the module that holds it, loaded when the name is
     "fill_file": "lacunar.fill.api",
     "inpaint": "lacunar.pictures.api",
     "load_model": "lacunar.models.backend",
-    "open_scene": "lacunar.sensors.api",
+    "open_scene": "lacunar.sensors.scene",
     "polygonize": "lacunar.segment.api",
     "segment": "lacunar.segment.api",
-    "segment_file": "lacunar.segment.api",
+    "segment_file": "lacunar.segment.job",
     "show_versions": "lacunar.versions",
     "zonal": "lacunar.fill.zonal",
 }

@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_bits(fill, scene, out):
 def test_a_product_is_guided_by_another_product(lacunar, simulated_64, tiny_folder, tmp_path, out):
     other = Path(shutil.copytree(simulated_64.folder, tmp_path / "other"))
     edit_mtl(other, ("DATE_ACQUIRED = 2022-11-15", "DATE_ACQUIRED = 2022-10-30"), (f'"{PRODUCT_ID}"', '"OTHER"'))
-    clouds = open_scene(simulated_64.folder).lst().missing
+    clouds = open_scene(simulated_64.folder).measured().missing
     cloud_at(other, np.roll(clouds, 20, axis=1))
     told = ("--model", tiny_folder, "--samples", 2, "-o", out / "lst.tif")
     ran = lacunar("lst", simulated_64.folder, *told, "--reference", other)

@@ -97,8 +97,8 @@ def test_a_product_is_a_reference_without_its_own_clouds(simulated_64, tmp_path)
     target = open_scene(simulated_64.folder)
     seen, record = opened(target, [other])
     np.testing.assert_array_equal(np.isnan(seen[0]), cloud)
-    known = target.lst().known & ~cloud
-    np.testing.assert_array_equal(seen[0][known], target.lst().values[known])  # the same bands, but the clouds
+    known = target.measured().known & ~cloud
+    np.testing.assert_array_equal(seen[0][known], target.measured().values[known])  # the same bands, but the clouds
     assert (record["references"][0]["date"], record["references"][0]["days_apart"]) == ("2022-12-01", 16)
     with open_guides([other], [], target) as beside:
         assert {other, *other.glob("*_B10.TIF")} <= set(beside.inputs)
@@ -110,7 +110,7 @@ def test_the_options_of_lst_hold_for_a_reference_but_the_air_of_another_day_does
     options = LstOptions(gap_classes=["cirrus"], soil_l=0.1, atmosphere=air)
     target = open_scene(simulated_64.folder, lst_options=options)
     seen, record = opened(target, [other], options=options)
-    plain = open_scene(other, lst_options=LstOptions(gap_classes=["cirrus"], soil_l=0.1)).lst()
+    plain = open_scene(other, lst_options=LstOptions(gap_classes=["cirrus"], soil_l=0.1)).measured()
     np.testing.assert_array_equal(seen[0], plain.values)
     assert plain.known.all()
     assert record["references"][0]["notes"] == [

@@ -315,7 +315,7 @@ def test_the_demo_fills_simulated_clouds_and_scores_every_method(options, tmp_pa
     shown = demonstrate(tmp_path / "demo", options, size=64, callback=lambda *counts: calls.append(counts))
     assert list(shown["rmse"]) == ["lacunar", "idw", "laplace", "nearest", "mean"]
     assert calls[-1] == (100, 100)
-    source = open_scene(tmp_path / "demo" / "product").lst()
+    source = open_scene(tmp_path / "demo" / "product").measured()
     truth = bands_of(next((tmp_path / "demo" / "product").glob("*TRUTH*")))[0].astype(np.float64)
     mean = source.values[source.known].astype(np.float64).mean()
     assert shown["rmse"]["mean"] == pytest.approx(np.sqrt(np.mean((mean - truth[source.missing]) ** 2)), rel=1e-4)

@@ -47,7 +47,7 @@ def test_the_map_is_the_mean_of_the_samples_of_the_network(folder, tmp_path, out
     assert (ran.code, ran.err) == (0, "")
     water, probability, disagreement = bands_of(out / "water.tif")
     with open_scene(path, bands=BANDS) as scene:
-        planes = scene.bands(Tile(0, 0, *scene.shape))
+        planes = scene.planes(Tile(0, 0, *scene.shape))
     found = segment_array(planes, load_segmenter(folder), steps=2, samples=3, seed=7)
     valid = np.ones((40, 50), bool)
     valid[:4] = False

@@ -41,7 +41,7 @@ def picture(path, array, driver="PNG", **profile):
 
 
 def whole(scene):
-    return scene.bands(Tile(0, 0, *scene.shape))
+    return scene.planes(Tile(0, 0, *scene.shape))
 
 
 def check(scene, expected, names, valid=None):
@@ -92,7 +92,7 @@ def test_exif_orientation_is_applied_as_to_pictures(tmp_path, orientation, endin
     with open_scene(path) as scene:
         check(scene, np.moveaxis(read_picture(path).colours, -1, 0) / 255, ("red", "green", "blue"))
         window = Tile(5, 7, 11, 13)
-        np.testing.assert_array_equal(scene.bands(window), whole(scene)[:, *window.slices])
+        np.testing.assert_array_equal(scene.planes(window), whole(scene)[:, *window.slices])
 
 
 def test_a_jpeg_in_another_composite(tmp_path):
@@ -219,7 +219,7 @@ def test_descriptions_of_the_file_name_its_channels(tmp_path):
 def test_a_window_is_that_part_of_the_whole(tmp_path):
     with open_scene(write(tmp_path / "a.tif", reflectances().astype(np.float32), **WHERE)) as scene:
         window = Tile(5, 7, 11, 13)
-        np.testing.assert_array_equal(scene.bands(window), whole(scene)[:, *window.slices])
+        np.testing.assert_array_equal(scene.planes(window), whole(scene)[:, *window.slices])
 
 
 @pytest.mark.parametrize(

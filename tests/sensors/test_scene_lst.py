@@ -61,7 +61,7 @@ def test_level_2_gives_its_own_temperature(shared):
 
 
 def test_lst_outside_the_clouds_is_the_truth(simulated_64):
-    read = gaps(simulated_64.folder).lst(WHOLE)
+    read = gaps(simulated_64.folder).measured(WHOLE)
     with RasterSource(simulated_64.truth_path) as source:
         truth = source.read().data[0]
     assert np.abs(read.values - truth)[read.known].max() < 0.05
@@ -73,7 +73,7 @@ def test_each_option_changes_lst_the_way_it_should(simulated_64):
     air = Atmosphere(path_radiance=0.9, transmissivity=0.85, sky_radiance=1.4)
     options = {"plain": {}, "idaho": {"soil_l": 0.1}, "dr": {"reflectance": "dr"}, "air": {"atmosphere": air}}
     lst = {name: gaps(simulated_64.folder, **chosen).intermediates() for name, chosen in options.items()}
-    clear = gaps(simulated_64.folder).lst(WHOLE).known
+    clear = gaps(simulated_64.folder).measured(WHOLE).known
     red, nir = lst["plain"]["reflectance_b4"], lst["plain"]["reflectance_b5"]
     np.testing.assert_allclose((lst["dr"]["reflectance_b4"] / red)[clear], 0.9889**2, rtol=1e-6)  # dr = 1 / d^2
     np.testing.assert_allclose(lst["idaho"]["savi"], 1.1 * (nir - red) / (0.1 + nir + red), rtol=1e-9)
@@ -87,17 +87,17 @@ def test_each_option_changes_lst_the_way_it_should(simulated_64):
 
 def test_the_quality_classes_that_are_asked_for_are_the_gap(product):
     cloud_at(product, blot())
-    np.testing.assert_array_equal(gaps(product).lst(WHOLE).missing, blot())
-    assert not gaps(product, gap_classes=["cirrus"]).lst(WHOLE).missing.any()
-    np.testing.assert_array_equal(gaps(product, gap_classes=["clear"]).lst(WHOLE).missing, ~blot())
+    np.testing.assert_array_equal(gaps(product).measured(WHOLE).missing, blot())
+    assert not gaps(product, gap_classes=["cirrus"]).measured(WHOLE).missing.any()
+    np.testing.assert_array_equal(gaps(product, gap_classes=["clear"]).measured(WHOLE).missing, ~blot())
 
 
 def test_a_window_is_a_part_of_the_whole(product):
     make_pre_collection(product, blot())  # here cloud is dilated: a window must see beyond its border
     source = gaps(product)
-    whole = source.lst(WHOLE)
+    whole = source.measured(WHOLE)
     for window in (Tile(0, 0, 24, 64), Tile(17, 22, 1, 1), Tile(30, 46, 34, 18)):
-        part = source.lst(window)
+        part = source.measured(window)
         np.testing.assert_array_equal(part.values, whole.values[window.slices])
         np.testing.assert_array_equal(part.known, whole.known[window.slices])
         np.testing.assert_array_equal(part.missing, whole.missing[window.slices])
@@ -106,15 +106,15 @@ def test_a_window_is_a_part_of_the_whole(product):
 def test_cloud_is_dilated_where_the_product_has_no_class_for_it(product):
     make_pre_collection(product, blot())
     grown = ndimage.maximum_filter(blot(), size=7)
-    np.testing.assert_array_equal(gaps(product).lst(WHOLE).missing, grown)
-    np.testing.assert_array_equal(gaps(product, gap_classes=["cloud"]).lst(WHOLE).missing, blot())
+    np.testing.assert_array_equal(gaps(product).measured(WHOLE).missing, grown)
+    np.testing.assert_array_equal(gaps(product, gap_classes=["cloud"]).measured(WHOLE).missing, blot())
 
 
 def test_the_mask_is_added_to_what_the_quality_band_names(product, tmp_path):
     cloud_at(product, blot())
     other = np.roll(blot(), 15, axis=0)
     source = gaps(product, mask_for(product, tmp_path / "mask.tif", 7 * other))
-    read = source.lst(WHOLE)
+    read = source.measured(WHOLE)
     assert source.inputs[-1] == tmp_path / "mask.tif"
     np.testing.assert_array_equal(read.missing, blot() | other)
     np.testing.assert_array_equal(read.known, ~(blot() | other))
@@ -126,7 +126,7 @@ def test_nodata_of_the_mask_names_no_gap(product, tmp_path):
     values[0, 0], values[0, 1] = 0.0, -9.0
     transform = open_scene(product).transform
     path = write(tmp_path / "mask.tif", values, crs="EPSG:32619", transform=transform, nodata=-9.0)
-    np.testing.assert_array_equal(gaps(product, path).lst(WHOLE).missing, blot())
+    np.testing.assert_array_equal(gaps(product, path).measured(WHOLE).missing, blot())
 
 
 @pytest.mark.parametrize("band", ["B10", "B4", "B5"])
@@ -135,7 +135,7 @@ def test_fill_is_neither_known_nor_gap_even_under_a_mask(product, tmp_path, band
     dn[:, :8] = 0
     rewrite(file_of(product, band), dn)
     cloud_at(product, blot())
-    read = gaps(product, mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))).lst(WHOLE)
+    read = gaps(product, mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))).measured(WHOLE)
     assert not read.known.any()
     np.testing.assert_array_equal(read.missing, dn > 0)
 
@@ -145,7 +145,7 @@ def test_saturated_and_implausible_pixels_are_gap(product):
     dn = np.full((64, 64), 25000, np.uint16)
     dn[3, 3], dn[4, 4] = 65535, 1  # saturated; 0.1 W m-2 sr-1 um-1 is colder than any ground
     rewrite(file_of(product, "B10"), dn)
-    read = gaps(product).lst(WHOLE)
+    read = gaps(product).measured(WHOLE)
     assert np.argwhere(read.missing).tolist() == [[3, 3], [4, 4]]
     assert read.known.sum() == 64 * 64 - 2
 
@@ -172,8 +172,8 @@ def test_nodata_and_nan_of_a_raster_are_its_gap(tmp_path):
     values = np.arange(30, dtype=np.float32).reshape(5, 6)
     values[1, 2], values[3, 4] = np.nan, -9999.0
     source = open_scene(write(tmp_path / "a.tif", values, nodata=-9999.0, units="mm"))
-    read = source.lst()
-    part = source.lst(Tile(1, 2, 1, 1))
+    read = source.measured()
+    part = source.measured(Tile(1, 2, 1, 1))
     assert np.argwhere(read.missing).tolist() == [[1, 2], [3, 4]]
     np.testing.assert_array_equal(read.known, ~read.missing)
     np.testing.assert_array_equal(read.values[read.known], values[read.known])
@@ -189,7 +189,7 @@ def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
     values[2, 2], values[4, 4] = -1, -1  # nodata under the mask, and elsewhere
     path = write(tmp_path / "a.tif", values, nodata=-1)
     source = open_scene(path, gap_mask=write(tmp_path / "m.tif", gap))
-    read = source.lst()
+    read = source.measured()
     assert np.argwhere(read.missing).tolist() == [[2, 2], [2, 3]]
     assert np.argwhere(~(read.missing | read.known)).tolist() == [[4, 4]]
     assert source.inputs == [tmp_path / "a.tif", tmp_path / "m.tif"]
@@ -198,7 +198,7 @@ def test_a_mask_alone_names_the_gap_of_a_raster(tmp_path):
 def test_a_scale_and_offset_that_are_said_make_kelvin_of_digital_numbers(tmp_path):
     values = np.full((5, 6), 44947, np.uint16)
     scene = open_scene(write(tmp_path / "dn.tif", values), scale=0.00341802, offset=149.0)
-    np.testing.assert_allclose(scene.lst().values, 302.6, atol=0.05)
+    np.testing.assert_allclose(scene.measured().values, 302.6, atol=0.05)
     assert scene.lst_notes() == ()
 
 

@@ -61,10 +61,10 @@ def fill_named(
 
 
 def _fill_one(job: "Job", options: "FillOptions", *, print_json: bool) -> None:
-    from lacunar.fill.job import fill_file
+    from lacunar.fill.job import fill_scene
 
     with Bars() as bars:
-        record = fill_file(job.inputs, job.files, options, callback=bars.filling)
+        record = fill_scene(job.inputs, job.files, options, callback=bars.filling)
     if record.get("whole_already"):
         typer.echo(f"{job.files.raster} is whole already, from the same inputs and options", err=print_json)
     if print_json:

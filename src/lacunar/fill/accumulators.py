@@ -76,7 +76,7 @@ class Thumbnail:
 
     def add(self, block: FilledBlock, true_values: NDArray[np.floating] | None) -> None:
         """Take every n-th pixel of a block, and of its true or else its unfilled values."""
-        before = self._scene.lst(block.window).values if true_values is None else true_values
+        before = self._scene.measured(block.window).values if true_values is None else true_values
         start = (block.window.row, block.window.col)
         grid = tuple(slice(-first % self._step, None, self._step) for first in start)
         place = tuple(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import LacunarError
-from lacunar.fill import job
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
 from lacunar.fill.guides import MAX_REFERENCES
 from lacunar.fill.inputs import FillInputs
+from lacunar.fill.job import fill_scene
 from lacunar.fill.options import DEFAULT_MODEL, FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.labelled import (
@@ -188,7 +188,7 @@ def fill_file(
     )
     if options.get("samples") is None:
         options["samples"] = preset_named(options.get("preset", "fast")).usual_samples
-    return job.fill_file(inputs, files, FillOptions(**options))
+    return fill_scene(inputs, files, FillOptions(**options))
 
 
 def _fill_dates(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.inputs import FillInputs
-from lacunar.fill.job import fill_file
+from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.staging import write_text
@@ -97,7 +97,7 @@ def fill_scenes(
 
 def _filled(job: Job, options: FillOptions, callback: Callback | None = None) -> Outcome:
     begun = time.perf_counter()
-    record = fill_file(job.inputs, job.files, options, callback=callback)
+    record = fill_scene(job.inputs, job.files, options, callback=callback)
     status: Status = "kept" if "whole_already" in record else "filled"
     return Outcome(job=job, status=status, seconds=time.perf_counter() - begun, record=record)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lacunar.errors import RasterError
 from lacunar.fill.inputs import FillInputs
-from lacunar.fill.job import fill_file
+from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.raster import read_raster
@@ -43,9 +43,9 @@ def demonstrate(
     inputs = FillInputs(path=simulated.folder, kind="product")
     truth_path = simulated.truth_path
     files = OutputFiles(raster=output, figure=figure, truth=truth_path, overwrite=overwrite, command=command)
-    record = fill_file(inputs, files, options, callback=callback)
+    record = fill_scene(inputs, files, options, callback=callback)
     with open_scene(simulated.folder) as scene:
-        whole = scene.lst()
+        whole = scene.measured()
     truth = read_raster(truth_path).data[0]
     scores = {"lacunar": record["truth"]["rmse"]}
     for name in BASELINES:

@@ -122,7 +122,7 @@ def _reader(scene: Scene, *, offset: float = 0.0, kelvin: bool = False) -> Calla
     """Gives windows of a scene; NaN where not measured, and where an LST in kelvin is not plausible."""
 
     def read(window: Tile) -> NDArray[np.float32]:
-        part = scene.lst(window)
+        part = scene.measured(window)
         values = np.where(part.known, part.values + np.float32(offset), np.nan).astype(np.float32)
         if kelvin:
             values[(values <= PLAUSIBLE_LST[0]) | (values >= PLAUSIBLE_LST[1])] = np.nan

@@ -1,4 +1,4 @@
-"""Fill a file: a Landsat product, or any single-band raster, becomes a filled raster with its uncertainty."""
+"""Fill a scene: a Landsat product, or any single-band raster, becomes a filled raster with its uncertainty."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from lacunar.fill.provenance import fingerprint_of
 Callback = Callable[[int, int], None]
 
 
-def fill_file(
+def fill_scene(
     inputs: FillInputs, files: OutputFiles, options: FillOptions | None = None, *, callback: Callback | None = None
 ) -> dict[str, Any]:
     """Fill the missing pixels of a scene block by block; all outputs take their names together, at the end.
@@ -28,10 +28,10 @@ def fill_file(
         if files.resume and (record := finished_record(scene, files, options, fingerprint)):
             return record
         with FillWriter(scene, guides, files, options, model, fingerprint) as writer:
-            found = survey(scene.lst, scene.shape, guides.read)
+            found = survey(scene.measured, scene.shape, guides.read)
             writer.begin(found)
             for block in fill_blocks(
-                scene.lst,
+                scene.measured,
                 scene.shape,
                 found,
                 model,

@@ -83,6 +83,15 @@ def coordinates_of(grid: Gridded) -> dict[str, NDArray[np.floating[Any]]]:
     return {ROW: t.f + t.e * (np.arange(height) + 0.5), COL: t.c + t.a * (np.arange(width) + 0.5)}
 
 
+def labelled_on(grid: Gridded, window: Tile, values: NDArray[Any], *, name: str, attrs: dict[str, str]) -> xr.DataArray:
+    """Values (y, x) or (band, y, x) of a window of a grid, with its coordinates and CRS."""
+    coords = {axis: at[part] for (axis, at), part in zip(coordinates_of(grid).items(), window.slices, strict=True)}
+    dims = (*(["band"] if values.ndim == 3 else []), ROW, COL)
+    array = xr.DataArray(values, dims=dims, coords=coords, attrs=attrs, name=name)
+    placed: xr.DataArray = array if grid.crs is None else array.rio.write_crs(grid.crs)
+    return placed
+
+
 def on_grid(array: AnyArray, target: xr.DataArray, *, name: str) -> xr.DataArray:
     """An array (as `as_labelled` takes it) on the grid of a labelled one, float32; warped (bilinear) where they differ.
 

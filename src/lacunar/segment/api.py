@@ -17,9 +17,9 @@ from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
-from lacunar.segment import job
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
 from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.segment.job import DEFAULT_MODEL
 from lacunar.sensors.bands import RGB, recognise
 from lacunar.sensors.scene import Planes, planes_of, sample_planes, scale_of
 
@@ -38,7 +38,7 @@ def segment(
     image: AnyArray,
     *,
     bands: Sequence[str] = (),
-    model: str | Path | SegmentationModel = job.DEFAULT_MODEL,
+    model: str | Path | SegmentationModel = DEFAULT_MODEL,
     samples: int = SEGMENTER_SAMPLES,
     steps: int = SEGMENTER_STEPS,
     fusion: FusionName = "mean",
@@ -156,26 +156,6 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
 
     bodies = polygons.polygonize(np.asarray(class_ == 1), transform, crs, probability=read)
     return bodies[bodies[polygons.area_column(crs)] >= min_area].reset_index(drop=True)
-
-
-def segment_file(image: str | Path, output: str | Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Find the water in an image file or a Landsat product of any size, block by block.
-
-    Parameters
-    ----------
-    image
-        A picture, a raster of several bands, or a Landsat product (folder or .tar).
-    output
-        ``.tif``: bands ``water``, ``probability`` and ``disagreement``; or ``.png``, a mask, for a picture.
-    **options
-        Fields of `lacunar.segment.job.WaterOptions`: ``bands``, ``samples``, ``polygons``, ``overwrite`` ...
-
-    Returns
-    -------
-    dict
-        The record that is also written beside the output as JSON. Bad input is a ``LacunarError``: nothing is written.
-    """
-    return job.segment_file(Path(image), Path(output), options=job.WaterOptions(**options))
 
 
 def _planes_first(image: AnyArray) -> xr.DataArray:

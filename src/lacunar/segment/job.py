@@ -79,17 +79,35 @@ class WaterOptions:
 
 
 def segment_file(
-    image: Path, output: Path, *, options: WaterOptions | None = None, callback: Callback | None = None
+    image: str | Path,
+    output: str | Path,
+    *,
+    options: WaterOptions | None = None,
+    callback: Callback | None = None,
+    **fields: Any,  # noqa: ANN401  # they are checked by name
 ) -> dict[str, Any]:
-    """Find the water in an image of any size; returns the record that is also written beside the output as JSON.
+    """Find the water in an image file or a Landsat product of any size, block by block.
 
-    ``image`` is a picture, a raster of several bands, or a Landsat product. ``output`` ends in ``.tif``: a
-    Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and ``disagreement`` (standard
-    deviation of the samples), float32, nodata 255; or in ``.png``, for an image without a CRS: a mask, white where
-    water is, and beside it ``NAME_overlay.png``. ``callback`` gets (done, all). Bad input is a ``LacunarError``, and
-    nothing is written then.
+    Parameters
+    ----------
+    image
+        A picture, a raster of several bands, or a Landsat product (folder or .tar).
+    output
+        ``.tif``: a Cloud-Optimized GeoTIFF with the bands ``water`` (1 water, 0 land), ``probability`` and
+        ``disagreement`` (standard deviation of the samples), float32, nodata 255. Or ``.png``, for an image without a
+        CRS: a mask, white where water is, and beside it ``NAME_overlay.png``.
+    options, **fields
+        A `WaterOptions`, or its fields by name: ``bands``, ``samples``, ``polygons``, ``overwrite`` ...
+    callback
+        Called with (done, all).
+
+    Returns
+    -------
+    dict
+        The record that is also written beside the output as JSON. Bad input is a ``LacunarError``: nothing is written.
     """
-    options, begun = options or WaterOptions(), time.perf_counter()
+    image, output, begun = Path(image), Path(output), time.perf_counter()
+    options = options or WaterOptions(**fields)
     if options.min_area and not options.polygons:
         raise LacunarError(
             f"a least area of {options.min_area:g} without polygons, of which it leaves out the small ones (the map "
@@ -112,7 +130,7 @@ def segment_file(
             if files.mask and files.overlay:
                 _write_pictures(scene, found, files.mask, files.overlay)
             if files.figure:
-                reads = (scene.bands, found.water, found.probability, found.disagreement)
+                reads = (scene.planes, found.water, found.probability, found.disagreement)
                 image_planes, *drawn = (thinned(read, scene.shape) for read in reads)
                 with disk_errors(files.figure):
                     save_figure(water_figure(colour_image(image_planes), *drawn, title=scene.name), files.figure)
@@ -222,7 +240,7 @@ def _map_on(
 ) -> dict[str, int]:
     """Write the map of a scene on the grid of the first one; counts its pixels of water, land and nodata."""
     blocks = segment_blocks(
-        scene.bands,
+        scene.planes,
         scene.shape,
         model,
         steps=options.steps,
@@ -276,7 +294,7 @@ def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> No
     whole = Tile(0, 0, *scene.shape)
     water = found.water(whole)
     write_picture(mask, Picture(np.where(water, np.uint8(255), np.uint8(0))[..., None]))
-    write_picture(over, Picture(overlay(colour_image(scene.bands(whole)), water)))
+    write_picture(over, Picture(overlay(colour_image(scene.planes(whole)), water)))
 
 
 def _share(callback: Callback | None, index: int, count: int) -> Callback | None:

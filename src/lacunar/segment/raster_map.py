@@ -102,9 +102,9 @@ def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) ->
 def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
     """The six planes of a scene on the grid of another, window by window; see `lacunar.geo.warp.Warped`."""
     there = [BANDS.index(band) for band in scene.band_names]
-    warped = Warped(scene, target, lambda window: scene.bands(window)[there], name=scene.name, count=len(there))
+    warped = Warped(scene, target, lambda window: scene.planes(window)[there], name=scene.name, count=len(there))
     if warped.same_grid:
-        return scene.bands
+        return scene.planes
 
     def read(window: Tile) -> Values:
         planes = np.full((len(BANDS), *window.shape), np.nan, dtype=np.float32)

@@ -113,7 +113,7 @@ class LandsatScene(Scene):
                 "leave path radiance, transmissivity and sky radiance out"
             )
 
-    def lst(self, window: Tile | None = None) -> Measured:
+    def measured(self, window: Tile | None = None) -> Measured:
         """LST in float32; missing is what quality classes, saturation or the gap mask name, and what is implausible.
 
         Pixels that are fill in one of the bands are neither known nor missing.

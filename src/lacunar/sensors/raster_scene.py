@@ -51,7 +51,7 @@ class RasterScene(Scene):
         if (count := self._source.count) != 1:
             raise RasterError(f"{self.path} has {count} bands: wanted one; extract it first (rio stack --bidx)")
 
-    def lst(self, window: Tile | None = None) -> Measured:
+    def measured(self, window: Tile | None = None) -> Measured:
         """The single band of a window; missing is its nodata, or with a gap mask what that names."""
         self.check_lst()
         window = window or self._whole

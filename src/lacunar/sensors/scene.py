@@ -1,8 +1,8 @@
 """One way to open an image: `open_scene` answers with a `Scene`, whatever the sensor.
 
-A scene lies on a grid (``shape``, ``transform``, ``crs``) and gives windows of two things as numpy arrays: ``lst``, the
-quantity to fill (of a product land surface temperature in kelvin, of a single-band raster its values), and ``bands``,
-the six planes that a network for water sees.
+A scene lies on a grid (``shape``, ``transform``, ``crs``) and gives windows of ``lst`` (of a product land surface
+temperature, of a single-band raster its values), ``valid`` and ``bands`` (reflectance) as labelled arrays. Block by
+block the jobs read the same as numpy arrays: `Scene.measured`, and `Scene.planes`, which a network for water sees.
 
 Opening reads no pixel; ``check_lst`` or ``check_bands`` then refuses what cannot be read, before any work is done. Each
 band of a window is read and decoded once. Files stay open until the ``with`` block ends; use a scene in one thread.
@@ -12,12 +12,12 @@ To add a sensor, write one file with a subclass of `Scene`, and add one line to 
 import datetime
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from affine import Affine
@@ -32,12 +32,16 @@ from lacunar.sensors.bands import BANDS, BandName, common_scale, place_bands
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
 from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 SceneKind = Literal["picture", "raster", "product"]
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")  # endings of a product in one file
 PLAUSIBLE_LST = (150.0, 400.0)  # K: beyond this a land surface temperature is a fault, not a measurement
 KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}  # unit tags
 SEEN_PIXELS = 100_000  # that tell what a raster holds; fewer where it has fewer
+READ_SIDE = 1024  # of the blocks in which a labelled array is read
 SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
 SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 1536 pixels
 
@@ -47,6 +51,7 @@ _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\
 BoolArray = NDArray[np.bool_]
 Planes = NDArray[np.float32]
 Reader = Callable[[Tile], Planes]
+Window = Tile | tuple[int, int, int, int]  # first row and column, height and width
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +121,63 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # --- labelled arrays ---
+
+    def lst(self, window: Window | None = None, *, needs_qa: bool = True) -> "xr.DataArray":
+        """Land surface temperature (y, x) in kelvin, float32; of a raster its single band, in its own unit.
+
+        NaN where not measured. The coordinate ``missing`` marks the pixels to be filled, which `lacunar.fill` heeds:
+        clouds, but not what lies outside the image. ``window`` is (row, column, height, width), the whole by default. A
+        product with neither quality band nor gap mask is refused; with ``needs_qa=False`` all of its pixels count as
+        measured. A scene without LST, of several bands, or damaged, or a window that reaches outside is a
+        `LacunarError`.
+        """
+        self.check_lst(needs_qa=needs_qa)
+        whole = self._inside(window)
+        values, missing = np.empty(whole.shape, dtype=np.float32), np.empty(whole.shape, dtype=np.bool_)
+        for part, place in _parts(whole):
+            read = self.measured(part)
+            values[place], missing[place] = np.where(read.known, read.values, np.nan), read.missing
+        said = {"units": self.units, "notes": "; ".join(self.lst_notes())}
+        if self.quantity == "lst":
+            said |= {"long_name": "land surface temperature", "comment": "clear-sky-equivalent"}
+        lst = self._labelled(values, whole, self.quantity, said)
+        return lst.assign_coords(missing=(lst.dims, missing))
+
+    def valid(self, window: Window | None = None, *, needs_qa: bool = True) -> "xr.DataArray":
+        """Where `lst` is measured, (y, x) booleans."""
+        return self.lst(window, needs_qa=needs_qa).notnull().rename("valid").drop_vars("missing")
+
+    def bands(self, window: Window | None = None) -> "xr.DataArray":
+        """Reflectance (band, y, x) of the bands that the image has, float32; NaN where not valid.
+
+        Bands have the names and the order of `lacunar.sensors.bands.BANDS`; ``window`` is that of `lst`. A scene
+        without a valid pixel, or whose bands or units are unknown, is a `LacunarError`.
+        """
+        self.check_bands()
+        whole, chosen = self._inside(window), [BANDS.index(name) for name in self.band_names]
+        values = np.empty((len(chosen), *whole.shape), dtype=np.float32)
+        for part, place in _parts(whole):
+            values[:, *place] = self.reflectance(part)[chosen]
+        said = {"units": "1", "notes": "; ".join(self.band_notes), "long_name": self.band_units}
+        return self._labelled(values, whole, "reflectance", said).assign_coords(band=list(self.band_names))
+
+    def _inside(self, window: Window | None) -> Tile:
+        """A window that lies in the image."""
+        if window is None:
+            return self._whole
+        tile = window if isinstance(window, Tile) else Tile(*window)
+        if not tile.inside(self.shape):
+            raise LacunarError(f"{tile} reaches outside the {self.shape[0]} x {self.shape[1]} pixels of {self.name}")
+        return tile
+
+    def _labelled(self, values: NDArray[Any], window: Tile, name: str, said: Mapping[str, str]) -> "xr.DataArray":
+        from lacunar.geo.labelled import labelled_on  # xarray takes a second to load, and jobs on files need none
+
+        date = self.date.isoformat() if self.date else ""
+        attrs = {**said, "source": self.product_id or self.name, "date": date}
+        return labelled_on(self, window, values, name=name, attrs={key: text for key, text in attrs.items() if text})
+
     # --- the quantity that is filled ---
 
     @abstractmethod
@@ -123,8 +185,8 @@ class Scene(AbstractContextManager["Scene"], ABC):
         """Refuse a scene whose `lst` cannot be read; with ``needs_qa`` also a product without quality band or mask."""
 
     @abstractmethod
-    def lst(self, window: Tile | None = None) -> Measured:
-        """A window (the whole by default), in `units`."""
+    def measured(self, window: Tile | None = None) -> Measured:
+        """A window (the whole by default) of `lst`, in `units`."""
 
     @abstractmethod
     def lst_record(self) -> dict[str, Any]:
@@ -148,7 +210,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
 
         seen: list[NDArray[np.floating]] = []
         for block in sorted(blocks_over(self.shape, block=512, halo=0), key=lambda block: from_centre(block.core)):
-            part = self.lst(block.core)
+            part = self.measured(block.core)
             seen.append(part.values[part.known & (part.values != 0)])
             if sum(values.size for values in seen) >= SEEN_PIXELS:
                 break
@@ -185,15 +247,15 @@ class Scene(AbstractContextManager["Scene"], ABC):
         return scale_of(sample_planes(self.reflectance, self.shape, self.name))
 
     def check_bands(self) -> None:
-        """Refuse a scene whose `bands` cannot be read."""
+        """Refuse a scene whose `planes` cannot be read."""
         _ = self.common_scale
 
-    def bands(self, window: Tile | None = None) -> Planes:
+    def planes(self, window: Tile | None = None) -> Planes:
         """Six planes (6, H, W) in the order of `BANDS`, float32, divided by `common_scale`; NaN as in `reflectance`."""
         return self.reflectance(window or self._whole) / np.float32(self.common_scale)
 
     def record(self) -> dict[str, Any]:
-        """What a sidecar says about `bands`, ready for JSON."""
+        """What a sidecar says about `planes`, ready for JSON."""
         return {
             "input": str(self.path),
             "kind": self.kind,
@@ -259,6 +321,19 @@ def open_scene(
     ------
     LacunarError
         No such file, a file that is cut off or no image, a product without metadata or position.
+
+    Examples
+    --------
+    >>> import lacunar as lc, tempfile
+    >>> from lacunar.sensors.simulated import simulate_product
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     product = simulate_product(folder + "/product", size=64, seed=1)
+    ...     with lc.open_scene(product.folder) as scene:
+    ...         lst, corner = scene.lst(), scene.lst((0, 0, 8, 8))
+    >>> lst.dims, lst.attrs["units"], lst.rio.crs.to_epsg(), lst.attrs["date"]
+    (('y', 'x'), 'K', 32619, '2022-11-15')
+    >>> corner.equals(lst[:8, :8])
+    True
     """
     path = Path(path)
     if not path.exists():
@@ -289,6 +364,13 @@ def date_in(text: str) -> datetime.date | None:
         return datetime.date(int(match[1]), int(match[3]), int(match[4]))
     except ValueError:
         return None
+
+
+def _parts(window: Tile) -> Iterator[tuple[Tile, tuple[slice, slice]]]:
+    """Blocks of a window, and where they lie in it."""
+    for block in blocks_over(window.shape, block=READ_SIDE, halo=0):
+        core = block.core
+        yield Tile(window.row + core.row, window.col + core.col, core.height, core.width), core.slices
 
 
 def planes_of(channels: Planes, names: Sequence[str]) -> Planes:
