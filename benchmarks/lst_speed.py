@@ -31,7 +31,7 @@ def main() -> None:
     rasters, clouds = read_scenes(options.data / "lst" / "test", options.data / "clouds")
     scene = next(iter(rasters))
     case = lst_cases({scene: rasters[scene]}, clouds, rates=(options.rate,), size=options.size, per_raster=1)[0]
-    model = load_filler(options.model, backend=options.engine)
+    model = load_filler(options.model, backend=options.backend)
     fill(case, model, Preset(steps=2), samples=1)  # the first call pays for what is loaded on demand
     tiles = tiles_over((options.size,) * 2, tile=model.network.config.sample_size, overlap=OVERLAP)
     touched = len(tiles_touching(tiles, case.missing))
@@ -47,7 +47,7 @@ def main() -> None:
         rows.append((name, samples, preset.evaluations, network, f"{each:.3f}", f"{seconds:.1f}", quality, how))
     print(describe_machine())
     print(f"\n{options.size} x {options.size} pixels, {100 * case.missing.mean():.0f} % missing, ", end="")
-    print(f"{touched} tiles of the network touch the gap; model {model.name}, engine {model.backend}.\n")
+    print(f"{touched} tiles of the network touch the gap; model {model.name}, backend {model.backend}.\n")
     header = (
         "preset",
         "samples",
@@ -63,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds lst/test and clouds")
     parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
-    parser.add_argument("--engine", default="auto", help="auto, eager, onnx, bf16 or compiled")
+    parser.add_argument("--backend", default="auto", help="auto, eager, onnx, bf16 or compiled")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rate", type=float, default=0.22)
     parser.add_argument("--samples", type=int, default=8, help="of the presets fast and balanced; of paper one")

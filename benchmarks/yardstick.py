@@ -72,7 +72,7 @@ def main() -> None:
     print(
         f"\n{SIDE} x {SIDE} pixels, {RATE:.0%} missing. Yardstick: {parameters / 1e6:.0f} million parameters, "
         f"{counter.get_total_flops() / 2e12:.2f} T multiply-adds and {each:.1f} s an evaluation (the best of "
-        f"{len(once)}, the worst {max(once):.1f} s), multiplied by {evaluations:,}. Engine of ours: {options.engine}.\n"
+        f"{len(once)}, the worst {max(once):.1f} s), multiplied by {evaluations:,}. Ours by {options.backend}.\n"
     )
     print(markdown_table(HEADER, table))
 
@@ -81,7 +81,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--engine", default="auto", help="of ours; the yardstick runs as PyTorch runs it")
+    parser.add_argument("--backend", default="auto", help="of ours; the yardstick runs as PyTorch runs it")
     parser.add_argument("--evaluations", type=int, default=2, help="of the yardstick, before and after ours")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
@@ -94,8 +94,8 @@ def ours(options: argparse.Namespace) -> list[tuple[str, int, int, float]]:
     values = 300.0 + 4.0 * power_law_field(SIDE, rng, exponent=3.0)
     gap = gap_pattern("blobs", values.shape, RATE, rng=rng)
     model, segmenter = (
-        load_filler("lst-small", device=options.device, backend=options.engine),
-        load_segmenter("water-small", device=options.device, backend=options.engine),
+        load_filler("lst-small", device=options.device, backend=options.backend),
+        load_segmenter("water-small", device=options.device, backend=options.backend),
     )
     bands = rng.random((6, SIDE, SIDE)).astype(np.float32)
     rows = []

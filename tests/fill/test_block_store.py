@@ -88,9 +88,9 @@ def test_a_block_of_another_shape_counts_as_missing(store):
 
 
 def test_blocks_that_depend_on_something_else_are_refused(output, store, tmp_path):
-    other = {"options": {"seed": 2, "samples": 2}, "device": "cpu", "engine": "onnx"}
+    other = {"options": {"seed": 2, "samples": 2}, "device": "cpu", "backend": "onnx"}
     before = contents(tmp_path)
-    with pytest.raises(LacunarError, match=r"holds blocks of another run, which differs in engine, options\.seed"):
+    with pytest.raises(LacunarError, match=r"holds blocks of another run, which differs in backend, options\.seed"):
         BlockStore(output, other)
     (store.folder / "fingerprint.json").write_text("{")
     with pytest.raises(LacunarError, match="differs in their description, which cannot be read: give the same"):

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 SIDE = 64
-HOW = ("--evaluations", "2", "--sampler", "ddim", "--samples", "2", "--engine", "eager")
+HOW = ("--evaluations", "2", "--sampler", "ddim", "--samples", "2", "--backend", "eager")
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +187,14 @@ class Workers:
         return dict(enumerate(self.answers))
 
 
-@pytest.mark.parametrize(("lacks", "engine"), [((), "auto"), (("onnxruntime",), "eager")])
-def test_auto_is_an_engine_that_all_workers_have(tiny_folder, monkeypatch, lacks, engine):
+@pytest.mark.parametrize(("lacks", "backend"), [((), "auto"), (("onnxruntime",), "eager")])
+def test_auto_is_a_backend_that_all_workers_have(tiny_folder, monkeypatch, lacks, backend):
     here = batch.versions() | {"onnxruntime": "1.0"}
     monkeypatch.setattr(batch, "versions", lambda: here)
     there = {name: number for name, number in here.items() if name not in lacks}
     options = replace(options_of(tiny_folder), backend="auto")
     sent = batch._options_to_send(Workers(("cpu", here), ("cpu", there)), options)
-    assert (sent.backend, sent.device, sent.model) == (engine, "cpu", str(tiny_folder))
+    assert (sent.backend, sent.device, sent.model) == (backend, "cpu", str(tiny_folder))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def target(tmp_path):
 def opened(target, references=(), covariates=(), options=None):
     """What is read, the notes and the whole record, of references on a target."""
     with open_guides(references, covariates, target, options) as beside:
-        found = survey(target.lst, target.shape, beside.read).guides
+        found = survey(target.measured, target.shape, beside.read).guides
         beside.check(found)
         return beside.read(Tile(0, 0, *target.shape)), beside.record(found)
 

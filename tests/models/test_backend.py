@@ -209,12 +209,12 @@ def test_auto_falls_back_with_one_warning(unet, monkeypatch, caplog):
     assert [record.message for record in caplog.records] == [
         "ONNX Runtime cannot run small (an operator is missing): PyTorch does"
     ]
-    with pytest.raises(LacunarError, match=r"cannot run small \(an operator is missing\): choose --engine eager"):
+    with pytest.raises(LacunarError, match=r"cannot run small \(an operator is missing\): choose --backend eager"):
         with_backend(unet, "onnx")
 
 
 def test_what_is_not_there_is_told(unet, monkeypatch):
-    with pytest.raises(LacunarError, match="unknown engine 'fast': choose one of auto, eager, onnx, bf16, compiled"):
+    with pytest.raises(LacunarError, match="unknown backend 'fast': choose one of auto, eager, onnx, bf16, compiled"):
         with_backend(unet, "fast")
     monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "onnxruntime" else name)
     with pytest.raises(LacunarError, match=r"wants onnxruntime, not installed: pip install 'lacunar\[onnx\]'"):
@@ -223,7 +223,7 @@ def test_what_is_not_there_is_told(unet, monkeypatch):
     elsewhere = gap_model(UNet(unet.network.config).to("meta"))
     with pytest.raises(LacunarError, match="runs on the cpu, the network is on meta: give --device cpu"):
         with_backend(elsewhere, "onnx")
-    with pytest.raises(LacunarError, match="small has the engine bf16 already"):
+    with pytest.raises(LacunarError, match="small has the backend bf16 already"):
         with_backend(with_backend(unet, "bf16"), "eager")
 
 
@@ -246,7 +246,7 @@ def test_gradients_and_other_sizes_are_the_networks_own_work(kind, request):
             torch.testing.assert_close(part, expected)
 
 
-def test_an_engine_keeps_the_weights_the_shape_and_the_hooks(unet):
+def test_a_backend_keeps_the_weights_the_shape_and_the_hooks(unet):
     fast, calls = with_backend(unet, "bf16"), []
     assert set(fast.network.state_dict()) == set(unet.network.state_dict())
     assert fast.network.config is unet.network.config
@@ -275,12 +275,12 @@ def test_the_command_fills_alike_with_every_engine(lacunar, tiny_folder, tmp_pat
     values[20:40, 10:50] = np.nan
     raster = write(tmp_path / "in.tif", values, nodata=np.nan)
     filled = {}
-    for engine in ("auto", "eager", "onnx", "bf16"):
-        out = tmp_path / f"{engine}.tif"
-        ran = lacunar("fill", raster, "-o", out, "--model", tiny_folder, "--samples", 2, "--engine", engine, "--json")
+    for backend in ("auto", "eager", "onnx", "bf16"):
+        out = tmp_path / f"{backend}.tif"
+        ran = lacunar("fill", raster, "-o", out, "--model", tiny_folder, "--samples", 2, "--backend", backend, "--json")
         assert ran.code == 0, ran.err
-        assert f'"engine": "{"eager" if engine == "auto" else engine}"' in ran.out
-        filled[engine] = bands_of(out)
+        assert f'"backend": "{"eager" if backend == "auto" else backend}"' in ran.out
+        filled[backend] = bands_of(out)
     np.testing.assert_array_equal(filled["auto"], filled["eager"])
     np.testing.assert_allclose(filled["onnx"], filled["eager"], rtol=0, atol=1e-3)  # of 290 K: float32 holds 3e-5
     np.testing.assert_allclose(filled["bf16"], filled["eager"], rtol=0, atol=0.1)
@@ -289,9 +289,9 @@ def test_the_command_fills_alike_with_every_engine(lacunar, tiny_folder, tmp_pat
 
 def test_an_unknown_engine_is_one_line(lacunar, tiny_folder, tmp_path):
     raster = write(tmp_path / "in.tif", np.full((64, 64), 290, np.float32))
-    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--engine", "warp")
+    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--backend", "warp")
     assert ran.code == 2
-    assert f"unknown engine 'warp': choose one of {', '.join(BACKEND_NAMES)}" in ran.err
+    assert f"unknown backend 'warp': choose one of {', '.join(BACKEND_NAMES)}" in ran.err
 
 
 def test_tiny_models_of_other_tests_stay_eager():
@@ -306,7 +306,7 @@ def test_one_function_loads_a_model_of_any_kind(tiny_folder):
         load_filler("water-small")
     with pytest.raises(ModelError, match="tiny fills gaps, wanted one that segments water"):
         load_segmenter(tiny_folder)
-    with pytest.raises(LacunarError, match="unknown engine 'fast'"):
+    with pytest.raises(LacunarError, match="unknown backend 'fast'"):
         load_model(tiny_folder, backend="fast")
     with pytest.raises(LacunarError, match="no device 'abacus' here: choose one of auto, cpu"):
         load_model(tiny_folder, device="abacus")

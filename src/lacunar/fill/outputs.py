@@ -219,7 +219,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             **({"realisations": str(self._files.realisations)} if options.realisations else {}),
             "seed": options.seed,
             "device": options.device,
-            "engine": model.backend,
+            "backend": model.backend,
             "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},
             "seconds": round(time.perf_counter() - self._begun, 2),
             "versions": versions(),

@@ -35,7 +35,7 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
         "options": {name: value for name, value in asdict(options).items() if name not in _TOLD_APART},
         "preset": repr(options.chosen),
         "device": options.device.split(":")[0],
-        "engine": model.backend,
+        "backend": model.backend,
         "model": {
             "sha256": model.card.sha256,
             "network": repr(model.network.config),

@@ -150,7 +150,7 @@ def resolve_device(name: str) -> str:
 def check_backend(name: str) -> BackendName:
     """Return the name; an unknown one is a ``LacunarError`` that lists the known ones."""
     if name not in BACKEND_NAMES:
-        raise LacunarError(f"unknown engine {name!r}: choose one of {', '.join(BACKEND_NAMES)}")
+        raise LacunarError(f"unknown backend {name!r}: choose one of {', '.join(BACKEND_NAMES)}")
     return name
 
 
@@ -165,7 +165,7 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
     """
     check_backend(name)
     if model.backend != "eager":
-        raise LacunarError(f"{model.name} has the engine {model.backend} already: load it anew for another")
+        raise LacunarError(f"{model.name} has the backend {model.backend} already: load it anew for another")
     if name == "eager":
         return model
     device = next(model.network.parameters()).device
@@ -178,7 +178,7 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
         except Exception as error:  # the exporter and the runtime have no common error
             reason = f"ONNX Runtime cannot run {model.name} ({_reason(error)})"
             if name != "auto":
-                raise LacunarError(f"{reason}: choose --engine eager") from error
+                raise LacunarError(f"{reason}: choose --backend eager") from error
             _log.warning("%s: PyTorch does", reason)  # an optional gain never costs a job
             return model
     if chosen == "bf16":
@@ -213,11 +213,11 @@ def _loaded(folder_or_name: str | Path, device: str, backend: str, kind: type[An
 def _require_onnx(device: torch.device) -> None:
     if missing := missing_packages():
         raise LacunarError(
-            f"engine onnx wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --engine eager"
+            f"backend onnx wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --backend eager"
         )
     if device.type != "cpu":
         raise LacunarError(
-            f"engine onnx runs on the cpu, the network is on {device}: give --device cpu, or --engine compiled"
+            f"backend onnx runs on the cpu, the network is on {device}: give --device cpu, or --backend compiled"
         )
 
 
@@ -229,8 +229,8 @@ def _compiled(model: AnyModel) -> AnyModel:
             for run, example in made.values():
                 run(*example)
     except Exception as error:  # the compiler's errors have no common type
-        reason = f"engine compiled: {model.name} cannot be compiled here ({_reason(error)})"
-        raise LacunarError(f"{reason}: wanted a C++ compiler or a GPU; choose --engine bf16 or eager") from error
+        reason = f"backend compiled: {model.name} cannot be compiled here ({_reason(error)})"
+        raise LacunarError(f"{reason}: wanted a C++ compiler or a GPU; choose --backend bf16 or eager") from error
     return _joined(model, "compiled", {part: run for part, (run, _) in made.items()})
 
 

@@ -208,7 +208,7 @@ def _write_filled(
         "mean": options.mean,
         "seed": options.seed,
         "device": options.device,
-        "engine": model.backend,
+        "backend": model.backend,
         "model": {"name": model.name, "sha256": model.card.sha256},
         "seconds": round(time.perf_counter() - begun, 2),
         "versions": versions() | {"pillow": PIL.__version__},

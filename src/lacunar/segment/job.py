@@ -314,7 +314,7 @@ def _how(options: WaterOptions, model: SegmentationModel, seconds: float) -> dic
         "threshold": options.threshold,
         "seed": options.seed,
         "device": options.device,
-        "engine": model.backend,
+        "backend": model.backend,
         "seconds": round(seconds, 2),
         "versions": versions(),
         "command": options.command,

@@ -1,12 +1,12 @@
-"""How fast each engine runs each shipped network, how far its answers lie from eager ones, and what the machine can.
+"""How fast each backend runs each shipped network, how far its answers lie from eager ones, and what the machine can.
 
-    python benchmarks/engines.py                          the CPU: eager, channels last, ONNX Runtime, bfloat16
-    python benchmarks/engines.py --device cuda            a GPU: eager, bfloat16, compiled
-    python benchmarks/engines.py --clock cpu              CPU time in place of wall time, on a machine with other work
+    python benchmarks/backends.py                          the CPU: eager, channels last, ONNX Runtime, bfloat16
+    python benchmarks/backends.py --device cuda            a GPU: eager, bfloat16, compiled
+    python benchmarks/backends.py --clock cpu              CPU time in place of wall time, on a machine with other work
 
-    python benchmarks/engines.py --kelvin DATA --batch 8  also fills real LST tiles with each engine: how far in kelvin
+    python benchmarks/backends.py --kelvin DATA --batch 8  also fills real LST tiles by each: how far in kelvin
 
-Engines take turns in rounds; each figure is the median of the rounds. A tile is one sample at one evaluation.
+Backends take turns in rounds; each figure is the median of the rounds. A tile is one sample at one evaluation.
 Differences are in units of the larger of 1 and the largest eager answer; the network's own unit is the deviation of
 what it restores. The peak is that of a large matrix product in float32, or in bfloat16 for bf16 and compiled. The
 threads are PyTorch's own choice; set OMP_NUM_THREADS for another number.
@@ -48,7 +48,7 @@ def main() -> None:
     options = parse()
     device, clock = torch.device(options.device), clock_of(options)
     chosen: tuple[BackendName, ...] = ("onnx", "bf16") if device.type == "cpu" else ("bf16", "compiled")
-    chosen = tuple(dict.fromkeys((*chosen, *options.engine)))
+    chosen = tuple(dict.fromkeys((*chosen, *options.backend)))
     print(describe_machine() + (f"; {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
     peaks = {dtype: peak_of(device, dtype, clock) for dtype in (torch.float32, torch.bfloat16)}
     shown = ", ".join(f"{flop / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, flop in peaks.items())
@@ -59,8 +59,8 @@ def main() -> None:
     for name in options.model:
         model = load_segmenter(name, device=device) if name == WATER_MODEL else load_filler(name, device=device)
         begun = time.perf_counter()
-        faster = {engine: with_backend(model, engine) for engine in chosen}
-        print(f"{name}: engines ready after {time.perf_counter() - begun:.1f} s")
+        faster = {backend: with_backend(model, backend) for backend in chosen}
+        print(f"{name}: backends ready after {time.perf_counter() - begun:.1f} s")
         for part in parts_of(model):
             flop, side = flop_of(model, part), side_of(model)
             print(f"{name}, {part}: {flop / side**2 / 1e3:.1f} kFLOP per pixel of one evaluation")
@@ -68,7 +68,7 @@ def main() -> None:
                 rows += measured(model, faster, part, batch, flop, peaks, clock, options.rounds)
     if options.kelvin:
         print("\n" + in_kelvin(options.kelvin, device, chosen))
-    header = ("network", "batch", "engine", "tiles/s", "ratio to eager", "largest difference", "share of the peak")
+    header = ("network", "batch", "backend", "tiles/s", "ratio to eager", "largest difference", "share of the peak")
     print("\n" + markdown_table(header, rows))
 
 
@@ -78,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--model", nargs="+", default=[*GAP_MODELS, WATER_MODEL], help="shipped models")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--engine", nargs="+", default=[], help="more engines, such as compiled on the CPU")
+    parser.add_argument("--backend", nargs="+", default=[], help="more backends, such as compiled on the CPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", default="wall", choices=("wall", "cpu"))
     parser.add_argument("--kelvin", type=Path, help="folder with lst/train (LST rasters) and clouds (masks)")
@@ -112,7 +112,7 @@ def measured(
     calls = {"eager": call_of(model, part, batch, device)}
     if isinstance(model, Model) and device.type == "cpu":
         calls[CHANNELS_LAST] = channels_last(model, batch)
-    calls |= {engine: call_of(other, part, batch, device) for engine, other in faster.items()}
+    calls |= {backend: call_of(other, part, batch, device) for backend, other in faster.items()}
     with torch.inference_mode():
         answers = {name: call().float() for name, call in calls.items()}  # the first call pays for what comes once
         seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -134,11 +134,11 @@ def measured(
 
 
 def in_kelvin(data: Path, device: torch.device, chosen: Sequence[BackendName]) -> str:
-    """Fill tiles that the network was trained on, by each engine from the same noise, and compare."""
+    """Fill tiles that the network was trained on, by each backend from the same noise, and compare."""
     rasters, clouds = read_scenes(data / "lst" / "train", data / "clouds")
     cases = spread_out(lst_cases(rasters, clouds, rates=(KELVIN_RATE,), size=KELVIN_SIDE, per_raster=1), KELVIN_CASES)
     model = load_filler(GAP_MODELS[0], device=device)
-    runs = {"eager": model} | {engine: with_backend(model, engine) for engine in chosen}
+    runs = {"eager": model} | {backend: with_backend(model, backend) for backend in chosen}
     filled = {
         name: [
             fill_array(case.truth, ~case.missing, case.missing, run, FillOptions(preset="fast", samples=8))
@@ -160,7 +160,7 @@ def in_kelvin(data: Path, device: torch.device, chosen: Sequence[BackendName]) -
         rows.append((name, f"{error:.4f}", *(f"{np.sqrt(np.mean(part**2)):.1e}" for part in off), f"{largest:.1e}"))
     tiles = f"{len(cases)} tiles of {KELVIN_SIDE} x {KELVIN_SIDE}, {KELVIN_RATE:.0%} missing"
     spread = float(np.sqrt(np.mean(gathered("eager", "sigma") ** 2)))
-    header = ("engine", "gap RMSE", "rms off: mean", "samples", "sigma", "largest off: sample")
+    header = ("backend", "gap RMSE", "rms off: mean", "samples", "sigma", "largest off: sample")
     return f"{tiles}, 8 samples, preset fast, in kelvin; sigma is {spread:.2f} K (rms)\n\n" + markdown_table(
         header, rows
     )
