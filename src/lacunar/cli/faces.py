@@ -1,8 +1,9 @@
 """Faces and any picture: `inpaint`, `face`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,108 +12,83 @@ from lacunar.cli.progress import Bars
 from lacunar.diffusion.samplers import PRESETS, preset_help, refiner
 from lacunar.errors import LacunarError
 
-PictureArgument = Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
-FacePresetOption = Annotated[
-    str,
-    typer.Option(
-        help=f"{preset_help()}; an aligned face starts from a guess, so that fast takes "
-        f"{1 + refiner(PRESETS['fast']).evaluations} and balanced {1 + refiner(PRESETS['balanced']).evaluations}."
-    ),
-]
-MaskOption = Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
-PictureOutput = Annotated[
-    Path, typer.Option("-o", "--output", help="Picture to write; of several samples NAME_1, NAME_2, ...")
-]
-PictureSamples = Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")]
-MeanOption = Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")]
-SheetOption = Annotated[
-    Path | None, typer.Option(help="Contact sheet: original, masked, samples, mean, deviation (.png, .pdf or .svg).")
-]
+if TYPE_CHECKING:
+    from lacunar.pictures.job import PictureOptions
 
 
-def inpaint_command(
-    picture: PictureArgument,
-    mask: MaskOption,
-    output: PictureOutput,
-    samples: PictureSamples = 1,
-    mean: MeanOption = False,
-    preset: opt.PresetOption = "fast",
-    sampler: opt.SamplerOption = None,
-    evaluations: opt.EvaluationsOption = None,
-    model: opt.Model = "picture-small",
-    seed: opt.Seed = 0,
-    sheet: SheetOption = None,
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
-    print_json: opt.PrintJson = False,
-    overwrite: opt.Overwrite = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The options of both commands."""
+
+    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
+    mask: Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Picture to write; of several samples NAME_1, NAME_2, ...")
+    ]
+    samples: Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")] = 1
+    mean: Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")] = False
+    preset: opt.PresetOption = "fast"
+    sampler: opt.SamplerOption = None
+    evaluations: opt.EvaluationsOption = None
+    model: opt.Model = "picture-small"
+    seed: opt.Seed = 0
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Contact sheet: original, masked, samples, mean, deviation (.png, .pdf or .svg)."),
+    ] = None
+    device: opt.Device = "auto"
+    backend: opt.BackendOption = "auto"
+    print_json: opt.PrintJson = False
+    overwrite: opt.Overwrite = False
+
+    def options(self) -> "PictureOptions":
+        """How the picture is filled."""
+        from lacunar.pictures.job import PictureOptions
+
+        return opt.given_to(PictureOptions, self, device=opt.resolve_device(self.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FaceAsked(_Asked):
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"{preset_help()}; an aligned face starts from a guess, so that fast takes "
+            f"{1 + refiner(PRESETS['fast']).evaluations} and balanced {1 + refiner(PRESETS['balanced']).evaluations}."
+        ),
+    ] = "fast"
+    model: opt.Model = "face-small"
+
+
+@opt.expanded
+def inpaint_command(asked: _Asked) -> None:
     """Fill the masked part of any picture; outside the mask every pixel stays as it is."""
-    from lacunar.pictures.job import PictureOptions, inpaint_file
+    from lacunar.pictures.job import inpaint_file
 
-    options = PictureOptions(
-        model=model,
-        preset=preset,
-        sampler=sampler,
-        evaluations=evaluations,
-        samples=samples,
-        mean=mean,
-        seed=seed,
-        device=opt.resolve_device(device),
-        backend=backend,
-        overwrite=overwrite,
-        sheet=sheet,
-        command=opt.typed_command(),
-    )
+    options = asked.options()
     with Bars() as bars:
-        record = inpaint_file(picture, output, mask=mask, options=options, callback=bars.filling)
-    _present(record, print_json=print_json)
+        record = inpaint_file(asked.picture, asked.output, mask=asked.mask, options=options, callback=bars.filling)
+    _present(record, print_json=asked.print_json)
 
 
+@opt.expanded
 def face_command(
-    picture: PictureArgument,
-    mask: MaskOption,
-    output: PictureOutput,
-    samples: PictureSamples = 1,
-    mean: MeanOption = False,
+    asked: _FaceAsked,
     face: Annotated[int | None, typer.Option(help="Number of the face that is meant, from 1, from the left.")] = None,
     box: Annotated[
         str, typer.Option(help="X,Y,WIDTH,HEIGHT of the face in pixels, brow to chin, where none is found.")
     ] = "",
     whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
     detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
-    preset: FacePresetOption = "fast",
-    sampler: opt.SamplerOption = None,
-    evaluations: opt.EvaluationsOption = None,
-    model: opt.Model = "face-small",
-    seed: opt.Seed = 0,
-    sheet: SheetOption = None,
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
-    print_json: opt.PrintJson = False,
-    overwrite: opt.Overwrite = False,
 ) -> None:
     """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
-    from lacunar.pictures.job import FaceChoice, PictureOptions, fill_face_file
+    from lacunar.pictures.job import FaceChoice, fill_face_file
 
     choice = FaceChoice(index=face, box=_box(box), whole=whole, detail=detail)
-    options = PictureOptions(
-        model=model,
-        preset=preset,
-        sampler=sampler,
-        evaluations=evaluations,
-        samples=samples,
-        mean=mean,
-        seed=seed,
-        device=opt.resolve_device(device),
-        backend=backend,
-        overwrite=overwrite,
-        sheet=sheet,
-        command=opt.typed_command(),
-    )
+    files, options = (asked.picture, asked.output), asked.options()
     with Bars() as bars:
-        record = fill_face_file(picture, output, mask=mask, choice=choice, options=options, callback=bars.filling)
-    _present(record, print_json=print_json)
+        record = fill_face_file(*files, mask=asked.mask, choice=choice, options=options, callback=bars.filling)
+    _present(record, print_json=asked.print_json)
 
 
 def _box(text: str) -> tuple[float, float, float, float] | None:

@@ -1,5 +1,7 @@
 """Land surface temperature and rasters: `lst`, `fill`, `simulate`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,146 +13,136 @@ from lacunar.errors import LacunarError
 from lacunar.sensors.landsat_qa import GAP_CLASSES
 
 if TYPE_CHECKING:
+    from lacunar.fill.inputs import InputKind
     from lacunar.sensors.landsat_qa import QaClass
+    from lacunar.sensors.scene import LstOptions
     from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
+_BACKGROUNDS = "kriging (the network on top), archive (other dates alone, without the network), or auto"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The options of both commands."""
+
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="GeoTIFF to write, its record beside it as .json; of several inputs a folder."
+        ),
+    ]
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option("--reference", help="Other date of the same place: product or raster on any grid; repeatable."),
+    ] = None
+    covariate: Annotated[
+        list[Path] | None,
+        typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
+    ] = None
+    gap_mask: Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")] = None
+    preset: opt.PresetOption = "fast"
+    sampler: opt.SamplerOption = None
+    background: Annotated[str, typer.Option(help=f"{_BACKGROUNDS}: archive from 4 references.")] = "auto"
+    evaluations: opt.EvaluationsOption = None
+    samples: opt.Samples = None
+    realisations: Annotated[
+        int | None,
+        typer.Option(min=2, help="Draw so many samples and write them too, a band each: *_realisations.tif."),
+    ] = None
+    quantiles: Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")] = ""
+    seed: opt.Seed = 0
+    model: opt.Model = "lst-small"
+    device: opt.Device = "auto"
+    backend: opt.BackendOption = "auto"
+    figure: opt.FigureOption = None
+    truth: Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Share several scenes among workers: local, local:N (processes), or a Dask scheduler."),
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished blocks until the output is whole, and go on from them.")
+    ] = False
+    print_json: opt.PrintJson = False
+    overwrite: opt.Overwrite = False
+
+    def fill(
+        self,
+        named: Sequence[str],
+        kind: "InputKind",
+        *,
+        suffix: str,
+        bands_folder: Path | None = None,
+        lst_options: "LstOptions | None" = None,
+    ) -> None:
+        """Fill what is named."""
+        from lacunar.fill.inputs import FillInputs
+        from lacunar.fill.outputs import OutputFiles
+        from lacunar.sensors.scene import LstOptions
+
+        inputs = FillInputs(
+            path=Path(),
+            kind=kind,
+            lst_options=lst_options or LstOptions(),
+            gap_mask=self.gap_mask,
+            references=tuple(self.reference or ()),
+            covariates=tuple(self.covariate or ()),
+        )
+        files = opt.given_to(OutputFiles, self, raster=self.output, bands_folder=bands_folder)
+        names = (
+            "samples",
+            "realisations",
+            "device",
+            "quantiles",
+            "cluster",
+            "sampler",
+            "background",
+            "evaluations",
+            "seed",
+            "model",
+        )
+        how = opt.fill_options(self.preset, backend=self.backend, **{name: getattr(self, name) for name in names})
+        fill_named(named, inputs, files, how, suffix=suffix, cluster=self.cluster, print_json=self.print_json)
+
+
+@opt.expanded
 def lst_command(
     product: Annotated[list[str], typer.Argument(help=f"Landsat 8/9 folders or .tar, Level 1 or 2; {_OR_MANY}")],
-    output: opt.Output,
-    reference: opt.ReferenceOption = None,
-    covariate: opt.CovariateOption = None,
-    gap_mask: opt.GapMask = None,
+    asked: _Asked,
     gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = ",".join(GAP_CLASSES),
-    preset: opt.PresetOption = "fast",
-    sampler: opt.SamplerOption = None,
-    background: opt.BackgroundOption = "auto",
-    evaluations: opt.EvaluationsOption = None,
-    samples: opt.Samples = None,
-    realisations: opt.Realisations = None,
-    quantiles: opt.Quantiles = "",
-    seed: opt.Seed = 0,
-    model: opt.Model = "lst-small",
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
     transmissivity: Annotated[float | None, typer.Option(help="Of the air in the thermal band.")] = None,
     sky_radiance: Annotated[float | None, typer.Option(help="Of the clear sky, W m-2 sr-1 um-1.")] = None,
     save_bands: Annotated[Path | None, typer.Option(help="Folder for every intermediate band.")] = None,
-    figure: opt.FigureOption = None,
-    truth: opt.TruthOption = None,
-    cluster: opt.Cluster = None,
-    resume: opt.Resume = False,
-    print_json: opt.PrintJson = False,
-    overwrite: opt.Overwrite = False,
 ) -> None:
     """Land surface temperature of a Landsat product, its cloud gaps filled, with an uncertainty.
 
     Bands of the output: lst (K), source (0 nodata, 1 measured, 2 filled), sigma (K), quantiles. Of several products one
     that fails does not stop the rest; the exit code is 1 then.
     """
-    from lacunar.fill.inputs import FillInputs
-    from lacunar.fill.outputs import OutputFiles
     from lacunar.sensors.scene import LstOptions
 
-    lst_options = LstOptions(
+    how = LstOptions(
         gap_classes=cast("list[QaClass]", opt.parts_of(gap_classes)),
         soil_l=savi_l,
         reflectance=cast("ReflectanceForm", reflectance),
         atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
     )
-    inputs = FillInputs(
-        path=Path(),
-        kind="product",
-        lst_options=lst_options,
-        gap_mask=gap_mask,
-        references=tuple(reference or ()),
-        covariates=tuple(covariate or ()),
-    )
-    files = OutputFiles(
-        raster=output,
-        figure=figure,
-        truth=truth,
-        bands_folder=save_bands,
-        overwrite=overwrite,
-        resume=resume,
-        command=opt.typed_command(),
-    )
-    how = opt.fill_options(
-        preset,
-        samples=samples,
-        realisations=realisations,
-        device=device,
-        quantiles=quantiles,
-        cluster=cluster,
-        sampler=sampler,
-        background=background,
-        evaluations=evaluations,
-        seed=seed,
-        model=model,
-        backend=backend,
-    )
-    fill_named(product, inputs, files, how, suffix="lst", cluster=cluster, print_json=print_json)
+    asked.fill(product, "product", suffix="lst", bands_folder=save_bands, lst_options=how)
 
 
+@opt.expanded
 def fill_command(
     raster: Annotated[
         list[str], typer.Argument(help=f"Single-band rasters, whose nodata and NaN are the gap; {_OR_MANY}")
     ],
-    output: opt.Output,
-    reference: opt.ReferenceOption = None,
-    covariate: opt.CovariateOption = None,
-    gap_mask: opt.GapMask = None,
-    preset: opt.PresetOption = "fast",
-    sampler: opt.SamplerOption = None,
-    background: opt.BackgroundOption = "auto",
-    evaluations: opt.EvaluationsOption = None,
-    samples: opt.Samples = None,
-    realisations: opt.Realisations = None,
-    quantiles: opt.Quantiles = "",
-    seed: opt.Seed = 0,
-    model: opt.Model = "lst-small",
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
-    figure: opt.FigureOption = None,
-    truth: opt.TruthOption = None,
-    cluster: opt.Cluster = None,
-    resume: opt.Resume = False,
-    print_json: opt.PrintJson = False,
-    overwrite: opt.Overwrite = False,
+    asked: _Asked,
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
-    from lacunar.fill.inputs import FillInputs
-    from lacunar.fill.outputs import OutputFiles
-
-    inputs = FillInputs(
-        path=Path(),
-        kind="raster",
-        gap_mask=gap_mask,
-        references=tuple(reference or ()),
-        covariates=tuple(covariate or ()),
-    )
-    command = opt.typed_command()
-    files = OutputFiles(raster=output, figure=figure, truth=truth, overwrite=overwrite, resume=resume, command=command)
-    how = opt.fill_options(
-        preset,
-        samples=samples,
-        realisations=realisations,
-        device=device,
-        quantiles=quantiles,
-        cluster=cluster,
-        sampler=sampler,
-        background=background,
-        evaluations=evaluations,
-        seed=seed,
-        model=model,
-        backend=backend,
-    )
-    fill_named(raster, inputs, files, how, suffix="filled", cluster=cluster, print_json=print_json)
+    asked.fill(raster, "raster", suffix="filled")
 
 
 def zonal_command(

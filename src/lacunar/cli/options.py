@@ -1,9 +1,13 @@
-"""Options that several commands share, and what their values mean here."""
+"""Options that several commands share, and how a dataclass of options becomes those of a command."""
 
+import inspect
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -13,11 +17,11 @@ from lacunar.errors import LacunarError
 if TYPE_CHECKING:
     from lacunar.fill.options import FillOptions
 
+Made = TypeVar("Made")
+
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
 SamplerOption = Annotated[str | None, typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}.")]
-_BACKGROUNDS = "kriging (the network on top), archive (other dates alone, without the network), or auto"
-BackgroundOption = Annotated[str, typer.Option("--background", help=f"{_BACKGROUNDS}: archive from 4 references.")]
 EvaluationsOption = Annotated[
     int | None,
     typer.Option("--evaluations", min=1, help="Network evaluations for each sample at most, in place of the preset's."),
@@ -25,10 +29,6 @@ EvaluationsOption = Annotated[
 Samples = Annotated[
     int | None, typer.Option(min=1, help="Samples drawn; their spread is sigma. 8, or 1 with instant, if not given.")
 ]
-Realisations = Annotated[
-    int | None, typer.Option(min=2, help="Draw so many samples and write them too, a band each: *_realisations.tif.")
-]
-Quantiles = Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BackendOption = Annotated[
@@ -39,30 +39,39 @@ BackendOption = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, .pdf or .svg.")]
-TruthOption = Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")]
-GapMask = Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")]
-ReferenceOption = Annotated[
-    list[Path] | None,
-    typer.Option("--reference", help="Other date of the same place: product or raster on any grid; repeatable."),
-]
-CovariateOption = Annotated[
-    list[Path] | None,
-    typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
-]
-Output = Annotated[
-    Path,
-    typer.Option("-o", "--output", help="GeoTIFF to write, its record beside it as .json; of several inputs a folder."),
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster", help="Share several scenes among workers: local, local:N (processes), or a Dask scheduler."
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Keep finished blocks until the output is whole, and go on from them.")
-]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one option for each field of the dataclasses that it takes."""
+    groups: dict[str, Any] = {}
+    parameters = []
+    for name, kind in get_type_hints(command, include_extras=True).items():
+        own = inspect.signature(command).parameters.get(name)
+        if is_dataclass(kind):
+            groups[name] = kind
+            hints = get_type_hints(kind, include_extras=True)
+            parameters += [_parameter(item.name, _default(item), hints[item.name]) for item in fields(kind)]
+        elif own is not None:
+            parameters.append(_parameter(name, own.default, kind))
+
+    @wraps(command)
+    def call(**given: Any) -> None:  # noqa: ANN401
+        made = {
+            name: kind(**{item.name: given.pop(item.name) for item in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def given_to(kind: Callable[..., Made], asked: object, **more: object) -> Made:
+    """An options value of the library from the fields of a command that have its names; what is None is as usual."""
+    names = inspect.signature(kind).parameters
+    given = {name: value for name, value in vars(asked).items() if name in names and value is not None}
+    return kind(**{**given, "command": typed_command(), **more})
 
 
 def fill_options(
@@ -116,3 +125,14 @@ def levels_of(text: str) -> tuple[float, ...]:
         raise LacunarError(
             f"--quantiles {text!r}: wanted numbers between 0 and 1 by comma, such as 0.05,0.95"
         ) from error
+
+
+def _default(item: "Field[Any]") -> Any:  # noqa: ANN401
+    """The default of a field, as a parameter has it."""
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return inspect.Parameter.empty if item.default is MISSING else item.default
+
+
+def _parameter(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,8 +1,9 @@
 """Lakes and rivers: `water`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -10,94 +11,75 @@ from lacunar.cli import options as opt
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
-if TYPE_CHECKING:
-    from lacunar.segment.fusion import FusionName
-
 SQUARE_KM = 1e6  # square metres
 
-BandsOption = Annotated[
-    str,
-    typer.Option(help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."),
-]
-MapOption = Annotated[
-    Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
-]
-FactorOption = Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")]
-NodataOption = Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")]
-CloudsOption = Annotated[
-    bool, typer.Option("--keep-clouds", help="Of a product: map cloud and cloud shadow too, which are nodata else.")
-]
-MinAreaOption = Annotated[float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")]
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="GeoTIFF; a .png mask for a picture; a folder with --change.")
+    ]
+    bands: Annotated[
+        str,
+        typer.Option(
+            help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."
+        ),
+    ] = ""
+    scale: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None
+    offset: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None
+    nodata: Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")] = None
+    keep_clouds: Annotated[
+        bool, typer.Option("--keep-clouds", help="Of a product: map cloud and cloud shadow too, which are nodata else.")
+    ] = False
+    samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None
+    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None
+    fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean"
+    threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5
+    polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None
+    min_area: Annotated[
+        float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")
+    ] = 0.0
+    figure: opt.FigureOption = None
+    change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False
+    model: opt.Model = "water-lite"
+    seed: opt.Seed = 0
+    device: opt.Device = "auto"
+    backend: opt.BackendOption = "auto"
+    print_json: opt.PrintJson = False
+    overwrite: opt.Overwrite = False
 
 
+@opt.expanded
 def water_command(
     image: Annotated[list[Path], typer.Argument(help="Picture, raster, or Landsat product; several with --change.")],
-    output: MapOption,
-    bands: BandsOption = "",
-    scale: FactorOption = None,
-    offset: FactorOption = None,
-    nodata: NodataOption = None,
-    keep_clouds: CloudsOption = False,
-    samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None,
-    fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean",
-    threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5,
-    polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None,
-    min_area: MinAreaOption = 0.0,
-    figure: opt.FigureOption = None,
-    change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False,
-    model: opt.Model = "water-lite",
-    seed: opt.Seed = 0,
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
-    print_json: opt.PrintJson = False,
-    overwrite: opt.Overwrite = False,
+    asked: _Asked,
 ) -> None:
     """Lakes and rivers in an image of any size, as a map, polygons, and their change.
 
     Bands of the output: water (1 water, 0 land), probability, disagreement; 255 is nodata.
     """
-    from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS
     from lacunar.segment.job import WaterOptions, compare_dates, segment_file
     from lacunar.sensors.bands import parse_bands
 
-    options = WaterOptions(
-        model=model,
-        bands=parse_bands(bands) if bands else (),
-        scale=scale,
-        offset=offset,
-        nodata=nodata,
-        keep_clouds=keep_clouds,
-        steps=SEGMENTER_STEPS if steps is None else steps,
-        samples=SEGMENTER_SAMPLES if samples is None else samples,
-        fusion=cast("FusionName", fusion),
-        threshold=threshold,
-        seed=seed,
-        device=opt.resolve_device(device),
-        backend=backend,
-        min_area=min_area,
-        polygons=polygons,
-        figure=figure,
-        overwrite=overwrite,
-        command=opt.typed_command(),
-    )
-    if len(image) > 1 and not change:
+    bands = parse_bands(asked.bands) if asked.bands else ()
+    options = opt.given_to(WaterOptions, asked, bands=bands, device=opt.resolve_device(asked.device))
+    if len(image) > 1 and not asked.change:
         raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")
     with Bars() as bars:
-        if change:
-            record = compare_dates(image, output, options=options, callback=bars.segmenting)
+        if asked.change:
+            record = compare_dates(image, asked.output, options=options, callback=bars.segmenting)
         else:
-            record = segment_file(image[0], output, options=options, callback=bars.segmenting)
-    if print_json:
+            record = segment_file(image[0], asked.output, options=options, callback=bars.segmenting)
+    if asked.print_json:
         typer.echo(json.dumps(record, indent=2))
-    elif change:
-        _present_change(record, output)
+    elif asked.change:
+        _present_change(record, asked.output)
     else:
-        _present(record, output, polygons=polygons, figure=figure)
+        _present(record, asked)
 
 
-def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, figure: Path | None) -> None:
-    water, pixels = record["water"], record["pixels"]
+def _present(record: dict[str, Any], asked: _Asked) -> None:
+    water, pixels, output = record["water"], record["pixels"], asked.output
     share = pixels["water"] / (pixels["water"] + pixels["land"])
     bodies = f"{water['bodies']} water bod{'y' if water['bodies'] == 1 else 'ies'}"
     typer.echo(f"{bodies}, {_area(water)}, {share:.1%} of what is valid; {record['seconds']:.0f} s")
@@ -109,10 +91,10 @@ def _present(record: dict[str, Any], output: Path, *, polygons: Path | None, fig
     else:
         typer.echo(f"raster:   {output}")
     typer.echo(f"record:   {output.with_suffix('.json')}")
-    if polygons is not None:
-        typer.echo(f"polygons: {polygons} ({water['bodies_in_polygons']})")
-    if figure is not None:
-        typer.echo(f"picture:  {figure}")
+    if asked.polygons is not None:
+        typer.echo(f"polygons: {asked.polygons} ({water['bodies_in_polygons']})")
+    if asked.figure is not None:
+        typer.echo(f"picture:  {asked.figure}")
 
 
 def _present_change(record: dict[str, Any], folder: Path) -> None:
