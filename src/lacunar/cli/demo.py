@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,27 +11,34 @@ from lacunar.cli import options as opt
 from lacunar.cli.progress import Bars
 from lacunar.errors import LacunarError
 
-if TYPE_CHECKING:
-    from lacunar.fill.options import FillOptions
-
 FACE_SAMPLES = 4  # different answers on the contact sheet; their mean is written
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Demo:
-    folder: Path
-    size: int
-    options: "FillOptions"
-    overwrite: bool
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo")
+    size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256
+    model: opt.Model = "lst-small"
+    samples: opt.Samples = 8
+    seed: opt.Seed = 0
+    device: opt.Device = "auto"
+    backend: opt.BackendOption = "auto"
+    overwrite: opt.Overwrite = False
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        """Options that the three jobs have in common."""
+        shared = {name: getattr(self, name) for name in ("seed", "backend", "overwrite")}
+        return shared | {"device": opt.resolve_device(self.device), "command": opt.typed_command()}
 
     def lst(self, bars: Bars) -> list[str]:
         """Simulate a product and fill what its clouds hide."""
         from lacunar.fill.demo import demonstrate
 
-        command, size = opt.typed_command(), self.size
-        shown = demonstrate(
-            self.folder, self.options, size=size, overwrite=self.overwrite, command=command, callback=bars.filling
-        )
+        size, shared = self.size, self._shared
+        files = {name: shared.pop(name) for name in ("overwrite", "command")}
+        options = opt.fill_options("fast", samples=self.samples, model=self.model, **shared)
+        shown = demonstrate(self.folder, options, size=size, callback=bars.filling, **files)
         record = shown["record"]
         filled, share = record["pixels"]["filled"], record["gap_share"]
         within = record["truth"]["within_one_sigma"]
@@ -49,15 +56,7 @@ class _Demo:
         from lacunar.segment.job import WaterOptions, segment_file
 
         folder = self.folder
-        options = WaterOptions(
-            seed=self.options.seed,
-            device=self.options.device,
-            backend=self.options.backend,
-            polygons=folder / "water.gpkg",
-            figure=folder / "water.png",
-            overwrite=self.overwrite,
-            command=opt.typed_command(),
-        )
+        options = WaterOptions(polygons=folder / "water.gpkg", figure=folder / "water.png", **self._shared)
         record = segment_file(folder / "product", folder / "water.tif", options=options, callback=bars.segmenting)
         return [
             f"water of the same product: {record['water']['bodies']} water bodies; {record['seconds']:.0f} s",
@@ -70,17 +69,8 @@ class _Demo:
         """Hide a part of the face in a photograph that scikit-image carries, and reconstruct it."""
         from lacunar.pictures.job import FACE_MODEL, PictureOptions, demonstrate_face
 
-        options = PictureOptions(
-            model=FACE_MODEL,
-            samples=FACE_SAMPLES,
-            mean=True,
-            seed=self.options.seed,
-            device=self.options.device,
-            backend=self.options.backend,
-            overwrite=self.overwrite,
-            sheet=self.folder / "face.png",
-            command=opt.typed_command(),
-        )
+        sheet = self.folder / "face.png"
+        options = PictureOptions(model=FACE_MODEL, samples=FACE_SAMPLES, mean=True, sheet=sheet, **self._shared)
         record = demonstrate_face(self.folder, options=options, callback=bars.filling)
         return [
             f"occluded face of the astronaut: {record['pixels_filled']} pixels filled; {record['seconds']:.0f} s",
@@ -92,16 +82,10 @@ class _Demo:
 PARTS: dict[str, Callable[[_Demo, Bars], list[str]]] = {"lst": _Demo.lst, "water": _Demo.water, "face": _Demo.face}
 
 
+@opt.expanded
 def demo_command(
-    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo"),
-    size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256,
+    demo: _Demo,
     only: Annotated[str, typer.Option(help=f"Parts of the demo, by comma: {', '.join(PARTS)}.")] = ",".join(PARTS),
-    model: opt.Model = "lst-small",
-    samples: opt.Samples = 8,
-    seed: opt.Seed = 0,
-    device: opt.Device = "auto",
-    backend: opt.BackendOption = "auto",
-    overwrite: opt.Overwrite = False,
 ) -> None:
     """Run offline: a simulated cloudy Landsat product whose truth is known, its lakes, and an occluded face.
 
@@ -112,8 +96,6 @@ def demo_command(
         raise LacunarError(f"--only has {only!r}: wanted one or more of {', '.join(PARTS)}, by comma")
     if "water" in parts and "lst" not in parts:
         raise LacunarError("the demo maps the water of the product that lst makes: add lst to --only")
-    options = opt.fill_options("fast", samples=samples, device=device, seed=seed, model=model, backend=backend)
-    demo = _Demo(folder, size, options, overwrite)
     for name, part in PARTS.items():
         if name in parts:
             with Bars() as bars:

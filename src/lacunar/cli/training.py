@@ -70,15 +70,8 @@ def train_command(
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.train.loop import this_process
     from lacunar.train.recipe import STUDENT_STEPS, load_start, run_recipe
-    from lacunar.train.recipes import RECIPES
 
-    chosen = RECIPES.get(recipe)
-    if chosen is None:
-        raise LacunarError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
-    for option, value in (("clouds", clouds), ("workers", workers), ("distill", distill)):
-        if value is not None and option not in chosen.options:
-            takers = ", ".join(name for name, other in RECIPES.items() if option in other.options)
-            raise LacunarError(f"--{option} {value} for {recipe}: it has a meaning for {takers} alone; leave it out")
+    chosen = _recipe_of(recipe, clouds=clouds, workers=workers, distill=distill)
     if student_steps is not None and distill is None:
         raise LacunarError(f"--student-steps {student_steps} without --distill: name its teacher, or leave it out")
     student_steps = student_steps or STUDENT_STEPS
@@ -103,6 +96,19 @@ def train_command(
     if this_process().is_main_process:
         _draw_losses(history, run / "loss.png")
         typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
+
+
+def _recipe_of(name: str, **given: object) -> "Recipe":
+    """The recipe of this name; options that have no meaning for it are refused."""
+    from lacunar.train.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise LacunarError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    for option, value in given.items():
+        if value is not None and option not in RECIPES[name].options:
+            takers = ", ".join(other for other, recipe in RECIPES.items() if option in recipe.options)
+            raise LacunarError(f"--{option} {value} for {name}: it has a meaning for {takers} alone; leave it out")
+    return RECIPES[name]
 
 
 def _pack(recipe: "Recipe", data: Path | None, clouds: Path | None, pack: Path) -> None:

@@ -157,51 +157,37 @@ def train(
         raise TrainingError(f"a batch of {config.batch_size} cannot be shared by {processes} processes")
     run = _Run(folder / "checkpoint.pt", network, config, origin)
     run.restore()
-    history = run.history
-    network, optimiser = accelerator.prepare(network, run.optimiser)
-    run.network = bare = accelerator.unwrap_model(network)
-    run.optimiser = optimiser
-    run.ema.weights = {name: value.to(accelerator.device) for name, value in run.ema.weights.items()}
+    network, optimiser = run.prepared(accelerator)
     keys = _batches(len(examples), config, start=run.step, process=process, processes=processes)
     loader: DataLoader[Batch] = DataLoader(examples, batch_sampler=keys)  # type: ignore[arg-type]
     begun, first = time.perf_counter(), run.step
-
-    def score_if_due() -> None:
-        last = history.held_out[-1][0] if history.held_out else 0
-        due = run.step % config.validate_every == 0 or run.step == config.steps
-        if held_out is not None and run.step > last and due:
-            bare.eval()  # batch norms use the statistics of the run, and keep them
-            scores = objective.score(run.ema.smoothed(bare), held_out, device=accelerator.device)
-            bare.train()
-            history.held_out.append((run.step, scores))
-
     whole = True  # False while weights, optimiser, average and step number do not belong to one another
     statistics: dict[str, Tensor] = {}  # of batch norms, as they were before the step that is being taken
     try:
-        score_if_due()  # what an interrupted run still owes
+        run.score_if_due(objective, held_out, accelerator.device)  # what an interrupted run still owes
         for batch in loader:
-            statistics = {name: value.clone() for name, value in bare.named_buffers()}
+            statistics = {name: value.clone() for name, value in run.network.named_buffers()}
             loss = _gradients(accelerator, network, optimiser, batch, objective, config, run.step)
             whole = False
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} at step {run.step}: lower learning_rate and start again")
             optimiser.step()
-            run.ema.update(bare, run.step)
+            run.ema.update(run.network, run.step)
             run.step += 1
-            history.add(run.step, loss)
+            run.history.add(run.step, loss)
             whole, statistics = True, {}
-            score_if_due()
+            run.score_if_due(objective, held_out, accelerator.device)
             if run.step % config.checkpoint_every == 0 and accelerator.is_main_process:
                 run.save()
             if callback:
                 each = (time.perf_counter() - begun) / (run.step - first)
                 left = each * (config.steps - run.step)
-                callback(Progress(run.step, config.steps, history.running, config.batch_size / each, left))
+                callback(Progress(run.step, config.steps, run.history.running, config.batch_size / each, left))
     finally:
         if whole and accelerator.is_main_process:
-            bare.load_state_dict(statistics, strict=False)
+            run.network.load_state_dict(statistics, strict=False)
             run.save()
-    return run.ema, history
+    return run.ema, run.history
 
 
 def _gradients(
@@ -241,6 +227,23 @@ class _Run:
             _groups(network, config.encoder_rate), lr=config.learning_rate, weight_decay=0.01, fused=True
         )
         self.ema, self.history, self.step = Ema(network, config.ema_decay), History(), 0
+
+    def prepared(self, accelerator: Accelerator) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Network and optimiser as the processes share them; the run keeps the network itself."""
+        network, self.optimiser = accelerator.prepare(self.network, self.optimiser)
+        self.network = accelerator.unwrap_model(network)
+        self.ema.weights = {name: value.to(accelerator.device) for name, value in self.ema.weights.items()}
+        return network, self.optimiser
+
+    def score_if_due(self, objective: Objective, held_out: Examples | None, device: torch.device) -> None:
+        """Score the averaged network where the step asks for it and that was not done yet."""
+        config, last = self.config, self.history.held_out[-1][0] if self.history.held_out else 0
+        due = self.step % config.validate_every == 0 or self.step == config.steps
+        if held_out is not None and self.step > last and due:
+            self.network.eval()  # batch norms use the statistics of the run, and keep them
+            scores = objective.score(self.ema.smoothed(self.network), held_out, device=device)
+            self.network.train()
+            self.history.held_out.append((self.step, scores))
 
     def save(self) -> None:
         """Write the checkpoint that a later run goes on from."""
