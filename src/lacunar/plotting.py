@@ -10,8 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from lacunar.errors import LacunarError
+
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 _INK, _FAINT, _TRAINING, _HELD_OUT = "#2b2b2b", "#d0d0d0", "#2a6f97", "#c8553d"
+
+
+def check_figure(path: Path | None) -> None:
+    """Refuse, with a `LacunarError`, a figure whose ending is none of `FIGURE_ENDINGS`; None is no figure."""
+    if path is not None and path.suffix.lower() not in FIGURE_ENDINGS:
+        raise LacunarError(f"{path}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:

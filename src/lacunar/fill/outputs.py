@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lacunar.errors import LacunarError
 from lacunar.fill.accumulators import Thumbnail, Truth
 from lacunar.fill.block_store import BlockStore, remove_blocks
 from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
@@ -19,7 +18,7 @@ from lacunar.geo.raster import RasterWriter, uncompressed_bytes
 from lacunar.geo.staging import Staging, refuse_existing, write_text
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.models.checkpoint import Model
-from lacunar.plotting import FIGURE_ENDINGS
+from lacunar.plotting import check_figure
 from lacunar.sensors.scene import Scene
 from lacunar.versions import versions
 
@@ -43,8 +42,7 @@ class OutputFiles:
     command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
-        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
-            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
+        check_figure(self.figure)
 
     @property
     def sidecar(self) -> Path:

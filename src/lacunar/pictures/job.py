@@ -31,7 +31,7 @@ from lacunar.pictures.face_frame import Face, choose_face, find_faces
 from lacunar.pictures.fill import Callback, Drawing, FilledRegion, fill_regions, paste, to_model
 from lacunar.pictures.missing_regions import BoolArray
 from lacunar.pictures.sampler import frame_evaluations
-from lacunar.plotting import FIGURE_ENDINGS
+from lacunar.plotting import check_figure
 from lacunar.versions import versions
 
 PICTURE_MODEL = "picture-small"
@@ -68,8 +68,7 @@ class PictureOptions:
             )
         if self.mean and self.samples == 1:
             raise LacunarError("the mean of 1 sample is that sample: wanted --samples 2 or more; 8 are usual")
-        if self.sheet is not None and self.sheet.suffix.lower() not in FIGURE_ENDINGS:
-            raise LacunarError(f"{self.sheet}: wanted a sheet in {', '.join(FIGURE_ENDINGS)}: rename it")
+        check_figure(self.sheet)
 
     @property
     def chosen(self) -> Preset:

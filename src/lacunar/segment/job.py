@@ -22,7 +22,7 @@ from lacunar.geo.staging import Staging, disk_errors, write_text
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
-from lacunar.plotting import FIGURE_ENDINGS, save_figure
+from lacunar.plotting import check_figure, save_figure
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, samples_and_steps, segment_blocks
 from lacunar.segment.change import DatedWater, change_between, change_rows, draw_changes, total_area
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
@@ -74,8 +74,7 @@ class WaterOptions:
         check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
         if self.polygons is not None:
             check_polygon_file(self.polygons)
-        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_ENDINGS:
-            raise LacunarError(f"{self.figure}: wanted a figure in {', '.join(FIGURE_ENDINGS)}: rename it")
+        check_figure(self.figure)
 
 
 def segment_file(
