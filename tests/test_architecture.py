@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lacunar"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-LEAVES = {"__init__.py", "__main__.py", "errors.py", "metrics.py", "plotting.py", "versions.py"}
+LEAVES = {"__init__.py", "__main__.py", "errors.py", "limits.py", "metrics.py", "plotting.py", "versions.py"}
 MATHEMATICS = sorted((PACKAGE / "diffusion").glob("*.py"))
 FILES_AND_SCREENS = {
     *("rasterio", "rioxarray", "xarray", "PIL", "skimage", "pathlib", "os", "io", "json", "csv", "safetensors"),
@@ -87,3 +87,17 @@ def test_no_function_takes_too_many_parameters():
                 if count > MAX_PARAMETERS:
                     found[f"{path.relative_to(PACKAGE)}:{node.name}"] = count
     assert found == {}
+
+
+GATE = PACKAGE / "geo" / "gate.py"
+OPENERS = {
+    *("rasterio.open", "Image.open", "tarfile.open", "tarfile.TarFile", "zipfile.ZipFile", "gpd.read_file"),
+    *("pyogrio.read_dataframe", "rioxarray.open_rasterio", "xr.open_dataset", "xarray.open_dataset", "DatasetReader"),
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rasters_pictures_and_archives_are_opened_by_the_gate_alone(path):
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    opened = called & OPENERS
+    assert opened == set() or path == GATE

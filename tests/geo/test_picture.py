@@ -8,8 +8,8 @@ from PIL import Image, ImageCms, ImageOps
 from commands import png_of_zeros
 from lacunar.errors import PictureError
 from lacunar.geo.picture import (
-    MAX_PIXELS,
     MAX_SIDES,
+    PIXELS_AT_ONCE,
     Picture,
     check_format,
     format_notes,
@@ -206,7 +206,9 @@ def test_16_bits_cut_off(tmp_path):
 @pytest.mark.parametrize("side", [13400, 20_000, 30_000])
 def test_too_many_pixels_are_refused_by_the_header(tmp_path, side):
     png_of_zeros(tmp_path / "a.png", side, side)
-    refused(tmp_path / "a.png", f"has more than {MAX_PIXELS:,} pixels .a square of 13,377 x 13,377.: cut out the part")
+    refused(
+        tmp_path / "a.png", f"has more than {PIXELS_AT_ONCE:,} pixels .a square of 13,377 x 13,377.: cut out the part"
+    )
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,11 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
         from pathlib import Path
         import numpy as np
         from rasterio.transform import Affine
-        import lacunar.geo.raster
+        import lacunar.geo.gate
         from lacunar.geo.raster import RasterSource, RasterWriter
         from lacunar.geo.windows import blocks_over
 
-        lacunar.geo.raster._CACHE_BYTES = 8 * 2**20  # so that nothing but the raster itself could grow
+        lacunar.geo.gate._ENVIRONMENT["GDAL_CACHEMAX"] = 8 * 2**20  # so that nothing but the raster itself could grow
         for side in (1024, 3072):
             path = Path(sys.argv[1]) / f"{side}.tif"
             names = ("lst", "source", "sigma")

@@ -88,7 +88,7 @@ def test_members_that_are_refused(tmp_path, member, message):
 
 
 def test_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(landsat, "MEMBER_LIMIT", 3)
+    monkeypatch.setattr(landsat, "ARCHIVE_MEMBERS", 3)
     path = make_tar(tmp_path / "p.tar", [(f"{number}.TIF", b"") for number in range(4)])
     with pytest.raises(ProductError, match="more than 3 files or 16 GiB"):
         open_delivery(path)

@@ -64,6 +64,7 @@ class _Asked:
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep finished blocks until the output is whole, and go on from them.")
     ] = False
+    allow_vrt: opt.AllowVrt = False
     print_json: opt.PrintJson = False
     overwrite: opt.Overwrite = False
 
@@ -88,6 +89,7 @@ class _Asked:
             gap_mask=self.gap_mask,
             references=tuple(self.reference or ()),
             covariates=tuple(self.covariate or ()),
+            allow_vrt=self.allow_vrt,
         )
         files = opt.given_to(OutputFiles, self, raster=self.output, bands_folder=bands_folder)
         names = (

@@ -39,6 +39,9 @@ BackendOption = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, .pdf or .svg.")]
+AllowVrt = Annotated[
+    bool, typer.Option("--allow-vrt", help="Open VRT files too: of plain rasters that lie beside them.")
+]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 

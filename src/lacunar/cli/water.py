@@ -45,6 +45,7 @@ class _Asked:
     seed: opt.Seed = 0
     device: opt.Device = "auto"
     backend: opt.BackendOption = "auto"
+    allow_vrt: opt.AllowVrt = False
     print_json: opt.PrintJson = False
     overwrite: opt.Overwrite = False
 

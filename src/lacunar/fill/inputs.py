@@ -8,6 +8,7 @@ from typing import Literal
 
 from lacunar.errors import LacunarError
 from lacunar.fill.guides import Guides, open_guides
+from lacunar.geo.gate import allowing_vrt
 from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
 InputKind = Literal["product", "raster"]
@@ -23,6 +24,7 @@ class FillInputs:
     gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
     references: tuple[Path, ...] = ()  # other dates of the same place
     covariates: tuple[Path, ...] = ()  # static rasters
+    allow_vrt: bool = False  # whether any of them may be a VRT, of plain rasters beside it
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -44,7 +46,10 @@ class FillInputs:
 @contextmanager
 def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     """Open what is filled and its guides, and check what can be checked without reading them whole."""
-    with open_scene(inputs.path, lst_options=inputs.lst_options, gap_mask=inputs.gap_mask) as scene:
+    with (
+        allowing_vrt(inputs.allow_vrt),
+        open_scene(inputs.path, lst_options=inputs.lst_options, gap_mask=inputs.gap_mask) as scene,
+    ):
         if (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"
             raise LacunarError(

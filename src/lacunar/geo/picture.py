@@ -5,7 +5,6 @@ word, so GDAL (by rasterio) takes them. A picture appears upright, whatever its 
 """
 
 import base64
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from lacunar.errors import PictureError, one_line
+from lacunar.geo.gate import create_raster, gdal, open_image, open_raster
 from lacunar.geo.windows import Tile
+from lacunar.limits import PIXELS_AT_ONCE
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -29,7 +30,6 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # by Pillow's names, which refuses al
 FORMAT_OF_ENDING = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels: what libjpeg and libwebp write
 DEEP = 16  # bits of a sample
-MAX_PIXELS = 178_956_970  # where Pillow takes a file for a decompression bomb: 2**30 bytes of 24 bits, halved
 
 UPRIGHT = 1  # the EXIF orientation in which row 0 of the file is the top and column 0 the left
 _SIDEWAYS = (5, 6, 7, 8)  # row 0 of the file is a side of the picture
@@ -83,11 +83,11 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Read a PNG, JPEG, TIFF or WebP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
 
-    Anything else, several pages or frames, more than `MAX_PIXELS` pixels, or a damaged file is a `PictureError`.
+    Anything else, several pages or frames, more than `PIXELS_AT_ONCE` pixels, or a damaged file is a `PictureError`.
     """
     with _opened(path) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
+        if width * height > PIXELS_AT_ONCE:
             raise _too_large(path)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a JPEG of a telephone: more views follow the picture itself
@@ -219,10 +219,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         got = "is a folder" if path.is_dir() else "does not exist"
         raise PictureError(f"{path} {got}, wanted a picture ({', '.join(FORMATS)})")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bombs (there is a limit below) and of odd metadata
-            with Image.open(path, formats=FORMATS) as image:
-                yield image
+        with open_image(path, FORMATS) as image:
+            yield image
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
@@ -238,8 +236,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _too_large(path: Path) -> PictureError:
-    side = int(MAX_PIXELS**0.5)
-    got = f"{path} has more than {MAX_PIXELS:,} pixels (a square of {side:,} x {side:,})"
+    side = int(PIXELS_AT_ONCE**0.5)
+    got = f"{path} has more than {PIXELS_AT_ONCE:,} pixels (a square of {side:,} x {side:,})"
     return PictureError(f"{got}: cut out the part around the mask, or shrink the picture first")
 
 
@@ -272,12 +270,10 @@ def _read_plain(path: Path, image: Image.Image) -> PixelArray:
 
 def _read_deep(path: Path, image: Image.Image) -> PixelArray:
     """Samples (H, W, C) of 16 bit."""
-    import rasterio
-
     photometric = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION, _TIFF_UPRIGHT_COLOURS[0])
     usual = image.mode in _DEEP_MODES and photometric in _TIFF_UPRIGHT_COLOURS and "transparency" not in image.info
     if usual:
-        with rasterio.open(path) as dataset:
+        with gdal(f"{path} cannot be read: is it cut off or damaged", PictureError), open_raster(path) as dataset:
             pixels = dataset.read()
         if pixels.dtype == np.uint16 and len(pixels) <= 4:
             return np.asarray(np.moveaxis(pixels, 0, -1))
@@ -285,8 +281,6 @@ def _read_deep(path: Path, image: Image.Image) -> PixelArray:
 
 
 def _write_deep(path: Path, stack: PixelArray, icc_profile: bytes | None, *, has_alpha: bool) -> None:
-    import rasterio
-
     height, width, count = stack.shape
     options: dict[str, Any] = {"driver": _GDAL_DRIVERS[format_of(path)]}
     if options["driver"] == "GTiff":
@@ -294,10 +288,9 @@ def _write_deep(path: Path, stack: PixelArray, icc_profile: bytes | None, *, has
         options |= {"alpha": "NON-PREMULTIPLIED"} if has_alpha else {}
     if icc_profile is not None:
         options["SOURCE_ICC_PROFILE"] = base64.b64encode(icc_profile).decode()
-    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED=False):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        shape = {"height": height, "width": width, "count": count, "dtype": "uint16"}
-        with rasterio.open(path, "w", **shape, **options) as dataset:
+    shape = {"height": height, "width": width, "count": count, "dtype": "uint16"}
+    with gdal(f"{path.name}: cannot be written", PictureError, GDAL_PAM_ENABLED=False):
+        with create_raster(path, **shape, **options) as dataset:
             dataset.write(np.moveaxis(stack, -1, 0))
 
 

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import glob
-import logging
 import math
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from lacunar.errors import RasterError, one_line
+from lacunar.errors import RasterError
+from lacunar.geo.gate import create_raster, gdal, open_raster
 from lacunar.geo.windows import Tile
+from lacunar.limits import VALUES_AT_ONCE, check_limit
 
-# GDAL would take 5 % of the machine's memory; 64 MiB hold a row of float32 tiles of a 32,000-pixel raster.
-_CACHE_BYTES = 64 * 2**20
 # Side of a tile in the file: the COG driver's default.
 _TILE_SIDE = 512
 _UNWRITABLE = "cannot be written; wanted a writable folder with free space"
 _TILED = {"driver": "GTiff", "tiled": True, "blockxsize": _TILE_SIDE, "blockysize": _TILE_SIDE, "BIGTIFF": "IF_SAFER"}
 _COG = {"driver": "COG", "COMPRESS": "DEFLATE", "PREDICTOR": "FLOATING_POINT", "BLOCKSIZE": _TILE_SIDE}
 _COG |= {"OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}  # nearest: it keeps classes and measurements
-
-# GDAL's messages come back in our exceptions; without a handler Python would print them to the screen as well.
-logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +70,8 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         if not self.path.is_file():
             got = "a folder" if self.path.is_dir() else "no such file"
             raise RasterError(f"{self.path}: {got}; wanted a raster file: check the path")
-        with _gdal(f"{self.path}: not a raster that can be opened; wanted a whole GeoTIFF or the like"):
-            self._dataset = rasterio.open(self.path)
+        with gdal(f"{self.path}: not a raster that can be opened; wanted a whole GeoTIFF or the like"):
+            self._dataset = open_raster(self.path)
         self.shape: tuple[int, int] = self._dataset.shape
         self.count: int = self._dataset.count
         self.transform: Affine = self._dataset.transform
@@ -107,8 +100,11 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         chosen = list(range(1, self.count + 1)) if bands is None else list(bands)
         if not chosen or not all(1 <= band <= self.count for band in chosen):
             raise RasterError(f"{self.path}: got bands {chosen}; wanted one or more of 1 .. {self.count}")
+        values = math.prod(tile.shape) * len(chosen)
+        smaller = "read it window by window, or cut out a part"
+        check_limit(values, VALUES_AT_ONCE, f"values of {self.path} at once", smaller, error=RasterError)
         area = Window.from_slices(*tile.slices)
-        with _gdal(f"{self.path}: pixels cannot be read, the file is cut off or damaged: fetch it again"):
+        with gdal(f"{self.path}: pixels cannot be read, the file is cut off or damaged: fetch it again"):
             raw = self._dataset.read(chosen, window=area)
             known = self._dataset.read_masks(chosen, window=area) != 0
         data = np.empty(raw.shape, dtype=np.float32)
@@ -179,9 +175,9 @@ class RasterWriter:
         hidden = f".{self.path.name}.{uuid.uuid4().hex[:8]}"
         self._staged = self.path.with_name(f"{hidden}.uncompressed.partial")
         self._final = self.path.with_name(f"{hidden}.partial")
-        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
+        with gdal(f"{self.path.name}: {_UNWRITABLE}"):
             try:
-                self._staging = rasterio.open(self._staged, "w", **profile, **_TILED)
+                self._staging = create_raster(self._staged, **profile, **_TILED)
                 self._staging.descriptions, self._staging.units = self.band_names, self.units
                 self._staging.update_tags(**self.tags)
             except BaseException:
@@ -197,7 +193,7 @@ class RasterWriter:
             got = f"{self.path.name}: got {array.shape} for {tile}"
             raise RasterError(f"{got}; wanted {wanted} inside {_size(self.shape)}")
         values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
-        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
+        with gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.write(values, window=Window.from_slices(*tile.slices))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -211,13 +207,13 @@ class RasterWriter:
 
     def _finish(self) -> None:
         tiles = -(-self.shape[0] // _TILE_SIDE) * -(-self.shape[1] // _TILE_SIDE)
-        with _gdal(f"{self.path.name}: {_UNWRITABLE}"):
+        with gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.close()
             rasterio.shutil.copy(self._staged, self._final, **_COG)
             # On a full disk GDAL may report success for a file that lacks its end: its size or its last tile tells.
             if self._staged.stat().st_size < tiles * _TILE_SIDE**2 * 4 * len(self.band_names):
                 raise RasterError(f"{self.path.name}: the disk is full, it cut off the copy: free some space")
-            with rasterio.open(self._final) as made:
+            with open_raster(self._final) as made:
                 *_, (_, last) = made.block_windows()
                 made.read(window=last)
             self._refuse_existing()
@@ -242,17 +238,3 @@ def uncompressed_bytes(shape: tuple[int, int]) -> int:
 def _size(shape: tuple[int, int]) -> str:
     """Width x height, as GDAL's tools print it."""
     return f"{shape[1]}x{shape[0]} pixels"
-
-
-@contextmanager
-def _gdal(message: str) -> Iterator[None]:
-    """Call GDAL with a small cache; an exception becomes one line, warnings about missing coordinates are ignored."""
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", NodataShadowWarning)
-        try:
-            yield
-        except RasterError:
-            raise
-        except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
-            raise RasterError(f"{message} ({one_line(error)})") from error

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -18,6 +17,7 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from lacunar.errors import LacunarError, RasterError, one_line
+from lacunar.geo.gate import create_raster, gdal, open_raster
 from lacunar.geo.grid import Gridded, same_grid
 from lacunar.geo.windows import Tile, blocks_over
 
@@ -89,7 +89,7 @@ class Warped:
             rows, cols = self.step
             height, width = self._target.shape
             return WarpedVRT(
-                rasterio.open(copied),
+                open_raster(copied),
                 src_crs=self._source.crs or _PLANE,
                 crs=self._target.crs or _PLANE,
                 transform=self._target.transform,
@@ -111,7 +111,7 @@ class Warped:
         profile = {"driver": "GTiff", "tiled": True, "BIGTIFF": "IF_SAFER", "dtype": "float32", "nodata": np.nan}
         profile |= {"height": part.height, "width": part.width, "count": self._count or 1}
         profile |= {"crs": self._source.crs or _PLANE, "transform": t @ Affine.translation(part.col, part.row)}
-        with rasterio.open(path, "w", **profile) as copied:
+        with gdal(f"{self._name} cannot be warped to the grid of the input"), create_raster(path, **profile) as copied:
             for block in blocks_over(part.shape, block=BLOCK, halo=0):
                 core = block.core
                 values = self._read(Tile(part.row + core.row, part.col + core.col, *core.shape))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lacunar.errors import LacunarError, RasterError
+from lacunar.geo.gate import allowing_vrt
 from lacunar.geo.grid import same_grid
 from lacunar.geo.picture import Picture, write_picture
 from lacunar.geo.polygons import area_column, check_measurable, check_polygon_file, write_polygons
@@ -51,6 +52,7 @@ class WaterOptions:
     offset: float | None = None
     nodata: float | None = None
     keep_clouds: bool = False
+    allow_vrt: bool = False  # whether an image may be a VRT, of plain rasters beside it
     steps: int = SEGMENTER_STEPS  # evaluations of the network for a sample
     samples: int = SEGMENTER_SAMPLES
     fusion: FusionName = "mean"
@@ -112,7 +114,7 @@ def segment_file(
             f"a least area of {options.min_area:g} without polygons, of which it leaves out the small ones (the map "
             "keeps all water): wanted --polygons FILE beside --min-area"
         )
-    with ExitStack() as stack:
+    with allowing_vrt(options.allow_vrt), ExitStack() as stack:
         scene = _open(image, options, stack)
         if options.keep_clouds and scene.kind != "product":
             raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
@@ -165,7 +167,7 @@ def compare_dates(
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     _check_comparison(images, folder, options)
-    with ExitStack() as stack:
+    with allowing_vrt(options.allow_vrt), ExitStack() as stack:
         scenes = [_open(image, options, stack) for image in images]
         first = scenes[0]
         check_measurable(first.crs)

@@ -6,8 +6,6 @@ constants come from the product's own MTL file.
 
 import re
 import tarfile
-import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,17 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from scipy import ndimage
 
-from lacunar.errors import ProductError, one_line
+from lacunar.errors import ProductError
+from lacunar.geo.gate import gdal, open_archive, open_member, open_raster
 from lacunar.geo.windows import Tile, blocks_over
+from lacunar.limits import ARCHIVE_BYTES, ARCHIVE_MEMBERS
 from lacunar.sensors import sebal
 from lacunar.sensors.bands import BANDS, BandName
 from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
@@ -34,8 +32,6 @@ from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
 from lacunar.sensors.scene import PLAUSIBLE_LST, BoolArray, LstOptions, Measured, Planes, Scene, date_in, planes_of
 from lacunar.sensors.sebal import ReflectanceForm
 
-MEMBER_LIMIT = 1000  # files in an archive; a product as delivered has about 25
-UNPACKED_LIMIT = 16 << 30  # bytes in an archive; a product as delivered has about 1 to 2 GB
 MTL_ENDINGS = ("_mtl.txt", "_mtl.json", "_mtl.xml")  # in order of preference, where there are several
 SATURATED_DN = 65535  # QUANTIZE_CAL_MAX of every band
 GRID_TOLERANCE = 1e-3  # metres by which the bands' transforms may differ
@@ -44,6 +40,7 @@ CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # that hide wate
 CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
 _BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|BQA)\.tiff?$", re.IGNORECASE)
+_IN_ARCHIVE = "/vsitar/"  # how GDAL calls what lies in one
 _REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}  # by LST, the thermal band first
 # Bands 2 to 7 of Landsat 8 and 9, in the order of BANDS.
 _REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
@@ -377,7 +374,8 @@ class LandsatScene(Scene):
             if band not in self.sources:
                 raise ProductError(f"{self.product_id} lacks band {band}: it has {', '.join(sorted(self.sources))}")
             with _gdal(band, self.sources[band]):
-                dataset = rasterio.open(self.sources[band], driver="GTiff")
+                source = self.sources[band]
+                dataset = open_member(source) if source.startswith(_IN_ARCHIVE) else open_raster(source, only="GTiff")
                 self._open_files.callback(dataset.close)
                 if band != self._grid_band:
                     self._check_band(band, dataset)
@@ -419,7 +417,7 @@ class Delivery:
                     return stream.read(limit + 1)
             except OSError as error:
                 raise ProductError(f"{name} cannot be read ({error.strerror}): check the folder {self.path}") from None
-        with _archive(self.path) as archive:
+        with open_archive(self.path, _no_archive(self.path), ProductError) as archive:
             member = archive.extractfile(self.members[name])
             return b"" if member is None else member.read(limit + 1)
 
@@ -437,11 +435,11 @@ def open_delivery(path: Path) -> Delivery:
         raise ProductError(f"{path}: no such folder or file; give a product's folder, or its .tar as delivered")
     members: dict[str, str] = {}
     total = 0
-    with _archive(path) as archive:
+    with open_archive(path, _no_archive(path), ProductError) as archive:
         for count, member in enumerate(archive, start=1):
             total += member.size
-            if count > MEMBER_LIMIT or total > UNPACKED_LIMIT:
-                got = f"{path.name} holds more than {MEMBER_LIMIT} files or {UNPACKED_LIMIT >> 30} GiB"
+            if count > ARCHIVE_MEMBERS or total > ARCHIVE_BYTES:
+                got = f"{path.name} holds more than {ARCHIVE_MEMBERS} files or {ARCHIVE_BYTES >> 30} GiB"
                 raise ProductError(f"{got}: wanted one Landsat product; it is none")
             _check_member(member, path.name)
             name = PurePosixPath(member.name).name
@@ -451,7 +449,7 @@ def open_delivery(path: Path) -> Delivery:
                 raise ProductError(f"{path.name} holds {name} twice: wanted one Landsat product, as delivered")
             members[name] = member.name
     # GDAL drops a leading "./", and so does PurePosixPath.
-    sources = {name: f"/vsitar/{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
+    sources = {name: f"{_IN_ARCHIVE}{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
     return Delivery(path, sources, members)
 
 
@@ -463,15 +461,8 @@ def _check_member(member: tarfile.TarInfo, archive: str) -> None:
         raise ProductError(f"{archive}: member {member.name!r} is a link or device; refused, get it from its source")
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """An archive; what is wrong with it becomes one line."""
-    try:
-        with tarfile.open(path) as archive:
-            yield archive
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        reason = one_line(error)
-        raise ProductError(f"{path.name} is no whole .tar ({reason}): give a product's folder, or its .tar") from None
+def _no_archive(path: Path) -> str:
+    return f"{path.name} is no whole .tar, wanted a product's folder, or its .tar"
 
 
 def _mtl_name(delivery: Delivery) -> str:
@@ -527,14 +518,7 @@ def _place(mtl: Mtl, band: str, dataset: DatasetReader) -> tuple[tuple[int, int]
 @contextmanager
 def _gdal(band: str, source: str) -> Iterator[None]:
     """Call GDAL for a band; what it raises becomes one line."""
-    options = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}  # or GDAL leaves a file beside a .tar.gz
-    if source.startswith("/vsitar/"):
-        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no search of the whole archive for each band
-    with rasterio.Env(**options), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            yield
-        except ProductError:
-            raise
-        except Exception as error:  # rasterio lets GDAL's own classes, OSError and SystemError through
-            raise ProductError(f"band {band} cannot be read ({one_line(error)}): is it cut off? Get it anew") from error
+    # no search of the whole archive for each band
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if source.startswith(_IN_ARCHIVE) else {}
+    with gdal(f"band {band} cannot be read", ProductError, advice="is it cut off? Get it anew", **options):
+        yield

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 from scipy import ndimage
 
-from lacunar.errors import ProductError, one_line
+from lacunar.errors import ProductError, RasterError, one_line
+from lacunar.geo.gate import create_raster, gdal
 from lacunar.sensors.sebal import emissivity, emitted_radiance, lai, lst, ndvi, savi, toa_reflectance
 from lacunar.sensors.synthetic_scene import (
     CLOUD_TOP_TEMPERATURE,
@@ -120,7 +119,7 @@ def simulate_product(
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterError) as error:
         raise ProductError(f"{target} cannot be written ({one_line(error)}): check the place and its room") from error
     return SimulatedProduct(target, truth_path, float(clouds.gap.mean()))
 
@@ -203,7 +202,7 @@ def _write_geotiff(path: Path, data: NDArray[Any], *, nodata: float, predictor: 
     profile = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": predictor}
     profile |= {"height": data.shape[0], "width": data.shape[1], "count": 1, "dtype": data.dtype.name, "nodata": nodata}
     profile |= {"crs": _CRS, "transform": Affine(PIXEL, 0.0, left, 0.0, -PIXEL, top)}
-    with rasterio.open(path, "w", **profile) as dataset:
+    with gdal(f"{path.name}: cannot be written"), create_raster(path, **profile) as dataset:
         dataset.write(data, 1)
 
 

@@ -5,8 +5,6 @@ An *example* is a square picture of which a part is missing: the residual ``z`` 
 sigma. Squares are cut anew for every example; a run draws its shapes once, because they take longer.
 """
 
-import io
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -20,7 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lacunar.errors import TrainingError
+from lacunar.geo.gate import open_archive, open_image
 from lacunar.geo.missing_shapes import OcclusionName, occlusion
+from lacunar.geo.picture import FORMATS
 from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.train.packs import open_arrays, write_arrays
@@ -70,7 +70,7 @@ def pack_pictures(source: Path, destination: Path) -> None:
     textures: list[Pixels] = []
     for name, data in _files(source):
         try:
-            with Image.open(io.BytesIO(data)) as opened:
+            with open_image(data, FORMATS) as opened:
                 picture = np.asarray(opened.convert("RGB"))
         except (OSError, Image.DecompressionBombError) as error:
             raise TrainingError(f"{name} is not a whole picture ({error}): take it out of {source}") from error
@@ -103,14 +103,11 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
             elif file.is_file() and _is_picture(file):
                 yield str(file), file.read_bytes()
         return
-    try:
-        with tarfile.open(source) as archive:
-            for member in sorted(archive.getmembers(), key=lambda member: member.name):
-                content = archive.extractfile(member) if member.isfile() and _is_picture(Path(member.name)) else None
-                if content is not None:
-                    yield f"{source}: {member.name}", content.read()
-    except (OSError, tarfile.TarError) as error:
-        raise TrainingError(f"{source} is no folder and no whole tar ({error}): --data wants one of them") from error
+    with open_archive(source, f"{source} is no folder and no whole tar", TrainingError) as tar:
+        for member in sorted(tar.getmembers(), key=lambda member: member.name):
+            content = tar.extractfile(member) if member.isfile() and _is_picture(Path(member.name)) else None
+            if content is not None:
+                yield f"{source}: {member.name}", content.read()
 
 
 def _is_picture(name: Path) -> bool:

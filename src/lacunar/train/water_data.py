@@ -4,7 +4,6 @@ A scene is ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png`` (0 land, 
 folder is the name of its set. Pictures stay encoded until they are used, so that a pack is as small as the folder.
 """
 
-import io
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from lacunar.errors import LacunarError, TrainingError
+from lacunar.geo.gate import open_image
+from lacunar.geo.picture import FORMATS
 from lacunar.sensors.bands import BANDS, RGB, common_scale, place_bands
 from lacunar.train.packs import open_arrays, write_arrays
 from lacunar.train.water_augment import augmented
@@ -108,7 +109,7 @@ class WaterScene:
 
 def _decoded(scene: WaterScene, encoded: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(encoded.tobytes())) as picture:
+        with open_image(encoded.tobytes(), FORMATS) as picture:
             return np.asarray(picture.convert(mode))
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise TrainingError(f"{scene.set_name}/{scene.name} is not a whole picture ({error}): replace it") from error
