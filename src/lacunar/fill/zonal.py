@@ -11,7 +11,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from lacunar.errors import LacunarError, RasterError, one_line
 from lacunar.fill.blocks import FILLED, NODATA
 from lacunar.fill.outputs import OutputFiles
+from lacunar.geo.gate import read_vectors
 from lacunar.geo.grid import Gridded, check_same_grid
 from lacunar.geo.labelled import grid_of
 from lacunar.geo.raster import RasterSource
@@ -73,7 +73,7 @@ def zonal(filled: xr.Dataset | str | Path, polygons: gpd.GeoDataFrame | str | Pa
     >>> found[["pixels", "filled_share"]].values.tolist(), bool(0 < found["sigma"][0] < 1)
     ([[200.0, 0.5]], True)
     """
-    zones = polygons if isinstance(polygons, gpd.GeoDataFrame) else _opened(Path(polygons))
+    zones = polygons if isinstance(polygons, gpd.GeoDataFrame) else read_vectors(Path(polygons))
     if taken := sorted(set(COLUMNS) & set(zones.columns)):
         raise LacunarError(f"the polygons have a column {taken[0]!r} already, which is written: rename it")
     with ExitStack() as stack:
@@ -98,18 +98,6 @@ def write_zones(path: Path, zones: gpd.GeoDataFrame, *, overwrite: bool = False)
                 zones.to_file(hidden, engine="pyogrio")
         except Exception as error:  # GDAL's own classes and OSError
             raise RasterError(f"{path.name}: cannot be written ({one_line(error)}); choose another place") from error
-
-
-def _opened(path: Path) -> gpd.GeoDataFrame:
-    try:
-        zones = pyogrio.read_dataframe(path)
-    except Exception as error:  # GDAL's own classes
-        raise RasterError(
-            f"{path}: no polygons can be read ({one_line(error)}): wanted .gpkg, .geojson, .shp"
-        ) from error
-    if not isinstance(zones, gpd.GeoDataFrame):
-        raise RasterError(f"{path} is a table without geometry: wanted polygons")
-    return zones
 
 
 def _in_crs_of(zones: gpd.GeoDataFrame, grid: Gridded) -> gpd.GeoDataFrame:

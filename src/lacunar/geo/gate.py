@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
@@ -36,6 +36,9 @@ from lacunar.limits import (
     check_limit,
 )
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 # First bytes of a file -> GDAL's driver.
 _MAGIC = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"),
@@ -46,6 +49,7 @@ _MAGIC = {
     **dict.fromkeys((b"CDF\x01", b"CDF\x02", b"CDF\x05"), "netCDF"),
     b"BM": "BMP",
 }
+_VECTORS = {".gpkg": b"SQLite format 3", ".geojson": b"{", ".json": b"{", ".shp": b"\0\0\x27\x0a"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _GRID_STARTS = (b"ncols", b"nrows", b"dsaa")  # of an Arc/Info ASCII grid
 _FORMATS = "GeoTIFF, PNG, JPEG, JPEG 2000, WebP, BMP, ENVI, Erdas Imagine, ASCII grid or netCDF 3"
@@ -155,6 +159,29 @@ def files_behind(path: Path) -> list[Path]:
     """Every file that GDAL reads for a raster: itself, what describes it, and the sources of a VRT."""
     with gdal(f"{path}: the files behind it cannot be listed"), open_raster(path) as dataset:
         return [path, *map(Path, dataset.files)]
+
+
+def read_vectors(path: Path) -> "gpd.GeoDataFrame":
+    """Read a GeoPackage, GeoJSON or shapefile; any other file, or a table without geometry, is a `RasterError`."""
+    if not path.is_file():
+        raise RasterError(f"{path}: no such file; wanted polygons as {', '.join(_VECTORS)}: check the path")
+    import geopandas as gpd
+    import pyogrio
+
+    starts = _VECTORS.get(path.suffix.lower(), b"\0" * _START)
+    if not _first_bytes(path).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(starts):
+        raise RasterError(f"{path}: no polygons can be read; wanted a whole {', '.join(_VECTORS)}: convert it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shapes = pyogrio.read_dataframe(path)
+    except Exception as error:  # GDAL's own classes
+        raise RasterError(
+            f"{path}: no polygons can be read ({one_line(error)}): wanted .gpkg, .geojson, .shp"
+        ) from error
+    if not isinstance(shapes, gpd.GeoDataFrame):
+        raise RasterError(f"{path} is a table without geometry: wanted polygons")
+    return shapes
 
 
 @contextmanager
