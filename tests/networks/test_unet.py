@@ -198,3 +198,37 @@ def test_input_that_does_not_fit_is_refused(shape: tuple[int, ...], times: tuple
     network = UNet(small(in_channels=4))
     with pytest.raises(ModelError, match=message):
         network(torch.zeros(shape), torch.zeros(times, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch": 2, "in_channels": 5, "attention_levels": (1,)},
+        {"layers_per_block": 3, "learned_variance": True, "attention_levels": (0, 1)},
+        {"scale_shift": False, "middle_attention": False, "block_out_channels": (8, 16, 24)},
+    ],
+)
+def test_the_network_and_its_weights_are_those_of_diffusers(changes: dict[str, Any]) -> None:
+    from diffusers import UNet2DModel
+
+    config = small(**changes)
+    network, depth = shaken(config), len(config.block_out_channels)
+    attends = [level in config.attention_levels for level in range(depth)]
+    theirs = UNet2DModel(
+        in_channels=config.in_channels * config.patch**2,
+        out_channels=config.returned_channels * config.patch**2,
+        block_out_channels=config.block_out_channels,
+        layers_per_block=config.layers_per_block,
+        down_block_types=["AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends],
+        up_block_types=["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)],
+        add_attention=config.middle_attention,
+        attention_head_dim=config.attention_head_dim,
+        norm_num_groups=config.norm_groups,
+        attn_norm_num_groups=config.norm_groups,
+        resnet_time_scale_shift="scale_shift" if config.scale_shift else "default",
+    ).eval()
+    theirs.load_state_dict(network.unet.state_dict(), strict=True)
+    x = torch.randn(2, config.in_channels * config.patch**2, 16, 16, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([3, 700])
+    with torch.no_grad():
+        torch.testing.assert_close(network.unet(x, t), theirs(x, t).sample)

@@ -1,4 +1,4 @@
-"""The U-Net: diffusers' ``UNet2DModel`` behind the ``Denoiser`` contract, ``network(x, t) -> Tensor``."""
+"""The U-Net behind the ``Denoiser`` contract, ``network(x, t) -> Tensor``: ours, or diffusers' for converted models."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from lacunar.errors import ModelError, first_line
+from lacunar.networks.unet_blocks import PlainUNet
 
 Patch = Literal[1, 2, 4]
 NetworkKind = Literal["unet", "diffusers"]
@@ -105,27 +106,6 @@ class UNetConfig:
         """Channels that the network returns: the prediction, and as many again with learned variance."""
         return self.out_channels * (1 + self.learned_variance)
 
-    def to_diffusers(self) -> dict[str, Any]:
-        """Return the keyword arguments of diffusers' ``UNet2DModel``."""
-        depth = len(self.block_out_channels)
-        attends = [level in self.attention_levels for level in range(depth)]
-        return {
-            "sample_size": self.sample_size // self.patch,
-            "in_channels": self.in_channels * self.patch**2,
-            "out_channels": self.returned_channels * self.patch**2,
-            "block_out_channels": list(self.block_out_channels),
-            "layers_per_block": self.layers_per_block,
-            "down_block_types": ["AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends],
-            "up_block_types": ["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)],
-            "add_attention": self.middle_attention,
-            "attention_head_dim": self.attention_head_dim,
-            "norm_num_groups": self.norm_groups,
-            # With scale_shift diffusers leaves the middle attention without its normalisation unless it is named.
-            "attn_norm_num_groups": self.norm_groups,
-            "resnet_time_scale_shift": "scale_shift" if self.scale_shift else "default",
-            "dropout": self.dropout,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusersConfig:
@@ -195,10 +175,6 @@ class DiffusersConfig:
         """Heights and widths must be multiples of this many pixels."""
         return int(2 ** (len(self.settings["block_out_channels"]) - 1))
 
-    def to_diffusers(self) -> dict[str, Any]:
-        """Return the keyword arguments of diffusers' ``UNet2DModel``."""
-        return dict(self.settings)
-
 
 NetworkConfig = UNetConfig | DiffusersConfig
 
@@ -228,14 +204,8 @@ class UNet(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        # diffusers takes seconds to import: a configuration alone must not pay for it.
-        from diffusers.models.unets.unet_2d import UNet2DModel
-
         self.config = config
-        try:
-            self.unet = UNet2DModel(**config.to_diffusers())
-        except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
-            raise ModelError(f"network config: diffusers cannot build it ({first_line(error)})") from error
+        self.unet = PlainUNet(config) if isinstance(config, UNetConfig) else _diffusers_network(config)
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
@@ -269,10 +239,24 @@ class UNet(nn.Module):
         if t.shape != x.shape[:1]:
             raise ModelError(f"network time has shape {tuple(t.shape)}, wanted ({x.shape[0]},): one for each image")
         patch = self.config.patch
-        y = pixel_shuffle(self.unet(pixel_unshuffle(x, patch), t, return_dict=False)[0], patch)
+        y = pixel_shuffle(self._predict(pixel_unshuffle(x, patch), t), patch)
         if isinstance(self.config, DiffusersConfig) and self.config.large_variance:
             y = torch.cat([y, torch.ones_like(y)], dim=1)  # Nichol & Dhariwal 2021, Eq. 15: o = 1 means β_t
         return y
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        predicted = self.unet(x, t)
+        return cast(Tensor, predicted if isinstance(predicted, Tensor) else predicted.sample)
+
+
+def _diffusers_network(config: DiffusersConfig) -> nn.Module:
+    # diffusers takes seconds to import: only a converted model pays for it.
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    try:
+        return cast(nn.Module, UNet2DModel(**config.settings))
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
+        raise ModelError(f"network config: diffusers cannot build it ({first_line(error)})") from error
 
 
 def _diffusers_defaults() -> dict[str, Any]:
