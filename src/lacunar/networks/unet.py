@@ -206,8 +206,9 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         self.unet = PlainUNet(config) if isinstance(config, UNetConfig) else _diffusers_network(config)
-        nn.init.zeros_(self.unet.conv_out.weight)
-        nn.init.zeros_(self.unet.conv_out.bias)
+        last = cast(nn.Conv2d, self.unet.conv_out)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
 
     @property
     def in_channels(self) -> int:

@@ -5,6 +5,7 @@ References: Ho, Jain & Abbeel (2020), "Denoising diffusion probabilistic models"
 """
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -170,7 +171,7 @@ class PlainUNet(nn.Module):
         """Predict from the noisy images and their times."""
         time, x = self.time_embedding(t), self.conv_in(x)
         kept = [x]
-        for level in self.down_blocks:
+        for level in cast(Iterable[Level], self.down_blocks):
             for index in range(len(level.resnets)):
                 x = level.block(index, x, time)
                 kept.append(x)
@@ -178,7 +179,7 @@ class PlainUNet(nn.Module):
                 x = down(x)
                 kept.append(x)
         x = self.mid_block(x, time)
-        for level in self.up_blocks:
+        for level in cast(Iterable[Level], self.up_blocks):
             for index in range(len(level.resnets)):
                 x = level.block(index, torch.cat([x, kept.pop()], dim=1), time)
             for up in getattr(level, "upsamplers", ()):
