@@ -5,7 +5,7 @@ The public functions, for arrays (`xarray.DataArray` or numpy, NaN = missing) an
 - `open_scene`: a Landsat product, a raster or a picture as labelled arrays.
 - `fill`, `fill_file`: land surface temperature, or any raster, without gaps. `zonal`: its means over polygons.
 - `segment`, `segment_file`, `polygonize`: water, and its polygons with their area.
-- `inpaint`: a picture without its masked part.
+- `inpaint`: a picture without its masked part. `restore`: one that was shrunk, blurred, noisy, grey, ....
 - `evaluate`: how good a method is. `load_model`, `show_versions`.
 
 Rooms, from the doors down; a room imports only rooms below its line:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lacunar.fill.zonal import zonal
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
+    from lacunar.pictures.restore import restore
     from lacunar.segment.api import polygonize, segment
     from lacunar.segment.job import segment_file
     from lacunar.sensors.scene import open_scene
@@ -47,6 +48,7 @@ __all__ = [
     "load_model",
     "open_scene",
     "polygonize",
+    "restore",
     "segment",
     "segment_file",
     "show_versions",
@@ -61,6 +63,7 @@ _MODULES = {  # public name -> the module that holds it, loaded when the name is
     "load_model": "lacunar.models.backend",
     "open_scene": "lacunar.sensors.scene",
     "polygonize": "lacunar.segment.api",
+    "restore": "lacunar.pictures.restore",
     "segment": "lacunar.segment.api",
     "segment_file": "lacunar.segment.job",
     "show_versions": "lacunar.versions",

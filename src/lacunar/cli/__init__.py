@@ -6,7 +6,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from lacunar import __version__
-from lacunar.cli import demo, evaluation, faces, lst, training, water
+from lacunar.cli import demo, evaluation, faces, lst, restoring, training, water
 from lacunar.errors import LacunarError
 from lacunar.versions import version_report
 
@@ -18,6 +18,7 @@ app.command("fill")(lst.fill_command)
 app.command("zonal")(lst.zonal_command)
 app.command("inpaint")(faces.inpaint_command)
 app.command("face")(faces.face_command)
+app.command("restore")(restoring.restore_command)
 app.command("water")(water.water_command)
 app.command("demo")(demo.demo_command)
 app.command("simulate")(lst.simulate_command)

@@ -164,6 +164,13 @@ def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
     return choose_face(faces, missing, index=choice.index)
 
 
+def numbered(output: Path, options: PictureOptions) -> list[Path]:
+    """The files to write: one, or of several samples NAME_1, NAME_2, ..."""
+    if options.samples == 1 or options.mean:
+        return [output]
+    return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(1, options.samples + 1)]
+
+
 def _write_filled(
     picture: Picture,
     missing: BoolArray,
@@ -175,10 +182,7 @@ def _write_filled(
     """Check the outputs, fill, write; no output takes its name before all of them are whole."""
     begun = time.perf_counter()
     with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
-        targets = [output]
-        if options.samples > 1 and not options.mean:
-            numbers = range(1, options.samples + 1)
-            targets = [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in numbers]
+        targets = numbered(output, options)
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
         model = load_filler(options.model, device=options.device, backend=options.backend)
