@@ -1,0 +1,282 @@
+"""The campaign: damaged, odd and hostile inputs, and signals at random moments, against every command.
+
+    python -m tests.campaign --inputs 10000 --kills 200        all of it; the table goes to standard output
+    python -m tests.campaign --only 4711 --keep case           one input again, and what it left
+    python -m tests.campaign --inputs 10000 --part 1/8 --record 1.json; ...; --merge *.json     in pieces
+
+The same seed and number give the same input. Every run has 15 s of CPU time, 90 s and 2 GiB.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
+import trial  # noqa: E402
+
+COLUMNS = ("refused", "accepted", *trial.FAULTS)
+# Of a hundred inputs, so many are of each kind.
+KINDS = (("damaged bytes", 45), ("odd meaning", 25), ("hostile", 14), ("arguments", 11), ("file system", 5))
+
+
+def main() -> int:
+    """Run what is asked for and print the table; the exit code is 1 where anything is wrong."""
+    options = parse()
+    if options.merge:
+        found = [trial.Result(**one) for path in options.merge for one in json.loads(path.read_text())]
+    else:
+        with TemporaryDirectory(dir=options.scratch, ignore_cleanup_errors=True) as scratch:
+            found = campaign(options, Path(scratch))
+    if options.record:
+        options.record.write_text(json.dumps([asdict(one) for one in found]))
+    print(table(found, by_role=options.roles))
+    print(f"\n{len(found)} runs; the longest took {max((one.seconds for one in found), default=0):.0f} s.")
+    wrong = [one for one in found if one.faults]
+    if wrong:
+        print(f"\n{faults(wrong)}")
+    return int(bool(wrong))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that work side by side")
+    parser.add_argument("--part", default="1/1", help="only this piece, such as 2/8")
+    parser.add_argument("--record", type=Path, help="file for the results, as JSON")
+    parser.add_argument("--merge", type=Path, nargs="+", help="files of results to make one table of")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of inputs")
+    parser.add_argument("--keep", type=Path, help="with --only: folder in which the inputs stay")
+    parser.add_argument("--roles", action="store_true", help="a row for each role and command, not for each kind alone")
+    parser.add_argument("--scratch", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
+    return parser.parse_args()
+
+
+def campaign(options: argparse.Namespace, scratch: Path) -> list[trial.Result]:
+    """All inputs and kills that are asked for, shared among processes."""
+    import world
+
+    made = world.make_world(scratch / "world")
+    warm_up(made, scratch)
+    trap = trial.Trap(scratch)
+    piece, pieces = (int(part) for part in options.part.split("/"))
+    numbers = options.only or list(range(piece - 1, options.inputs, pieces))
+    jobs = [("input", number) for number in numbers] + [("kill", n) for n in range(piece - 1, options.kills, pieces)]
+    shared = multiprocessing.get_context("fork").Queue()
+    workers, found, begun = [], [], time.monotonic()
+    for worker in range(min(options.jobs, max(1, len(jobs)))):
+        pid = os.fork()
+        if pid == 0:
+            with suppress(BaseException):
+                _work(jobs[worker :: options.jobs], made, scratch, trap, options, shared)
+            shared.close()
+            shared.join_thread()
+            os._exit(0)
+        workers.append(pid)
+    try:
+        while len(found) < len(jobs):
+            found.append(trial.Result(**shared.get(timeout=600)))
+            if len(found) % 200 == 0:
+                rate = len(found) / (time.monotonic() - begun)
+                sys.stderr.write(f"{len(found)} of {len(jobs)}, {rate:.1f}/s\n")
+    finally:
+        trap.close()
+        for pid in workers:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+    return sorted(found, key=lambda one: (one.kind == "kills", one.number))
+
+
+def _work(jobs, made, scratch, trap, options, shared) -> None:
+    import kills
+
+    for kind, number in jobs:
+        folder = options.keep / str(number) if options.keep else scratch / f"case{os.getpid()}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        trial.emptied(folder)
+        try:
+            if kind == "kill":
+                result = kills.killed(number, options.seed, made, folder)
+            else:
+                result = trial.run(make_case(number, options.seed, made, folder, trap), folder, number, trap)
+        except Exception as error:
+            import traceback
+
+            said = traceback.format_exc()
+            result = trial.Result(
+                number,
+                "campaign",
+                "itself",
+                kind,
+                "",
+                "died",
+                [("wrong", f"{type(error).__name__} {error}")],
+                said=said,
+            )
+        shared.put(asdict(result))
+
+
+def make_case(number: int, seed: int, made, folder: Path, trap) -> trial.Case:
+    """The input of a number."""
+    import shutil
+
+    import files
+    import hostile
+    import meaning
+    import typed
+
+    shutil.copytree(made / "elsewhere", folder / "elsewhere")
+    rng = np.random.default_rng([seed, number])
+    shares = np.array([share for _, share in KINDS]) / 100
+    kind = KINDS[int(rng.choice(len(KINDS), p=shares))][0]
+    if kind == "hostile":
+        return hostile.hostile(rng, made, folder, trap.url(number))
+    makers = {
+        "damaged bytes": files.damaged,
+        "odd meaning": meaning.odd,
+        "arguments": typed.typed,
+        "file system": typed.disk,
+    }
+    return makers[kind](rng, made, folder)
+
+
+def warm_up(made, scratch: Path) -> None:
+    """Run one good command of each kind here, so that the children find all libraries loaded."""
+    import warnings
+
+    import typed
+    from rasterio.errors import NotGeoreferencedWarning
+
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # of rasters that are made without a place
+
+    import lacunar.train.recipes
+    from lacunar.train.loop import this_process
+
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    this_process()
+    lacunar.train.recipes.RECIPES = tiny_recipes(lacunar.train.recipes.RECIPES)
+    folder = trial.emptied(scratch / "warm")
+    typed.everything(made, folder)
+    (folder / "out").mkdir()
+    here = Path.cwd()
+    streams = [os.dup(number) for number in (1, 2)]
+    os.chdir(folder)
+    with (folder / "said").open("w") as said:
+        for number in (1, 2):
+            os.dup2(said.fileno(), number)
+        try:
+            for command in typed.commands(made):
+                trial.as_typed(command)
+            shots = ["--figure", "out/x.png", "--overwrite"]
+            trial.as_typed([*typed.fill(made), *shots])
+            trial.as_typed([*typed.water(made), *shots, "--polygons", "out/x.gpkg"])
+        finally:
+            sys.stdout.flush()
+            for number, stream in zip((1, 2), streams, strict=True):
+                os.dup2(stream, number)
+                os.close(stream)
+            os.chdir(here)
+
+
+def tiny_recipes(recipes):
+    """The recipes with networks and numbers of examples so small that a step takes no time."""
+    from dataclasses import replace
+
+    from lacunar.networks.segdiff import SegmenterConfig
+
+    made = dict(recipes)
+    for name, recipe in recipes.items():
+        training = replace(
+            recipe.training,
+            steps=6,
+            batch_size=2,
+            warmup_steps=2,
+            validate_every=4,
+            checkpoint_every=2,
+            mixed_precision="no",
+        )
+        more = {"training": training}
+        if name.startswith(("lst", "picture", "face")):
+            more["network"] = replace(
+                recipe.network,
+                block_out_channels=(8, 16),
+                norm_groups=4,
+                attention_levels=(),
+                sample_size=16,
+                middle_attention=False,
+            )
+        if name.startswith("lst"):
+            more |= {
+                "examples": 12,
+                "held_out_examples": 5,
+                "weights": {"hill": 0.6, "lake": 0.4},
+                "held_out_weights": {"town": 1.0},
+            }
+        if name == "water-small":
+            more["network"] = SegmenterConfig(sample_size=32, condition_widths=(16, 32), widths=(16, 32))
+        with suppress(ValueError, TypeError):
+            made[name] = replace(recipe, **more)
+    return made
+
+
+def table(found: list[trial.Result], *, by_role: bool = False) -> str:
+    """Counts of every kind of input, in Markdown."""
+
+    def row_of(one: trial.Result) -> tuple[str, ...]:
+        return (one.kind, one.role, one.command) if by_role else (one.kind,)
+
+    head = ("kind", "role", "command")[: 3 if by_role else 1]
+    rows: dict[tuple[str, ...], Counter] = {}
+    for one in found:
+        for key in (row_of(one), ("all",) + ("",) * (len(head) - 1)):
+            counts = rows.setdefault(key, Counter())
+            counts["inputs"] += 1
+            counts[one.outcome] += 1
+            counts.update({fault for fault, _ in one.faults})
+    last = rows.pop(("all",) + ("",) * (len(head) - 1), Counter())
+    lines = [f"| {' | '.join((*head, 'inputs', *COLUMNS))} |", "|" + "---|" * (len(head) + 1 + len(COLUMNS))]
+    for key, counts in [*sorted(rows.items()), (("all",) + ("",) * (len(head) - 1), last)]:
+        lines.append(f"| {' | '.join((*key, str(counts['inputs']), *(str(counts[name]) for name in COLUMNS)))} |")
+    return "\n".join(lines)
+
+
+def faults(wrong: list[trial.Result]) -> str:
+    """Faults, the most frequent first, each with the numbers of a few inputs."""
+    groups: dict[tuple[str, str], list[trial.Result]] = {}
+    for one in wrong:
+        for fault, said in one.faults:
+            groups.setdefault((fault, _general(said)), []).append(one)
+    lines = []
+    for (fault, said), ones in sorted(groups.items(), key=lambda item: -len(item[1])):
+        first = ones[0]
+        lines.append(
+            f"- {len(ones)} x {fault}: {said}\n  inputs {', '.join(str(one.number) for one in ones[:6])}; {first.kind}, {first.role}: {first.what[:160]}; `{first.command}`"
+        )
+        if first.kind == "campaign":
+            lines.append(first.said)
+    return "\n".join(lines)
+
+
+def _general(said: str) -> str:
+    import re
+
+    return re.sub(r"case-?\d+|0x[0-9a-f]+|\d+", "N", said)[:220]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
