@@ -146,7 +146,9 @@ def test_kelvin_is_taken_as_it_is_and_an_undeclared_fill_is_unknown(target, tmp_
     seen, record = opened(target, [write(tmp_path / "kelvin.tif", values, units=unit)])
     assert np.isnan(seen[0][:40]).all()
     np.testing.assert_array_equal(seen[0][40:], values[40:])
-    assert record["references"][0]["notes"] == []
+    assert record["references"][0]["notes"] == [
+        "some pixels hold 0, which stands for nothing measured: not measured there"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_digital_numbers_are_filled_with_a_note(lacunar, tiny_folder, tmp_path):
     raster = write(tmp_path / "in.tif", values, nodata=0)
     ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--samples", 2)
     assert ran.code == 0
-    assert "note: in.tif looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0\n" in ran.out
+    assert "note: in.tif looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0 (--scale" in ran.out
 
 
 @pytest.mark.parametrize("has_truth", [False, True])

@@ -7,7 +7,7 @@ import pytest
 
 from lacunar.errors import ProductError
 from lacunar.sensors import landsat
-from lacunar.sensors.landsat import open_delivery
+from lacunar.sensors.delivery import open_delivery
 
 
 def make_tar(path, members, mode="w"):

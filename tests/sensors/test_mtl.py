@@ -196,7 +196,7 @@ OUTSIDE = """<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/pa
         (as_xml(TEXT)[:700].encode(), "X_MTL.xml", "no XML or cut off"),
         (BILLION_LAUGHS.encode(), "X_MTL.xml", "uses a DTD or entities"),
         (OUTSIDE.encode(), "X_MTL.xml", "uses a DTD or entities"),
-        (TEXT.replace("LANDSAT_9", "LANDSAT_7").encode(), "X_MTL.txt", "of LANDSAT_7: wanted LANDSAT_8 or LANDSAT_9"),
+        (TEXT.replace("LANDSAT_9", "LANDSAT_3").encode(), "X_MTL.txt", "of LANDSAT_3: wanted one of LANDSAT_4, LAND"),
         (TEXT.replace("SPACECRAFT_ID", "SHIP").encode(), "X_MTL.txt", "lacks SPACECRAFT_ID"),
         (TEXT.replace("DATE_ACQUIRED", "DAY").encode(), "X_MTL.txt", "lacks DATE_ACQUIRED"),
         (TEXT.replace("LANDSAT_PRODUCT_ID", "ID").encode(), "X_MTL.txt", "lacks LANDSAT_SCENE_ID"),

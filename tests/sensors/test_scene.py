@@ -353,7 +353,7 @@ def test_a_product_that_tells_nothing_of_clouds_says_so(product):
 def test_a_product_takes_no_bands(product):
     with pytest.raises(LacunarError, match="is a Landsat product, which brings its own bands, scales and offsets"):
         open_scene(product, bands=("red",)).check_bands()
-    with pytest.raises(LacunarError, match="leave out --bands, --scale, --offset and --nodata"):
+    with pytest.raises(LacunarError, match="leave out --bands, --scale, --offset, --nodata and --band"):
         open_scene(product, nodata=0).check_bands()
 
 

@@ -130,14 +130,21 @@ def test_nodata_of_the_mask_names_no_gap(product, tmp_path):
 
 
 @pytest.mark.parametrize("band", ["B10", "B4", "B5"])
-def test_fill_is_neither_known_nor_gap_even_under_a_mask(product, tmp_path, band):
-    dn = np.full((64, 64), 20000, np.uint16)
-    dn[:, :8] = 0
+def test_the_image_is_what_the_quality_band_does_not_call_fill(product, tmp_path, band):
+    dn, qa = np.full((64, 64), 20000, np.uint16), np.full((64, 64), CLEAR, np.uint16)
+    dn[:, :8], qa[:, :8] = 0, 1  # outside
+    dn[:5, 20:24] = 0  # a hole in the image
     rewrite(file_of(product, band), dn)
-    cloud_at(product, blot())
-    read = gaps(product, mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))).measured(WHOLE)
-    assert not read.known.any()
-    np.testing.assert_array_equal(read.missing, dn > 0)
+    rewrite(file_of(product, "QA_PIXEL"), qa)
+    hole, outside = (dn == 0) & (qa != 1), qa == 1
+    read = gaps(product).measured(WHOLE)
+    np.testing.assert_array_equal(read.missing, hole)
+    np.testing.assert_array_equal(read.known, ~hole & ~outside)
+    assert {text.split()[0]: int(where.sum()) for text, where in read.remarks.items() if where.any()} == {"inside": 20}
+    everywhere = gaps(product, mask_for(product, tmp_path / "mask.tif", np.ones((64, 64)))).measured(WHOLE)
+    np.testing.assert_array_equal(everywhere.missing, ~outside)
+    (lost,) = (where for text, where in everywhere.remarks.items() if "mask lie outside the image" in text)
+    np.testing.assert_array_equal(lost, outside)
 
 
 def test_saturated_and_implausible_pixels_are_gap(product):
@@ -215,6 +222,7 @@ def test_a_scale_and_offset_that_are_said_make_kelvin_of_digital_numbers(tmp_pat
 def test_values_that_look_like_digital_numbers_are_told(tmp_path, dtype, units, level, told):
     scene = open_scene(write(tmp_path / "dn.tif", np.full((5, 6), level, dtype), units=units))
     hint = "dn.tif looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0"
+    hint += " (--scale 0.00341802 --offset 149)"
     assert scene.lst_notes() == scene.notes + ((hint,) if told else ())
     assert scene.lst_record()["notes"] == list(scene.lst_notes())
 
@@ -260,7 +268,7 @@ def test_a_mask_on_another_grid_and_several_bands_are_refused(product, tmp_path)
     message = r"the gap mask .*m.tif is 64x64 pixels, EPSG:32632.* wanted the grid of the input"
     with pytest.raises(RasterError, match=message):
         gaps(product, mask)
-    with pytest.raises(RasterError, match=r"two.tif has 2 bands: wanted one; extract it first"):
+    with pytest.raises(RasterError, match=r"two.tif has 2 bands: wanted one of 1 band_1, 2 band_2; choose"):
         gaps(write(tmp_path / "two.tif", np.full((2, 5, 5), CLEAR, np.uint16)))
     with pytest.raises(RasterError, match=r"64x64 pixels.*wanted the grid of the input, 5x5 pixels"):
         gaps(write(tmp_path / "one.tif", np.ones((5, 5), np.uint16)), mask)

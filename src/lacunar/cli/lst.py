@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,7 +15,6 @@ from lacunar.sensors.landsat_qa import GAP_CLASSES
 if TYPE_CHECKING:
     from lacunar.fill.inputs import InputKind
     from lacunar.sensors.landsat_qa import QaClass
-    from lacunar.sensors.scene import LstOptions
     from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
@@ -75,21 +74,20 @@ class _Asked:
         *,
         suffix: str,
         bands_folder: Path | None = None,
-        lst_options: "LstOptions | None" = None,
+        **how_read: Any,  # noqa: ANN401
     ) -> None:
-        """Fill what is named."""
+        """Fill what is named; ``how_read`` are fields of `FillInputs`."""
         from lacunar.fill.inputs import FillInputs
         from lacunar.fill.outputs import OutputFiles
-        from lacunar.sensors.scene import LstOptions
 
         inputs = FillInputs(
             path=Path(),
             kind=kind,
-            lst_options=lst_options or LstOptions(),
             gap_mask=self.gap_mask,
             references=tuple(self.reference or ()),
             covariates=tuple(self.covariate or ()),
             allow_vrt=self.allow_vrt,
+            **how_read,
         )
         files = opt.given_to(OutputFiles, self, raster=self.output, bands_folder=bands_folder)
         names = (
@@ -108,11 +106,29 @@ class _Asked:
         fill_named(named, inputs, files, how, suffix=suffix, cluster=self.cluster, print_json=self.print_json)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """How the numbers of a raster are read."""
+
+    band: Annotated[str | None, typer.Option(help="Number or name of the band, of a raster of several.")] = None
+    nodata: Annotated[
+        float | None, typer.Option(help="Stored number that is missing too; nan: all are measured, -9999 too.")
+    ] = None
+    scale: Annotated[float | None, typer.Option(help="Value = stored number x scale + offset.")] = None
+    offset: Annotated[float | None, typer.Option(help="See --scale.")] = None
+
+
 @opt.expanded
 def lst_command(
-    product: Annotated[list[str], typer.Argument(help=f"Landsat 8/9 folders or .tar, Level 1 or 2; {_OR_MANY}")],
+    product: Annotated[list[str], typer.Argument(help=f"Landsat 4 to 9 folders or .tar, Level 1 or 2; {_OR_MANY}")],
     asked: _Asked,
     gap_classes: Annotated[str, typer.Option(help="Quality classes to fill, by comma.")] = ",".join(GAP_CLASSES),
+    max_st_qa: Annotated[
+        float | None, typer.Option("--max-st-qa", help="Of Level 2, in K: fill pixels that are less certain by ST_QA.")
+    ] = None,
+    measured_sigma: Annotated[
+        bool, typer.Option("--measured-sigma", help="Of Level 2: ST_QA as the sigma of measured pixels, else 0.")
+    ] = False,
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
@@ -132,6 +148,8 @@ def lst_command(
         soil_l=savi_l,
         reflectance=cast("ReflectanceForm", reflectance),
         atmosphere=_atmosphere(path_radiance, transmissivity, sky_radiance),
+        max_st_qa=max_st_qa,
+        measured_sigma=measured_sigma,
     )
     asked.fill(product, "product", suffix="lst", bands_folder=save_bands, lst_options=how)
 
@@ -142,9 +160,10 @@ def fill_command(
         list[str], typer.Argument(help=f"Single-band rasters, whose nodata and NaN are the gap; {_OR_MANY}")
     ],
     asked: _Asked,
+    read: _Read,
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
-    asked.fill(raster, "raster", suffix="filled")
+    asked.fill(raster, "raster", suffix="filled", **vars(read))
 
 
 def zonal_command(

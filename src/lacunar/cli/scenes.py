@@ -156,6 +156,8 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
     if record.get("atmospherically_corrected") is False:
         typer.echo("note: LST is not corrected for the atmosphere; filled pixels hold the clear-sky-equivalent LST")
     if score := record.get("truth"):
+        for note in score.get("notes", []):
+            typer.echo(f"note: of the truth {note}")
         typer.echo(f"against the truth: RMSE {score['rmse']:.3f}, MAE {score['mae']:.3f}, bias {score['bias']:+.3f}")
     typer.echo(f"raster:  {files.raster}\nrecord:  {files.sidecar}")
     if "realisations" in record:

@@ -11,10 +11,10 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import FILLED, FilledBlock
 from lacunar.fill.plot import lst_figure
 from lacunar.geo.grid import check_same_grid
-from lacunar.geo.raster import RasterSource
 from lacunar.metrics import bias, mae, rmse
 from lacunar.plotting import save_figure
-from lacunar.sensors.scene import Scene
+from lacunar.sensors.plausible import ValueJudge
+from lacunar.sensors.scene import Scene, open_scene
 
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 
@@ -23,11 +23,13 @@ class Truth(AbstractContextManager["Truth"]):
     """Scores of the filled pixels against the first band of a raster on the same grid; without a path, none."""
 
     def __init__(self, scene: Scene, path: Path | None) -> None:
-        self._raster = RasterSource(path) if path else None
+        self._raster = open_scene(path, band=1) if path else None
         self._errors: list[NDArray[np.float32]] = []
         self._within = 0
         if self._raster is not None:
             check_same_grid(scene, self._raster, names=("the input", f"the truth {path}"))
+            self._judge = ValueJudge.of(self._raster.some_lst(), units=scene.units)
+        self._notes: set[str] = set()
 
     def __exit__(self, *_: object) -> None:
         if self._raster is not None:
@@ -37,12 +39,17 @@ class Truth(AbstractContextManager["Truth"]):
         """Take the errors of a block; returns its true values."""
         if self._raster is None:
             return None
-        part = self._raster.read(block.window, bands=[1])
-        scored = (block.source == FILLED) & part.known[0]
-        error = block.value[scored] - part.data[0][scored]
+        part = self._raster.measured(block.window)
+        values, faults = np.where(part.known, part.values, np.nan).astype(np.float32), self._judge.faults(part.values)
+        for where in faults.values():
+            values[where] = np.nan
+        self._notes |= {reason for reason, where in faults.items() if where.any()}
+        self._notes |= {text.partition(":")[0] for text, where in part.remarks.items() if where.any()}
+        scored = (block.source == FILLED) & np.isfinite(values)
+        error = block.value[scored] - values[scored]
         self._errors.append(error)
         self._within += int((np.abs(error) <= block.sigma[scored]).sum())
-        return np.asarray(part.data[0])
+        return values
 
     def scores(self) -> dict[str, Any]:
         """RMSE, MAE, bias and the share within one sigma, under the key ``truth``; empty if no pixel was scored."""
@@ -50,6 +57,7 @@ class Truth(AbstractContextManager["Truth"]):
         if error.size == 0:
             return {}
         zero = np.zeros_like(error)
+        notes = [f"some pixels {reason}: not scored" for reason in sorted(self._notes)]
         return {
             "truth": {
                 "pixels": int(error.size),
@@ -57,6 +65,7 @@ class Truth(AbstractContextManager["Truth"]):
                 "mae": round(mae(error, zero), 4),
                 "bias": round(bias(error, zero), 4),
                 "within_one_sigma": round(self._within / error.size, 4),
+                **({"notes": notes} if notes else {}),
             }
         }
 

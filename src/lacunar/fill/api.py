@@ -32,7 +32,8 @@ from lacunar.geo.labelled import (
 from lacunar.geo.windows import Block, Tile
 from lacunar.models.backend import load_filler
 from lacunar.models.checkpoint import Model
-from lacunar.sensors.scene import ARCHIVES, KELVIN, LstOptions, Measured
+from lacunar.sensors.plausible import KELVIN, ValueJudge, unit_of
+from lacunar.sensors.scene import ARCHIVES, LstOptions, Measured
 from lacunar.sensors.sebal import digital_numbers_hint
 
 NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
@@ -130,7 +131,7 @@ def fill(
     options["quantiles"] = levels = tuple(options.get("quantiles", ()))
     how = FillOptions(preset=preset, samples=samples, realisations=return_samples, **options)
     given = as_labelled(array, name="the array")
-    _refuse_digital_numbers(array, given)
+    _refuse_what_is_not_measured(array, given)
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
     if len(beside) > MAX_REFERENCES:
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
@@ -172,7 +173,8 @@ def fill_file(
         Raster on the same grid whose non-zero pixels are to be filled; it adds to a product's quality band.
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
-        `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), and ``lst_options``.
+        `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), ``lst_options``, and of a raster
+        ``nodata``, ``scale``, ``offset`` and ``band``.
     """
     path = Path(path)
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
@@ -185,6 +187,7 @@ def fill_file(
         gap_mask=None if gap_mask is None else Path(gap_mask),
         references=tuple(map(Path, guides)),
         covariates=tuple(map(Path, covariates)),
+        **{name: options.pop(name) for name in ("nodata", "scale", "offset", "band") if name in options},
     )
     if options.get("samples") is None:
         options["samples"] = preset_named(options.get("preset", "fast")).usual_samples
@@ -320,19 +323,21 @@ def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:
     return np.asarray(part.compute(scheduler="synchronous") if is_lazy(part) else part)
 
 
-def _refuse_digital_numbers(array: AnyArray, given: xr.DataArray) -> None:
-    """Refuse integers that nothing explains, and values that look stored: kelvin, or whole numbers without a unit."""
-    if is_lazy(given):  # values are not looked at before the result is computed
-        seen = np.empty(0)
-    else:
-        seen = given.values[np.isfinite(given.values) & (given.values != 0)]
+def _refuse_what_is_not_measured(array: AnyArray, given: xr.DataArray) -> None:
+    """Refuse integers that nothing explains, values that look stored, and numbers that stand for nothing measured."""
+    units, seen = units_of(given), np.empty(0)
+    if not is_lazy(given):  # else values are not looked at before the result is computed
+        finite = given.values[np.isfinite(given.values)]
+        judge, seen = ValueJudge.of(finite, units=units), finite[finite != 0]
     hint = digital_numbers_hint(seen)
     if undecoded(array):
         wanted = hint or "wanted physical values as floats, NaN where missing: convert with `.astype(float)`"
         raise LacunarError(f"the array holds integers without a scale: {wanted}")
-    units = units_of(given).strip().lower()
-    if hint and (units in KELVIN or (not units and (seen == np.rint(seen)).all())):
+    if hint and (unit_of(units) in KELVIN or (not units and (seen == np.rint(seen)).all())):
         raise LacunarError(f"the array {hint}, with NaN where they are 0")
+    for reason, where in ({} if is_lazy(given) else judge.faults(finite)).items():
+        wanted = "wanted NaN where nothing is measured (`array.where(...)`)"
+        raise LacunarError(f"the array: {where.sum()} values {reason}; {wanted}")
 
 
 def _missing(missing: AnyArray | None, plane: xr.DataArray) -> xr.DataArray | None:

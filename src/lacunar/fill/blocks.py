@@ -1,7 +1,8 @@
 """Fill a raster of any size block by block, in the memory of one block."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class Survey:
     nodata: int
     coarse: CoarseField
     guides: tuple[GuideCounts, ...] = ()
+    remarks: Mapping[str, int] = field(default_factory=dict)  # what a user should know of pixels -> how many they are
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,14 @@ def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = No
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
     raster, beside = _Mosaic(reduction), list[_Mosaic]()
-    missing = 0
+    missing, remarks = 0, Counter[str]()
     for row in range(0, shape[0], side):
         for col in range(0, shape[1], side):
             window = Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
             part = read(window)
             raster.add(part.values, part.known, part, window)
             missing += int(part.missing.sum())
+            remarks.update({text: int(where.sum()) for text, where in part.remarks.items()})
             if guides is not None:
                 seen = guides(window)
                 beside = beside or [_Mosaic(reduction) for _ in seen]
@@ -104,7 +107,7 @@ def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = No
         for mosaic in beside
     )
     coarse = replace(raster.joined(), guides=tuple(mosaic.joined() for mosaic in beside))
-    return Survey(raster.measured, missing, pixels - raster.measured - missing, coarse, counts)
+    return Survey(raster.measured, missing, pixels - raster.measured - missing, coarse, counts, +remarks)
 
 
 class _Mosaic:
@@ -191,7 +194,7 @@ def fill_block(
     outer = read(block.outer)
     core = outer.part(block.inner)
     value = np.where(core.known, core.values, np.nan).astype(np.float32)
-    sigma = np.where(core.known, 0.0, np.nan).astype(np.float32)
+    sigma = np.where(core.known, 0.0 if core.sigma is None else core.sigma, np.nan).astype(np.float32)
     source = np.where(core.known, MEASURED, np.where(core.missing, FILLED, NODATA)).astype(np.uint8)
     quantiles = np.repeat(value[None], len(options.quantiles), axis=0)
     if not core.missing.any():

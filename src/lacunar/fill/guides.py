@@ -17,16 +17,20 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import GuideCounts
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile
-from lacunar.sensors.scene import KELVIN, PLAUSIBLE_LST, LstOptions, Scene, open_scene
+from lacunar.sensors.plausible import (
+    CELSIUS,
+    CELSIUS_ZERO,
+    KELVIN,
+    PLAUSIBLE_LST,
+    ValueJudge,
+    are_temperatures,
+    unit_of,
+)
+from lacunar.sensors.scene import LstOptions, Scene, open_scene
 from lacunar.sensors.sebal import digital_numbers_hint
 
 MAX_REFERENCES = 16  # rasters beside the input, covariates included
 COARSE_FACTOR = 10.0  # pixels this many times the input's are another sensor's: the record says so
-CELSIUS_ZERO = 273.15  # K
-
-_CELSIUS = {"c", "°c", "degc", "deg c", "deg_c", "celsius", "degree celsius", "degrees celsius", "degree_celsius"}
-_CELSIUS |= {"degrees_celsius"}
-_PLAUSIBLE_SHARE = 0.5  # of a sample that must be land surface temperatures in kelvin
 
 Kind = Literal["reference", "covariate"]
 
@@ -39,7 +43,7 @@ class _Guide:
     scene: Scene
     warped: Warped
     date: date | None
-    notes: tuple[str, ...]
+    notes: list[str]  # those on pixels come as they are read
 
 
 class Guides:
@@ -118,14 +122,24 @@ def open_guides(
         yield Guides(guides, target.date)
 
 
-def _reader(scene: Scene, *, offset: float = 0.0, kelvin: bool = False) -> Callable[[Tile], NDArray[np.float32]]:
-    """Gives windows of a scene; NaN where not measured, and where an LST in kelvin is not plausible."""
+def _reader(
+    scene: Scene, notes: list[str], *, offset: float = 0.0, judge: ValueJudge | None = None
+) -> Callable[[Tile], NDArray[np.float32]]:
+    """Gives windows of a scene, NaN where not measured; what is no measurement is noted."""
+
+    def note(reason: str) -> None:
+        if reason not in notes:
+            notes.append(reason)
 
     def read(window: Tile) -> NDArray[np.float32]:
         part = scene.measured(window)
         values = np.where(part.known, part.values + np.float32(offset), np.nan).astype(np.float32)
-        if kelvin:
-            values[(values <= PLAUSIBLE_LST[0]) | (values >= PLAUSIBLE_LST[1])] = np.nan
+        for reason, where in part.remarks.items():
+            if where.any():
+                note(f"some pixels {reason.partition(':')[0]}: not measured there")
+        for reason, where in ({} if judge is None else judge.faults(values)).items():
+            values[where] = np.nan
+            note(f"some pixels {reason}: not measured there")
         return values
 
     return read
@@ -143,20 +157,23 @@ def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
         offset = _offset_to_kelvin(scene)
         if offset:
             notes.append(f"converted from {scene.units} to K")
-    elif not kelvin and scene.units and target.units and _unit(scene) != _unit(target):
+    elif not kelvin and scene.units and target.units and unit_of(scene.units) != unit_of(target.units):
         notes.append(f"in {scene.units}, the input in {target.units}")
-    warped = Warped(scene, target, _reader(scene, offset=offset, kelvin=kelvin), name=f"reference {scene.path}")
+    judge = ValueJudge.of(scene.some_lst() + np.float32(offset), units="K") if kelvin else None
+    warped = Warped(scene, target, _reader(scene, notes, offset=offset, judge=judge), name=f"reference {scene.path}")
     ratio = (warped.step[0] * warped.step[1]) ** -0.5  # sides of their pixels on the ground
     if ratio > COARSE_FACTOR:
         size = f"{abs(scene.transform.a):.6g} x {abs(scene.transform.e):.6g}"
         notes.append(f"another sensor: pixels of {size} in its own CRS, {ratio:.0f} times those of the input")
-    return _Guide("reference", scene, warped, scene.date, tuple(notes))
+    return _Guide("reference", scene, warped, scene.date, notes)
 
 
 def _covariate(scene: Scene, target: Scene) -> _Guide:
     if scene.kind == "product":
         raise LacunarError(f"covariate {scene.path} is a Landsat product: wanted a single-band raster, or --reference")
-    return _Guide("covariate", scene, Warped(scene, target, _reader(scene), name=f"covariate {scene.path}"), None, ())
+    notes: list[str] = []
+    warped = Warped(scene, target, _reader(scene, notes), name=f"covariate {scene.path}")
+    return _Guide("covariate", scene, warped, None, notes)
 
 
 def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:
@@ -175,16 +192,15 @@ def _offset_to_kelvin(scene: Scene) -> float:
 
     Without a tag they must be kelvin already. A 0 is left out: many files fill with it and do not say so.
     """
-    unit = _unit(scene)
-    if unit and unit not in KELVIN | _CELSIUS:
+    unit = unit_of(scene.units)
+    if unit and unit not in KELVIN | CELSIUS:
         raise LacunarError(
             f"reference {scene.path} is in {scene.units!r}: wanted K as the input has, or degC, which is converted; "
             "another quantity goes in as --covariate"
         )
-    offset = CELSIUS_ZERO if unit in _CELSIUS else 0.0
+    offset = CELSIUS_ZERO if unit in CELSIUS else 0.0
     seen = scene.some_lst()
-    plausible = (seen + offset > PLAUSIBLE_LST[0]) & (seen + offset < PLAUSIBLE_LST[1])
-    if seen.size and plausible.mean() < _PLAUSIBLE_SHARE:
+    if not are_temperatures(seen + offset, PLAUSIBLE_LST):
         said = f"tagged {scene.units!r}" if unit else "without a unit tag"
         wanted = digital_numbers_hint(seen) or "wanted K as the input has; tag degrees Celsius with the unit degC"
         raise LacunarError(
@@ -192,8 +208,3 @@ def _offset_to_kelvin(scene: Scene) -> float:
             f"surface temperatures of {PLAUSIBLE_LST[0]:.0f} to {PLAUSIBLE_LST[1]:.0f} K: {wanted}"
         )
     return offset
-
-
-def _unit(scene: Scene) -> str:
-    """The unit tag in one form."""
-    return " ".join(scene.units.lower().split())

@@ -25,6 +25,11 @@ class FillInputs:
     references: tuple[Path, ...] = ()  # other dates of the same place
     covariates: tuple[Path, ...] = ()  # static rasters
     allow_vrt: bool = False  # whether any of them may be a VRT, of plain rasters beside it
+    # of a raster: see `lacunar.sensors.scene.open_scene`
+    nodata: float | None = None
+    scale: float | None = None
+    offset: float | None = None
+    band: int | str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -46,10 +51,8 @@ class FillInputs:
 @contextmanager
 def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     """Open what is filled and its guides, and check what can be checked without reading them whole."""
-    with (
-        allowing_vrt(inputs.allow_vrt),
-        open_scene(inputs.path, lst_options=inputs.lst_options, gap_mask=inputs.gap_mask) as scene,
-    ):
+    said = {name: getattr(inputs, name) for name in ("lst_options", "gap_mask", "nodata", "scale", "offset", "band")}
+    with allowing_vrt(inputs.allow_vrt), open_scene(inputs.path, **said) as scene:
         if (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"
             raise LacunarError(

@@ -206,8 +206,10 @@ class FillWriter(AbstractContextManager["FillWriter"]):
 
     def _record(self) -> dict[str, Any]:
         options, model, found = self._options, self._model, self._found
+        told = self._scene.lst_record()
+        told["notes"] = [*told.get("notes", []), *(f"{count} pixels {text}" for text, count in found.remarks.items())]
         return {
-            **self._scene.lst_record(),
+            **told,
             "output": str(self._files.raster),
             **self._files.beside(),
             "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},

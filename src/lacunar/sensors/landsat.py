@@ -1,14 +1,12 @@
-"""Landsat 8 and 9 products as delivered: a folder or a .tar with bands, quality bits and metadata.
+"""Landsat 4 to 9 products as delivered: a folder or a .tar with bands, quality bits and metadata.
 
 An archive is read in place and never unpacked. What the digital numbers mean is `lacunar.sensors.sebal`'s matter; the
 constants come from the product's own MTL file.
 """
 
-import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,28 +20,30 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from lacunar.errors import ProductError
-from lacunar.geo.gate import gdal, open_archive, open_member, open_raster
+from lacunar.geo.gate import gdal, open_member, open_raster
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.limits import ARCHIVE_BYTES, ARCHIVE_MEMBERS
 from lacunar.sensors import sebal
 from lacunar.sensors.bands import BANDS, BandName
+from lacunar.sensors.delivery import IN_ARCHIVE, band_sources, mtl_name_of, open_delivery
 from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
-from lacunar.sensors.scene import PLAUSIBLE_LST, BoolArray, LstOptions, Measured, Planes, Scene, date_in, planes_of
+from lacunar.sensors.plausible import PLAUSIBLE_LST
+from lacunar.sensors.scene import BoolArray, LstOptions, Measured, Planes, Scene, blocks_from_centre, date_in, planes_of
 from lacunar.sensors.sebal import ReflectanceForm
 
-MTL_ENDINGS = ("_mtl.txt", "_mtl.json", "_mtl.xml")  # in order of preference, where there are several
-SATURATED_DN = 65535  # QUANTIZE_CAL_MAX of every band
+ST_QA_KELVIN = 0.01  # of a digital number of ST_QA, the uncertainty of ST_B10 (LSDS-1619)
+SATURATED_DN = 65535  # QUANTIZE_CAL_MAX of 16 bits
 GRID_TOLERANCE = 1e-3  # metres by which the bands' transforms may differ
 CLOUD_DILATION = 3  # pixels that CFMask grows a cloud by (Foga et al. 2017); the class "dilated_cloud" of Collection 2
 CLOUD_CLASSES: tuple[QaClass, ...] = ("cloud", "cloud_shadow")  # that hide water
 CLOUD_SIDE = 1024  # of the blocks in which they are counted
 
-_BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}|QA_PIXEL|BQA)\.tiff?$", re.IGNORECASE)
-_IN_ARCHIVE = "/vsitar/"  # how GDAL calls what lies in one
-_REQUIRED = {1: ("B10", "B4", "B5"), 2: ("ST_B10",)}  # by LST, the thermal band first
-# Bands 2 to 7 of Landsat 8 and 9, in the order of BANDS.
-_REFLECTIVE = {level: tuple(f"{prefix}{number}" for number in range(2, 8)) for level, prefix in ((1, "B"), (2, "SR_B"))}
+# By satellite: the thermal band of Level 1 and of Level 2. Of ETM+ the low gain, which does not saturate.
+_TIRS, _TM = ("B10", "ST_B10"), ("B6", "ST_B6")
+_THERMAL = {"LANDSAT_4": _TM, "LANDSAT_5": _TM, "LANDSAT_7": ("B6_VCID_1", "ST_B6")}
+_THERMAL |= {"LANDSAT_8": _TIRS, "LANDSAT_9": _TIRS}
+# The same of the bands in the order of BANDS; red and nir are the third and fourth.
+_OLI_NUMBERS, _TM_NUMBERS = (2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5, 7)
 _QA_BANDS = ("QA_PIXEL", "BQA")
 _GET_MISSING = "get the missing files from the product's source"
 
@@ -73,16 +73,20 @@ class LandsatScene(Scene):
         super().__init__(path)
         self.options, self._keep_clouds = lst_options or LstOptions(), keep_clouds
         delivery = open_delivery(path)
-        mtl_name = _mtl_name(delivery)
+        mtl_name = mtl_name_of(delivery)
         self.mtl = parse_mtl(delivery.load(mtl_name, limit=MTL_SIZE_LIMIT), mtl_name)
         self.level = self.mtl.level
-        self.sources = _band_sources(delivery, self.mtl)  # of B10, QA_PIXEL, ST_B10 ...: what rasterio opens
+        numbers = _OLI_NUMBERS if _THERMAL[self.mtl.satellite] is _TIRS else _TM_NUMBERS
+        self._all_reflective = tuple(f"{'SR_' if self.level == 2 else ''}B{number}" for number in numbers)
+        self._thermal_band = _THERMAL[self.mtl.satellite][self.level - 1]
+        self._required = (self._thermal_band, *(self._all_reflective[2:4] if self.level == 1 else ()))  # by LST
+        self.sources = band_sources(delivery, self.mtl)  # of B10, QA_PIXEL, ST_B10 ...: what rasterio opens
         self.product_id, self.date = self.mtl.product_id, date_in(self.mtl.date)
         self.title = f"{self.mtl.product_id} ({self.mtl.date})"
         files = [mtl_name, *(PurePosixPath(source).name for source in self.sources.values())]
         self.inputs += [path / name for name in files] if path.is_dir() else [path]
         self._datasets: dict[str, DatasetReader] = {}
-        wanted = (*_REQUIRED[self.level], *_REFLECTIVE[self.level])
+        wanted = (*self._required, *self._all_reflective)
         self._grid_band = next((band for band in wanted if band in self.sources), wanted[0])
         dataset = self._open(self._grid_band)
         self.shape, self.crs, self.transform, self.notes = _place(self.mtl, self._grid_band, dataset)
@@ -93,12 +97,20 @@ class LandsatScene(Scene):
 
     def check_lst(self, *, needs_qa: bool = True) -> None:
         """Refuse a product that lacks a band, a constant or a quality band, and a correction that is made already."""
-        required = _REQUIRED[self.level]
+        required = self._required
         if lacking := [band for band in required if band not in self.sources]:
             wanted = f"LST of a Level-{self.level} product wants {', '.join(required)}"
             raise ProductError(f"{self.name} lacks {', '.join(lacking)}: {wanted}; {_GET_MISSING}")
         _ = self.constants
+        if self.options.max_st_qa is not None or self.options.measured_sigma:
+            if "ST_QA" not in self.sources:
+                raise ProductError(
+                    f"{self.name} has no ST_QA, the uncertainty that Level 2 brings: leave out --max-st-qa and "
+                    "--measured-sigma"
+                )
+            required = (*required, "ST_QA")
         self._open_all(required)
+        self._refuse_all_fill()
         if needs_qa and self._mask is None and self._qa_band is None:
             raise ProductError(
                 f"{self.product_id} has no quality band (QA_PIXEL or BQA) and no gap mask was given: "
@@ -110,21 +122,59 @@ class LandsatScene(Scene):
                 "leave path radiance, transmissivity and sky radiance out"
             )
 
+    def _refuse_all_fill(self) -> None:
+        """Refuse a band that holds nothing at all, such as that of a thermal sensor that was off."""
+        for band in self._required:
+            if not any((self.dn(band, block) > 0).any() for block in blocks_from_centre(self.shape)):
+                off = "the thermal sensor was off" if band == self._thermal_band else "nothing was measured"
+                raise ProductError(f"band {band} of {self.product_id} is all fill: {off}; wanted another date")
+
     def measured(self, window: Tile | None = None) -> Measured:
         """LST in float32; missing is what quality classes, saturation or the gap mask name, and what is implausible.
 
-        Pixels that are fill in one of the bands are neither known nor missing.
+        The image is what the quality band does not call fill; inside it, pixels without a value are missing too.
+        Without a quality band it is where all of the bands have a value.
         """
         window = window or self._whole
-        numbers = {band: self.dn(band, window) for band in _REQUIRED[self.level]}
-        thermal = numbers[_REQUIRED[self.level][0]]
+        numbers = {band: self.dn(band, window) for band in self._required}
         lst = self._steps(numbers, window)["lst"].astype(np.float32)
-        footprint = np.logical_and.reduce([number > 0 for number in numbers.values()])
+        measured = np.logical_and.reduce([number > 0 for number in numbers.values()])
+        footprint = measured if self._qa_band is None else measured | ~self.qa_flags(("fill",), window)
         plausible = np.isfinite(lst) & (lst > PLAUSIBLE_LST[0]) & (lst < PLAUSIBLE_LST[1])
-        missing = ~plausible | (thermal == SATURATED_DN) | self._masked(window)
+        masked, remarks = self._masked(window)
+        doubtful, sigma = self._doubt(window)
+        missing = ~measured | ~plausible | (numbers[self._thermal_band] == self._saturated) | masked | doubtful
+        remarks |= {
+            f"inside the image have no value in {' or '.join(self._required)}: taken as missing": footprint & ~measured,
+            f"lie beyond {PLAUSIBLE_LST[0]:g} to {PLAUSIBLE_LST[1]:g} K, as no land surface does: taken as missing": (
+                measured & ~plausible
+            ),
+            "of the gap mask lie outside the image: they stay nodata": masked & ~footprint,
+            f"have an ST_QA above {self.options.max_st_qa} K: taken as missing": footprint & doubtful,
+        }
         if self._qa_band is not None:
             missing |= self._hidden(window)
-        return Measured(lst, footprint & ~missing, footprint & missing)
+        known = footprint & ~missing
+        if sigma is not None:
+            remarks["are measured and have no ST_QA: their sigma is nodata"] = known & np.isnan(sigma)
+        return Measured(lst, known, footprint & missing, remarks, sigma)
+
+    @property
+    def _saturated(self) -> int:
+        """The highest number of the thermal band."""
+        number = self._thermal_band.removeprefix("B")
+        return int(self.mtl.optional(f"QUANTIZE_CAL_MAX_BAND_{number}") or SATURATED_DN)
+
+    def _doubt(self, window: Tile) -> tuple[BoolArray, NDArray[np.float32] | None]:
+        """Where the product's own uncertainty, ``ST_QA``, is too large, and that uncertainty; where asked for."""
+        options = self.options
+        if options.max_st_qa is None and not options.measured_sigma:
+            return np.zeros(window.shape, dtype=np.bool_), None
+        stored, nodata = self._stored("ST_QA", window)
+        told = (stored >= 0) & (stored != nodata)
+        sigma = np.where(told, stored * ST_QA_KELVIN, np.nan).astype(np.float32)
+        most = np.inf if options.max_st_qa is None else options.max_st_qa
+        return sigma > most, sigma if options.measured_sigma else None
 
     def intermediates(self, window: Tile | None = None) -> dict[str, Float]:
         """Every step from digital numbers to LST, by SEBAL (Bastiaanssen et al. 1998; the 2002 Idaho manual).
@@ -133,7 +183,7 @@ class LandsatScene(Scene):
         ``emissivity_0``, ``brightness_temperature`` (K) and ``lst`` (K), NaN where fill; of Level 2 only ``lst``.
         """
         window = window or self._whole
-        steps = self._steps({band: self.dn(band, window) for band in _REQUIRED[self.level]}, window)
+        steps = self._steps({band: self.dn(band, window) for band in self._required}, window)
         if self.level == 1:
             albedo = steps.pop("albedo", None)
             steps["emissivity_0"] = sebal.emissivity(steps["ndvi"], steps["lai"], kind="broad_band", albedo=albedo)
@@ -148,10 +198,12 @@ class LandsatScene(Scene):
     def lst_record(self) -> dict[str, Any]:
         """Product, constants and physics."""
         options, air = self.options, self.options.atmosphere
-        physics: dict[str, Any] = {"lst_from": "ST_B10 of Level 2"}
+        physics: dict[str, Any] = {"lst_from": f"{self._thermal_band} of Level 2"}
         if self.level == 1:
             physics = {"lst_from": "SEBAL", "savi_l": options.soil_l, "reflectance": options.reflectance}
             physics["atmosphere"] = None if air is None else asdict(air)
+        if options.max_st_qa is not None or options.measured_sigma:
+            physics |= {"max_st_qa": options.max_st_qa, "measured_sigma": options.measured_sigma}
         return {
             "product": self.metadata,
             "gap_classes": list(options.gap_classes) if self._qa_band else [],
@@ -181,23 +233,26 @@ class LandsatScene(Scene):
     def constants(self) -> dict[str, float]:
         """Every constant that LST takes from the MTL file, by its MTL name."""
         if self.level == 2:
-            names = ["TEMPERATURE_MULT_BAND_ST_B10", "TEMPERATURE_ADD_BAND_ST_B10"]
+            names = [f"TEMPERATURE_{part}_BAND_{self._thermal_band}" for part in ("MULT", "ADD")]
         else:
-            scaled = ("RADIANCE_{}_BAND_10", "REFLECTANCE_{}_BAND_4", "REFLECTANCE_{}_BAND_5")
+            thermal, red, nir = (band.removeprefix("B") for band in self._required)
+            scaled = (f"RADIANCE_{{}}_BAND_{thermal}", f"REFLECTANCE_{{}}_BAND_{red}", f"REFLECTANCE_{{}}_BAND_{nir}")
             names = [name.format(part) for name in scaled for part in ("MULT", "ADD")]
-            names += ["K1_CONSTANT_BAND_10", "K2_CONSTANT_BAND_10", "SUN_ELEVATION"]
+            names += [f"K1_CONSTANT_BAND_{thermal}", f"K2_CONSTANT_BAND_{thermal}", "SUN_ELEVATION"]
         return {name: self.mtl.constant(name) for name in names}
 
     def _steps(self, numbers: Mapping[str, NDArray[np.uint16]], window: Tile) -> dict[str, Float]:
         """Steps that LST takes; ``albedo`` among them where snow has to be told from water."""
         if self.level == 2:
-            return {"lst": sebal.rescale(numbers["ST_B10"], **self.coefficients("TEMPERATURE", "ST_B10"))}
+            coefficients = self.coefficients("TEMPERATURE", self._thermal_band)
+            return {"lst": sebal.rescale(numbers[self._thermal_band], **coefficients)}
         form = self.options.reflectance
-        radiance = sebal.rescale(numbers["B10"], **self.coefficients("RADIANCE", "B10"))
-        reflectances = {band: self._toa(band, numbers[band], form) for band in ("B4", "B5")}
+        radiance = sebal.rescale(numbers[self._thermal_band], **self.coefficients("RADIANCE", self._thermal_band))
+        reflectances = {band: self._toa(band, numbers[band], form) for band in self._required[1:]}
         red, nir = reflectances.values()
         ndvi, savi = sebal.ndvi(red, nir), sebal.savi(red, nir, soil_l=self.options.soil_l)
-        steps = {"radiance": radiance, "reflectance_b4": red, "reflectance_b5": nir, "ndvi": ndvi, "savi": savi}
+        steps = {"radiance": radiance} | {f"reflectance_{band.lower()}": rho for band, rho in reflectances.items()}
+        steps |= {"ndvi": ndvi, "savi": savi}
         steps["lai"] = sebal.lai(savi)
         weights = self.albedo_weights()
         if weights and (ndvi < 0.0).any():  # only there does albedo change the emissivity
@@ -210,7 +265,8 @@ class LandsatScene(Scene):
 
     @property
     def _thermal(self) -> dict[str, float]:
-        return {name: self.mtl.constant(f"{name.upper()}_CONSTANT_BAND_10") for name in ("k1", "k2")}
+        number = self._thermal_band.removeprefix("B")
+        return {name: self.mtl.constant(f"{name.upper()}_CONSTANT_BAND_{number}") for name in ("k1", "k2")}
 
     def _toa(self, band: str, dn: NDArray[np.uint16], form: ReflectanceForm = "usgs") -> Float:
         return sebal.toa_reflectance(
@@ -232,11 +288,11 @@ class LandsatScene(Scene):
         The irradiance of a band is proportional to M_L / M_rho. Empty where the product lacks one of the bands 2 to 7
         or is of Level 2.
         """
-        if self.level != 1 or not set(_REFLECTIVE[1]) <= set(self.sources):
+        if self.level != 1 or not set(self._all_reflective) <= set(self.sources):
             return {}
         irradiance = {
             band: self.coefficients("RADIANCE", band)["mult"] / self.coefficients("REFLECTANCE", band)["mult"]
-            for band in _REFLECTIVE[1]
+            for band in self._all_reflective
         }
         total = sum(irradiance.values())
         return {band: value / total for band, value in irradiance.items()}
@@ -245,7 +301,7 @@ class LandsatScene(Scene):
 
     def check_bands(self) -> None:
         """Refuse a product without any of the bands 2 to 7."""
-        reflective = _REFLECTIVE[self.level]
+        reflective = self._all_reflective
         if not self.band_names:
             got = f"{self.name} holds none of {reflective[0]} to {reflective[-1]}"
             raise ProductError(f"{got}: water wants one or more of them; {_GET_MISSING}")
@@ -255,8 +311,7 @@ class LandsatScene(Scene):
     @property
     def band_names(self) -> tuple[BandName, ...]:
         """Those of the bands 2 to 7 that are there."""
-        files = _REFLECTIVE[self.level]
-        return tuple(band for band, file in zip(BANDS, files, strict=True) if file in self.sources)
+        return tuple(band for band, file in zip(BANDS, self._all_reflective, strict=True) if file in self.sources)
 
     @property
     def band_units(self) -> str:
@@ -273,7 +328,7 @@ class LandsatScene(Scene):
 
     @property
     def _reflective(self) -> tuple[str, ...]:
-        return tuple(band for band in _REFLECTIVE[self.level] if band in self.sources)
+        return tuple(band for band in self._all_reflective if band in self.sources)
 
     def reflectance(self, window: Tile) -> Planes:
         """Reflectance, NaN at fill and, unless clouds are kept, under cloud and cloud shadow."""
@@ -375,7 +430,7 @@ class LandsatScene(Scene):
                 raise ProductError(f"{self.product_id} lacks band {band}: it has {', '.join(sorted(self.sources))}")
             with _gdal(band, self.sources[band]):
                 source = self.sources[band]
-                dataset = open_member(source) if source.startswith(_IN_ARCHIVE) else open_raster(source, only="GTiff")
+                dataset = open_member(source) if source.startswith(IN_ARCHIVE) else open_raster(source, only="GTiff")
                 self._open_files.callback(dataset.close)
                 if band != self._grid_band:
                     self._check_band(band, dataset)
@@ -398,100 +453,7 @@ class LandsatScene(Scene):
             raise ProductError(f"{name} holds {dataset.dtypes[0]} values: wanted digital numbers (integers)")
 
 
-# --- the files of a product ---
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A product's folder or archive: file name -> what rasterio opens, and -> name in the archive (not of a folder)."""
-
-    path: Path
-    sources: Mapping[str, str]
-    members: Mapping[str, str]
-
-    def load(self, name: str, *, limit: int) -> bytes:
-        """Bytes of a small file, at most one more than ``limit``; a `ProductError` where it cannot be read."""
-        if not self.members:
-            try:
-                with (self.path / name).open("rb") as stream:
-                    return stream.read(limit + 1)
-            except OSError as error:
-                raise ProductError(f"{name} cannot be read ({error.strerror}): check the folder {self.path}") from None
-        with open_archive(self.path, _no_archive(self.path), ProductError) as archive:
-            member = archive.extractfile(self.members[name])
-            return b"" if member is None else member.read(limit + 1)
-
-
-def open_delivery(path: Path) -> Delivery:
-    """List a product's folder, or its .tar (also .tar.gz) after checking every member.
-
-    An archive that is cut off, too large, has a member that points outside, is a link or a device, or two members of
-    one name is a `ProductError`.
-    """
-    if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
-        return Delivery(path, {name: str(path.resolve() / name) for name in names}, {})
-    if not path.is_file():
-        raise ProductError(f"{path}: no such folder or file; give a product's folder, or its .tar as delivered")
-    members: dict[str, str] = {}
-    total = 0
-    with open_archive(path, _no_archive(path), ProductError) as archive:
-        for count, member in enumerate(archive, start=1):
-            total += member.size
-            if count > ARCHIVE_MEMBERS or total > ARCHIVE_BYTES:
-                got = f"{path.name} holds more than {ARCHIVE_MEMBERS} files or {ARCHIVE_BYTES >> 30} GiB"
-                raise ProductError(f"{got}: wanted one Landsat product; it is none")
-            _check_member(member, path.name)
-            name = PurePosixPath(member.name).name
-            if member.isdir() or name.startswith("."):
-                continue
-            if name in members:
-                raise ProductError(f"{path.name} holds {name} twice: wanted one Landsat product, as delivered")
-            members[name] = member.name
-    # GDAL drops a leading "./", and so does PurePosixPath.
-    sources = {name: f"{_IN_ARCHIVE}{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
-    return Delivery(path, sources, members)
-
-
-def _check_member(member: tarfile.TarInfo, archive: str) -> None:
-    inner = PurePosixPath(member.name)
-    if inner.is_absolute() or ".." in inner.parts or "\\" in member.name:
-        raise ProductError(f"{archive}: member {member.name!r} points outside; refused, get it from its source")
-    if not (member.isdir() or (member.isreg() and not member.issparse())):
-        raise ProductError(f"{archive}: member {member.name!r} is a link or device; refused, get it from its source")
-
-
-def _no_archive(path: Path) -> str:
-    return f"{path.name} is no whole .tar, wanted a product's folder, or its .tar"
-
-
-def _mtl_name(delivery: Delivery) -> str:
-    for ending in MTL_ENDINGS:
-        found = [name for name in delivery.sources if name.lower().endswith(ending)]
-        if len(found) > 1:
-            raise ProductError(f"{delivery.path.name} holds {found[0]} and {found[1]}: wanted one product; part them")
-        if found:
-            return found[0]
-    got = f"{delivery.path.name} holds no MTL file (*_MTL.txt, .json or .xml)"
-    raise ProductError(f"{got}: give a product's folder, or its .tar")
-
-
-def _band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
-    """Band name -> what rasterio opens: by the MTL's file names, and where they do not help by the file names' end."""
-    by_pattern: dict[str, list[str]] = {}
-    for file in delivery.sources:
-        if match := _BAND_FILE.search(file):
-            by_pattern.setdefault(match[1].upper(), []).append(file)
-    by_lower = {file.lower(): file for file in delivery.sources}
-    sources = {}
-    for band in {**mtl.files, **by_pattern}:
-        named = by_lower.get(mtl.files.get(band, "").lower())
-        files = by_pattern.get(band, []) if named is None else [named]
-        if len(files) > 1:
-            raise ProductError(f"{files[0]} and {files[1]} are both band {band}: wanted one product; part them")
-        if files:
-            sources[band] = delivery.sources[files[0]]
-    return sources
+# --- where it lies ---
 
 
 def _place(mtl: Mtl, band: str, dataset: DatasetReader) -> tuple[tuple[int, int], CRS, Affine, tuple[str, ...]]:
@@ -519,6 +481,6 @@ def _place(mtl: Mtl, band: str, dataset: DatasetReader) -> tuple[tuple[int, int]
 def _gdal(band: str, source: str) -> Iterator[None]:
     """Call GDAL for a band; what it raises becomes one line."""
     # no search of the whole archive for each band
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if source.startswith(_IN_ARCHIVE) else {}
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if source.startswith(IN_ARCHIVE) else {}
     with gdal(f"band {band} cannot be read", ProductError, advice="is it cut off? Get it anew", **options):
         yield

@@ -1,4 +1,4 @@
-"""The metadata (MTL) file of a Landsat 8 or 9 product: text, JSON or XML, of any collection, as one frozen value.
+"""The metadata (MTL) file of a Landsat product: text, JSON or XML, of any collection, as one frozen value.
 
 Pre-collection products, Collection 1 and Collection 2 name their groups differently, and a Level-2 file repeats the
 Level-1 coefficients under the same keys; `parse_mtl` takes each value from the group that is right for the product.
@@ -18,7 +18,7 @@ from defusedxml.ElementTree import fromstring
 from lacunar.errors import ProductError
 
 MTL_SIZE_LIMIT = 1 << 20  # bytes; real files have 8 to 25 kB in all three forms
-SATELLITES = ("LANDSAT_8", "LANDSAT_9")  # those that carry OLI and TIRS, and so a band 10
+SATELLITES = tuple(f"LANDSAT_{number}" for number in (4, 5, 7, 8, 9))  # TM; TM; ETM+; OLI and TIRS
 
 Groups = dict[str, dict[str, str]]
 
@@ -40,6 +40,7 @@ _CONSTANT_GROUPS: dict[int, tuple[str, ...]] = {
 _FILE_GROUPS = ("PRODUCT_CONTENTS", "PRODUCT_METADATA")
 _GRID_GROUPS = ("PRODUCT_METADATA", "PROJECTION_PARAMETERS", "LEVEL1_PROJECTION_PARAMETERS", "PROJECTION_ATTRIBUTES")
 _QUALITY_BANDS = {"FILE_NAME_QUALITY_L1_PIXEL": "QA_PIXEL", "FILE_NAME_BAND_QUALITY": "BQA"}
+_QUALITY_BANDS |= {"FILE_NAME_QUALITY_L2_SURFACE_TEMPERATURE": "ST_QA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ class Mtl:
 def parse_mtl(data: bytes, name: str) -> Mtl:
     """Read an MTL file from its bytes; the ending of its name (``.txt``, ``.json``, ``.xml``) says the form.
 
-    Refused with a `ProductError`: larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite without
-    band 10.
+    Refused with a `ProductError`: larger than `MTL_SIZE_LIMIT`; not text; cut off; not an MTL file; a satellite other
+    than `SATELLITES`.
 
     >>> parse_mtl(b"GROUP = L1_METADATA_FILE", "X_MTL.txt")
     Traceback (most recent call last):
@@ -159,7 +160,7 @@ def _normalise(groups: Groups, name: str) -> Mtl:
     identity = _merged(groups, ("PRODUCT_METADATA", "METADATA_FILE_INFO", "IMAGE_ATTRIBUTES", "PRODUCT_CONTENTS"))
     satellite = _wanted(identity, "SPACECRAFT_ID", name)
     if satellite not in SATELLITES:
-        raise ProductError(f"{name} is of {satellite[:40]}: wanted {' or '.join(SATELLITES)}, which carry band 10")
+        raise ProductError(f"{name} is of {satellite[:40]}: wanted one of {', '.join(SATELLITES)}")
     processing = _wanted(identity, "PROCESSING_LEVEL" if "PROCESSING_LEVEL" in identity else "DATA_TYPE", name)
     levels: dict[str, Literal[1, 2]] = {"L1": 1, "L2": 2}  # of names such as L1TP, L1GT, L1T or L2SP
     if (level := levels.get(processing[:2])) is None:
@@ -191,7 +192,7 @@ def _files(groups: Groups, level: int) -> dict[str, str]:
     for key, value in _merged(groups, _FILE_GROUPS).items():
         if key in _QUALITY_BANDS:
             files[_QUALITY_BANDS[key]] = value
-        elif match := re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+|\d+)", key):
+        elif match := re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+|\d+(?:_VCID_\d)?)", key):
             number = match[1]
             files[number if number.startswith("ST") else f"{'SR_' if level == 2 else ''}B{number}"] = value
     return files
@@ -235,7 +236,7 @@ def _epsg(entries: Mapping[str, str], name: str) -> int | None:
 
 def _wanted(entries: Mapping[str, str], key: str, name: str) -> str:
     if not entries.get(key):
-        raise ProductError(f"{name} lacks {key}: wanted the MTL file of a Landsat 8 or 9 product, as delivered")
+        raise ProductError(f"{name} lacks {key}: wanted the MTL file of a Landsat product, as delivered")
     return entries[key]
 
 

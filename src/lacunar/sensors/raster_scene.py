@@ -13,10 +13,12 @@ from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
 from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BANDS, BandName, Encoding, channel_names, encoding_of
-from lacunar.sensors.scene import Measured, Planes, Scene, date_in, planes_of, sample_planes, scale_of
-from lacunar.sensors.sebal import digital_numbers_hint
+from lacunar.sensors.plausible import ValueJudge
+from lacunar.sensors.scene import Measured, Planes, Scene, date_in, planes_of, sample_planes, scale_of, some_values
+from lacunar.sensors.sebal import LEVEL2_ST_ADD, LEVEL2_ST_MULT, digital_numbers_hint
 
 PICTURE_CHANNELS = (1, 3)
+_AS_OPTIONS = f"--scale {LEVEL2_ST_MULT} --offset {LEVEL2_ST_ADD:g}"
 
 
 class RasterScene(Scene):
@@ -31,39 +33,89 @@ class RasterScene(Scene):
         scale: float | None = None,
         offset: float | None = None,
         nodata: float | None = None,
+        band: int | str | None = None,
     ) -> None:
         super().__init__(path)
         self._source = source = self._open_files.enter_context(RasterSource(path))
         self._said, self._scale, self._offset, self._nodata = tuple(bands), scale, offset, nodata
+        self._band = band
         self._chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
         placed = source.crs is not None or not source.transform.is_identity
         self._orientation = UPRIGHT if placed else orientation_of(path)
         self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
         self.transform, self.crs = source.transform, source.crs
-        self.units, self.date = source.units[0], date_in(path.name)
+        self.units, self.date = source.units[0 if band is None else self._lst_band - 1], date_in(path.name)
+        if scale is not None and offset is not None and np.allclose((scale, offset), (LEVEL2_ST_MULT, LEVEL2_ST_ADD)):
+            self.units = "K"
         small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
         self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
         self.inputs.append(path)
         self._add_mask(gap_mask)
 
     def check_lst(self, *, needs_qa: bool = True) -> None:
-        """Refuse a raster of several bands."""
-        if (count := self._source.count) != 1:
-            raise RasterError(f"{self.path} has {count} bands: wanted one; extract it first (rio stack --bidx)")
+        """Refuse a raster of several bands, unless one is chosen."""
+        _ = self._lst_band
 
     def measured(self, window: Tile | None = None) -> Measured:
-        """The single band of a window; missing is its nodata, or with a gap mask what that names."""
-        self.check_lst()
+        """The single or chosen band of a window; missing is its nodata, or with a gap mask what that names."""
         window = window or self._whole
-        values = self._read(window, [1], self._nodata)[0]
-        if (self._scale, self._offset) != (None, None):
-            encoding = encoding_of(self._source, [1], values, self._scale, self._offset, picture=False)
-            values = values * np.float32(encoding.scale) + np.float32(encoding.offset)
+        values = self._decoded(window)
+        faults = {} if self._trusted else self._judge.faults(values)
+        for where in faults.values():
+            values[where] = np.nan
         known = np.isfinite(values)
         if self._mask is None:
-            return Measured(values, known, ~known)
-        missing = self._masked(window)
-        return Measured(values, known & ~missing, missing)
+            remarks = {f"{reason}: taken as missing": where for reason, where in faults.items()}
+            return Measured(values, known, ~known, remarks)
+        missing, remarks = self._masked(window)
+        lost = ~known & ~missing
+        remarks |= {f"{reason}: not measured": where for reason, where in faults.items()}
+        remarks["hold no value and are not named by the gap mask: they stay nodata"] = lost
+        return Measured(values, known & ~missing, missing, remarks)
+
+    def _decoded(self, window: Tile) -> NDArray[np.float32]:
+        """The band that `lst` gives, before it is judged."""
+        band = self._lst_band
+        values = self._read(window, [band], self._nodata)[0]
+        if (self._scale, self._offset) == (None, None):
+            return values
+        encoding = encoding_of(self._source, [band], values, self._scale, self._offset, picture=False)
+        return values * np.float32(encoding.scale) + np.float32(encoding.offset)
+
+    @cached_property
+    def _lst_band(self) -> int:
+        """Number of the band that `lst` gives, from 1."""
+        source, asked = self._source, self._band
+        if asked is None and source.count == 1:
+            return 1
+        names = ", ".join(f"{number} {name}" for number, name in enumerate(source.band_names, start=1))
+        if asked is None:
+            extract = "choose it with --band, or extract it first (rio stack --bidx)"
+            raise RasterError(f"{self.path} has {source.count} bands: wanted one of {names}; {extract}")
+        if asked in source.band_names:
+            return source.band_names.index(str(asked)) + 1
+        if not (str(asked).isdecimal() and 1 <= int(asked) <= source.count):
+            raise RasterError(f"{self.path} has no band {asked!r}: wanted a number or a name of {names}")
+        return int(asked)
+
+    @property
+    def _trusted(self) -> bool:
+        """Whether the user says that every number is a measurement: nodata is nan."""
+        return self._nodata is not None and bool(np.isnan(self._nodata))
+
+    @cached_property
+    def _judge(self) -> ValueJudge:
+        source, band = self._source, self._lst_band
+        scale, offset = source.scales[band - 1], source.offsets[band - 1]
+
+        def physical(number: float) -> float:
+            value = np.float32(number * scale + offset)
+            if (self._scale, self._offset) == (None, None):
+                return float(value)
+            encoding = encoding_of(source, [band], value, self._scale, self._offset, picture=False)
+            return float(value * np.float32(encoding.scale) + np.float32(encoding.offset))
+
+        return ValueJudge.of(some_values(self._decoded, self.shape), units=self.units, physical=physical)
 
     def lst_record(self) -> dict[str, Any]:
         """The file."""
@@ -72,12 +124,13 @@ class RasterScene(Scene):
 
     def lst_notes(self) -> tuple[str, ...]:
         """Whether values look like digital numbers: said to be kelvin, or whole numbers that nothing explains."""
-        whole = np.issubdtype(np.dtype(self._source.dtypes[0]), np.integer) and not self.units
-        scaled = (self._source.scales[0], self._source.offsets[0], self._scale, self._offset) != (1.0, 0.0, None, None)
+        source, index = self._source, self._lst_band - 1
+        whole = np.issubdtype(np.dtype(source.dtypes[index]), np.integer) and not self.units
+        scaled = (source.scales[index], source.offsets[index], self._scale, self._offset) != (1.0, 0.0, None, None)
         if scaled or not (self.in_kelvin or whole):
             return self.notes
         hint = digital_numbers_hint(self.some_lst())
-        return (*self.notes, f"{self.name} {hint}") if hint else self.notes
+        return (*self.notes, f"{self.name} {hint} ({_AS_OPTIONS})") if hint else self.notes
 
     @property
     def band_names(self) -> tuple[BandName, ...]:

@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -30,6 +30,7 @@ from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.bands import BANDS, BandName, common_scale, place_bands
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
+from lacunar.sensors.plausible import KELVIN, ValueJudge, unit_of
 from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 SceneKind = Literal["picture", "raster", "product"]
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")  # endings of a product in one file
-PLAUSIBLE_LST = (150.0, 400.0)  # K: beyond this a land surface temperature is a fault, not a measurement
-KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}  # unit tags
 SEEN_PIXELS = 100_000  # that tell what a raster holds; fewer where it has fewer
 READ_SIDE = 1024  # of the blocks in which a labelled array is read
 SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
@@ -64,10 +63,15 @@ class Measured:
     values: NDArray[np.floating]
     known: BoolArray
     missing: BoolArray
+    remarks: Mapping[str, BoolArray] = field(default_factory=dict)  # what a user should know -> of which pixels
+    sigma: NDArray[np.floating] | None = None  # one standard deviation of measured values, where asked for
 
     def part(self, window: Tile) -> "Measured":
         """A window of this window."""
-        return Measured(self.values[window.slices], self.known[window.slices], self.missing[window.slices])
+        cut = window.slices
+        remarks = {text: where[cut] for text, where in self.remarks.items()}
+        sigma = None if self.sigma is None else self.sigma[cut]
+        return Measured(self.values[cut], self.known[cut], self.missing[cut], remarks, sigma)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class LstOptions:
     soil_l: float = 0.5  # soil adjustment L of SAVI, 0 to 1
     reflectance: ReflectanceForm = "usgs"  # or "dr", the variant that divides by dr = 1/d^2 once more
     atmosphere: Atmosphere | None = None  # None leaves LST without atmospheric correction
+    max_st_qa: float | None = None  # K: pixels whose ``ST_QA`` (Level 2) is larger are missing
+    measured_sigma: bool = False  # give ``ST_QA`` as the sigma of measured pixels, which is 0 else
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gap_classes", tuple(self.gap_classes))
@@ -89,6 +95,8 @@ class LstOptions:
             raise LacunarError(f"unknown form of the reflectance {self.reflectance!r}: choose one of {names}")
         if not 0.0 <= self.soil_l <= 1.0:
             raise LacunarError(f"soil adjustment L of SAVI is {self.soil_l}: wanted 0 to 1; 0.5 is usual")
+        if self.max_st_qa is not None and not self.max_st_qa > 0:
+            raise LacunarError(f"largest ST_QA is {self.max_st_qa} K: wanted above 0; 2 to 5 are usual")
 
 
 class Scene(AbstractContextManager["Scene"], ABC):
@@ -199,22 +207,16 @@ class Scene(AbstractContextManager["Scene"], ABC):
     @property
     def in_kelvin(self) -> bool:
         """Whether `lst` is declared to be in kelvin."""
-        return self.units.strip().lower() in KELVIN
+        return unit_of(self.units) in KELVIN
 
     def some_lst(self) -> NDArray[np.floating]:
         """Measured values other than 0, from as few blocks about the centre as give enough of them."""
 
-        def from_centre(tile: Tile) -> float:
-            row, col = tile.row + (tile.height - self.shape[0]) / 2, tile.col + (tile.width - self.shape[1]) / 2
-            return float(row**2 + col**2)
+        def read(window: Tile) -> NDArray[np.floating]:
+            part = self.measured(window)
+            return part.values[part.known & (part.values != 0)]
 
-        seen: list[NDArray[np.floating]] = []
-        for block in sorted(blocks_over(self.shape, block=512, halo=0), key=lambda block: from_centre(block.core)):
-            part = self.measured(block.core)
-            seen.append(part.values[part.known & (part.values != 0)])
-            if sum(values.size for values in seen) >= SEEN_PIXELS:
-                break
-        return np.concatenate(seen)
+        return some_values(read, self.shape)
 
     def intermediates(self, window: Tile | None = None) -> Mapping[str, NDArray[np.float64]]:
         """Every step from digital numbers to LST by name, where there are steps."""
@@ -281,12 +283,22 @@ class Scene(AbstractContextManager["Scene"], ABC):
             self.inputs.append(self._mask.path)
             check_same_grid(self, self._mask, names=("the input", f"the gap mask {path}"))
 
-    def _masked(self, window: Tile) -> BoolArray:
-        """Non-zero pixels of the gap mask; its own nodata names no gap."""
+    def _masked(self, window: Tile) -> tuple[BoolArray, dict[str, BoolArray]]:
+        """Non-zero pixels of the gap mask, and remarks on it; what stands for nothing measured names no gap."""
         if self._mask is None:
-            return np.zeros(window.shape, dtype=np.bool_)
+            return np.zeros(window.shape, dtype=np.bool_), {}
         part = self._mask.read(window, bands=[1])
-        return np.asarray(part.known[0] & (np.nan_to_num(part.data[0]) != 0))
+        gap = np.asarray(part.known[0] & (np.nan_to_num(part.data[0]) != 0))
+        faults = self._mask_judge.faults(part.data[0])
+        for where in faults.values():
+            gap &= ~where
+        return gap, {f"{reason} in the gap mask: they name no gap": where for reason, where in faults.items()}
+
+    @cached_property
+    def _mask_judge(self) -> ValueJudge:
+        mask = self._mask
+        assert mask is not None
+        return ValueJudge.of_mask(some_values(lambda window: mask.read(window, bands=[1]).data[0], self.shape))
 
 
 def open_scene(
@@ -298,6 +310,7 @@ def open_scene(
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
+    band: int | str | None = None,
     keep_clouds: bool = False,
 ) -> Scene:
     """Open a picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar), without reading a pixel.
@@ -313,7 +326,10 @@ def open_scene(
     scale, offset
         Physical value = stored value x scale + offset, in place of what the file declares.
     nodata
-        A pixel whose channels all hold this stored value is not valid, besides what the file declares.
+        A pixel whose channels all hold this stored value is not valid, besides what the file declares and besides
+        numbers that stand for nothing measured (`lacunar.sensors.plausible`), which nan makes measurements.
+    band
+        Number (from 1) or name of the band that `Scene.lst` gives, of a raster of several.
     keep_clouds
         Of a product: what its quality band calls cloud or cloud shadow stays valid in `Scene.bands`.
 
@@ -341,13 +357,13 @@ def open_scene(
     if path.is_dir() or path.name.lower().endswith(ARCHIVES):
         from lacunar.sensors.landsat import LandsatScene
 
-        if bands or not scale is offset is nodata is None:
+        if bands or not scale is offset is nodata is band is None:
             got = f"{path.name} is a Landsat product, which brings its own bands, scales and offsets"
-            raise LacunarError(f"{got}: leave out --bands, --scale, --offset and --nodata")
+            raise LacunarError(f"{got}: leave out --bands, --scale, --offset, --nodata and --band")
         return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, keep_clouds=keep_clouds)
     from lacunar.sensors.raster_scene import RasterScene
 
-    return RasterScene(path, gap_mask=gap_mask, bands=bands, scale=scale, offset=offset, nodata=nodata)
+    return RasterScene(path, gap_mask=gap_mask, bands=bands, scale=scale, offset=offset, nodata=nodata, band=band)
 
 
 def date_in(text: str) -> datetime.date | None:
@@ -371,6 +387,27 @@ def _parts(window: Tile) -> Iterator[tuple[Tile, tuple[slice, slice]]]:
     for block in blocks_over(window.shape, block=READ_SIDE, halo=0):
         core = block.core
         yield Tile(window.row + core.row, window.col + core.col, core.height, core.width), core.slices
+
+
+def blocks_from_centre(shape: tuple[int, int]) -> list[Tile]:
+    """Blocks that cover a raster, those near its centre first."""
+
+    def distance(tile: Tile) -> float:
+        row, col = tile.row + (tile.height - shape[0]) / 2, tile.col + (tile.width - shape[1]) / 2
+        return float(row**2 + col**2)
+
+    return sorted((block.core for block in blocks_over(shape, block=512, halo=0)), key=distance)
+
+
+def some_values(read: Callable[[Tile], NDArray[np.floating]], shape: tuple[int, int]) -> NDArray[np.floating]:
+    """Finite values (N,), from as few blocks about the centre of a raster as give enough of them."""
+    seen: list[NDArray[np.floating]] = []
+    for block in blocks_from_centre(shape):
+        values = read(block)
+        seen.append(values[np.isfinite(values)])
+        if sum(part.size for part in seen) >= SEEN_PIXELS:
+            break
+    return np.concatenate(seen)
 
 
 def planes_of(channels: Planes, names: Sequence[str]) -> Planes:
