@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from lacunar.errors import ProductError
-from lacunar.sensors import landsat
+from lacunar.sensors import delivery
 from lacunar.sensors.delivery import open_delivery
 
 
@@ -88,7 +88,7 @@ def test_members_that_are_refused(tmp_path, member, message):
 
 
 def test_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(landsat, "ARCHIVE_MEMBERS", 3)
+    monkeypatch.setattr(delivery, "ARCHIVE_MEMBERS", 3)
     path = make_tar(tmp_path / "p.tar", [(f"{number}.TIF", b"") for number in range(4)])
     with pytest.raises(ProductError, match="more than 3 files or 16 GiB"):
         open_delivery(path)

@@ -14,7 +14,17 @@ from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BANDS, BandName, Encoding, channel_names, encoding_of
 from lacunar.sensors.plausible import ValueJudge
-from lacunar.sensors.scene import Measured, Planes, Scene, date_in, planes_of, sample_planes, scale_of, some_values
+from lacunar.sensors.scene import (
+    Measured,
+    Planes,
+    Scene,
+    StoredAs,
+    date_in,
+    planes_of,
+    sample_planes,
+    scale_of,
+    some_values,
+)
 from lacunar.sensors.sebal import LEVEL2_ST_ADD, LEVEL2_ST_MULT, digital_numbers_hint
 
 PICTURE_CHANNELS = (1, 3)
@@ -29,23 +39,18 @@ class RasterScene(Scene):
         path: Path,
         *,
         gap_mask: str | Path | None = None,
-        bands: Sequence[str] = (),
-        scale: float | None = None,
-        offset: float | None = None,
-        nodata: float | None = None,
-        band: int | str | None = None,
+        stored: StoredAs | None = None,
     ) -> None:
         super().__init__(path)
         self._source = source = self._open_files.enter_context(RasterSource(path))
-        self._said, self._scale, self._offset, self._nodata = tuple(bands), scale, offset, nodata
-        self._band = band
+        self._stored = stored = stored or StoredAs()
         self._chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
         placed = source.crs is not None or not source.transform.is_identity
         self._orientation = UPRIGHT if placed else orientation_of(path)
         self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
         self.transform, self.crs = source.transform, source.crs
-        self.units, self.date = source.units[0 if band is None else self._lst_band - 1], date_in(path.name)
-        if scale is not None and offset is not None and np.allclose((scale, offset), (LEVEL2_ST_MULT, LEVEL2_ST_ADD)):
+        self.units, self.date = source.units[0 if stored.band is None else self._lst_band - 1], date_in(path.name)
+        if (stored.scale, stored.offset) == (LEVEL2_ST_MULT, LEVEL2_ST_ADD):
             self.units = "K"
         small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
         self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
@@ -75,17 +80,20 @@ class RasterScene(Scene):
 
     def _decoded(self, window: Tile) -> NDArray[np.float32]:
         """The band that `lst` gives, before it is judged."""
-        band = self._lst_band
-        values = self._read(window, [band], self._nodata)[0]
-        if (self._scale, self._offset) == (None, None):
-            return values
-        encoding = encoding_of(self._source, [band], values, self._scale, self._offset, picture=False)
-        return values * np.float32(encoding.scale) + np.float32(encoding.offset)
+        return self._as_said(self._read(window, [self._lst_band], self._stored.nodata)[0])
+
+    def _as_said(self, declared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values by the user's scale and offset, from those by the file's."""
+        scale, offset = self._stored.scale, self._stored.offset
+        if scale is offset is None:
+            return declared
+        encoding = encoding_of(self._source, [self._lst_band], declared, scale, offset, picture=False)
+        return declared * np.float32(encoding.scale) + np.float32(encoding.offset)
 
     @cached_property
     def _lst_band(self) -> int:
         """Number of the band that `lst` gives, from 1."""
-        source, asked = self._source, self._band
+        source, asked = self._source, self._stored.band
         if asked is None and source.count == 1:
             return 1
         names = ", ".join(f"{number} {name}" for number, name in enumerate(source.band_names, start=1))
@@ -101,19 +109,15 @@ class RasterScene(Scene):
     @property
     def _trusted(self) -> bool:
         """Whether the user says that every number is a measurement: nodata is nan."""
-        return self._nodata is not None and bool(np.isnan(self._nodata))
+        return self._stored.nodata is not None and bool(np.isnan(self._stored.nodata))
 
     @cached_property
     def _judge(self) -> ValueJudge:
-        source, band = self._source, self._lst_band
-        scale, offset = source.scales[band - 1], source.offsets[band - 1]
+        source, index = self._source, self._lst_band - 1
 
         def physical(number: float) -> float:
-            value = np.float32(number * scale + offset)
-            if (self._scale, self._offset) == (None, None):
-                return float(value)
-            encoding = encoding_of(source, [band], value, self._scale, self._offset, picture=False)
-            return float(value * np.float32(encoding.scale) + np.float32(encoding.offset))
+            declared = np.array([number * source.scales[index] + source.offsets[index]], dtype=np.float32)
+            return float(self._as_said(declared)[0])
 
         return ValueJudge.of(some_values(self._decoded, self.shape), units=self.units, physical=physical)
 
@@ -126,8 +130,8 @@ class RasterScene(Scene):
         """Whether values look like digital numbers: said to be kelvin, or whole numbers that nothing explains."""
         source, index = self._source, self._lst_band - 1
         whole = np.issubdtype(np.dtype(source.dtypes[index]), np.integer) and not self.units
-        scaled = (source.scales[index], source.offsets[index], self._scale, self._offset) != (1.0, 0.0, None, None)
-        if scaled or not (self.in_kelvin or whole):
+        told = (source.scales[index], source.offsets[index], self._stored.scale, self._stored.offset)
+        if told != (1.0, 0.0, None, None) or not (self.in_kelvin or whole):
             return self.notes
         hint = digital_numbers_hint(self.some_lst())
         return (*self.notes, f"{self.name} {hint} ({_AS_OPTIONS})") if hint else self.notes
@@ -167,24 +171,26 @@ class RasterScene(Scene):
     def _channels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if "palette" in self._source.colours:
             raise RasterError(f"{self.name} is a palette picture, whose numbers are no colours: save it as RGB")
-        return channel_names(self._source, self._chosen, self._said)
+        return channel_names(self._source, self._chosen, self._stored.bands)
 
     @property
     def _nodata_is_told(self) -> bool:
         """Whether the user or the file says which pixels are nodata; of a picture none is."""
         declared = any(self._source.nodatavals[index - 1] is not None for index in self._chosen)
-        return self._nodata is not None or declared or self.kind == "picture"
+        return self._stored.nodata is not None or declared or self.kind == "picture"
 
     @property
     def _band_nodata(self) -> float | None:
         """The stored value of pixels that are not valid: 0 where nothing is told, but for 8 bits, where 0 is black."""
         guessed = not self._nodata_is_told and self._source.dtypes[self._chosen[0] - 1] != "uint8"
-        return 0.0 if guessed else self._nodata
+        return 0.0 if guessed else self._stored.nodata
 
     @cached_property
     def _encoding(self) -> Encoding:
         picture = self.kind == "picture"
-        return encoding_of(self._source, self._chosen, self._sample, self._scale, self._offset, picture=picture)
+        return encoding_of(
+            self._source, self._chosen, self._sample, self._stored.scale, self._stored.offset, picture=picture
+        )
 
     def _encoded(self, stored: Planes) -> Planes:
         return stored * np.float32(self._encoding.scale) + np.float32(self._encoding.offset)

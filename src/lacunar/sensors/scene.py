@@ -99,6 +99,22 @@ class LstOptions:
             raise LacunarError(f"largest ST_QA is {self.max_st_qa} K: wanted above 0; 2 to 5 are usual")
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredAs:
+    """What the numbers of a raster mean, where the file does not say it or is wrong."""
+
+    bands: Sequence[str] = ()  # of all channels without alpha, in order; by default those in the file, or RGB of three
+    scale: float | None = None  # physical value = stored number x scale + offset, in place of what the file declares
+    offset: float | None = None
+    # Not valid where all channels hold this stored number, besides what the file declares and besides numbers that
+    # stand for nothing measured (`lacunar.sensors.plausible`), which nan makes measurements.
+    nodata: float | None = None
+    band: int | str | None = None  # number (from 1) or name of the band that `Scene.measured` gives
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bands", tuple(self.bands))
+
+
 class Scene(AbstractContextManager["Scene"], ABC):
     """An open image; see the head of this file. Made by `open_scene`."""
 
@@ -306,14 +322,10 @@ def open_scene(
     *,
     lst_options: LstOptions | None = None,
     gap_mask: str | Path | None = None,
-    bands: Sequence[str] = (),
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    band: int | str | None = None,
     keep_clouds: bool = False,
+    **stored: Any,  # noqa: ANN401
 ) -> Scene:
-    """Open a picture, any raster that GDAL reads, or a Landsat 8/9 product (folder or .tar), without reading a pixel.
+    """Open a picture, any raster that GDAL reads, or a Landsat product (folder or .tar), without reading a pixel.
 
     Parameters
     ----------
@@ -321,17 +333,10 @@ def open_scene(
         Of a product: how LST is computed and which quality classes are missing.
     gap_mask
         Raster on the same grid whose non-zero pixels are missing; of a product besides others, of a raster only these.
-    bands
-        Names of the file's channels without alpha, in order. By default those in the file; three are red, green, blue.
-    scale, offset
-        Physical value = stored value x scale + offset, in place of what the file declares.
-    nodata
-        A pixel whose channels all hold this stored value is not valid, besides what the file declares and besides
-        numbers that stand for nothing measured (`lacunar.sensors.plausible`), which nan makes measurements.
-    band
-        Number (from 1) or name of the band that `Scene.lst` gives, of a raster of several.
     keep_clouds
         Of a product: what its quality band calls cloud or cloud shadow stays valid in `Scene.bands`.
+    **stored
+        Fields of `StoredAs`: ``bands``, ``scale``, ``offset``, ``nodata``, ``band``.
 
     Raises
     ------
@@ -357,13 +362,13 @@ def open_scene(
     if path.is_dir() or path.name.lower().endswith(ARCHIVES):
         from lacunar.sensors.landsat import LandsatScene
 
-        if bands or not scale is offset is nodata is band is None:
+        if stored and StoredAs(**stored) != StoredAs():
             got = f"{path.name} is a Landsat product, which brings its own bands, scales and offsets"
             raise LacunarError(f"{got}: leave out --bands, --scale, --offset, --nodata and --band")
         return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, keep_clouds=keep_clouds)
     from lacunar.sensors.raster_scene import RasterScene
 
-    return RasterScene(path, gap_mask=gap_mask, bands=bands, scale=scale, offset=offset, nodata=nodata, band=band)
+    return RasterScene(path, gap_mask=gap_mask, stored=StoredAs(**stored))
 
 
 def date_in(text: str) -> datetime.date | None:
