@@ -1,6 +1,9 @@
 """Outputs take their names together, or nothing has happened."""
 
 import errno
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +11,8 @@ import pytest
 
 from commands import contents
 from lacunar.errors import LacunarError, RasterError
-from lacunar.geo.staging import Staging, write_text
+from lacunar.geo import staging as staging_room
+from lacunar.geo.staging import Staging, finish_and_remove_dead, write_text
 
 
 def test_names_are_given_at_the_end_and_only_then(tmp_path):
@@ -69,7 +73,7 @@ def test_errors_of_writers_do_not_name_the_hidden_folder(tmp_path):
     def write_nowhere():
         with Staging(overwrite=False) as staging:
             staged = staging.stage(tmp_path / "a.json")
-            staged.parent.rmdir()
+            shutil.rmtree(staged.parent)
             write_text(staged, "{}")
 
     with pytest.raises(RasterError) as caught:
@@ -142,3 +146,102 @@ def test_a_disk_without_room_for_all_outputs_is_told_before_any_work(tmp_path, m
         staging.stage(tmp_path / "d.tif", size=2 * 2**20).write_text("")
         with pytest.raises(RasterError, match=r"e\.tif: 3\.0 MiB are free, wanted 4\.0 or more: free some space"):
             staging.stage(tmp_path / "e.tif", size=2 * 2**20)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lacunar.geo import staging
+
+folder, stop_at = Path(sys.argv[1]), int(sys.argv[2])
+given = 0
+give = staging._give_name
+
+def killed(hidden, target):
+    global given
+    if given == stop_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    given += 1
+    give(hidden, target)
+
+staging._give_name = killed
+with staging.Staging(overwrite=False) as stage:
+    for name in ("a.tif", "a.json", "other/a.png"):
+        stage.stage(folder / name).write_text(name)
+    if stop_at < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_run(folder, *, names_given):
+    (folder / "other").mkdir(exist_ok=True)
+    ran = subprocess.run([sys.executable, "-c", KILLED, folder, str(names_given)], check=False)
+    assert ran.returncode == -9
+
+
+@pytest.mark.parametrize("names_given", [0, 1, 2])
+@pytest.mark.parametrize("first", ["", "other"])
+def test_a_set_that_was_killed_between_its_names_is_finished_by_the_next_run(tmp_path, names_given, first):
+    killed_run(tmp_path, names_given=names_given)
+    assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+    for folder in (tmp_path / first, tmp_path, tmp_path / "other"):
+        finish_and_remove_dead(folder)
+    assert list(contents(tmp_path)) == ["a.json", "a.tif", "other", "other/a.png"]
+
+
+def test_what_a_dead_run_left_goes_with_the_next_run(tmp_path):
+    killed_run(tmp_path, names_given=-1)
+    stage_all(tmp_path / "b.tif", tmp_path / "other" / "b.tif")
+    assert list(contents(tmp_path)) == ["b.tif", "other", "other/b.tif"]
+
+
+def test_a_set_whose_given_names_are_gone_is_not_finished(tmp_path):
+    killed_run(tmp_path, names_given=1)
+    (tmp_path / "a.tif").unlink()
+    stage_all(tmp_path / "a.tif", tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == "new"
+    stage_all(tmp_path / "other" / "b.tif")
+    assert list(contents(tmp_path)) == ["a.json", "a.tif", "other", "other/b.tif"]
+
+
+def test_work_of_a_living_run_is_left_alone(tmp_path):
+    code = "import sys; from pathlib import Path; from lacunar.geo.staging import Room; "
+    code += "room = Room(Path(sys.argv[1])); print(room.path, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "a.tif"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as living:
+        room = Path(living.stdout.readline().strip())
+        stage_all(tmp_path / "b.tif")
+        assert room.is_dir()
+        living.kill()
+    stage_all(tmp_path / "c.tif")
+    assert list(contents(tmp_path)) == ["b.tif", "c.tif"]
+
+
+def test_nothing_in_a_folder_that_is_read_is_replaced(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(RasterError, match=r"config\.json lies in a folder that this very run reads"):
+        stage_all(tmp_path / "model" / "config.json", overwrite=True, inputs=[tmp_path / "model"])
+    stage_all(tmp_path / "model" / "new.json", overwrite=True, inputs=[tmp_path / "model"])
+
+
+def test_an_interruption_between_two_names_gives_the_rest(tmp_path, monkeypatch):
+    give = staging_room._give_name
+
+    def interrupted(hidden, target):
+        give(hidden, target)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(staging_room, "_give_name", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage_all(tmp_path / "a.tif", tmp_path / "a.json")
+    assert list(contents(tmp_path)) == ["a.json", "a.tif"]
+
+
+def test_links_that_form_a_ring_are_one_line(tmp_path):
+    (tmp_path / "a.tif").symlink_to(tmp_path / "b.tif")
+    (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")
+    with pytest.raises(RasterError, match="its links lead nowhere"):
+        stage_all(tmp_path / "a.tif")

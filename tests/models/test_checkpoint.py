@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lacunar.diffusion.schedule import NoiseSchedule
-from lacunar.errors import ModelError
+from lacunar.errors import LacunarError, ModelError
 from lacunar.interpolate.pca_prior import GaussianPrior
 from lacunar.interpolate.scaling import TileScaling
 from lacunar.models import checkpoint
@@ -276,15 +276,15 @@ def test_full_disk_leaves_nothing_half_written(
 def test_old_model_returns_when_the_new_one_cannot_take_its_place(
     network: UNet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = Path.rename
+    replace = Path.replace
 
     def refuse(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
+        if target == folder and not self.name.endswith(".old"):
             raise OSError(errno.EIO, "Input/output error")
-        return rename(self, target)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(ModelError, match="Input/output error"):
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(LacunarError, match="Input/output error"):
         save(folder, network, overwrite=True)
     monkeypatch.undo()
     assert list(folder.parent.iterdir()) == [folder]

@@ -1,6 +1,12 @@
 """The commands: parse, call, present; nothing else."""
 
+import logging
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -29,6 +35,8 @@ app.add_typer(evaluation.app, name="evaluate")
 
 BAD_INPUT = 2  # exit code of bad input or use
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
+FAULT = 70  # exit code of what should not happen
+TRACEBACK = "LACUNAR_TRACEBACK"  # environment variable: show where
 # Typer brings its own copy of click in some versions: its errors are reached through Typer's own names.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -50,17 +58,49 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line: bad input or use is one line and exit code 2, Ctrl-C is 130."""
+    """Run the command line: bad input or use is one line and exit code 2; Ctrl-C, SIGTERM and SIGHUP are 130."""
     try:
-        # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
-        code = app(standalone_mode=False, prog_name="lacunar")
+        with _quiet(), _stopping():
+            # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
+            code = app(standalone_mode=False, prog_name="lacunar")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except (LacunarError, OSError, UsageError) as error:
         _leave(f"lacunar: {_usage(error) if isinstance(error, UsageError) else error}", BAD_INPUT)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        fault = f"lacunar: a fault of its own, {type(error).__name__}: {str(error)[:160]}"
+        _leave(f"{fault} (please report it; {TRACEBACK}=1 in the environment shows where it is)", FAULT)
     if code == INTERRUPTED:
         _leave("lacunar: interrupted; what was finished is kept, nothing half-written is left", INTERRUPTED)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings of the libraries off the error stream."""
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does; where they are ignored, as by nohup, they stay so."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    here = threading.current_thread() is threading.main_thread()
+    taken = [number for number in numbers if here and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _usage(error: Exception) -> str:

@@ -39,7 +39,7 @@ def fill_named(
     failed, the exit code is 1.
     """
     from lacunar.fill.batch import Job
-    from lacunar.fill.scene_list import listed_paths, names_several, outputs_in
+    from lacunar.fill.scene_list import LIST_MARK, listed_paths, names_several, outputs_in
 
     output = files.raster
     paths = listed_paths(named)
@@ -49,6 +49,9 @@ def fill_named(
         Job(inputs=replace(inputs, path=path), files=replace(files, raster=target))
         for path, target in zip(paths, targets, strict=True)
     ]
+    lists = {Path(name.removeprefix(LIST_MARK)).resolve() for name in named if name.startswith(LIST_MARK)}
+    if taken := lists.intersection(path.resolve() for job in jobs for path in (job.files.raster, job.files.sidecar)):
+        raise LacunarError(f"{taken.pop()} is the list that this very run reads, wanted another output: rename it")
     with _telling_what_is_kept(jobs):
         if several:
             _fill_several(jobs, output, options, cluster, print_json=print_json)

@@ -68,6 +68,7 @@ def train_command(
     ] = None,
 ) -> None:
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
+    from lacunar.geo.staging import Staging, resolved
     from lacunar.train.loop import this_process
     from lacunar.train.recipe import STUDENT_STEPS, load_start, run_recipe
 
@@ -78,6 +79,8 @@ def train_command(
     start = load_start(chosen, init_from, distill, student_steps)
     _pack(chosen, data, clouds, pack)
     run = run or Path("runs") / (f"{recipe}-distilled-{student_steps}" if distill else recipe)
+    if any(name and resolved(Path(name)) == resolved(run / "model") for name in (init_from, distill)):
+        raise LacunarError(f"--run {run} would replace the model that it starts from: give another --run folder")
     try:
         with Bars() as bars:
             model, history = run_recipe(
@@ -94,7 +97,8 @@ def train_command(
         typer.echo(f"lacunar: the run is kept in {run}, the same command goes on from there", err=True)
         raise
     if this_process().is_main_process:
-        _draw_losses(history, run / "loss.png")
+        with Staging(overwrite=True) as staging:
+            _draw_losses(history, staging.stage(run / "loss.png"))
         typer.echo(f"model: {model}\nloss:  {run / 'loss.png'}")
 
 

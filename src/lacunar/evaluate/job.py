@@ -150,7 +150,8 @@ def evaluate(
     """
     chosen, started = _task(task, options), time.monotonic()
     cases, lineup = chosen.cases(), chosen.lineup()
-    with Staging(overwrite=overwrite) as staging:
+    read = [getattr(chosen, name) for name in chosen.inputs]
+    with Staging(overwrite=overwrite, inputs=[path for path in read if path is not None]) as staging:
         places = {} if output is None else _staged(staging, Path(output), chosen, cases, lineup)
         found = run(chosen, cases, lineup, callback=callback)
         evaluation = Evaluation(chosen, found, command, time.monotonic() - started)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import permutations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 from lacunar.geo.missing_shapes import PatternName, gap_pattern
+from lacunar.geo.staging import temporary_room
 from lacunar.sensors.scene import date_in
 from lacunar.train.lst_data import KELVIN_PER_COUNT, load_lst, pack_lst
 
@@ -69,8 +69,8 @@ def read_scenes(rasters: Path, clouds: Path | None) -> tuple[dict[str, FloatArra
     """
     if not any(rasters.glob("*.tif")):
         raise LacunarError(f"no GeoTIFF in {rasters}; wanted a folder of LST rasters named PLACE_*.tif in kelvin")
-    with TemporaryDirectory() as folder:
-        packed = Path(folder) / "scenes.npz"
+    with temporary_room("scenes") as room:
+        packed = room.path / "scenes.npz"
         pack_lst(rasters, clouds, packed)
         pack = load_lst(packed)
     kelvin = (np.where(counts > 0, counts * KELVIN_PER_COUNT, np.nan) for counts in pack.rasters)

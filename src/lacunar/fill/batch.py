@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lacunar.errors import LacunarError, RasterError
+from lacunar.errors import LacunarError
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
-from lacunar.geo.staging import write_text
+from lacunar.geo.staging import Staging, finish_and_remove_dead, write_text
 from lacunar.models.backend import load_filler, resolve_device
 from lacunar.models.checkpoint import shipped_models
 from lacunar.versions import versions, versions_used
@@ -128,14 +127,8 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], *, seconds: float, 
         ],
     }
     target = folder / SUMMARY
-    hidden = target.with_name(f".{SUMMARY}.partial")
-    try:
-        write_text(hidden, json.dumps(summary, indent=2) + "\n")
-        hidden.replace(target)
-    except OSError as error:
-        raise RasterError(f"{target}: cannot take its name ({error.strerror}): choose another folder") from error
-    finally:
-        hidden.unlink(missing_ok=True)
+    with Staging(overwrite=True, inputs=[outcome.job.inputs.path for outcome in outcomes]) as staging:
+        write_text(staging.stage(target), json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -166,9 +159,8 @@ def _fill_on_cluster(
                 if client.status == "running":
                     client.cancel(list(flying))
     finally:
-        for output in (job.files.raster for job in jobs):  # of a worker that was lost or interrupted
-            for path in output.parent.glob(f".{output.name}.*.partial"):
-                shutil.rmtree(path, ignore_errors=True)
+        for folder in {job.files.raster.parent for job in jobs}:  # of a worker that was lost or interrupted
+            finish_and_remove_dead(folder)
     return [outcomes[number] for number in range(len(jobs))]
 
 

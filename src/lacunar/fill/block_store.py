@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import FilledBlock
 from lacunar.fill.provenance import Fingerprint, differing
+from lacunar.geo.staging import Room
 from lacunar.geo.windows import Tile
 
 _FINGERPRINT = "fingerprint.json"
@@ -40,7 +40,7 @@ class BlockStore:
                     name: stored[name] for name in (*_ARRAYS, "realisations") if name in stored or name in _ARRAYS
                 }
                 tiles, coarse_tiles, evaluations = (int(count) for count in stored["counts"])
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        except Exception:  # damaged bytes come to zlib, zipfile, numpy or its parser of headers
             return None
         if any(array.shape[-2:] != window.shape for array in arrays.values()):
             return None
@@ -75,18 +75,17 @@ class BlockStore:
 
     def _make_folder(self) -> None:
         """Make the folder with the fingerprint in it: there is never one without."""
-        hidden = Path(tempfile.mkdtemp(prefix=f"{self.folder.name}.", suffix=".partial", dir=self.folder.parent))
-        try:
-            (hidden / _FINGERPRINT).write_text(json.dumps(self._fingerprint, indent=2) + "\n", encoding="utf-8")
-            hidden.replace(self.folder)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+        with Room(self.folder) as room:
+            made = room.path / self.folder.name
+            made.mkdir()
+            (made / _FINGERPRINT).write_text(json.dumps(self._fingerprint, indent=2) + "\n", encoding="utf-8")
+            made.replace(self.folder)
 
     def _refuse_others(self) -> None:
         try:
             found = json.loads((self.folder / _FINGERPRINT).read_text(encoding="utf-8"))
             names = differing(found, self._fingerprint)
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             names = ["their description, which cannot be read"]
         if names:
             more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""

@@ -51,7 +51,7 @@ class Guides:
 
     def __init__(self, guides: Sequence[_Guide], target_date: date | None) -> None:
         self._guides, self._target_date = tuple(guides), target_date
-        self.inputs: list[Path] = [file for guide in guides for file in (guide.scene.path, *guide.scene.inputs)]
+        self.inputs: list[Path] = [file for guide in guides for file in guide.scene.inputs]
 
     def __len__(self) -> int:
         return len(self._guides)

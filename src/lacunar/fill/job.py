@@ -8,6 +8,7 @@ from lacunar.fill.inputs import FillInputs, open_inputs
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import FillWriter, OutputFiles, finished_record
 from lacunar.fill.provenance import fingerprint_of
+from lacunar.geo.staging import finish_and_remove_dead
 
 Callback = Callable[[int, int], None]
 
@@ -22,6 +23,7 @@ def fill_scene(
     """
     options = options or FillOptions()
     with open_inputs(inputs) as (scene, guides):
+        finish_and_remove_dead(files.raster.parent)
         files.check_names(scene, options)
         model = options.load()
         fingerprint = fingerprint_of(inputs, scene, guides, options, model)

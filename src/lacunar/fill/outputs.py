@@ -72,7 +72,8 @@ class OutputFiles:
     def beside(self) -> dict[str, str | None]:
         """Absolute paths of what is asked for beside the raster, as the record names them."""
         paths = {"figure": self.figure, "truth_raster": self.truth, "bands_folder": self.bands_folder}
-        return {name: str(path.resolve()) if path else None for name, path in paths.items()}
+        named = {name: str(path.resolve()) if path else None for name, path in paths.items()}
+        return named | {"truth_changed": str(self.truth.stat().st_mtime_ns) if self.truth else None}
 
 
 def finished_record(
@@ -118,7 +119,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
     def __enter__(self) -> Self:
         self._begun = time.perf_counter()
         scene, files = self._scene, self._files
-        inputs = [*scene.inputs, *self._guides.inputs, *([files.truth] if files.truth else [])]
+        inputs = [*scene.inputs, *self._guides.inputs, Path(self._options.model)]
+        inputs += [files.truth] if files.truth else []
         with ExitStack() as stack:
             staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
             self._truth = stack.enter_context(Truth(scene, files.truth))

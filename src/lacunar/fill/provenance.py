@@ -41,6 +41,7 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
             "network": repr(model.network.config),
             "schedule": hashlib.sha256(model.schedule.betas.tobytes()).hexdigest(),
             "prediction": model.prediction,
+            "scaling": model.scaling.to_dict(),
             "sigma_factor": model.card.sigma_factor,
             "error_quantiles": model.card.error_quantiles,
         },

@@ -6,7 +6,7 @@ from pathlib import Path
 from lacunar.errors import LacunarError
 from lacunar.sensors.scene import ARCHIVES
 
-_LIST_MARK = "@"  # before the name of a text file that lists paths or patterns, one a line
+LIST_MARK = "@"  # before the name of a text file that lists paths or patterns, one a line
 _COMMENT = "#"
 _MAGIC = frozenset("*?[")  # what makes a path a pattern
 
@@ -20,14 +20,14 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
-        for path in _listed(argument) if argument.startswith(_LIST_MARK) else _matching(argument):
+        for path in _listed(argument) if argument.startswith(LIST_MARK) else _matching(argument):
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
 def names_several(argument: str) -> bool:
     """Whether an argument may name several files: a list, or a pattern that is no path itself."""
-    return argument.startswith(_LIST_MARK) or (not _MAGIC.isdisjoint(argument) and not Path(argument).exists())
+    return argument.startswith(LIST_MARK) or (not _MAGIC.isdisjoint(argument) and not Path(argument).exists())
 
 
 def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
@@ -45,7 +45,7 @@ def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
 
 
 def _listed(argument: str) -> list[Path]:
-    path = Path(argument.removeprefix(_LIST_MARK))
+    path = Path(argument.removeprefix(LIST_MARK))
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -155,12 +155,6 @@ def create_raster(path: Path, **profile: Any) -> DatasetWriter:  # noqa: ANN401
     return rasterio.open(path, "w", **profile)
 
 
-def files_behind(path: Path) -> list[Path]:
-    """Every file that GDAL reads for a raster: itself, what describes it, and the sources of a VRT."""
-    with gdal(f"{path}: the files behind it cannot be listed"), open_raster(path) as dataset:
-        return [path, *map(Path, dataset.files)]
-
-
 def read_vectors(path: Path) -> "gpd.GeoDataFrame":
     """Read a GeoPackage, GeoJSON or shapefile; any other file, or a table without geometry, is a `RasterError`."""
     if not path.is_file():

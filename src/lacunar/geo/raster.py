@@ -72,6 +72,7 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raise RasterError(f"{self.path}: {got}; wanted a raster file: check the path")
         with gdal(f"{self.path}: not a raster that can be opened; wanted a whole GeoTIFF or the like"):
             self._dataset = open_raster(self.path)
+        self.files = (self.path, *(Path(file) for file in self._dataset.files if Path(file) != self.path))  # behind it
         self.shape: tuple[int, int] = self._dataset.shape
         self.count: int = self._dataset.count
         self.transform: Affine = self._dataset.transform

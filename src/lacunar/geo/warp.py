@@ -1,7 +1,5 @@
 """A raster on the grid of another, window by window: bilinear; what is unknown stays unknown."""
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable
 from functools import cached_property
@@ -19,6 +17,7 @@ from rasterio.windows import Window
 from lacunar.errors import LacunarError, RasterError, one_line
 from lacunar.geo.gate import create_raster, gdal, open_raster
 from lacunar.geo.grid import Gridded, same_grid
+from lacunar.geo.staging import temporary_room
 from lacunar.geo.windows import Tile, blocks_over
 
 BLOCK = 1024  # side of the parts in which the source is copied
@@ -81,9 +80,9 @@ class Warped:
     @cached_property
     def _vrt(self) -> WarpedVRT:
         """The source on the target's grid, made when first needed."""
-        folder = tempfile.mkdtemp(prefix="lacunar-warp-")
-        remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        copied = Path(folder) / "source.tif"
+        room = temporary_room("warp")
+        remove = weakref.finalize(self, room.close)
+        copied = room.path / "source.tif"
         try:
             self._copy_source(copied)
             rows, cols = self.step

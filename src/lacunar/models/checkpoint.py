@@ -8,8 +8,6 @@ the weights), ``README.md`` (the card to read) and ``model.safetensors``.
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import ModelError
+from lacunar.geo.staging import Staging
 from lacunar.models.card import Card
 from lacunar.models.weights import WeightsDtype, as_dtype, fit_weights, read_safetensors, sha256_of
 from lacunar.networks.segdiff import SegDiff, SegmenterConfig, SegmenterKind, WaterSegDiff, build_segmenter
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE, SCHEDULE_FILE, SCALING_FILE, CARD_FILE = "config.json", "schedule.json", "scaling.json", "card.json"
 README_FILE = "README.md"
+_MODEL_FILES = {WEIGHTS_FILE, CONFIG_FILE, SCHEDULE_FILE, SCALING_FILE, CARD_FILE, README_FILE}
 MODELS = Path(__file__).parent / "shipped"
 Network = TypeVar("Network", bound=nn.Module)
 PRIOR_SIZE, PRIOR_PREFIX = "prior_components", "prior_tensors."  # of a Gaussian prior: key of config.json, and weights
@@ -230,27 +230,17 @@ def _pop_prior(state: dict[str, Tensor], folder: Path) -> GaussianPrior:
 def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside the target that takes its place when all went well and vanishes when not."""
     if target.exists():
-        ours = target.is_dir() and ((target / CONFIG_FILE).is_file() or not any(target.iterdir()))
-        if not ours:
+        found = {path.name for path in target.iterdir()} if target.is_dir() else {""}
+        if found and not (CONFIG_FILE in found and found <= _MODEL_FILES):
             raise ModelError(f"{target} exists and is no model folder, wanted a new name: choose another")
         if not overwrite:
             raise ModelError(f"{target} exists: choose another name or say overwrite")
-    token = secrets.token_hex(4)
-    temporary, old = (target.parent / f".{target.name}.{token}.{role}" for role in ("partial", "old"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
+        with Staging(overwrite=overwrite) as staging:
+            yield staging.stage_folder(target)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{target} could not be written ({error}): free some space or choose another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _resolve(folder_or_name: str | Path) -> Path:

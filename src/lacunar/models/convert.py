@@ -14,6 +14,7 @@ from torch import Tensor
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NoiseSchedule
 from lacunar.errors import ModelError, first_line
+from lacunar.geo.staging import resolved
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, assemble, read_json, save_model
@@ -46,6 +47,9 @@ def convert_checkpoint(
     tensors, settings that contradict the weights or a class-conditional network are a `ModelError`.
     """
     path = Path(source)
+    places = resolved(path), resolved(Path(destination))
+    if places[0] == places[1] or places[1] in places[0].parents:
+        raise ModelError(f"{destination} holds the checkpoint itself, wanted a new model folder: choose another name")
     if path.is_dir():
         if architecture:
             raise ModelError(f"{path} is a folder, which says its own architecture: leave the architecture out")

@@ -8,8 +8,6 @@ is damaged or answers otherwise is made anew.
 import hashlib
 import logging
 import os
-import secrets
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import lacunar
-from lacunar.errors import ModelError
+from lacunar.errors import ModelError, RasterError
+from lacunar.geo.staging import Staging, temporary_room
 
 CACHE_VARIABLE = "LACUNAR_CACHE"  # environment variable: folder of what can be made again
 TOLERANCE = 1e-4  # largest difference between the answers of a graph and of its network, in units of the larger of 1
@@ -59,8 +58,8 @@ def graph_of(network: nn.Module, part: str, example: Sequence[Tensor], *, at_onc
                 return graph
         except Exception as error:  # the runtime's own errors have no common type; the graph is made anew
             _log.info("%s cannot be used: %s", kept, error)
-    with tempfile.TemporaryDirectory(prefix="lacunar-") as folder:
-        made = _export(network, example, Path(folder) / kept.name)
+    with temporary_room("onnx") as room:
+        made = _export(network, example, room.path / kept.name)
         graph = _Session(made, at_once)
         if (difference := graph.differs(example, answers)) > TOLERANCE:
             raise ModelError(f"the graph differs from the network by {difference:.2g}, wanted {TOLERANCE:g} or less")
@@ -140,13 +139,9 @@ def _quiet() -> Iterator[None]:
 
 def _keep(made: Path, kept: Path) -> None:
     """Put a graph into the cache, whole or not at all; a cache that cannot be written costs an export each time."""
-    hidden = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}.partial")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        hidden.write_bytes(made.read_bytes())
-        hidden.replace(kept)
-    except OSError as error:
+        with Staging(overwrite=True) as staging:
+            staging.stage(kept).write_bytes(made.read_bytes())
+    except (OSError, RasterError) as error:
         _log.info("%s cannot be kept: %s", kept, error)
-    finally:
-        if hidden.is_file():
-            hidden.unlink()

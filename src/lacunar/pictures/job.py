@@ -181,7 +181,7 @@ def _write_filled(
 ) -> dict[str, Any]:
     """Check the outputs, fill, write; no output takes its name before all of them are whole."""
     begun = time.perf_counter()
-    with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
+    with Staging(overwrite=options.overwrite, inputs=[*inputs, Path(options.model)]) as staging:
         targets = numbered(output, options)
         hidden = [staging.stage(target) for target in targets]
         sheet = staging.stage(options.sheet) if options.sheet is not None else None

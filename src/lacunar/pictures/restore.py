@@ -247,7 +247,8 @@ def restore_file(
         raise PictureError(f"{output}: linear light wants {', '.join(FLOAT_ENDINGS)}: rename it")
     if not hdr:
         check_format(output, picture)
-    with Staging(overwrite=options.overwrite, inputs=[path] if mask is None else [path, mask]) as staging:
+    inputs = [path, Path(options.model), *([] if mask is None else [mask])]
+    with Staging(overwrite=options.overwrite, inputs=inputs) as staging:
         targets = numbered(output, options)
         staged = [
             (staging.stage(target), staging.stage(target.with_suffix(".png")) if hdr else None) for target in targets

@@ -1,6 +1,5 @@
 """Segment labelled arrays, and polygons of the result: the public functions of this room."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 from lacunar.geo import polygons
 from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of, undecoded
+from lacunar.geo.staging import temporary_room
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
@@ -105,8 +105,8 @@ def segment(
     )
     class_ = np.empty(shape, dtype=np.uint8)
     probability, disagreement = np.empty((2, *shape), dtype=np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        for block in fuse_blocks(blocks, method=fusion, threshold=threshold, folder=Path(folder)):
+    with temporary_room("fusion") as room:
+        for block in fuse_blocks(blocks, method=fusion, threshold=threshold, folder=room.path):
             cut = block.window.slices
             class_[cut], probability[cut], disagreement[cut] = block.water, block.probability, block.disagreement
     if not isinstance(image, xr.DataArray):

@@ -118,7 +118,7 @@ def segment_file(
         scene = _open(image, options, stack)
         if options.keep_clouds and scene.kind != "product":
             raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
-        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=scene.inputs))
+        staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=[*scene.inputs, Path(options.model)]))
         check_measurable(scene.crs)
         files = _Files(staging, scene, output, options)
         model = load_segmenter(options.model, device=options.device, backend=options.backend)
@@ -173,7 +173,7 @@ def compare_dates(
         check_measurable(first.crs)
         _check_order(scenes)
         planes = [planes_on(scene, first) for scene in scenes]
-        inputs = [path for scene in scenes for path in scene.inputs]
+        inputs = [Path(options.model), *(path for scene in scenes for path in scene.inputs)]
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=inputs))
         targets = [folder / f"{number:02d}_{scene.path.stem}.tif" for number, scene in enumerate(scenes, start=1)]
         rasters = [staging.stage(target, size=_bytes_of(first), make_folder=True) for target in targets]

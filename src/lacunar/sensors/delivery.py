@@ -109,3 +109,9 @@ def band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
         if files:
             sources[band] = delivery.sources[files[0]]
     return sources
+
+
+def own_files(delivery: Delivery, sources: Mapping[str, str]) -> list[str]:
+    """Names in a delivery that belong to the product: metadata in every form, bands, and what describes a band."""
+    stems = tuple(f"{PurePosixPath(source).stem}." for source in sources.values())
+    return [name for name in delivery.sources if name.lower().endswith(MTL_ENDINGS) or name.startswith(stems)]

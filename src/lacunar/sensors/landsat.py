@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from lacunar.geo.gate import gdal, open_member, open_raster
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors import sebal
 from lacunar.sensors.bands import BANDS, BandName
-from lacunar.sensors.delivery import IN_ARCHIVE, band_sources, mtl_name_of, open_delivery
+from lacunar.sensors.delivery import IN_ARCHIVE, band_sources, mtl_name_of, open_delivery, own_files
 from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
 from lacunar.sensors.plausible import PLAUSIBLE_LST
@@ -83,8 +83,7 @@ class LandsatScene(Scene):
         self.sources = band_sources(delivery, self.mtl)  # of B10, QA_PIXEL, ST_B10 ...: what rasterio opens
         self.product_id, self.date = self.mtl.product_id, date_in(self.mtl.date)
         self.title = f"{self.mtl.product_id} ({self.mtl.date})"
-        files = [mtl_name, *(PurePosixPath(source).name for source in self.sources.values())]
-        self.inputs += [path / name for name in files] if path.is_dir() else [path]
+        self.inputs += [path / name for name in own_files(delivery, self.sources)] if path.is_dir() else [path]
         self._datasets: dict[str, DatasetReader] = {}
         wanted = (*self._required, *self._all_reflective)
         self._grid_band = next((band for band in wanted if band in self.sources), wanted[0])

@@ -54,7 +54,7 @@ class RasterScene(Scene):
             self.units = "K"
         small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
         self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
-        self.inputs.append(path)
+        self.inputs += source.files
         self._add_mask(gap_mask)
 
     def check_lst(self, *, needs_qa: bool = True) -> None:

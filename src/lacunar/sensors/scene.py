@@ -296,7 +296,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
         """Open the gap mask, which must lie on the grid of the scene."""
         if path is not None:
             self._mask = self._open_files.enter_context(RasterSource(path))
-            self.inputs.append(self._mask.path)
+            self.inputs += self._mask.files
             check_same_grid(self, self._mask, names=("the input", f"the gap mask {path}"))
 
     def _masked(self, window: Tile) -> tuple[BoolArray, dict[str, BoolArray]]:

@@ -6,8 +6,6 @@ SEBAL turned round, so that computing LST from them gives the written truth back
 """
 
 import math
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from scipy import ndimage
 
 from lacunar.errors import ProductError, RasterError, one_line
 from lacunar.geo.gate import create_raster, gdal
+from lacunar.geo.staging import Staging
 from lacunar.sensors.sebal import emissivity, emitted_radiance, lai, lst, ndvi, savi, toa_reflectance
 from lacunar.sensors.synthetic_scene import (
     CLOUD_TOP_TEMPERATURE,
@@ -102,7 +101,7 @@ def simulate_product(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not overwrite:
             raise ProductError(f"{target} exists and is not an empty folder: wanted a new one; choose another name")
-        if not truth_path.is_file():
+        if not all(path.name.startswith(PRODUCT_ID) for path in target.iterdir()):
             raise ProductError(f"{target} holds no simulated product: it is not removed; choose another folder")
     rng = np.random.default_rng(seed)
     land = make_scene(size, rng, SUN)
@@ -110,15 +109,8 @@ def simulate_product(
     bands, truth = _digital_numbers(land, clouds, rng)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        try:
-            _write_product(staging, bands, truth, cloud_cover=float(clouds.cloud.mean()))
-            staging.chmod(0o755)
-            shutil.rmtree(target, ignore_errors=True)
-            staging.replace(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+        with Staging(overwrite=overwrite) as staging:
+            _write_product(staging.stage_folder(target), bands, truth, cloud_cover=float(clouds.cloud.mean()))
     except (OSError, RasterError) as error:
         raise ProductError(f"{target} cannot be written ({one_line(error)}): check the place and its room") from error
     return SimulatedProduct(target, truth_path, float(clouds.gap.mean()))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
 
-from lacunar.errors import TrainingError
+from lacunar.errors import TrainingError, first_line
 from lacunar.train.objectives import Batch, Examples, Objective, seeded
 
 RECIPE_ALONE = "the recipe alone"  # what a run without an origin is called
@@ -247,7 +247,6 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint that a later run goes on from."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {
             "step": self.step,
             "seed": self.config.seed,
@@ -259,8 +258,14 @@ class _Run:
             **asdict(self.history),
         }
         temporary = self.file.with_suffix(".partial")
-        torch.save(state, temporary)
-        temporary.replace(self.file)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, temporary)
+            temporary.replace(self.file)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+            raise TrainingError(f"{self.file} cannot be written ({first_line(error)}): free some space") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def restore(self) -> None:
         """Read the state where there is one; the number of steps may differ, the seed and the origin may not."""

@@ -5,6 +5,10 @@ An *example* is a square tile of which a part is missing: the kriged value (``me
 in the tile's own scale. Kriging costs more than a step of the network, so examples are made once, in parallel.
 """
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import KW_ONLY, dataclass
@@ -257,8 +261,23 @@ def _mapped(
     if workers <= 1:
         yield from map(draw, range(count))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("fork"), initializer=_end_with, initargs=(os.getpid(),)
+    ) as pool:
         yield from pool.map(draw, range(count), chunksize=32)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: leave signals to the process that started it, and end when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _draw_example(

@@ -1,7 +1,6 @@
 """Arrays in ``.npz`` files: the packs that recipes train from, and what a run draws once and keeps in its folder."""
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,27 +11,29 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.errors import TrainingError
+from lacunar.errors import TrainingError, one_line
+from lacunar.geo.staging import Staging
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, BadZipFile, zlib.error)
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, BadZipFile, zlib.error, MemoryError)
 
 
 def write_arrays(file: Path, arrays: Arrays, *, compress: bool = True, max_bytes: int | None = None) -> None:
     """Write arrays into one ``.npz``, whole or not at all; more than ``max_bytes`` is a ``TrainingError``."""
-    temporary = file.with_suffix(f".{os.getpid()}.partial.npz")
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        (np.savez_compressed if compress else np.savez)(temporary, allow_pickle=False, **arrays)
-        size = temporary.stat().st_size
-        if max_bytes is not None and size > max_bytes:
-            raise TrainingError(
-                f"{file} would have {size / 2**20:.0f} MiB, more than {max_bytes / 2**20:.0f} MiB: give less data"
-            )
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Staging(overwrite=True) as staging:
+            hidden = staging.stage(file)
+            with hidden.open("wb") as stream:
+                (np.savez_compressed if compress else np.savez)(stream, allow_pickle=False, **arrays)
+            size = hidden.stat().st_size
+            if max_bytes is not None and size > max_bytes:
+                raise TrainingError(
+                    f"{file} would have {size / 2**20:.0f} MiB, more than {max_bytes / 2**20:.0f} MiB: give less data"
+                )
+    except OSError as error:
+        raise TrainingError(f"{file} cannot be written ({one_line(error)}): free some space") from error
 
 
 @contextmanager
