@@ -111,6 +111,7 @@ def test_the_defaults_are_those_of_the_library():
 def test_lst_tells_what_it_did_and_leaves_what_it_told(lacunar, simulated_64, tiny_folder, out):
     truth = simulated_64.truth_path
     arguments = ("lst", simulated_64.folder, "-o", out / "lst.tif", "--model", tiny_folder, "--samples", 2)
+    arguments += ("--suspect", "keep")
     ran = lacunar(*arguments, "--figure", out / "lst.png", "--truth", truth, "--save-bands", out / "bands")
     assert (ran.code, ran.err) == (0, "")
     record = json.loads((out / "lst.json").read_text())

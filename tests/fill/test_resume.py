@@ -197,7 +197,17 @@ def test_a_full_disk_keeps_the_blocks_before_it(simulated_64, options, out, monk
 
 
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(simulated_64, out, lacunar, tiny_folder, monkeypatch):
-    command = ("lst", simulated_64.folder, "-o", out / "out.tif", "--model", tiny_folder, "--resume")
+    command = (
+        "lst",
+        simulated_64.folder,
+        "-o",
+        out / "out.tif",
+        "--model",
+        tiny_folder,
+        "--resume",
+        "--suspect",
+        "keep",
+    )
     stop = interrupted_after(2)
     monkeypatch.setattr("lacunar.cli.progress.Bars.filling", lambda _, done, total: stop(done, total))
     ran = lacunar(*command)

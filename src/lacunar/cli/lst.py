@@ -73,6 +73,7 @@ class _Asked:
         kind: "InputKind",
         *,
         suffix: str,
+        suspect: str,
         bands_folder: Path | None = None,
         **how_read: Any,  # noqa: ANN401
     ) -> None:
@@ -102,7 +103,9 @@ class _Asked:
             "seed",
             "model",
         )
-        how = opt.fill_options(self.preset, backend=self.backend, **{name: getattr(self, name) for name in names})
+        how = opt.fill_options(
+            self.preset, backend=self.backend, suspect=suspect, **{name: getattr(self, name) for name in names}
+        )
         fill_named(named, inputs, files, how, suffix=suffix, cluster=self.cluster, print_json=self.print_json)
 
 
@@ -129,6 +132,7 @@ def lst_command(
     measured_sigma: Annotated[
         bool, typer.Option("--measured-sigma", help="Of Level 2: ST_QA as the sigma of measured pixels, else 0.")
     ] = False,
+    suspect: opt.SuspectOption = "report",
     savi_l: Annotated[float, typer.Option(help="Soil adjustment L of SAVI, 0 to 1.")] = 0.5,
     reflectance: Annotated[str, typer.Option(help="usgs, or dr for the variant divided by dr = 1/d^2.")] = "usgs",
     path_radiance: Annotated[float | None, typer.Option(help="Of the air, W m-2 sr-1 um-1.")] = None,
@@ -151,7 +155,7 @@ def lst_command(
         max_st_qa=max_st_qa,
         measured_sigma=measured_sigma,
     )
-    asked.fill(product, "product", suffix="lst", bands_folder=save_bands, lst_options=how)
+    asked.fill(product, "product", suffix="lst", suspect=suspect, bands_folder=save_bands, lst_options=how)
 
 
 @opt.expanded
@@ -161,9 +165,10 @@ def fill_command(
     ],
     asked: _Asked,
     read: _Read,
+    suspect: opt.SuspectOption = "keep",
 ) -> None:
     """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
-    asked.fill(raster, "raster", suffix="filled", **vars(read))
+    asked.fill(raster, "raster", suffix="filled", suspect=suspect, **vars(read))
 
 
 def zonal_command(

@@ -29,6 +29,9 @@ EvaluationsOption = Annotated[
 Samples = Annotated[
     int | None, typer.Option(min=1, help="Samples drawn; their spread is sigma. 8, or 1 with instant, if not given.")
 ]
+SuspectOption = Annotated[
+    str, typer.Option(help="Measured pixels that look like missed cloud: report (*_suspect.tif), fill, or keep.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BackendOption = Annotated[

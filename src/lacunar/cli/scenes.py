@@ -163,6 +163,10 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
             typer.echo(f"note: of the truth {note}")
         typer.echo(f"against the truth: RMSE {score['rmse']:.3f}, MAE {score['mae']:.3f}, bias {score['bias']:+.3f}")
     typer.echo(f"raster:  {files.raster}\nrecord:  {files.sidecar}")
+    if (suspect := record.get("suspect")) and suspect["pixels"]:
+        done = "filled" if suspect["choice"] == "fill" else "kept; --suspect fill fills them"
+        of = f"{suspect['pixels']} measured pixels ({suspect['share_of_measured']:.2%})"
+        typer.echo(f"note: {of} look like cloud that the quality band missed, {done}: {suspect['raster']}")
     if "realisations" in record:
         typer.echo(f"samples: {record['realisations']}")
     if files.figure is not None:

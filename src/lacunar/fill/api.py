@@ -98,8 +98,9 @@ def fill(
         Give the samples too: coherent fields, equal where measured, whose mean is ``value`` and whose spread is
         ``sigma``. What is summed or averaged over an area gets its uncertainty from them (`lacunar.zonal`).
     **options
-        Fields of `lacunar.fill.options.FillOptions`, such as ``seed``, which fixes the values, and ``quantiles``,
-        levels in (0, 1).
+        Fields of `lacunar.fill.options.FillOptions`, such as ``seed``, which fixes the values, ``quantiles``, levels
+        in (0, 1), and ``suspect``: measured pixels (in kelvin) that look like missed cloud are told (``report``, a
+        variable of booleans) or filled (``fill``).
 
     Returns
     -------
@@ -130,6 +131,8 @@ def fill(
     samples = preset_named(preset).usual_samples if samples is None else samples
     options["quantiles"] = levels = tuple(options.get("quantiles", ()))
     how = FillOptions(preset=preset, samples=samples, realisations=return_samples, **options)
+    if how.suspect == "report" and not isinstance(array, xr.DataArray):
+        raise LacunarError("suspect='report' has no place among numpy arrays: wanted a DataArray, or suspect='fill'")
     given = as_labelled(array, name="the array")
     _refuse_what_is_not_measured(array, given)
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
@@ -189,6 +192,7 @@ def fill_file(
         covariates=tuple(map(Path, covariates)),
         **{name: options.pop(name) for name in ("nodata", "scale", "offset", "band") if name in options},
     )
+    options.setdefault("suspect", "report" if product else "keep")
     if options.get("samples") is None:
         options["samples"] = preset_named(options.get("preset", "fast")).usual_samples
     return fill_scene(inputs, files, FillOptions(**options))
@@ -248,8 +252,11 @@ class _Fill:
             filled["quantiles"] = self._stacked(bands[3 : 3 + len(levels)], units, xr.Variable("quantile", levels))
         if options.realisations:
             numbers = xr.Variable("sample", np.arange(1, options.samples + 1))
-            kept = [self._measured_kept(band, source) for band in bands[3 + len(levels) :]]
+            drawn = bands[3 + len(levels) : 3 + len(levels) + options.samples]
+            kept = [self._measured_kept(band, source) for band in drawn]
             filled["samples"] = self._stacked(kept, units, numbers)
+        if options.suspect != "keep":
+            filled["suspect"] = dataset_on(self.plane, {"suspect": (bands[-1] == 1, {})}, {})["suspect"]
         return filled
 
     def _stacked(self, bands: Any, units: dict[str, str], along: xr.Variable) -> xr.DataArray:  # noqa: ANN401
@@ -274,9 +281,10 @@ class _Fill:
         """Guides (K, H, W) of a window."""
         return np.stack([_computed(guide, window) for guide in self.guides]).astype(np.float32)
 
-    def survey(self) -> Survey:
-        """The first pass: what is measured, and block means for what is far from it."""
-        found = survey(self.read, self.shape, self.read_guides if self.guides else None)
+    def survey(self, options: FillOptions) -> Survey:
+        """The first pass: what is measured, block means for what is far from it, and suspects."""
+        guides = self.read_guides if self.guides else None
+        found = survey(self.read, self.shape, guides, suspect=options.suspect)
         for number, guide in enumerate(found.guides[: self.named], start=1):
             if guide.common == 0:
                 raise LacunarError(
@@ -286,13 +294,16 @@ class _Fill:
         return found
 
     def block(self, block: Block, found: Survey, model: Model, options: FillOptions) -> NDArray[np.float32]:
-        """Bands (3 + Q, h, w) of one block, and samples where they are asked for."""
+        """Bands (3 + Q, h, w) of one block, then samples, then suspects, where they are asked for."""
         guides = self.read_guides if self.guides else None
         filled = fill_block(self.read, block, found, model, options, guides=guides)
-        return filled.bands if filled.realisations is None else np.concatenate([filled.bands, filled.realisations])
+        parts = [filled.bands, *([] if filled.realisations is None else [filled.realisations])]
+        if found.suspect is not None:
+            parts.append(found.suspect[None, *block.core.slices].astype(np.float32))
+        return np.concatenate(parts)
 
     def _eager(self, model: Model, options: FillOptions) -> NDArray[np.float32]:
-        found = self.survey()
+        found = self.survey(options)
         bands = np.empty((_count(options), *self.shape), dtype=np.float32)
         for block in blocks_of(self.shape):
             bands[:, *block.core.slices] = self.block(block, found, model, options)
@@ -304,7 +315,7 @@ class _Fill:
         import dask.array as da
 
         shared, network = dask.delayed(self), dask.delayed(model, traverse=False)
-        found = dask.delayed(_Fill.survey)(shared)
+        found = dask.delayed(_Fill.survey)(shared, options)
         count, lines = _count(options), dict[int, list[Any]]()
         for block in blocks_of(self.shape):
             task = dask.delayed(_Fill.block)(shared, block, found, network, options)
@@ -315,7 +326,8 @@ class _Fill:
 
 def _count(options: FillOptions) -> int:
     """Bands of a block."""
-    return 3 + len(options.quantiles) + (options.samples if options.realisations else 0)
+    samples = options.samples if options.realisations else 0
+    return 3 + len(options.quantiles) + samples + (options.suspect != "keep")
 
 
 def _computed(array: xr.DataArray, window: Tile) -> NDArray[Any]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from lacunar.errors import RasterError
 from lacunar.fill.array import fill_array
-from lacunar.fill.options import FillOptions
+from lacunar.fill.options import FillOptions, SuspectChoice
+from lacunar.fill.suspects import BandReader, find_suspects, without
 from lacunar.geo.windows import Block, Tile, blocks_over
 from lacunar.interpolate.background import CoarseField
 from lacunar.models.checkpoint import Model
@@ -48,6 +49,7 @@ class Survey:
     coarse: CoarseField
     guides: tuple[GuideCounts, ...] = ()
     remarks: Mapping[str, int] = field(default_factory=dict)  # what a user should know of pixels -> how many they are
+    suspect: BoolArray | None = None  # (H, W) measured pixels that look like cloud, where they were looked for
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,25 @@ class FilledBlock:
         return np.stack([self.value, self.source.astype(np.float32), self.sigma, *self.quantiles])
 
 
-def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = None) -> Survey:
+def survey(
+    read: Reader,
+    shape: tuple[int, int],
+    guides: GuideReader | None = None,
+    *,
+    suspect: SuspectChoice = "keep",
+    bands: BandReader | None = None,
+) -> Survey:
     """Count the pixels of each kind and average the measured ones into a coarse field, window by window.
 
-    ``read`` and ``guides`` give any window of the raster and of its K guides. Raises `RasterError`: no measured pixel.
+    ``read`` and ``guides`` give any window of the raster and of its K guides. Suspects are looked for unless
+    ``suspect`` is keep, and count as missing where it is fill; ``bands`` (reflectance, where there are any) tells snow
+    and water from cloud. Raises `RasterError`: no measured pixel.
     """
+    found = None
+    if suspect != "keep":
+        found = find_suspects(read, blocks_of(shape), guides=guides, bands=bands)
+    if suspect == "fill":
+        read = _filling(read, found)
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
     raster, beside = _Mosaic(reduction), list[_Mosaic]()
@@ -107,7 +123,13 @@ def survey(read: Reader, shape: tuple[int, int], guides: GuideReader | None = No
         for mosaic in beside
     )
     coarse = replace(raster.joined(), guides=tuple(mosaic.joined() for mosaic in beside))
-    return Survey(raster.measured, missing, pixels - raster.measured - missing, coarse, counts, +remarks)
+    nodata = pixels - raster.measured - missing
+    return Survey(raster.measured, missing, nodata, coarse, counts, +remarks, found)
+
+
+def _filling(read: Reader, suspect: BoolArray | None) -> Reader:
+    """A reader to which suspects are missing."""
+    return read if suspect is None else lambda window: without(read(window), suspect[window.slices])
 
 
 class _Mosaic:
@@ -191,7 +213,7 @@ def fill_block(
     callback: Callback | None = None,
 ) -> FilledBlock:
     """Fill the core of one block from all that its halo shows; parameters are those of `fill_blocks`."""
-    outer = read(block.outer)
+    outer = (_filling(read, found.suspect) if options.suspect == "fill" else read)(block.outer)
     core = outer.part(block.inner)
     value = np.where(core.known, core.values, np.nan).astype(np.float32)
     sigma = np.where(core.known, 0.0 if core.sigma is None else core.sigma, np.nan).astype(np.float32)

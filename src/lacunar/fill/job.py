@@ -30,7 +30,8 @@ def fill_scene(
         if files.resume and (record := finished_record(scene, files, options, fingerprint)):
             return record
         with FillWriter(scene, guides, files, options, model, fingerprint) as writer:
-            found = survey(scene.measured, scene.shape, guides.read)
+            bands = scene.reflectance if scene.kind == "product" else None
+            found = survey(scene.measured, scene.shape, guides.read, suspect=options.suspect, bands=bands)
             writer.begin(found)
             for block in fill_blocks(
                 scene.measured,

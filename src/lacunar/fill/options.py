@@ -12,6 +12,7 @@ from lacunar.models.checkpoint import Model
 
 DEFAULT_MODEL = "lst-small"
 ARCHIVE_DATES = 4  # guides from which the archive tells more than kriging with drift; on training places
+SuspectChoice = Literal["report", "fill", "keep"]
 BackgroundName = Literal["auto", "kriging", "archive"]
 
 
@@ -35,12 +36,16 @@ class FillOptions:
     samples: int = 8  # 1 for a preset that gives the mean alone
     seed: int = 0
     quantiles: Sequence[float] = ()  # levels in (0, 1) of the predictive distribution
+    # measured pixels that look like cloud (`lacunar.interpolate.suspects`; kelvin): told, filled, or not looked for
+    suspect: SuspectChoice = "keep"
     realisations: bool = False  # give the samples too, two or more
 
     def __post_init__(self) -> None:
         check_backend(self.backend)
         if self.background not in get_args(BackgroundName):
             raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")
+        if self.suspect not in get_args(SuspectChoice):
+            raise LacunarError(f"suspect {self.suspect!r}: wanted one of {', '.join(get_args(SuspectChoice))}")
         self.chosen.check_samples(self.samples)
         if self.samples < 1 or self.seed < 0:
             raise LacunarError(

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lacunar.fill.accumulators import Thumbnail, Truth
 from lacunar.fill.block_store import BlockStore, remove_blocks
 from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
@@ -54,6 +57,11 @@ class OutputFiles:
         """The samples beside the raster, a band each, where `FillOptions.realisations` asks for them."""
         return self.raster.with_name(f"{self.raster.stem}_realisations.tif")
 
+    @property
+    def suspects(self) -> Path:
+        """Suspect pixels beside the raster: 1 suspect, 0 not; where there are any."""
+        return self.raster.with_name(f"{self.raster.stem}_suspect.tif")
+
     def written(self, scene: Scene, options: FillOptions) -> list[Path]:
         """All files but the record."""
         asked = [(self.figure, self.figure is not None), (self.realisations, options.realisations)]
@@ -61,7 +69,8 @@ class OutputFiles:
 
     def check_names(self, scene: Scene, options: FillOptions) -> None:
         """Refuse files that exist, before any work is done; the outputs of an interrupted run may exist."""
-        for path in (self.sidecar, *self.written(scene, options)):
+        suspects = [self.suspects] if options.suspect != "keep" else []
+        for path in (self.sidecar, *suspects, *self.written(scene, options)):
             refuse_existing(path, overwrite=self.overwrite or self.resume)
 
     def resolved(self) -> "OutputFiles":
@@ -122,7 +131,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         inputs = [*scene.inputs, *self._guides.inputs, Path(self._options.model)]
         inputs += [files.truth] if files.truth else []
         with ExitStack() as stack:
-            staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
+            staging = self._staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
             self._truth = stack.enter_context(Truth(scene, files.truth))
             size, quantiles = uncompressed_bytes(scene.shape), self._options.quantiles
             bands = (scene.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles))
@@ -153,6 +162,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         self._guides.check(found.guides)
         _write_bands(self._scene, self._band_files)
         self._found = found
+        if found.suspect is not None and found.suspect.any():
+            self._write_suspects(found.suspect)
         self._tiles = self._coarse_tiles = self._evaluations = 0
         self._kept: set[Tile] = set()
         self._writing.enter_context(self._writer)
@@ -194,6 +205,12 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         if kind is None and self._files.resume:
             remove_blocks(self._files.raster)
 
+    def _write_suspects(self, suspect: NDArray[np.bool_]) -> None:
+        path = self._staging.stage(self._files.suspects, size=uncompressed_bytes(self._scene.shape))
+        with self._raster_writer(path, ("suspect",), ("",)) as writer:
+            for block in blocks_over(self._scene.shape, block=BLOCK, halo=0):
+                writer.write(suspect[None, *block.core.slices].astype(np.float32), block.core)
+
     def _raster_writer(self, path: Path, bands: tuple[str, ...], units: tuple[str, ...], **tags: str) -> RasterWriter:
         scene = self._scene
         return RasterWriter(
@@ -206,6 +223,15 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             tags=tags,
         )
 
+    def _told_of_suspects(self) -> dict[str, Any]:
+        suspect = self._found.suspect
+        if suspect is None:
+            return {}
+        count, choice = int(suspect.sum()), self._options.suspect
+        measured = self._found.measured + (count if choice == "fill" else 0)
+        told = {"choice": choice, "pixels": count, "share_of_measured": round(count / measured, 6)}
+        return {"suspect": told | ({"raster": str(self._files.suspects)} if count else {})}
+
     def _record(self) -> dict[str, Any]:
         options, model, found = self._options, self._model, self._found
         told = self._scene.lst_record()
@@ -217,6 +243,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},
             "gap_share": round(found.missing / (found.measured + found.missing), 6),
             **options.record(len(self._guides)),
+            **self._told_of_suspects(),
             "quantiles": list(options.quantiles),
             **({"realisations": str(self._files.realisations)} if options.realisations else {}),
             "seed": options.seed,
