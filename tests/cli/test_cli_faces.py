@@ -76,14 +76,27 @@ def test_samples_mean_sheet_and_seed(lacunar, photo, mask, model, out):
 
 
 @pytest.mark.parametrize("ending", ["webp", "tif"])
-def test_alpha_is_kept_in_other_formats(lacunar, mask, model, out, tmp_path, ending):
+def test_alpha_is_kept_outside_what_is_filled(lacunar, mask, model, out, tmp_path, ending):
     rgba = np.random.default_rng(0).integers(0, 256, (260, 280, 4), np.uint8)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
     ran = lacunar("inpaint", tmp_path / "rgba.png", "--mask", mask, "-o", out / f"a.{ending}", "--model", model)
     assert ran.code == 0, ran.err
     made, gap = pixels(out / f"a.{ending}"), pixels(mask) > 0
     np.testing.assert_array_equal(made[~gap], rgba[~gap])
-    np.testing.assert_array_equal(made[..., 3], rgba[..., 3])
+    assert (made[gap][:, 3] == 255).all()
+    assert re.search(r"note: \d+ of the filled pixels were transparent: they are opaque now", ran.out)
+
+
+def test_the_transparent_part_is_filled_or_the_black_of_a_mask(lacunar, photo, mask, model, out, tmp_path):
+    gap = pixels(mask) > 0
+    Image.fromarray(np.dstack([pixels(photo), np.where(gap, 0, 255).astype(np.uint8)])).save(tmp_path / "erased.png")
+    told = ("inpaint", tmp_path / "erased.png", "--model", model, "--mask")
+    assert lacunar(*told, "alpha", "-o", out / "a.png").code == 0
+    assert lacunar(*told, mask, "-o", out / "b.png").code == 0
+    np.testing.assert_array_equal(pixels(out / "a.png"), pixels(out / "b.png"))
+    Image.fromarray(np.where(gap, 0, 255).astype(np.uint8)).save(tmp_path / "inverted.bmp")
+    assert lacunar(*told, tmp_path / "inverted.bmp", "--invert", "-o", out / "c.png").code == 0
+    np.testing.assert_array_equal(pixels(out / "c.png"), pixels(out / "b.png"))
 
 
 def test_a_jpeg_says_that_it_is_not_exact(lacunar, photo, mask, model, out):

@@ -13,7 +13,6 @@ from lacunar.geo.picture import (
     Picture,
     check_format,
     format_notes,
-    read_mask,
     read_picture,
     upright,
     window_in_file,
@@ -160,7 +159,7 @@ def refused(path, message):
 
 
 def test_no_file_a_folder_and_no_picture(tmp_path):
-    refused(tmp_path / "none.png", r"none.png does not exist, wanted a picture \(PNG, JPEG, TIFF, WEBP\)")
+    refused(tmp_path / "none.png", r"none.png does not exist, wanted a picture \(PNG, JPEG, TIFF, WEBP, BMP\)")
     refused(tmp_path, "is a folder, wanted a picture")
     (tmp_path / "text.png").write_text("no picture")
     refused(tmp_path / "text.png", "is no picture that can be read")
@@ -245,48 +244,3 @@ def test_what_a_picture_is():
     assert picture().kind == "8-bit RGB"
     assert picture(np.uint16, 1, alpha=True).kind == "16-bit grey with alpha"
     assert (picture(np.uint16).bits, picture(np.uint16).white, picture().shape) == (16, 65535, (20, 30))
-
-
-# --- masks ---
-
-
-def mask_file(path, values):
-    Image.fromarray(np.asarray(values)).save(path)
-    return path
-
-
-def read(path, shape):
-    return read_mask(path, shape, of=path.with_name("photo.png"))
-
-
-def test_white_is_to_be_filled_from_half_upwards(tmp_path):
-    path = mask_file(tmp_path / "m.png", np.array([[0, 127, 128, 255]], np.uint8))
-    assert read(path, (1, 4)).tolist() == [[False, False, True, True]]
-
-
-def test_masks_of_other_kinds(tmp_path):
-    wanted = np.zeros((6, 8), bool)
-    wanted[2:4, 3:6] = True
-    grey = np.where(wanted, 255, 0).astype(np.uint8)
-    files = {
-        "bool.png": wanted,
-        "rgb.png": np.dstack([grey] * 3),
-        "rgba.png": np.dstack([grey] * 3 + [np.zeros_like(grey)]),  # transparent everywhere: not looked at
-        "deep.png": np.where(wanted, 65535, 0).astype(np.uint16),
-    }
-    for name, values in files.items():
-        np.testing.assert_array_equal(read(mask_file(tmp_path / name, values), (6, 8)), wanted)
-
-
-def test_a_mask_of_another_size(tmp_path):
-    path = mask_file(tmp_path / "m.png", np.zeros((6, 8), np.uint8))
-    with pytest.raises(PictureError, match=r"m.png has 8 x 6 pixels, .*photo.png has 6 x 8: wanted one size"):
-        read(path, (8, 6))
-
-
-def test_a_mask_of_one_colour(tmp_path):
-    white, black = (mask_file(tmp_path / f"{v}.png", np.full((4, 4), v, np.uint8)) for v in (255, 0))
-    with pytest.raises(PictureError, match=r"white everywhere: all would be filled .* is it inverted\?"):
-        read(white, (4, 4))
-    with pytest.raises(PictureError, match="black everywhere: nothing would be filled; wanted white where to fill"):
-        read(black, (4, 4))

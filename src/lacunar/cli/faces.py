@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 class _Asked:
     """The options of both commands."""
 
-    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or WebP; 8 or 16 bit; grey or RGB, alpha kept.")]
-    mask: Annotated[Path, typer.Option(help="Picture of the same size; white = to be filled, black = kept.")]
+    picture: Annotated[
+        Path, typer.Argument(help="PNG, JPEG, TIFF, WebP, BMP; 8 or 16 bit; grey or RGB, also with alpha.")
+    ]
+    mask: Annotated[
+        Path, typer.Option(help="Picture of the same size, white = to be filled; or alpha, what is transparent.")
+    ]
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Picture to write; of several samples NAME_1, NAME_2, ...")
     ]
+    invert: Annotated[bool, typer.Option("--invert", help="Black of the mask is filled, white kept.")] = False
     samples: Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")] = 1
     mean: Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")] = False
     preset: opt.PresetOption = "fast"

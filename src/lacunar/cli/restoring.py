@@ -28,6 +28,7 @@ class _Asked:
     noise: Annotated[float, typer.Option(help="Standard deviation of the noise, as a share of white (0 to 1).")] = 0.0
     stops: Annotated[float, typer.Option(help="hdr: how bright highlights may be, in stops above white.")] = 3.0
     mask: Annotated[Path | None, typer.Option(help="inpaint: white = to be filled.")] = None
+    invert: Annotated[bool, typer.Option("--invert", help="inpaint: black of the mask is filled, white kept.")] = False
     samples: Annotated[int, typer.Option(min=1, help="Different answers.")] = 1
     mean: Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")] = False
     sampler: Annotated[str, typer.Option(help="ddrm, ddnm, diffpir or repaint.")] = "diffpir"

@@ -1,4 +1,4 @@
-"""Pictures of 8 and 16 bit, grey or colour, with or without alpha; and masks whose white is to be filled.
+"""Pictures of 8 and 16 bit, grey or colour, with or without alpha.
 
 Pillow reads and writes them, but for 16-bit pixels: it would bring those of colour pictures down to 8 bit without a
 word, so GDAL (by rasterio) takes them. A picture appears upright, whatever its EXIF orientation says.
@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 PixelArray = NDArray[np.unsignedinteger]
 Sample = TypeVar("Sample", bound=np.generic)
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # by Pillow's names, which refuses all others unread
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")  # by Pillow's names, which refuses all others unread
 FORMAT_OF_ENDING = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels: what libjpeg and libwebp write
 DEEP = 16  # bits of a sample
@@ -81,7 +81,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a PNG, JPEG, TIFF or WebP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
+    """Read a PNG, JPEG, TIFF, WebP or BMP picture, upright: 8 or 16 bit; grey, RGB or palette; with or without alpha.
 
     Anything else, several pages or frames, more than `PIXELS_AT_ONCE` pixels, or a damaged file is a `PictureError`.
     """
@@ -99,25 +99,6 @@ def read_picture(path: Path) -> Picture:
     pixels = np.ascontiguousarray(upright(pixels, orientation))
     colours = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
     return Picture(pixels[..., :colours], pixels[..., -1] if pixels.shape[2] > colours else None, icc_profile)
-
-
-def read_mask(path: Path, shape: tuple[int, int], *, of: Path) -> BoolArray:
-    """Read a mask (H, W), boolean: white = to be filled; grey counts as white from half upwards, alpha does not count.
-
-    A size other than that of the picture ``of``, or white or black everywhere, is a `PictureError`.
-    """
-    mask = read_picture(path)
-    if mask.shape != shape:
-        got = f"mask {path} has {_size(mask.shape)} pixels, {of} has {_size(shape)}"
-        raise PictureError(f"{got}: wanted one size (width x height), upright: draw the mask on the picture itself")
-    gap: BoolArray = mask.colours.mean(axis=2) >= (mask.white + 1) / 2
-    if gap.all():
-        got, wanted = f"mask {path} is white everywhere", "wanted white only where to fill"
-        raise PictureError(f"{got}: all would be filled from nothing; {wanted}: is it inverted?")
-    if not gap.any():
-        got, wanted = f"mask {path} is black everywhere", "wanted white where to fill (transparency is not looked at)"
-        raise PictureError(f"{got}: nothing would be filled; {wanted}: paint the place white")
-    return gap
 
 
 def check_format(target: Path, picture: Picture) -> None:

@@ -33,8 +33,8 @@ def inpaint(
     Parameters
     ----------
     picture
-        (H, W) grey or (H, W, C): 1 grey, 3 RGB, 2 or 4 with alpha last, which is kept. 8 or 16 bits, or floats from 0
-        to 1.
+        (H, W) grey or (H, W, C): 1 grey, 3 RGB, 2 or 4 with alpha last, opaque where filled. 8 or 16 bits, or floats
+        from 0 to 1.
     missing
         (H, W) booleans, True = to be filled.
     model
@@ -104,4 +104,6 @@ def _as_given(filled: Picture, given: NDArray[Any], missing: NDArray[np.bool_]) 
     answer = np.atleast_3d(given).copy()
     values = filled.colours[missing]
     answer[..., : filled.colours.shape[2]][missing] = values / DEEP_WHITE if given.dtype.kind == "f" else values
+    if filled.alpha is not None:
+        answer[..., -1][missing] = 1 if given.dtype.kind == "f" else filled.white
     return answer.reshape(given.shape)

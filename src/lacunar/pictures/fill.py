@@ -145,12 +145,17 @@ def fill_window(
 
 
 def paste(picture: Picture, regions: Sequence[FilledRegion], *, sample: int | None = None) -> Picture:
-    """Put one sample (or the mean of all, where it is None) into the picture; all else stays bit by bit as it is."""
-    colours = picture.colours.copy()
+    """Put one sample (or the mean of all, where it is None) into the picture; all else stays bit by bit as it is.
+
+    What is filled is opaque.
+    """
+    colours, alpha = picture.colours.copy(), None if picture.alpha is None else picture.alpha.copy()
     for region in regions:
         values = region.samples.mean(axis=0) if sample is None else region.samples[sample]
         colours[region.window.slices][region.inside] = to_pixels(values, colours)
-    return Picture(colours, picture.alpha, picture.icc_profile)
+        if alpha is not None:
+            alpha[region.window.slices][region.inside] = picture.white
+    return Picture(colours, alpha, picture.icc_profile)
 
 
 def to_model(colours: PixelArray, white: int) -> FloatArray:

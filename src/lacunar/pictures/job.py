@@ -11,13 +11,13 @@ import PIL
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
+from lacunar.geo.masks import PictureMask, read_mask
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import (
     Picture,
     check_format,
     format_notes,
     format_of,
-    read_mask,
     read_picture,
     write_picture,
 )
@@ -52,6 +52,7 @@ class PictureOptions:
     evaluations: int | None = None  # in place of the preset's
     samples: int = 1
     mean: bool = False  # write the mean of the samples in place of each
+    invert: bool = False  # black of the mask is filled, not white
     seed: int = 0
     device: str = "cpu"
     backend: str = "eager"  # see `lacunar.models.backend`
@@ -103,17 +104,19 @@ def inpaint_file(
 ) -> dict[str, Any]:
     """Fill the masked part of any picture and give a record of it; bad input is a ``LacunarError``, nothing is written.
 
-    The picture is PNG, JPEG, TIFF or WebP, of 8 or 16 bits, grey or RGB, with or without alpha; white of the ``mask``
-    is filled. Several samples without ``mean`` become ``NAME_1.png``, ``NAME_2.png``, ... Outside the mask the pixels
-    stay bit by bit (JPEG excepted, which keeps no picture exactly). ``callback`` gets (done, all).
+    The picture is PNG, JPEG, TIFF, WebP or BMP, of 8 or 16 bits, grey or RGB, with or without alpha; white of the
+    ``mask`` is filled, or with the mask ``alpha`` the transparent part. Several samples without ``mean`` become
+    ``NAME_1.png``, ``NAME_2.png``, ... Outside the mask the pixels stay bit by bit (JPEG excepted, which keeps no
+    picture exactly). ``callback`` gets (done, all).
     """
     options = options or PictureOptions()
-    picture, missing = _read(path, mask, output)
+    picture, found = _read(path, mask, output, options)
+    missing = found.missing
 
     def fill(model: Model) -> tuple[FilledRegion, ...]:
         return fill_regions(picture, missing, model, options.drawing, callback=callback)
 
-    return _write_filled(picture, missing, fill, (path, mask), output, options)
+    return _write_filled(picture, found, fill, (path, mask), output, options)
 
 
 def fill_face_file(
@@ -130,7 +133,8 @@ def fill_face_file(
     ``choice`` says which face, by default the one that the mask touches; the record also holds the face's frame.
     """
     options, choice = options or PictureOptions(model=FACE_MODEL), choice or FaceChoice()
-    picture, missing = _read(path, mask, output)
+    picture, found = _read(path, mask, output, options)
+    missing = found.missing
     face = _locate(picture, missing, choice)
 
     def fill(model: Model) -> tuple[FilledRegion, ...]:
@@ -139,18 +143,21 @@ def fill_face_file(
             detail = load_filler(choice.detail, device=options.device, backend=options.backend)
         return fill_face(picture, missing, face, model, detail, options.drawing, callback=callback)
 
-    record = _write_filled(picture, missing, fill, (path, mask), output, options)
+    record = _write_filled(picture, found, fill, (path, mask), output, options)
     frame = {name: round(float(getattr(face, name)), 1) for name in ("x", "y", "side")}
     frame |= {"tilt_degrees": round(float(face.tilt), 1), "votes": face.votes}
     return record | {"face": frame, "detail_model": choice.detail}
 
 
-def _read(path: Path, mask: Path, output: Path) -> tuple[Picture, BoolArray]:
+def _read(path: Path, mask: Path, output: Path, options: PictureOptions) -> tuple[Picture, PictureMask]:
     """The picture and what is to be filled; a format that cannot hold the result is refused."""
     picture = read_picture(path)
-    missing = read_mask(mask, picture.shape, of=path)
+    found = read_mask(mask, picture, of=path, invert=options.invert)
     check_format(output, picture)
-    return picture, missing
+    if picture.alpha is not None and (clear := int((picture.alpha[found.missing] < picture.white).sum())):
+        note = f"{clear} of the filled pixels were transparent: they are opaque now"
+        found = PictureMask(found.missing, (*found.notes, note))
+    return picture, found
 
 
 def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
@@ -173,14 +180,14 @@ def numbered(output: Path, options: PictureOptions) -> list[Path]:
 
 def _write_filled(
     picture: Picture,
-    missing: BoolArray,
+    mask: PictureMask,
     fill: Callable[[Model], tuple[FilledRegion, ...]],
     inputs: Sequence[Path],
     output: Path,
     options: PictureOptions,
 ) -> dict[str, Any]:
     """Check the outputs, fill, write; no output takes its name before all of them are whole."""
-    begun = time.perf_counter()
+    begun, missing = time.perf_counter(), mask.missing
     with Staging(overwrite=options.overwrite, inputs=[*inputs, Path(options.model)]) as staging:
         targets = numbered(output, options)
         hidden = [staging.stage(target) for target in targets]
@@ -202,7 +209,7 @@ def _write_filled(
         "pixels_filled": int(missing.sum()),
         "share_filled": round(float(missing.mean()), 6),
         "exact_outside_mask": format_of(output) != "JPEG",
-        "notes": format_notes(output, picture),
+        "notes": [*mask.notes, *format_notes(output, picture)],
         "regions": len(regions),
         "preset": options.preset,
         "sampler": options.chosen.sampler,

@@ -18,7 +18,8 @@ from lacunar.diffusion.operators import Measurement, Operator
 from lacunar.diffusion.samplers import SAMPLERS, Preset, plan
 from lacunar.diffusion.solvers import Denoiser
 from lacunar.errors import PictureError
-from lacunar.geo.picture import Picture, check_format, format_notes, read_mask, read_picture, write_picture
+from lacunar.geo.masks import read_mask
+from lacunar.geo.picture import Picture, check_format, format_notes, read_picture, write_picture
 from lacunar.geo.staging import Staging
 from lacunar.geo.windows import tiles_over
 from lacunar.models.backend import load_filler
@@ -242,7 +243,8 @@ def restore_file(
     """
     options = options or PictureOptions(model=RESTORE_MODEL, sampler=RESTORE_SAMPLER, evaluations=RESTORE_EVALUATIONS)
     begun, picture, hdr = time.perf_counter(), read_picture(path), degradation.task == "hdr"
-    missing = None if mask is None else read_mask(mask, picture.shape, of=path)
+    told = None if mask is None else read_mask(mask, picture, of=path, invert=options.invert)
+    missing = None if told is None else told.missing
     if hdr and output.suffix.lower() not in FLOAT_ENDINGS:
         raise PictureError(f"{output}: linear light wants {', '.join(FLOAT_ENDINGS)}: rename it")
     if not hdr:
@@ -273,7 +275,7 @@ def restore_file(
                 write_picture(png, Picture(np.rint(255 * tone_mapped(pixels)).astype(np.uint8)))
             else:
                 write_picture(hidden, Picture(pixels, _enlarged_alpha(picture, pixels.shape), picture.icc_profile))
-    notes = [] if hdr else format_notes(output, picture)
+    notes = [*(told.notes if told else ()), *([] if hdr else format_notes(output, picture))]
     if hdr and not (values >= SATURATED).any():
         notes.append("no pixel of the picture is clipped: the result is the picture in linear light")
     return {
