@@ -1,4 +1,4 @@
-"""How good results are: `evaluate lst`, `evaluate water`, `evaluate face`."""
+"""How good results are: `evaluate lst`, `evaluate water`, `evaluate face`, `evaluate pictures`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +126,22 @@ class _WaterAsked(_Asked):
     names: Annotated[Path | None, typer.Option(help="Text file: only images of these names, one on a line.")] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RestorationAsked(_Asked):
+    pictures: Annotated[Path, typer.Option(help="Folder of square pictures.")]
+    size: Annotated[int, typer.Option(min=16, help="Side to which the pictures are brought, in pixels.")] = 128
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="superres, deblur, colourise, denoise or inpaint; repeatable; all if not given."),
+    ] = None
+    most: Annotated[int | None, typer.Option("--most", min=1, help="So many pictures at most.")] = None
+    models: _Models = field(default_factory=lambda: ["face-small"])
+    samplers: Annotated[
+        list[str], typer.Option("--sampler", help="Sampler and evaluations, such as ddrm:20; repeat for several.")
+    ] = field(default_factory=lambda: ["diffpir:20"])
+    samples: _Samples = 4
+
+
 @app.command("lst")
 @opt.expanded
 def evaluate_lst_command(asked: _LstAsked) -> None:
@@ -145,6 +161,13 @@ def evaluate_water_command(asked: _WaterAsked) -> None:
 def evaluate_face_command(asked: _FaceAsked) -> None:
     """Hide parts of faces, fill them by every method, and report how far each is from the truth."""
     asked.evaluate("pictures")
+
+
+@app.command("pictures")
+@opt.expanded
+def evaluate_pictures_command(asked: _RestorationAsked) -> None:
+    """Shrink, blur, hide or grey pictures, or add noise, restore them by every method, and report how good that is."""
+    asked.evaluate("restoration")
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -15,13 +15,19 @@ from lacunar.errors import LacunarError
 from lacunar.evaluate.lst import LstTask
 from lacunar.evaluate.pictures import PictureTask
 from lacunar.evaluate.report import markdown_table, render, sentences, text_of
+from lacunar.evaluate.restoration import RestorationTask
 from lacunar.evaluate.task import Estimate, Found, Lineup, Plot, Task, TaskName
 from lacunar.evaluate.water import WaterTask
 from lacunar.geo.staging import Staging
 from lacunar.plotting import save_figure
 from lacunar.versions import describe_machine, versions
 
-TASKS: Mapping[TaskName, type[Task]] = {"lst": LstTask, "water": WaterTask, "pictures": PictureTask}
+TASKS: Mapping[TaskName, type[Task]] = {
+    "lst": LstTask,
+    "water": WaterTask,
+    "pictures": PictureTask,
+    "restoration": RestorationTask,
+}
 
 Callback = Callable[[int, int], None]
 
@@ -127,7 +133,7 @@ def evaluate(
     Parameters
     ----------
     task
-        ``lst``, ``water`` or ``pictures``.
+        ``lst``, ``water``, ``pictures`` or ``restoration``.
     output, overwrite
         Folder to save to (see `Evaluation.save`), checked before any work is done; whether files may be replaced.
     command
@@ -135,8 +141,8 @@ def evaluate(
     callback
         Called with (answers, all).
     **options
-        Of `LstTask`, `WaterTask` or `PictureTask`: among them the data (``rasters`` and ``clouds``, ``scenes``, or
-        ``faces``), ``models``, ``methods`` and ``seed``.
+        Of `LstTask`, `WaterTask`, `PictureTask` or `RestorationTask`: among them the data (``rasters`` and
+        ``clouds``, ``scenes``, ``faces``, or ``pictures``), ``models``, ``methods`` and ``seed``.
 
     Raises
     ------

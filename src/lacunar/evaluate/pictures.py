@@ -253,7 +253,7 @@ def picture_cases(
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not files:
         raise LacunarError(f"no picture in {folder}: wanted a folder of {', '.join(SUFFIXES)} with aligned faces")
-    pictures = {file.stem: _square(file, size) for file in files[:most]}
+    pictures = {file.stem: square_picture(file, size) for file in files[:most]}
     cases = []
     for rate in rates:
         for place, (name, truth) in enumerate(pictures.items()):
@@ -263,7 +263,8 @@ def picture_cases(
     return cases
 
 
-def _square(file: Path, size: int) -> Pixels:
+def square_picture(file: Path, size: int) -> Pixels:
+    """A square picture of 8 bits, brought to a size (Lanczos); another is a `LacunarError`."""
     colours = read_picture(file).colours
     height, width, channels = colours.shape
     if height != width or height < size or colours.dtype != np.uint8:
