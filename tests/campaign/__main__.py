@@ -2,7 +2,7 @@
 
     python -m tests.campaign --inputs 10000 --kills 200        all of it; the table goes to standard output
     python -m tests.campaign --only 4711 --keep case           one input again, and what it left
-    python -m tests.campaign --inputs 10000 --part 1/8 --record 1.json; ...; --merge *.json     in pieces
+    python -m tests.campaign --inputs 10000 --kills 200 --minutes 9 --record all.json     in pieces: the same again goes on
 
 The same seed and number give the same input. Every run has 15 s of CPU time, 90 s and 2 GiB.
 """
@@ -10,6 +10,7 @@ The same seed and number give the same input. Every run has 15 s of CPU time, 90
 import argparse
 import functools
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -36,19 +37,27 @@ KINDS = (("damaged bytes", 45), ("odd meaning", 25), ("hostile", 14), ("argument
 def main() -> int:
     """Run what is asked for and print the table; the exit code is 1 where anything is wrong."""
     options = parse()
+    known = [trial.Result(**one) for one in json.loads(options.record.read_text())] if _goes_on(options) else []
     if options.merge:
         found = [trial.Result(**one) for path in options.merge for one in json.loads(path.read_text())]
     else:
         with TemporaryDirectory(dir=options.scratch, ignore_cleanup_errors=True) as scratch:
-            found = campaign(options, Path(scratch))
+            found = known + campaign(options, Path(scratch), known)
+        found.sort(key=lambda one: (one.kind == "kills", one.number))
     if options.record:
-        options.record.write_text(json.dumps([asdict(one) for one in found]))
+        made = options.record.with_suffix(".new")
+        made.write_text(json.dumps([asdict(one) for one in found]))
+        made.replace(options.record)
     print(table(found, by_role=options.roles))
     print(f"\n{len(found)} runs; the longest took {max((one.seconds for one in found), default=0):.0f} s.")
     wrong = [one for one in found if one.faults]
     if wrong:
         print(f"\n{faults(wrong)}")
     return int(bool(wrong))
+
+
+def _goes_on(options: argparse.Namespace) -> bool:
+    return bool(options.record and options.record.exists() and not options.only)
 
 
 def parse() -> argparse.Namespace:
@@ -59,7 +68,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that work side by side")
     parser.add_argument("--part", default="1/1", help="only this piece, such as 2/8")
-    parser.add_argument("--record", type=Path, help="file for the results, as JSON")
+    parser.add_argument("--record", type=Path, help="file for the results, as JSON; what is in it is not run again")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time, with what is done")
     parser.add_argument("--merge", type=Path, nargs="+", help="files of results to make one table of")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of inputs")
     parser.add_argument("--keep", type=Path, help="with --only: folder in which the inputs stay")
@@ -68,7 +78,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def campaign(options: argparse.Namespace, scratch: Path) -> list[trial.Result]:
+def campaign(options: argparse.Namespace, scratch: Path, known: list[trial.Result]) -> list[trial.Result]:
     """All inputs and kills that are asked for, shared among processes."""
     import world
 
@@ -78,20 +88,30 @@ def campaign(options: argparse.Namespace, scratch: Path) -> list[trial.Result]:
     piece, pieces = (int(part) for part in options.part.split("/"))
     numbers = options.only or list(range(piece - 1, options.inputs, pieces))
     jobs = [("input", number) for number in numbers] + [("kill", n) for n in range(piece - 1, options.kills, pieces)]
+    done = {("kill" if one.kind == "kills" else "input", one.number) for one in known}
+    jobs = [job for job in jobs if job not in done]
+    np.random.default_rng(0).shuffle(jobs)  # of any piece the kinds are mixed, kills among them
     shared = multiprocessing.get_context("fork").Queue()
     workers, found, begun = [], [], time.monotonic()
+    options.until = begun + 60 * options.minutes
     for worker in range(min(options.jobs, max(1, len(jobs)))):
         pid = os.fork()
         if pid == 0:
             with suppress(BaseException):
                 _work(jobs[worker :: options.jobs], made, scratch, trap, options, shared)
+            shared.put(None)
             shared.close()
             shared.join_thread()
             os._exit(0)
         workers.append(pid)
+    ended = 0
     try:
-        while len(found) < len(jobs):
-            found.append(trial.Result(**shared.get(timeout=600)))
+        while ended < len(workers):
+            told = shared.get(timeout=600)
+            if told is None:
+                ended += 1
+                continue
+            found.append(trial.Result(**told))
             if len(found) % 200 == 0:
                 rate = len(found) / (time.monotonic() - begun)
                 sys.stderr.write(f"{len(found)} of {len(jobs)}, {rate:.1f}/s\n")
@@ -100,13 +120,15 @@ def campaign(options: argparse.Namespace, scratch: Path) -> list[trial.Result]:
         for pid in workers:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-    return sorted(found, key=lambda one: (one.kind == "kills", one.number))
+    return found
 
 
 def _work(jobs, made, scratch, trap, options, shared) -> None:
     import kills
 
     for kind, number in jobs:
+        if time.monotonic() > options.until:
+            return
         folder = options.keep / str(number) if options.keep else scratch / f"case{os.getpid()}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         trial.emptied(folder)
