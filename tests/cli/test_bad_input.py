@@ -345,6 +345,21 @@ def test_a_real_ctrl_c_in_a_real_process(out, tiny_folder, tmp_path):
     assert contents(out) == {}
 
 
+def test_libraries_do_not_print_on_the_error_stream():
+    """What C code writes to it goes nowhere; our own line, and what is on the stream before and after, stay."""
+    code = (
+        "import os, sys, warnings, lacunar.cli as cli\n"
+        "def chatter(**_):\n"
+        "    os.write(2, b'TIFFReadDirectory: odd\\n'); warnings.warn('odd'); print('ours \\udcff', file=sys.stderr)\n"
+        "    raise cli.LacunarError('no \\udcff')\n"
+        "cli.app = chatter\n"
+        "try: cli.main()\n"
+        "finally: os.write(2, b'after\\n')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stderr == "ours \\udcff\nlacunar: no \\udcff\nafter\n"
+
+
 def test_a_mask_that_hides_all_that_is_measured(product, tmp_path, refused):
     mask = mask_for(product, tmp_path / "mask.tif", np.ones(open_scene(product).shape))
     refused(product, "no measured pixel: 4096 of 4096 pixels are missing", "--gap-mask", mask)

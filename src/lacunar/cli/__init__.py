@@ -1,12 +1,14 @@
 """The commands: parse, call, present; nothing else."""
 
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -34,6 +36,7 @@ app.command("train")(training.train_command)
 app.add_typer(evaluation.app, name="evaluate")
 
 BAD_INPUT = 2  # exit code of bad input or use
+STDERR = 2  # the error stream's number, which C libraries write to
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 + SIGINT
 FAULT = 70  # exit code of what should not happen
 TRACEBACK = "LACUNAR_TRACEBACK"  # environment variable: show where
@@ -59,6 +62,8 @@ def _root(
 
 def main() -> None:
     """Run the command line: bad input or use is one line and exit code 2; Ctrl-C, SIGTERM and SIGHUP are 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         with _quiet(), _stopping():
             # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
@@ -79,13 +84,22 @@ def main() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep warnings of the libraries off the error stream."""
+    """Keep warnings, and what C libraries print themselves, off the error stream: their errors come as exceptions."""
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(logging.NullHandler())
-    try:
+    screen = sys.stderr
+    with ExitStack() as stack:
+        stack.callback(logging.captureWarnings, False)
+        with suppress(OSError, ValueError):  # no stream of the system, as under a test
+            if screen.fileno() == STDERR:
+                screen.flush()
+                kept = os.dup(STDERR)
+                sys.stderr = stack.enter_context(os.fdopen(kept, "w", 1, screen.encoding, "backslashreplace"))
+                stack.callback(setattr, sys, "stderr", screen)
+                stack.callback(os.dup2, kept, STDERR)
+                with Path(os.devnull).open("w") as nothing:
+                    os.dup2(nothing.fileno(), STDERR)
         yield
-    finally:
-        logging.captureWarnings(False)
 
 
 @contextmanager
@@ -106,7 +120,8 @@ def _stopping() -> Iterator[None]:
 def _usage(error: Exception) -> str:
     """What is wrong with the command, and where its options are listed."""
     said = cast(Any, error)
-    return f"{said.format_message()} (`{said.ctx.command_path} --help` lists what there is)"
+    command = said.ctx.command_path if said.ctx else "lacunar"
+    return f"{said.format_message()} (`{command} --help` lists what there is)"
 
 
 def _leave(message: str, code: int) -> NoReturn:
