@@ -35,6 +35,13 @@ class _Asked:
         list[Path] | None,
         typer.Option("--reference", help="Other date of the same place: product or raster on any grid; repeatable."),
     ] = None
+    references: Annotated[
+        str | None,
+        typer.Option(
+            "--references",
+            help="Choose other dates: auto or nearest:N among the inputs and what lies beside them, or among a FOLDER.",
+        ),
+    ] = None
     covariate: Annotated[
         list[Path] | None,
         typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
@@ -106,7 +113,16 @@ class _Asked:
         how = opt.fill_options(
             self.preset, backend=self.backend, suspect=suspect, **{name: getattr(self, name) for name in names}
         )
-        fill_named(named, inputs, files, how, suffix=suffix, cluster=self.cluster, print_json=self.print_json)
+        fill_named(
+            named,
+            inputs,
+            files,
+            how,
+            suffix=suffix,
+            cluster=self.cluster,
+            archive=self.references,
+            print_json=self.print_json,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Fill what a command names, one scene or many, and tell what came of it."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lacunar.fill.outputs import OutputFiles
 
 SOME_FAILED = 1  # exit code where some scenes of several failed
+CACHE = ".lst_of_references"  # in the folder of outputs, while scenes are filled
 _TIFF = (".tif", ".tiff")
 
 
@@ -31,6 +33,7 @@ def fill_named(
     *,
     suffix: str,
     cluster: str | None = None,
+    archive: str | None = None,
     print_json: bool = False,
 ) -> None:
     """Fill one scene into a file or a folder, or several into a folder as ``NAME_SUFFIX.tif``.
@@ -38,6 +41,7 @@ def fill_named(
     ``inputs`` and ``files`` are those of every scene, but for the path and the raster. Where some of several scenes
     failed, the exit code is 1.
     """
+    from lacunar.fill.archive_choice import candidates_named
     from lacunar.fill.batch import Job
     from lacunar.fill.scene_list import LIST_MARK, listed_paths, names_several, outputs_in
 
@@ -45,6 +49,10 @@ def fill_named(
     paths = listed_paths(named)
     several = len(paths) > 1 or any(map(names_several, named))
     targets = outputs_in(output, paths, suffix) if several or output.is_dir() else [output]
+    if archive is not None:
+        candidates, most = candidates_named(archive, paths)
+        cache = output / CACHE if several else None  # one scene reads each date once
+        inputs = replace(inputs, candidates=candidates, most_references=most, lst_cache=cache)
     jobs = [
         Job(inputs=replace(inputs, path=path), files=replace(files, raster=target))
         for path, target in zip(paths, targets, strict=True)
@@ -84,7 +92,10 @@ def _fill_several(
     _refuse_what_is_for_one(jobs, folder)
     begun = time.perf_counter()
     with _made(folder), Bars() as bars:
-        outcomes = fill_scenes(jobs, options, cluster=cluster, callback=bars.filling_scenes)
+        try:
+            outcomes = fill_scenes(jobs, options, cluster=cluster, callback=bars.filling_scenes)
+        finally:
+            shutil.rmtree(folder / CACHE, ignore_errors=True)
     command = jobs[0].files.command
     summary = write_summary(folder, outcomes, seconds=time.perf_counter() - begun, command=command)
     if print_json:
@@ -148,6 +159,9 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
         total = pixels["measured"] + pixels["filled"]
         share, seconds = record["gap_share"], record["seconds"]
         typer.echo(f"filled {pixels['filled']} of {total} pixels ({share:.1%}) in {seconds:.0f} s")
+    if choice := record.get("reference_choice"):
+        chosen, all_dates = len(choice["chosen"]), choice["candidates"]
+        typer.echo(f"{chosen} of {all_dates} other dates chosen; the record says why others were left out")
     for guide in (*record["references"], *record["covariates"]):
         typer.echo(_guided_by(guide))
     if coarse := record["kriging_tiles_from_coarser_level"]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import LacunarError
+from lacunar.fill.archive_choice import candidates_named
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
 from lacunar.fill.guides import MAX_REFERENCES
 from lacunar.fill.inputs import FillInputs
@@ -157,6 +158,7 @@ def fill_file(
     guides: Sequence[str | Path] = (),
     covariates: Sequence[str | Path] = (),
     gap_mask: str | Path | None = None,
+    archive: str | Path | None = None,
     **options: Any,  # noqa: ANN401  # they are checked by name
 ) -> dict[str, Any]:
     """Fill a Landsat product or a single-band raster of any size, block by block.
@@ -174,6 +176,8 @@ def fill_file(
         Other dates of the place (products or rasters), and static rasters such as an elevation model; on any grid.
     gap_mask
         Raster on the same grid whose non-zero pixels are to be filled; it adds to a product's quality band.
+    archive
+        Where guides are chosen: a folder of other dates, or ``auto`` or ``nearest:N`` among what lies beside the input.
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
         `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), ``lst_options``, and of a raster
@@ -183,8 +187,11 @@ def fill_file(
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
     of_files = {item.name for item in fields(OutputFiles)} & set(options)
     files = OutputFiles(raster=Path(output), **{name: options.pop(name) for name in of_files})
+    candidates, most = (None, 0) if archive is None else candidates_named(str(archive), [path])
     inputs = FillInputs(
         path=path,
+        candidates=candidates,
+        most_references=most,
         kind="product" if product else "raster",
         lst_options=options.pop("lst_options", LstOptions()),
         gap_mask=None if gap_mask is None else Path(gap_mask),

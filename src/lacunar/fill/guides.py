@@ -3,7 +3,8 @@
 Values stay as they were measured; only degrees Celsius become kelvin.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import GuideCounts
+from lacunar.geo.raster import RasterWriter, read_raster
 from lacunar.geo.warp import Warped
-from lacunar.geo.windows import Tile
+from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.plausible import (
     CELSIUS,
     CELSIUS_ZERO,
@@ -30,6 +32,7 @@ from lacunar.sensors.scene import LstOptions, Scene, open_scene
 from lacunar.sensors.sebal import digital_numbers_hint
 
 MAX_REFERENCES = 16  # rasters beside the input, covariates included
+KEPT_BLOCK = 1024  # side of the blocks in which LST is kept
 COARSE_FACTOR = 10.0  # pixels this many times the input's are another sensor's: the record says so
 
 Kind = Literal["reference", "covariate"]
@@ -44,13 +47,16 @@ class _Guide:
     warped: Warped
     date: date | None
     notes: list[str]  # those on pixels come as they are read
+    read: Callable[[Tile], NDArray[np.float32]]  # windows of its own grid
 
 
 class Guides:
     """References, then covariates, window by window on the grid of the input; made by `open_guides`."""
 
-    def __init__(self, guides: Sequence[_Guide], target_date: date | None) -> None:
-        self._guides, self._target_date = tuple(guides), target_date
+    def __init__(
+        self, guides: Sequence[_Guide], target_date: date | None, choice: Mapping[str, Any] | None = None
+    ) -> None:
+        self._guides, self._target_date, self._choice = tuple(guides), target_date, choice
         self.inputs: list[Path] = [file for guide in guides for file in guide.scene.inputs]
 
     def __len__(self) -> int:
@@ -88,19 +94,27 @@ class Guides:
                     "notes": list(guide.notes),
                 }
             )
-        return {"references": entries["reference"], "covariates": entries["covariate"]}
+        chosen = {} if self._choice is None else {"reference_choice": dict(self._choice)}
+        return {"references": entries["reference"], "covariates": entries["covariate"], **chosen}
 
 
 @contextmanager
 def open_guides(
-    paths: Sequence[Path], covariates: Sequence[Path], target: Scene, lst_options: LstOptions | None = None
+    paths: Sequence[Path],
+    covariates: Sequence[Path],
+    target: Scene,
+    lst_options: LstOptions | None = None,
+    *,
+    cache: Path | None = None,
+    choice: Mapping[str, Any] | None = None,
 ) -> Iterator[Guides]:
     """Open other dates and covariates, and check all that can be checked without reading them whole.
 
     References are Landsat products or single-band rasters; degrees Celsius by their unit tag become kelvin where the
     target is in kelvin. Rasters on another grid are warped bilinearly to the target's. The atmosphere in
-    ``lst_options`` is that of the target's date and not applied to others. Raises `LacunarError`: too many; one that is
-    the input, or given twice; without overlap or a CRS; of several bands; not in kelvin.
+    ``lst_options`` is that of the target's date and not applied to others. LST of products is kept in
+    the folder ``cache``, if there is one, and read from there. ``choice`` is told in the record. Raises `LacunarError`:
+    too many; one that is the input, or given twice; without overlap or a CRS; of several bands; not in kelvin.
     """
     count = len(paths) + len(covariates)
     if count > MAX_REFERENCES:
@@ -117,9 +131,9 @@ def open_guides(
             _refuse_twice(kind, scene, target, seen)
             return scene
 
-        guides = [_reference(opened("reference", path), target, options) for path in paths]
+        guides = [reference_on(opened("reference", path), target, options, cache) for path in paths]
         guides += [_covariate(opened("covariate", path), target) for path in covariates]
-        yield Guides(guides, target.date)
+        yield Guides(guides, target.date, choice)
 
 
 def _reader(
@@ -145,7 +159,27 @@ def _reader(
     return read
 
 
-def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
+def _kept(
+    scene: Scene, read: Callable[[Tile], NDArray[np.float32]], folder: Path
+) -> Callable[[Tile], NDArray[np.float32]]:
+    """A reader of LST that is computed once, into a raster in a folder; several processes may do so at a time."""
+    place = f"{scene.path.resolve()} {scene.path.stat().st_mtime_ns}"
+    path = folder / f"{scene.name}_{hashlib.sha256(place.encode()).hexdigest()[:12]}.tif"
+
+    def kept(window: Tile) -> NDArray[np.float32]:
+        if not path.exists():
+            folder.mkdir(exist_ok=True)
+            grid: dict[str, Any] = {"shape": scene.shape, "transform": scene.transform, "crs": scene.crs}
+            with RasterWriter(path, **grid, band_names=("lst",), overwrite=True) as writer:
+                for block in blocks_over(scene.shape, block=KEPT_BLOCK, halo=0):
+                    writer.write(read(block.core)[None], block.core)
+        return np.asarray(read_raster(path, window=window).data[0])
+
+    return kept
+
+
+def reference_on(scene: Scene, target: Scene, options: LstOptions, cache: Path | None = None) -> _Guide:
+    """A scene as a reference of a target; raises as `open_guides` does."""
     notes: list[str] = []
     offset = 0.0
     kelvin = target.in_kelvin
@@ -160,20 +194,24 @@ def _reference(scene: Scene, target: Scene, options: LstOptions) -> _Guide:
     elif not kelvin and scene.units and target.units and unit_of(scene.units) != unit_of(target.units):
         notes.append(f"in {scene.units}, the input in {target.units}")
     judge = ValueJudge.of(scene.some_lst() + np.float32(offset), units="K") if kelvin else None
-    warped = Warped(scene, target, _reader(scene, notes, offset=offset, judge=judge), name=f"reference {scene.path}")
+    read = _reader(scene, notes, offset=offset, judge=judge)
+    if cache is not None and scene.kind == "product":
+        read = _kept(scene, read, cache)
+    warped = Warped(scene, target, read, name=f"reference {scene.path}")
     ratio = (warped.step[0] * warped.step[1]) ** -0.5  # sides of their pixels on the ground
     if ratio > COARSE_FACTOR:
         size = f"{abs(scene.transform.a):.6g} x {abs(scene.transform.e):.6g}"
         notes.append(f"another sensor: pixels of {size} in its own CRS, {ratio:.0f} times those of the input")
-    return _Guide("reference", scene, warped, scene.date, notes)
+    return _Guide("reference", scene, warped, scene.date, notes, read)
 
 
 def _covariate(scene: Scene, target: Scene) -> _Guide:
     if scene.kind == "product":
         raise LacunarError(f"covariate {scene.path} is a Landsat product: wanted a single-band raster, or --reference")
     notes: list[str] = []
-    warped = Warped(scene, target, _reader(scene, notes), name=f"covariate {scene.path}")
-    return _Guide("covariate", scene, warped, None, notes)
+    read = _reader(scene, notes)
+    warped = Warped(scene, target, read, name=f"covariate {scene.path}")
+    return _Guide("covariate", scene, warped, None, notes, read)
 
 
 def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from lacunar.errors import LacunarError
-from lacunar.fill.guides import Guides, open_guides
+from lacunar.fill.archive_choice import choose_references
+from lacunar.fill.guides import MAX_REFERENCES, Guides, open_guides
 from lacunar.geo.gate import allowing_vrt
 from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
@@ -24,6 +25,11 @@ class FillInputs:
     gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
     references: tuple[Path, ...] = ()  # other dates of the same place
     covariates: tuple[Path, ...] = ()  # static rasters
+    # dates among which references are chosen (`lacunar.fill.archive_choice`), how many at most, and the folder where
+    # the LST of products is kept from one scene to the next
+    candidates: tuple[Path, ...] | None = None
+    most_references: int = 0
+    lst_cache: Path | None = None
     allow_vrt: bool = False  # whether any of them may be a VRT, of plain rasters beside it
     # of a raster: see `lacunar.sensors.scene.open_scene`
     nodata: float | None = None
@@ -45,6 +51,8 @@ class FillInputs:
             gap_mask=self.gap_mask.resolve() if self.gap_mask else None,
             references=tuple(path.resolve() for path in self.references),
             covariates=tuple(path.resolve() for path in self.covariates),
+            candidates=None if self.candidates is None else tuple(path.resolve() for path in self.candidates),
+            lst_cache=self.lst_cache.resolve() if self.lst_cache else None,
         )
 
 
@@ -60,5 +68,13 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
                 "`lacunar fill` rasters"
             )
         scene.check_lst()
-        with open_guides(inputs.references, inputs.covariates, scene, inputs.lst_options) as beside:
+        references, how, choice = inputs.references, {"cache": inputs.lst_cache}, None
+        if inputs.candidates is not None:
+            named = {path.resolve() for path in references}
+            left = min(inputs.most_references, MAX_REFERENCES - len(references) - len(inputs.covariates))
+            others = [path for path in inputs.candidates if path.resolve() not in named]
+            choice = choose_references(scene, others, left, lst_options=inputs.lst_options, **how)
+            references += choice.paths
+        said_of = None if choice is None else choice.record
+        with open_guides(references, inputs.covariates, scene, inputs.lst_options, choice=said_of, **how) as beside:
             yield scene, beside
