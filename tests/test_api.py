@@ -177,6 +177,7 @@ def test_integers_with_a_scale_are_decoded(tiny):
     ("array", "message"),
     [
         (np.full((64, 64), 43_210, dtype=np.uint16), "multiply by 0.00341802 and add 149.0"),
+        (np.where(np.arange(64) < 3, -9999.0, np.full((64, 64), 290.5)), "the array: 192 values hold -9999, which"),
         (np.full((64, 64), 43_210.0), "looks like Landsat digital numbers: multiply by 0.00341802 and add 149.0"),
         (labelled(np.full((64, 64), 43_210.5), units="kelvin"), "multiply by 0.00341802"),
         (np.ones((64, 64), dtype=np.int8), r"integers without a scale.*\.astype\(float\)"),
@@ -186,7 +187,7 @@ def test_integers_with_a_scale_are_decoded(tiny):
         (np.zeros(64), r"shape \(64,\): wanted an array of rows and columns"),
         (field().astype(complex), "complex128 values: wanted real numbers"),
     ],
-    ids=["uint16", "floats", "kelvin", "int8", "cube", "bare", "nan", "line", "complex"],
+    ids=["uint16", "fill", "floats", "kelvin", "int8", "cube", "bare", "nan", "line", "complex"],
 )
 def test_fill_refuses_what_it_cannot_understand(array, message, tiny):
     with pytest.raises(LacunarError, match=message):
@@ -276,7 +277,10 @@ def test_inpaint_keeps_shape_type_and_every_other_pixel(dtype, channels, tiny_pi
     colours = filled if channels in (0, 3) else filled[..., :3]
     assert (colours != picture[..., :3] if channels else filled != picture)[disc()].any()
     if channels == 4:
-        np.testing.assert_array_equal(filled[..., 3], picture[..., 3])
+        white = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+        np.testing.assert_array_equal(
+            filled[..., 3], np.where(disc(), white, picture[..., 3])
+        )  # what is filled is seen
 
 
 def test_inpaint_gives_several_answers_one_after_another(tiny_picture):
@@ -399,12 +403,13 @@ def test_a_picture_has_its_colours_last(plain):
         (np.ones((4, 30, 30)), {}, "4 bands and 0 names: wanted one name for each"),
         (np.ones((4, 30, 30)), {"bands": ["blue", "green", "red", "infrared"]}, "unknown band 'infrared'"),
         (np.full((3, 30, 30), 9000.0), {}, "may be raw digital numbers"),
+        (np.where(np.arange(30) < 3, -9999.0, np.full((3, 30, 30), 0.1)), {}, "the image: 90 values hold -9999"),
         (np.full((3, 30, 30), np.nan), {}, "no valid pixel"),
         (np.ones((2, 3, 30, 30)), {}, r"wanted \(band, y, x\), or a picture"),
         (np.ones((3, 30, 30)), {"fusion": "median"}, "fusion 'median': wanted one of"),
         (np.ones((3, 30, 30)), {"threshold": 2}, "threshold 2: wanted above 0"),
     ],
-    ids=["names", "name", "numbers", "nan", "axes", "fusion", "threshold"],
+    ids=["names", "name", "numbers", "fill", "nan", "axes", "fusion", "threshold"],
 )
 def test_segment_refuses_what_it_cannot_understand(image, options, message, plain):
     with pytest.raises(LacunarError, match=message):

@@ -15,6 +15,7 @@ import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -88,12 +89,12 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             self.close()
             raise RasterError(f"{self.path}: got {self.count} bands of {kinds}; wanted one or more of real numbers")
 
-    def read(self, window: Tile | None = None, *, bands: Sequence[int] | None = None) -> Raster:
+    def read(self, window: Tile | None = None, *, bands: Sequence[int] | None = None, alpha: bool = True) -> Raster:
         """Read a window (the whole by default) as float32 in physical units: scale and offset applied.
 
         ``bands`` are counted from 1, in the order wanted, all by default. A pixel is known when it differs from nodata,
-        GDAL's mask (internal or alpha) is not zero, and its value is finite. Whole numbers above 2**24 lose digits. A
-        window that reaches outside, a band that does not exist, or a damaged file is a `RasterError`.
+        GDAL's mask (internal or, with ``alpha``, alpha) is not zero, and its value is finite. Whole numbers above 2**24
+        lose digits. A window that reaches outside, a band that does not exist, or a damaged file is a `RasterError`.
         """
         tile = window or Tile(0, 0, *self.shape)
         if not tile.inside(self.shape):
@@ -108,6 +109,8 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         with gdal(f"{self.path}: pixels cannot be read, the file is cut off or damaged: fetch it again"):
             raw = self._dataset.read(chosen, window=area)
             known = self._dataset.read_masks(chosen, window=area) != 0
+            if not alpha and MaskFlags.alpha in self._dataset.mask_flag_enums[chosen[0] - 1]:
+                known[:] = True
         data = np.empty(raw.shape, dtype=np.float32)
         meanings = list(zip(self.nodatavals, self.scales, self.offsets, strict=True))
         for index, band in enumerate(chosen):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
 from lacunar.geo import polygons
-from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of, undecoded
+from lacunar.geo.labelled import ROW, AnyArray, as_labelled, dataset_on, grid_of, is_lazy, undecoded
 from lacunar.geo.staging import temporary_room
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
@@ -21,6 +21,8 @@ from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_bl
 from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.job import DEFAULT_MODEL
 from lacunar.sensors.bands import RGB, recognise
+from lacunar.sensors.dialects import laid_out, translated
+from lacunar.sensors.plausible import ValueJudge
 from lacunar.sensors.scene import Planes, planes_of, sample_planes, scale_of
 
 _CLASSES = {"flag_values": [0, 1, NOT_VALID], "flag_meanings": "land water not_valid"}
@@ -54,7 +56,8 @@ def segment(
         NaN = not valid. Dask arrays are read block by block.
     bands
         What the bands are, in their order, from blue, green, red, nir, swir1, swir2, and coastal or other, which are
-        left out. By default the coordinate ``band`` of a DataArray; three bands are red, green, blue.
+        left out; as tools write them (B02, nir08), or one of sentinel2, landsat, planet4, planet8, naip. By default the
+        coordinate ``band`` of a DataArray; three bands are red, green, blue.
     model
         A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
     samples, steps, seed
@@ -90,6 +93,7 @@ def segment(
     given = _planes_first(image)
     shape = (given.shape[1], given.shape[2])
     names = _names(given, bands)
+    _refuse_fills(given)
 
     def planes(window: Tile) -> Planes:
         return planes_of(np.asarray(given.data[:, *window.slices], dtype=np.float32), names)
@@ -172,15 +176,24 @@ def _planes_first(image: AnyArray) -> xr.DataArray:
     return given
 
 
+def _refuse_fills(given: xr.DataArray) -> None:
+    """Refuse numbers that stand for nothing measured; of a lazy array none is looked at before."""
+    for band in () if is_lazy(given) else given.values:
+        finite = band[np.isfinite(band)]
+        for reason, where in ValueJudge.of_light(finite).faults(finite).items():
+            raise LacunarError(f"the image: {where.sum()} values {reason}; wanted NaN where not valid")
+
+
 def _names(given: xr.DataArray, bands: Sequence[str]) -> tuple[str, ...]:
     count, first = given.shape[0], given.dims[0]
     if not bands and first in given.coords and given[first].dtype.kind in "UOT":
         bands = [str(name) for name in given[first].values]
     if not bands and count == len(RGB):
         bands = RGB
+    bands = laid_out([bands] if isinstance(bands, str) else bands, (count,))
     if len(bands) != count:
         raise LacunarError(
             f"the image has {count} bands and {len(bands)} names: wanted one name for each in `bands`, such as "
             "blue, green, red, nir, or a coordinate `band` of names"
         )
-    return tuple(bands)
+    return translated(bands) or tuple(bands)

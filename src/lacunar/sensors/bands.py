@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
+from lacunar.sensors.dialects import LAYOUTS, are_no_names, translated
 
 if TYPE_CHECKING:
     from lacunar.geo.raster import RasterSource
@@ -49,15 +50,18 @@ FloatArray = NDArray[np.floating[Any]]
 # --- names and order ---
 
 
-def parse_bands(text: str) -> tuple[ChannelName, ...]:
-    """Names of a file's channels in their order, separated by commas; checked by `check_channels`.
+def parse_bands(text: str) -> tuple[str, ...]:
+    """Names of a file's channels in their order, separated by commas, or one of `lacunar.sensors.dialects.LAYOUTS`.
 
-    >>> parse_bands("nir, red, green")
-    ('nir', 'red', 'green')
+    >>> parse_bands("nir, red, green"), parse_bands("B8,B4,B3"), parse_bands("naip")
+    (('nir', 'red', 'green'), ('nir', 'red', 'green'), ('naip',))
     """
     names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if len(names) == 1 and names[0] in LAYOUTS:
+        return names
+    names = translated(names) or names
     check_channels(names)
-    return names  # type: ignore[return-value]  # just checked
+    return names
 
 
 def check_channels(names: Sequence[str]) -> None:
@@ -128,8 +132,7 @@ def channel_names(
     """
     name, count = source.path.name, len(chosen)
     described = tuple(source.band_names[index - 1].strip().lower() for index in chosen)
-    known = all(text in (*BANDS, *DROPPED) for text in described)
-    choice = f"from {', '.join((*DROPPED, *BANDS))} ('other' is left out)"
+    choice = f"from {', '.join((*DROPPED, *BANDS))} ('other' is left out), or {', '.join(LAYOUTS)}"
     if bands:
         check_channels(bands)
         if len(bands) != count:
@@ -138,11 +141,16 @@ def channel_names(
                 f"({','.join(bands)}): wanted one name for each channel in the file's order, {choice}; bands that the "
                 "file lacks are not named"
             )
-        differ = known and described != tuple(bands)
+        differ = not are_no_names(described) and described != tuple(bands)
         return tuple(bands), (f"the file calls its channels {','.join(described)}",) if differ else ()
-    if known:
-        check_channels(described)
-        return described, ()
+    if not are_no_names(described):
+        if found := translated(described):
+            check_channels(found)
+            return found, ()
+        raise RasterError(
+            f"{name} calls its channels {', '.join(described)[:120]}, which are no bands of light: if they are, name "
+            f"each in the file's order with --bands, {choice}"
+        )
     if count == len(RGB):
         return RGB, () if set(source.colours) >= set(RGB) else ("three channels, taken as red, green, blue",)
     example = {1: "nir", 4: "blue,green,red,nir", 6: ",".join(BANDS)}.get(count, "coastal,blue,green,red,nir,...")

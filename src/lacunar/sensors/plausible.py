@@ -64,6 +64,12 @@ class ValueJudge:
         return cls(apart, *limits, f"lie beyond {limits[0]:g} to {limits[1]:g} {unit}, as no land surface does")
 
     @classmethod
+    def of_light(cls, sample: Values, *, physical: Callable[[float], float] = float) -> "ValueJudge":
+        """Judge a band of reflectance, where 0 is dark."""
+        judge = cls.of(sample, physical=physical)
+        return cls({value: number for value, number in judge.fills.items() if number}, -HUGE, HUGE, TOO_LARGE)
+
+    @classmethod
     def of_mask(cls, sample: Values) -> "ValueJudge":
         """Judge a mask: a negative fill names nothing; where it is of 0 and 1 otherwise, no other fill does."""
         seen = {float(value) for value in np.unique(sample)}
@@ -82,6 +88,9 @@ class ValueJudge:
         if outside.any():
             found[self.beyond] = outside
         return found
+
+
+TRUSTING = ValueJudge({}, -np.inf, np.inf, "")  # takes every number for a measurement
 
 
 def limits_of(units: str) -> tuple[float, float] | None:

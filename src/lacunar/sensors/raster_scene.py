@@ -13,7 +13,8 @@ from lacunar.geo.picture import UPRIGHT, orientation_of, upright, window_in_file
 from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile
 from lacunar.sensors.bands import BANDS, BandName, Encoding, channel_names, encoding_of
-from lacunar.sensors.plausible import ValueJudge
+from lacunar.sensors.dialects import laid_out
+from lacunar.sensors.plausible import TRUSTING, ValueJudge, limits_of
 from lacunar.sensors.scene import (
     Measured,
     Planes,
@@ -28,6 +29,7 @@ from lacunar.sensors.scene import (
 from lacunar.sensors.sebal import LEVEL2_ST_ADD, LEVEL2_ST_MULT, digital_numbers_hint
 
 PICTURE_CHANNELS = (1, 3)
+BELOW_ZERO, MANY_BELOW = -0.02, 0.05  # a reflectance that hardly any surface has, and a share of all that is many
 _AS_OPTIONS = f"--scale {LEVEL2_ST_MULT} --offset {LEVEL2_ST_ADD:g}"
 
 
@@ -44,7 +46,12 @@ class RasterScene(Scene):
         super().__init__(path)
         self._source = source = self._open_files.enter_context(RasterSource(path))
         self._stored = stored = stored or StoredAs()
+        self._faults: set[str] = set()  # what was found in the bands, in words
         self._chosen = [index for index, colour in enumerate(source.colours, start=1) if colour != "alpha"]
+        self._bands = laid_out(stored.bands, (len(self._chosen), source.count))
+        self._alpha_is_band = len(self._chosen) < len(self._bands) == source.count
+        if self._alpha_is_band:
+            self._chosen = list(range(1, source.count + 1))
         placed = source.crs is not None or not source.transform.is_identity
         self._orientation = UPRIGHT if placed else orientation_of(path)
         self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
@@ -146,10 +153,26 @@ class RasterScene(Scene):
         """What is declared, said, or recognised."""
         return self._encoding.meaning
 
-    @cached_property
+    @property
     def band_notes(self) -> tuple[str, ...]:
-        """How channels and nodata were told."""
+        """How channels and nodata were told, and what was found to be no reflectance."""
+        return (*self._told_notes, *sorted(self._faults))
+
+    @cached_property
+    def _told_notes(self) -> tuple[str, ...]:
         notes = self._channels[1]
+        aside = [str(index) for index in range(1, self._source.count + 1) if index not in self._chosen]
+        if aside:
+            notes += (
+                f"channel {' and '.join(aside)} is marked as transparency and set aside: if it is a band, name "
+                "all with --bands, such as red,green,blue,nir",
+            )
+        dark = float((self._encoded(self._sample) < BELOW_ZERO).mean(where=np.isfinite(self._sample)))
+        if dark > MANY_BELOW:
+            notes += (
+                f"{dark:.0%} of the reflectances are below {BELOW_ZERO:g}: if the file's offset is applied already, "
+                "say so with --scale and --offset 0",
+            )
         if not self._nodata_is_told:
             if self._band_nodata is not None:
                 notes += ("the file declares no nodata: pixels that are 0 in all channels are not valid",)
@@ -171,7 +194,9 @@ class RasterScene(Scene):
     def _channels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if "palette" in self._source.colours:
             raise RasterError(f"{self.name} is a palette picture, whose numbers are no colours: save it as RGB")
-        return channel_names(self._source, self._chosen, self._stored.bands)
+        if not self._bands and any(limits_of(self._source.units[index - 1]) for index in self._chosen):
+            raise RasterError(f"{self.name} holds temperatures by its units, no bands of light: wanted reflectance")
+        return channel_names(self._source, self._chosen, self._bands)
 
     @property
     def _nodata_is_told(self) -> bool:
@@ -201,13 +226,37 @@ class RasterScene(Scene):
         return sample_planes(self._stored_planes, self.shape, self.name)
 
     def _stored_planes(self, window: Tile) -> Planes:
-        """Planes (6, H, W) as the file declares them."""
-        return planes_of(self._read(window, self._chosen, self._band_nodata), self._channels[0])
+        """Planes (6, H, W) as the file declares them; NaN where a channel holds no measurement."""
+        values = self._read(window, self._chosen, self._band_nodata)
+        for channel, judge in zip(values, self._band_judges, strict=True):
+            for reason, where in judge.faults(channel).items():
+                channel[where] = np.nan
+                self._faults.add(f"some pixels {reason}: not valid")
+        return planes_of(values, self._channels[0])
+
+    @cached_property
+    def _band_judges(self) -> list[ValueJudge]:
+        """A judge for each chosen channel; a picture has none, where all numbers are colours."""
+        source, judges = self._source, []
+        for channel in self._chosen:
+            if self.kind == "picture" or self._trusted or source.dtypes[channel - 1] == "uint8":
+                judges.append(TRUSTING)
+                continue
+
+            def physical(number: float, index: int = channel - 1) -> float:
+                return float(np.float32(number * source.scales[index] + source.offsets[index]))
+
+            def read(window: Tile, channel: int = channel) -> NDArray[np.float32]:
+                return self._read(window, [channel], self._band_nodata)[0]
+
+            judges.append(ValueJudge.of_light(some_values(read, self.shape), physical=physical))
+        return judges
 
     def _read(self, window: Tile, channels: Sequence[int], nodata: float | None) -> NDArray[np.float32]:
         """Channels (C, H, W) of an upright window as declared; NaN where unknown, and where all hold ``nodata``."""
         source = self._source
-        values = source.read(window_in_file(window, self.shape, self._orientation), bands=channels).data
+        tile = window_in_file(window, self.shape, self._orientation)
+        values = source.read(tile, bands=channels, alpha=not self._alpha_is_band).data
         if nodata is not None:
             factors, addends = (np.array(told)[np.array(channels) - 1] for told in (source.scales, source.offsets))
             nothing = (nodata * factors + addends).astype(np.float32)[:, None, None]

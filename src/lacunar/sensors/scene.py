@@ -28,7 +28,7 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.grid import check_same_grid
 from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.sensors.bands import BANDS, BandName, common_scale, place_bands
+from lacunar.sensors.bands import BANDS, BandName, common_scale, parse_bands, place_bands
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
 from lacunar.sensors.plausible import KELVIN, ValueJudge, unit_of
 from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
@@ -103,7 +103,9 @@ class LstOptions:
 class StoredAs:
     """What the numbers of a raster mean, where the file does not say it or is wrong."""
 
-    bands: Sequence[str] = ()  # of all channels without alpha, in order; by default those in the file, or RGB of three
+    # Of all channels (alpha left out or not), in order, or a name of `lacunar.sensors.dialects.LAYOUTS`; by default
+    # those in the file, or red, green, blue of three.
+    bands: Sequence[str] = ()
     scale: float | None = None  # physical value = stored number x scale + offset, in place of what the file declares
     offset: float | None = None
     # Not valid where all channels hold this stored number, besides what the file declares and besides numbers that
@@ -112,7 +114,8 @@ class StoredAs:
     band: int | str | None = None  # number (from 1) or name of the band that `Scene.measured` gives
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bands", tuple(self.bands))
+        bands = self.bands if isinstance(self.bands, str) else ",".join(self.bands)
+        object.__setattr__(self, "bands", parse_bands(bands) if bands else ())
 
 
 class Scene(AbstractContextManager["Scene"], ABC):
@@ -250,7 +253,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def band_units(self) -> str:
         """How stored values became reflectance, in words."""
 
-    @cached_property
+    @property
     @abstractmethod
     def band_notes(self) -> tuple[str, ...]:
         """What a user should know about the bands."""
