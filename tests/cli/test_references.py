@@ -163,3 +163,16 @@ def test_what_cannot_guide_is_refused_in_one_line(fill, scene, out, option, name
     assert message in ran.err
     assert ran.err.count("\n") == 1
     assert contents(out) == {}
+
+
+def test_of_several_scenes_one_may_be_among_the_references(lacunar, tmp_path, tiny_folder, out):
+    for number, name in enumerate(("a", "b")):
+        values = (300 + np.add.outer(np.arange(64.0), np.arange(64.0)) / 9 + number).astype(np.float32)
+        values[20:30, 20:30] = np.nan
+        write(tmp_path / f"{name}.tif", values, units="K")
+    asked = ("--reference", tmp_path / "a.tif", "--model", tiny_folder, "--preset", "instant")
+    ran = lacunar("fill", tmp_path / "a.tif", tmp_path / "b.tif", "-o", out, *asked)
+    assert ran.code == 0
+    assert f"note: {tmp_path / 'a.tif'} is among its own references: left out there" in ran.err
+    used = [json.loads((out / f"{name}_filled.json").read_text())["references"] for name in ("a", "b")]
+    assert [len(references) for references in used] == [0, 1]

@@ -53,10 +53,12 @@ def fill_named(
         candidates, most = candidates_named(archive, paths)
         cache = output / CACHE if several else None  # one scene reads each date once
         inputs = replace(inputs, candidates=candidates, most_references=most, lst_cache=cache)
-    jobs = [
-        Job(inputs=replace(inputs, path=path), files=replace(files, raster=target))
-        for path, target in zip(paths, targets, strict=True)
-    ]
+    jobs = []
+    for path, target in zip(paths, targets, strict=True):
+        others = tuple(one for one in inputs.references if not several or one.resolve() != path.resolve())
+        if len(others) < len(inputs.references):
+            typer.echo(f"note: {path} is among its own references: left out there", err=True)
+        jobs.append(Job(inputs=replace(inputs, path=path, references=others), files=replace(files, raster=target)))
     lists = {Path(name.removeprefix(LIST_MARK)).resolve() for name in named if name.startswith(LIST_MARK)}
     if taken := lists.intersection(path.resolve() for job in jobs for path in (job.files.raster, job.files.sidecar)):
         raise LacunarError(f"{taken.pop()} is the list that this very run reads, wanted another output: rename it")
