@@ -10,6 +10,7 @@ from lacunar.fill.blocks import blocks_of
 from lacunar.fill.options import FillOptions
 from lacunar.fill.suspects import find_suspects, told_by_bands
 from lacunar.geo.labelled import as_labelled
+from lacunar.geo.windows import Tile
 from lacunar.sensors.scene import Measured, open_scene
 from products import file_of, rewrite
 from surfaces import surface
@@ -112,3 +113,16 @@ def test_an_unknown_choice_and_a_report_without_a_place_are_refused():
         FillOptions(suspect="drop")
     with pytest.raises(LacunarError, match="'report' has no place among numpy arrays: wanted a DataArray"):
         lc.fill(clouded(), suspect="report")
+
+
+def test_flathead_keeps_its_snow_and_lake_and_tells_a_small_cumulus(shared):
+    with open_scene(shared / "data/landsat/LC08_L1TP_041027_20150604_20170226_01_T1") as scene:
+        window = Tile(0, 0, *scene.shape)
+        part, planes = scene.measured(window), scene.reflectance(window)
+        found = find_suspects(scene.measured, blocks_of(scene.shape), bands=scene.reflectance)
+    _, stays = told_by_bands(planes)
+    assert (stays & part.known).sum() > 30_000
+    assert not (found & stays).any()
+    # looked at in the bands: white, 6 K below the fields around, with a shadow that lies as those of other clouds do
+    assert found[360:372, 116:128].sum() > 30
+    assert 200 < found.sum() < 0.01 * part.known.sum()

@@ -106,6 +106,9 @@ def test_the_command(lacunar, tmp_path, tiny_folder, ending):
     assert (zone.name, zone.pixels, zone.filled_share) == ("park 0", 600, 0.5)
     assert zone.sigma > 0
     assert (lacunar(*asked).code, "exists" in lacunar(*asked).err) == (2, True)
+    fill = ("fill", tmp_path / "in.tif", "-o", tmp_path / "out.tif", "--model", tiny_folder, "--seed", "1")
+    assert lacunar(*fill, "--overwrite").code == 0  # the realisations of the fill before are still there
+    assert "out_realisations.tif is of another fill than" in lacunar(*asked, "--overwrite").err
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

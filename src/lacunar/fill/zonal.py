@@ -29,6 +29,7 @@ from lacunar.geo.windows import Tile, blocks_over
 
 COLUMNS = ("pixels", "filled_share", "mean", "sigma")
 ENDINGS = (".gpkg", ".geojson", ".csv")
+SAME_MEAN = 1e-4  # of the largest value, by which the mean of the samples may miss the raster
 BLOCK = 1024  # side of the windows in which a large polygon is read
 
 Reader = Callable[[Tile], tuple[NDArray[Any], NDArray[Any]]]  # source (H, W) and samples (K, H, W) of a window
@@ -134,7 +135,13 @@ def _on_disk(path: Path, stack: ExitStack) -> tuple[Gridded, Reader]:
     source = raster.band_names.index("source") + 1
 
     def read(window: Tile) -> tuple[NDArray[Any], NDArray[Any]]:
-        return raster.read(window, bands=[source]).data[0], samples.read(window).data
+        (value, kind), drawn = raster.read(window, bands=[1, source]).data, samples.read(window).data
+        told = kind == FILLED
+        if np.abs(drawn.mean(axis=0)[told] - value[told]).max(initial=0.0) > SAME_MEAN * np.abs(value[told]).max(
+            initial=0
+        ):
+            raise RasterError(f"{beside.name} is of another fill than {path}: wanted both of one run; write them anew")
+        return kind, drawn
 
     return raster, read
 
