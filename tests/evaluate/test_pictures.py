@@ -150,7 +150,7 @@ def test_a_model_fills_its_own_size_and_larger_ones(task, side):
     missing = np.zeros((side, side), dtype=bool)
     missing[side // 2 : side // 2 + 12, side // 2 : side // 2 + 12] = True
     case = PictureCase("ramp", 0.1, "rectangle", truth, missing)
-    made = model_method("exact", model, model, (Preset(steps=2), 2))(*case.given, 0)
+    made = model_method("exact", model, (Preset(steps=2), 2))(*case.given, 0)
     assert measured(task, case, made["exact"].value)["psnr"] > 35
     assert (made["exact"].evaluations, made["exact, one sample"].evaluations) == (4, 2)
     assert made["exact, one sample"].share == 0.5
@@ -207,10 +207,9 @@ def test_the_page_stands_alone(made):
     assert "20 % hidden: tiny, fast reaches " in page
 
 
-def test_a_larger_size_is_refined_by_the_detail_model(folder, model):
-    told = {"size": 80, "rates": (0.2,), "occlusions": ("blobs",), "methods": (), "models": (model,), "detail": model}
+def test_a_larger_size_is_filled_in_the_frame_and_completed(folder, model):
+    told = {"size": 80, "rates": (0.2,), "occlusions": ("blobs",), "methods": (), "models": (model,)}
     result = evaluate("pictures", faces=folder, presets=(), steps=(1,), samples=1, most=1, **told)
-    assert result.record()["data"]["refined by"].startswith(model)
     assert result.cases["method"].tolist() == ["biharmonic", "tiny, 1 steps"]
 
 

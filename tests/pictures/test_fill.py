@@ -9,7 +9,8 @@ from lacunar.diffusion.samplers import PRESETS, Preset
 from lacunar.errors import LacunarError, ModelError
 from lacunar.geo.picture import Picture
 from lacunar.interpolate.membrane import RESIDUAL_SIGMA, membrane_fill
-from lacunar.pictures.fill import Drawing, fill_regions, fill_window, paste, to_model, to_pixels
+from lacunar.pictures.fill import Drawing, fill_regions, paste, to_model, to_pixels
+from lacunar.pictures.sampler import PictureSampler
 from picture_models import GaussianPicture, picture_model, tiny_picture_model
 
 FAST = PRESETS["fast"]
@@ -136,7 +137,7 @@ def test_a_refinement_keeps_what_is_there():
     begun = np.repeat(pictures, 16, axis=0)
     begun[:, missing] = membrane_fill(pictures[0], missing)[missing] + 0.2
     model = picture_model(GaussianPicture())
-    filled = fill_window(pictures, missing, model, Drawing(FAST, 16), halvings=1, started=begun)
+    filled = PictureSampler(model, FAST, range(16), (0, 0), None).sample(pictures, missing, begun)
     schedule = model.schedule.respaced(FAST.steps)
     kept = schedule.alphas_cumprod[2] ** 0.5 * ddim_gain_of(schedule, 3)
     middle = filled[:, 50:80, 50:80] - membrane_fill(pictures[0], missing)[50:80, 50:80]

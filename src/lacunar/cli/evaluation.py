@@ -100,7 +100,6 @@ class _FaceAsked(_FillAsked):
         "all"
     )
     models: _Models = field(default_factory=lambda: ["face-small"])
-    detail: Annotated[str, typer.Option(help="Picture model that refines sizes above the model's.")] = "picture-small"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,9 @@ def face_command(
         str, typer.Option(help="X,Y,WIDTH,HEIGHT of the face in pixels, brow to chin, where none is found.")
     ] = "",
     whole: Annotated[bool, typer.Option("--whole", help="The picture is the aligned face.")] = False,
-    detail: Annotated[str, typer.Option(help="Picture model that refines a large face, or none.")] = "picture-small",
+    detail: Annotated[
+        str, typer.Option(help="Picture model for what lies outside the frame, or none.")
+    ] = "picture-small",
 ) -> None:
     """Reconstruct the masked part of a face: find it, bring it upright, fill it, put it back into the photograph."""
     from lacunar.pictures.job import FaceChoice, fill_face_file

@@ -115,7 +115,6 @@ class PictureTask(FillTask):
     most: int | None = None  # pictures at most
     methods: tuple[str, ...] = METHOD_NAMES  # biharmonic is always among them
     models: tuple[str, ...] = ("face-small",)
-    detail: str = "picture-small"  # refines pictures larger than a model's field
 
     title: ClassVar[str] = "How good are the filled faces?"
     unit: ClassVar[str] = "picture"
@@ -160,20 +159,16 @@ class PictureTask(FillTask):
         lineup = Lineup(classical_methods([*self.methods, BASELINE]), BASELINE)
         if left_out := sorted({*self.methods} - {*lineup.methods}):
             lineup.notes["left out"] = f"{', '.join(left_out)}: OpenCV is not installed"
-        detail: Model | None = None
         for model in self.networks():
             field = model.network.config.sample_size
             if self.size < field:
                 raise LacunarError(f"model {model.name} fills pictures of {field} pixels or more: give --size {field}")
-            if self.size > field and detail is None:
-                detail = self.network(self.detail)
-                lineup.notes["refined by"] = f"{self.detail}, as `lacunar face` does in the photograph"
             if model.prior is not None and self.size == field:
                 name = f"{model.name}, prior alone"
                 lineup.methods[name] = prior_method(name, model)
             for way in self.ways():
                 name = f"{model.name}, {way[0].name}"
-                enter(lineup, name, model_method(name, model, detail, way), model=model, way=way)
+                enter(lineup, name, model_method(name, model, way), model=model, way=way)
         lineup.preferred, lineup.shown = [*lineup.curves, BASELINE], list(lineup.methods)
         return lineup
 
@@ -312,11 +307,11 @@ def prior_method(name: str, model: Model) -> Method:
     return method
 
 
-def model_method(name: str, model: Model, detail: Model | None, way: tuple[Preset, int]) -> Method:
+def model_method(name: str, model: Model, way: tuple[Preset, int]) -> Method:
     """A diffusion model on pictures that are a face in its frame: the mean of its samples, and the first of several.
 
     A picture of the model's own size is filled as it is. A larger one is filled as `lacunar face` does: in the model's
-    frame, then refined on each finer grid by ``detail``; the evaluations are those in the frame.
+    frame, then completed on the finer grid.
     """
     preset, samples = way
     each = frame_evaluations(model, preset)
@@ -327,7 +322,7 @@ def model_method(name: str, model: Model, detail: Model | None, way: tuple[Prese
             drawn = _to_pixels(fill_window(to_model(pixels, WHITE)[None], missing, model, draws, halvings=0))
         else:
             picture, face = Picture(pixels), Face.whole((len(pixels), len(pixels)))
-            regions = fill_face(picture, missing, face, model, detail, draws)
+            regions = fill_face(picture, missing, face, model, None, draws)
             pasted = [paste(picture, regions, sample=sample).colours for sample in range(samples)]
             drawn = np.stack(pasted).astype(np.float64)
         mean = Estimate(drawn.mean(axis=0), samples=drawn, evaluations=each * len(drawn))

@@ -5,15 +5,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 from lacunar.errors import PictureError
 from lacunar.geo.picture import Picture
 from lacunar.geo.windows import Tile
+from lacunar.interpolate.gmrf import MarkovField
 from lacunar.interpolate.membrane import membrane_fill
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_frame import Face, from_frame, in_frame, to_frame
 from lacunar.pictures.fill import Drawing, FilledRegion, check_model, check_picture_model, fill_window, to_model
 from lacunar.pictures.missing_regions import MissingRegion, bounding_box, check_window, find_regions, window_around
+
+FINER = 4  # times the model's pixels along a side: the finest grid on which a field completes its answer
+FIELD_RANGE, FIELD_STIFFNESS = 8.0, 1.0  # pixels of the model; chosen on faces held out of its training
+MARGIN = 32  # pixels of the model around a mask, from which the membrane of a photograph is spanned
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
@@ -32,8 +38,9 @@ def fill_face(
 ) -> tuple[FilledRegion, ...]:
     """Draw samples of what hides a face: ``missing`` pixels (H, W) of a photograph.
 
-    The face model's field is the size of the frame. ``detail``, a picture model, refines the enlarged fill and fills
-    what lies outside the frame; with None the fill is enlarged smoothly, and nothing may lie outside. ``callback`` gets
+    The face model's field is the size of the frame; on a finer grid its answer is drift, and a Gaussian field completes
+    what is known around (`completed`). ``detail``, a picture model, fills what lies outside the frame; with None
+    nothing may lie outside. ``callback`` gets
     (steps done, all): the face in its frame, then each region in the photograph. A mask that does not touch the frame,
     hides all of it, or lies outside without a ``detail`` is a ``PictureError``; a model of another kind is a
     ``ModelError``.
@@ -57,7 +64,7 @@ def fill_face(
     tell = callback or (lambda *_: None)
     steps = 2 + len(outside)
     tell(1, steps)
-    filled = [job.in_photograph(framed, residual, detail)]
+    filled = [job.in_photograph(framed, residual)]
     if detail is not None:
         for done, region in enumerate(outside, start=2):
             tell(done, steps)
@@ -76,7 +83,7 @@ class _Job:
     drawing: Drawing
 
     def in_frame(self, model: Model) -> FloatArray:
-        """What the face model adds to the membrane in its frame, (K, size, size, 3)."""
+        """What is added to the membrane in the frame, on a finer grid where the face is larger, (K, fine, fine, 3)."""
         size = model.network.config.sample_size
         window = _window_of(self.face, self.missing.shape)
         shifted = replace(self.face, x=self.face.x - window.col, y=self.face.y - window.row)
@@ -84,24 +91,20 @@ class _Job:
         if hidden.all():
             raise PictureError("the mask hides all of the face, wanted a part to start from: draw a smaller mask")
         drawn = fill_window(frame[None], hidden, model, self.drawing, halvings=0)
-        return np.asarray(drawn - membrane_fill(frame, hidden))
+        fine = min(FINER * size, max(size, round(self.face.side)))
+        frame, hidden = to_frame(self._seen(window)[0], self.missing[window.slices], shifted, fine)
+        return np.asarray(completed(drawn, frame, hidden) - membrane_fill(frame, hidden), dtype=np.float32)
 
-    def in_photograph(self, framed: BoolArray, residual: FloatArray, detail: Model | None) -> FilledRegion:
-        """The fill of the frame over the membrane of the photograph, refined where there is a model for that."""
-        size = residual.shape[1]
-        halvings = max(0, round(float(np.log2(self.face.side / size)))) if detail is not None else 0
-        field = size if detail is None else detail.network.config.sample_size
-        box, margin, side = bounding_box(framed), (field // 2) << halvings, field << halvings
-        wanted = [max(side, length + 2 * margin) for length in box.shape]
+    def in_photograph(self, framed: BoolArray, residual: FloatArray) -> FilledRegion:
+        """The fill of the frame over the membrane of the photograph."""
+        box, margin = bounding_box(framed), MARGIN * max(1, round(self.face.side / residual.shape[1]))
+        wanted = [length + 2 * margin for length in box.shape]
         window = window_around(box, wanted, framed.shape, of="the mask on the face spans")
         seen, hidden, inside = self._seen(window), self.missing[window.slices], framed[window.slices]
         rows, cols = np.nonzero(inside)
-        enlarged = np.repeat(membrane_fill(seen[0], hidden)[None], self.drawing.samples, axis=0)
-        enlarged[:, rows, cols] += from_frame(residual, self.face, rows + window.row, cols + window.col)
-        if detail is not None and halvings > 0:
-            place = window.row, window.col
-            enlarged = fill_window(seen, hidden, detail, self.drawing, place=place, halvings=halvings, started=enlarged)
-        return FilledRegion(window, inside, enlarged[:, inside].clip(-1, 1))
+        filled = np.repeat(membrane_fill(seen[0], hidden)[None], self.drawing.samples, axis=0)
+        filled[:, rows, cols] += from_frame(residual, self.face, rows + window.row, cols + window.col)
+        return FilledRegion(window, inside, filled[:, inside].clip(-1, 1))
 
     def outside(self, region: MissingRegion, filled: list[FilledRegion], detail: Model) -> FilledRegion:
         """Fill a region that lies outside the frame; what was filled before is known now."""
@@ -120,6 +123,23 @@ class _Job:
 
     def _seen(self, window: Tile) -> FloatArray:
         return to_model(self.picture.colours[window.slices], self.picture.white)[None]
+
+
+def completed(drawn: FloatArray, picture: FloatArray, missing: BoolArray) -> FloatArray:
+    """Answers (K, s, s, 3) of the face model as drift of a finer picture (S, S, 3): (K, S, S, 3).
+
+    What the known pixels say beyond the enlarged answer is carried into the missing ones by a Gaussian Markov field
+    that knows `FIELD_RANGE` and continues slopes over `FIELD_STIFFNESS`, in pixels of the model: near the border of a
+    hole it decides, as a biharmonic fill does, and inside the model.
+    """
+    scale = len(picture) / drawn.shape[1]
+    enlarged = np.stack([zoom(one, (scale, scale, 1), order=3, mode="nearest", grid_mode=True) for one in drawn])
+    left = np.moveaxis(picture - enlarged, 3, 1).reshape(-1, *missing.shape)
+    field = MarkovField(
+        ~missing, missing, correlation_range=FIELD_RANGE * scale, smoothness=(FIELD_STIFFNESS * scale) ** 2
+    )
+    added = np.moveaxis(field.completed(left).reshape(len(drawn), 3, *missing.shape), 1, 3)
+    return np.asarray(np.where(missing[..., None], enlarged + added, picture), dtype=np.float32)
 
 
 def _window_of(face: Face, shape: tuple[int, ...]) -> Tile:

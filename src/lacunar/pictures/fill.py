@@ -109,15 +109,13 @@ def fill_window(
     *,
     place: tuple[int, ...] = (),
     halvings: int,
-    started: FloatArray | None = None,
     callback: Callable[[], None] | None = None,
 ) -> FloatArray:
     """Draw samples of what is missing (H, W) in a picture that fits in memory, coarse to fine: (K, H, W, 3) in [-1, 1].
 
     ``pictures`` is (1, H, W, 3), or one for each sample (K, H, W, 3); values of missing pixels are not used. The noise
     depends on ``place``, whole numbers from 0. The picture is halved ``halvings`` times before the first fill.
-    ``started`` (K, H, W, 3) is a fill that was enlarged so often; it is only refined. ``callback`` is called after each
-    evaluation.
+    ``callback`` is called after each evaluation.
     """
     at_once = _samples_at_once(missing)
     parts = []
@@ -131,12 +129,7 @@ def fill_window(
             PictureSampler(model, drawing.preset, drawn, (drawing.seed, *place, level), callback)
             for level in range(halvings + 1)
         ]
-        if started is None:
-            filled = samplers[halvings].sample(*pyramid[halvings], None)
-        else:
-            filled = started[drawn.start : drawn.stop]
-            for _ in range(halvings):
-                filled = halved_pictures(filled, np.zeros(filled.shape[1:3], dtype=bool))[0]
+        filled = samplers[halvings].sample(*pyramid[halvings], None)
         for level in reversed(range(halvings)):
             seen, hidden = pyramid[level]
             filled = samplers[level].sample(seen, hidden, enlarged_pictures(filled, hidden.shape))

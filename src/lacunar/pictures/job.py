@@ -89,7 +89,7 @@ class FaceChoice:
     index: int | None = None  # from 1, from left to right
     box: tuple[float, float, float, float] | None = None  # x, y, width, height in pixels, from brow to chin
     whole: bool = False  # the picture is the aligned face: its largest middle square is the frame
-    detail: str = PICTURE_MODEL  # the model that refines a face larger than the face model's field, or "none"
+    detail: str = PICTURE_MODEL  # the model that fills what lies outside the face's frame, or "none"
 
     def __post_init__(self) -> None:
         said = [self.index is not None, self.box is not None, self.whole]
