@@ -27,7 +27,8 @@ from lacunar.sensors.bands import BANDS
 from lacunar.train.water_data import water_scenes
 
 REFLECTANCE = 10_000  # what a stored value is divided by
-SIDE, WATER_CLASS = 256, 1
+SIDE = 256
+SHADOW, WATER_CLASS, SNOW, LAND, CLOUD = range(5)  # the peer's classes; its code does not say so
 MEAN = (0.19312, 0.18659, 0.18899, 0.30362, 0.23085, 0.16216)  # the peer's own standardisation
 DEVIATION = (0.16431, 0.16762, 0.18230, 0.17409, 0.16020, 0.14164)
 
@@ -70,7 +71,7 @@ def main() -> None:
 def network(name: str) -> Mapper:
     """A segmenter of this package."""
     model = load_segmenter(name)
-    return lambda bands, _: segment_array(bands, model).probability >= 0.5
+    return lambda bands, _: segment_array(bands, model).samples.mean(axis=0) >= 0.5
 
 
 def mndwi(threshold: float) -> Mapper:
@@ -81,6 +82,12 @@ def mndwi(threshold: float) -> Mapper:
 
 def peer() -> Mapper:
     """The published network, on the most likely of its five classes."""
+    probabilities = teacher()
+    return lambda _, reflectance: probabilities(reflectance).argmax(axis=-1) == WATER_CLASS
+
+
+def teacher() -> Callable[[Planes], Planes]:
+    """The published network: reflectance (6, H, W), up to 256 x 256, to probabilities (H, W, 5)."""
     import onnxruntime
 
     found = find_spec("ukis_csmask")
@@ -89,17 +96,16 @@ def peer() -> Mapper:
     file = Path(found.submodule_search_locations[0]) / "model_6b.onnx"
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    def mapper(_: Planes, reflectance: Planes) -> NDArray[np.bool_]:
+    def probabilities(reflectance: Planes) -> Planes:
         height, width = reflectance.shape[1:]
         if max(height, width) > SIDE:
             raise SystemExit(f"a scene of {height} x {width}: the peer is asked for one tile of {SIDE}")
         around = [(0, 0), (0, SIDE - height), (0, SIDE - width)]
         tile = np.moveaxis(np.pad(reflectance, around, mode="symmetric"), 0, 2)
         given = ((tile - MEAN) / DEVIATION).astype(np.float32)[None]
-        classes = np.asarray(session.run(None, {"input_1": given})[0])[0].argmax(axis=-1)
-        return classes[:height, :width] == WATER_CLASS
+        return np.asarray(session.run(None, {"input_1": given})[0])[0][:height, :width]
 
-    return mapper
+    return probabilities
 
 
 if __name__ == "__main__":

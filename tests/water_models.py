@@ -21,7 +21,7 @@ class Block:
     samples: np.ndarray
 
 
-def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
+def plain_segmenter(read, shape, model, *, look, steps, samples, seed, callback=None):
     """Stands in for `lacunar.segment.array.segment_blocks`."""
     blocks = blocks_over(shape, block=SIDE, halo=0)
     for number, block in enumerate(blocks, start=1):
@@ -41,7 +41,9 @@ def plain_segmenter(read, shape, model, *, steps, samples, seed, callback=None):
 def plain_model(name, device="cpu", backend="eager"):
     """Stands in for `lacunar.models.backend.load_segmenter`."""
     network = SimpleNamespace(spec=SimpleNamespace(diffusion=True))
-    return SimpleNamespace(name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64), backend=backend)
+    return SimpleNamespace(
+        name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64, looks={}, ndwi=()), backend=backend
+    )
 
 
 def stand_in(monkeypatch):

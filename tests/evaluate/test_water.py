@@ -432,8 +432,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(lacunar, folder, out, tmp_path
     water = disc(9)
     put(tmp_path / "cut" / "x", "a", water, (GRASS, LAKE), mask=np.zeros((5, 5), np.uint8))
     refused(told(scenes=tmp_path / "cut"), "wanted one size")
-    put(tmp_path / "odd" / "x", "a", water, (GRASS, LAKE), mask=np.full(water.shape, 3, np.uint8))
-    refused(told(scenes=tmp_path / "odd"), "holds 3, wanted 0 (land), 1 (water) and 255 (ignore)")
+    put(tmp_path / "odd" / "x", "a", water, (GRASS, LAKE), mask=np.full(water.shape, 7, np.uint8))
+    refused(told(scenes=tmp_path / "odd"), "holds 7, wanted 0 (land), 1 (water), 2 to 5 and 255 (ignore)")
     assert contents(out) == {}
 
 

@@ -6,8 +6,10 @@ import pytest
 from lacunar.errors import LacunarError
 from lacunar.evaluate.water_metrics import (
     LAKE_REACH,
+    auroc,
     boundary_counts,
     boundary_f1,
+    error_counts,
     lake_counts,
     probability_counts,
     shore,
@@ -188,3 +190,18 @@ def test_misfits_are_refused():
             probability_counts(np.full((4, 4), bad), mask, valid=valid)
     with pytest.raises(LacunarError, match=r"got probabilities \(3, 3\) of masks \(4, 4\)"):
         probability_counts(np.zeros((3, 3)), mask, valid=valid)
+
+
+def test_the_area_under_the_curve_of_errors_is_that_of_the_pairs():
+    rng = np.random.default_rng(0)
+    p = rng.random((60, 70))
+    truth = rng.random(p.shape) < p
+    valid = rng.random(p.shape) < 0.9
+    counts = error_counts(p, 0.5, truth, valid=valid)
+    chance, wrong = np.minimum(p, 1 - p)[valid], ((p >= 0.5) != truth)[valid]
+    assert (counts["wrong"].sum(), counts["right"].sum()) == (wrong.sum(), (~wrong).sum())
+    pairs = chance[wrong][:, None] - chance[~wrong]
+    exact = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    assert float(auroc(counts["wrong"], counts["right"])) == pytest.approx(exact, abs=0.03)
+    assert exact > 0.65
+    assert np.isnan(auroc(counts["wrong"], 0.0 * counts["right"]))

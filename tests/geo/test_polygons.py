@@ -15,7 +15,7 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from lacunar.errors import RasterError
-from lacunar.geo.polygons import check_polygon_file, polygonize, write_polygons
+from lacunar.geo.polygons import check_polygon_file, pixel_counts, polygonize, simplified, write_polygons
 
 UTM = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 
@@ -116,9 +116,25 @@ def test_the_shore_in_metres():
     assert found.perimeter_m.item() == pytest.approx(16 * 30.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("crs", [None, CRS.from_epsg(32632)])
+def test_simplified_bodies_stay_whole_and_apart(crs):
+    rows, cols = np.mgrid[:60, :80]
+    lake = (np.hypot(rows - 30, cols - 30) < 25) & (np.hypot(rows - 30, cols - 30) > 8)  # round, with an island
+    lake[28:33, 54:56] = False
+    lake[20:40, 56:78] = True
+    found = polygonize(lake, UTM, crs)
+    fewer = simplified(found, 1.0, UTM)
+    assert fewer.geometry.count_coordinates().sum() < found.geometry.count_coordinates().sum() / 2
+    assert fewer.is_valid.all()
+    assert [len(part.interiors) for body in fewer.geometry for part in body.geoms] == [1, 0]
+    assert not fewer.geometry.iloc[0].overlaps(fewer.geometry.iloc[1])
+    np.testing.assert_allclose(fewer.area, found.area, rtol=0.02)
+    assert pixel_counts(fewer).tolist() == pixel_counts(found).tolist()
+
+
 def test_a_mask_without_probability_has_no_such_column():
     found = polygonize(mask_from("##. ..#"), UTM, CRS.from_epsg(32632))
-    assert list(found.columns) == ["id", "area_m2", "perimeter_m", "geometry"]
+    assert list(found.columns) == ["id", "area_m2", "perimeter_m", "pixels", "geometry"]
     assert found.crs == "EPSG:32632"
 
 
@@ -146,7 +162,7 @@ def written(path, bodies=None, crs="EPSG:32632"):
 def test_a_geopackage_in_the_crs_of_the_raster(tmp_path):
     meta, outlines, columns = written(tmp_path / "lakes.gpkg")
     assert (meta["crs"], meta["geometry_type"]) == ("EPSG:32632", "MultiPolygon")
-    assert list(columns) == ["id", "area_m2", "perimeter_m", "mean_probability"]
+    assert list(columns) == ["id", "area_m2", "perimeter_m", "pixels", "mean_probability"]
     assert columns["id"].tolist() == [1, 2]
     assert shapely.bounds(outlines).tolist() == [
         [400000.0, 5699850.0, 400150.0, 5700000.0],

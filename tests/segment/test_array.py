@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from scipy.special import expit, logit
 
 from lacunar.diffusion.schedule import NoiseSchedule
 from lacunar.errors import LacunarError, ModelError
@@ -53,8 +55,10 @@ class Relative(Bright):
         return self.gain * (condition.logits.mean(dim=(2, 3), keepdim=True) - condition.logits)
 
 
-def model(network):
-    return SimpleNamespace(network=network, schedule=NoiseSchedule.cosine(100), prediction="x_0")
+def model(network, card=None):
+    return SimpleNamespace(
+        network=network, schedule=NoiseSchedule.cosine(100), prediction="x_0", card=card or Card(summary="", licence="")
+    )
 
 
 def picture(height, width, seed=0):
@@ -225,3 +229,54 @@ def test_views_of_what_looks_the_same_from_all_sides_agree():
     network.spec = Leftward.spec
     found = segment_array(picture(150, 130), model(network), samples=8)
     np.testing.assert_allclose(found.samples, np.repeat(found.samples[:1], 8, axis=0), atol=1e-6)
+
+
+def looking(**looks):
+    return model(Relative(), Card(summary="", licence="", looks=looks))
+
+
+def test_few_bands_are_looked_at_coarsely_too_and_logits_are_weighed():
+    """A lake larger than a tile: in a tile that it fills nothing is darker than the rest, at a quarter it is."""
+    bands = np.full((6, 256, 256), np.nan, np.float32)
+    bands[:3] = 0.9
+    bands[:3, 40:216, 40:216] = 0.1
+    near, far = (
+        segment_array(bands, looking(**looks), steps=1, samples=1).samples[0] for looks in ({}, {"1": 0, "4": 1})
+    )
+    assert near[120:136, 120:136] == pytest.approx(0.5, abs=0.05)
+    assert far[120:136, 120:136].min() > 0.6
+    assert far[:20, :20].max() < 0.4
+    both = segment_array(bands, looking(**{"1": 0.5, "4": 0.25, "shift": 0.3}), steps=1, samples=1).samples[0]
+    joined = 0.5 * logit(near) + 0.25 * logit(far) + 0.3
+    np.testing.assert_allclose(both, expit(joined), atol=5e-3)  # sure answers are clipped
+
+
+def test_coarse_looks_leave_no_seam_between_blocks():
+    rng = np.random.default_rng(0)
+    bands = np.full((6, 500, 90), np.nan, np.float32)
+    bands[:3] = rng.random((3, 500, 90))
+    bands[:, 200:210] = np.nan
+    network = model(Bright(), Card(summary="", licence="", looks={"1": 0.5, "2": 0.3, "4": 0.2}))
+    found = segment_array(bands, network, steps=1, samples=1).samples[0]
+    assert np.isnan(found[200:210]).all()
+    assert np.isfinite(found[:200]).all()
+    assert np.isfinite(found[210:]).all()
+    shown = bands[2, 212:, :88]
+    looks = (shown, shown.reshape(144, 2, 44, 2).mean(axis=(1, 3)), shown.reshape(72, 4, 22, 4).mean(axis=(1, 3)))
+    row, col, joined = 101, 41, 0.0  # the centre of no coarse pixel: between four of each
+    for image, factor, weight in zip(looks, (1, 2, 4), (0.5, 0.3, 0.2), strict=True):
+        place = [[(row + 0.5) / factor - 0.5], [(col + 0.5) / factor - 0.5]]
+        joined += weight * ndimage.map_coordinates(logit(1 - image), place, order=1)[0]
+    assert found[212 + row, col] == pytest.approx(expit(joined), abs=2e-3)
+
+
+def test_ndwi_is_evidence_where_bands_are_many():
+    bands = np.full((6, 64, 64), 0.5, np.float32)  # the network's answer is 0.5 everywhere
+    bands[3, :, :32], bands[3, :, 32:] = 0.1, 0.9
+    bands[4:] = np.nan
+    card = Card(summary="", licence="", ndwi=(20, 0, -4, 3), looks={"1": 0, "shift": 9})
+    found = segment_array(bands, model(Bright(), card), steps=1, samples=1).samples[0]
+    np.testing.assert_allclose(found[:, :32], expit(3), atol=1e-4)
+    np.testing.assert_allclose(found[:, 32:], expit(-4), atol=1e-4)
+    bands[0] = np.nan  # three bands: no evidence, and the looks' own shift
+    assert segment_array(bands, model(Bright(), card), steps=1, samples=1).samples[0].min() > 0.99

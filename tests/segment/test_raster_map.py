@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from lacunar.errors import RasterError
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.segment.fusion import decided_block
-from lacunar.segment.raster_map import WaterMap, blocks_on, thinned, write_map
+from lacunar.segment.raster_map import CELL, WaterMap, blocks_on, thinned, water_and_sigma, write_map
 
 GRID = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 
@@ -84,3 +84,16 @@ def test_thinning_takes_every_nth_pixel_whatever_the_blocks(shape, most):
     found = thinned(lambda window: values[window.slices], shape, most=most)
     np.testing.assert_array_equal(found, values[::step, ::step])
     np.testing.assert_array_equal(thinned(lambda w: values[None][:, *w.slices], shape, most=most)[0], found)
+
+
+def test_deviations_add_within_a_cell_and_their_squares_between_cells(tmp_path):
+    values = np.zeros((CELL + 3, 2 * CELL), np.float32)
+    values[:4, :5] = 0.5  # 20 pixels of 0.5 in the first cell
+    values[:2, CELL] = 0.1
+    values[CELL, 0] = 0.2
+    values[10, 10] = np.nan
+    made(tmp_path / "map.tif", values)
+    with WaterMap(tmp_path / "map.tif") as found:
+        expected, sigma = water_and_sigma(found)
+    assert expected == pytest.approx(10 + 0.2 + 0.2, rel=1e-5)
+    assert sigma == pytest.approx((10**2 + (2 * 0.3) ** 2 + 0.4**2) ** 0.5, rel=1e-5)

@@ -166,8 +166,10 @@ def test_a_crs_that_is_not_on_earth(tmp_path, refused):
         ("--threshold", "1.5", r"threshold 1\.5: wanted above 0 and below 1"),
         ("--samples", "0", r"Invalid value for '--samples': .* \(`lacunar water --help` lists what there is\)"),
         ("--steps", "0", "Invalid value for '--steps'"),
-        ("--min-area", "-1", "least area -1.0: wanted 1 sample and 1 step or more, a seed and an area of 0 or more"),
+        ("--min-area", "-1", "least area -1.0, simplify 0.0: wanted 1 sample and 1 step or more, and nothing below 0"),
         ("--min-area", "nan", "least area nan"),
+        ("--simplify", "-1", r"simplify -1\.0: wanted"),
+        ("--pixel-size", "30", r"pixel size 30\.0: wanted metres above 0, with --series"),
         ("--scale", "0", "scale 0.0 and offset 0.0: wanted a scale above 0"),
         ("--scale", "nan", "wanted a scale above 0 and finite numbers"),
         ("--device", "gpu", "no device 'gpu' here: choose one of auto, cpu"),
@@ -189,7 +191,7 @@ def test_values_that_do_not_exist(raster, refused, option, value, message):
 def test_a_least_area_of_no_polygons(raster, lacunar, out):
     ran = lacunar("water", raster, "-o", out / "a.tif", *BANDS, "--min-area", 9)
     assert (ran.code, contents(out)) == (BAD_INPUT, {})
-    assert ran.err.startswith("lacunar: a least area of 9 without polygons")
+    assert ran.err.startswith("lacunar: --min-area 9 without polygons")
     assert ran.err.endswith("wanted --polygons FILE beside --min-area\n")
 
 

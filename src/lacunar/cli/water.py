@@ -37,10 +37,13 @@ class _Asked:
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None
     min_area: Annotated[
-        float, typer.Option(help="Least area of one of the --polygons in m2 (pixels without a CRS).")
-    ] = 0.0
+        float | None, typer.Option(help="Least area of a polygon in m2 (pixels without a CRS); 4 pixels by default.")
+    ] = None
+    simplify: Annotated[float, typer.Option(help="Simplify polygons by so many pixels: 1 smooths the stairs.")] = 0.0
     figure: opt.FigureOption = None
     change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False
+    series: Annotated[bool, typer.Option("--series", help="As --change, with a figure of all dates.")] = False
+    pixel_size: Annotated[float | None, typer.Option(help="Metres, for the figure of a --series without a CRS.")] = None
     model: opt.Model = "water-lite"
     seed: opt.Seed = 0
     device: opt.Device = "auto"
@@ -64,17 +67,18 @@ def water_command(
 
     bands = parse_bands(asked.bands) if asked.bands else ()
     options = opt.given_to(WaterOptions, asked, bands=bands, device=opt.resolve_device(asked.device))
-    if len(image) > 1 and not asked.change:
+    change = asked.change or asked.series
+    if len(image) > 1 and not change:
         raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")
     with Bars() as bars:
-        if asked.change:
+        if change:
             record = compare_dates(image, asked.output, options=options, callback=bars.segmenting)
         else:
             record = segment_file(image[0], asked.output, options=options, callback=bars.segmenting)
     if asked.print_json:
         typer.echo(json.dumps(record, indent=2))
-    elif asked.change:
-        _present_change(record, asked.output)
+    elif change:
+        _present_change(record, asked)
     else:
         _present(record, asked)
 
@@ -83,7 +87,7 @@ def _present(record: dict[str, Any], asked: _Asked) -> None:
     water, pixels, output = record["water"], record["pixels"], asked.output
     share = pixels["water"] / (pixels["water"] + pixels["land"])
     bodies = f"{water['bodies']} water bod{'y' if water['bodies'] == 1 else 'ies'}"
-    typer.echo(f"{bodies}, {_area(water)}, {share:.1%} of what is valid; {record['seconds']:.0f} s")
+    typer.echo(f"{bodies}, {_area(water, plus_minus='sigma')}, {share:.1%} of what is valid; {record['seconds']:.0f} s")
     typer.echo(f"bands {', '.join(record['bands'])}: {record['units']}")
     for note in record["notes"]:
         typer.echo(f"note: {note}")
@@ -98,9 +102,9 @@ def _present(record: dict[str, Any], asked: _Asked) -> None:
         typer.echo(f"picture:  {asked.figure}")
 
 
-def _present_change(record: dict[str, Any], folder: Path) -> None:
+def _present_change(record: dict[str, Any], asked: _Asked) -> None:
     for one in record["dates"]:
-        line = f"{one['date'] or one['image']}: {_area(one, 'water')}"
+        line = f"{one['date'] or one['image']}: {_area(one, 'water', plus_minus='sigma')}"
         unit = "m2" if "water_m2" in one else "pixels"
         if one[f"gained_{unit}"] is not None:
             line += f" (gained {_area(one, 'gained')}, lost {_area(one, 'lost')})"
@@ -108,11 +112,14 @@ def _present_change(record: dict[str, Any], folder: Path) -> None:
     for note in dict.fromkeys(note for part in (*record["dates"], record) for note in part["notes"]):
         typer.echo(f"note: {note}")
     names = {"areas": "areas.csv", "polygons": "change.gpkg", "picture": "change.png", "record": "change.json"}
+    names |= {"series": "series.png"} if asked.series else {}
     for label, name in names.items():
-        typer.echo(f"{label + ':':<9} {folder / name}")
+        typer.echo(f"{label + ':':<9} {asked.output / name}")
 
 
-def _area(values: dict[str, Any], what: str = "area") -> str:
+def _area(values: dict[str, Any], what: str = "area", *, plus_minus: str = "") -> str:
     if f"{what}_m2" in values:
-        return f"{values[f'{what}_m2'] / SQUARE_KM:,.4g} km2"
-    return f"{values[f'{what}_pixels']:,.0f} pixels"
+        sigma = f" ± {values[f'{plus_minus}_m2'] / SQUARE_KM:,.2g}" if plus_minus else ""
+        return f"{values[f'{what}_m2'] / SQUARE_KM:,.4g}{sigma} km2"
+    sigma = f" ± {values[f'{plus_minus}_pixels']:,.0f}" if plus_minus else ""
+    return f"{values[f'{what}_pixels']:,.0f}{sigma} pixels"

@@ -33,10 +33,13 @@ from lacunar.evaluate.task import (
     chosen,
 )
 from lacunar.evaluate.water_metrics import (
+    ERROR_BINS,
     LAKE_SIZES,
     PROBABILITY_BINS,
+    auroc,
     boundary_counts,
     boundary_f1,
+    error_counts,
     lake_counts,
     probability_counts,
 )
@@ -46,7 +49,8 @@ from lacunar.models.checkpoint import SegmentationModel
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, VIEWS, segment_array
 from lacunar.segment.fusion import THRESHOLD
 from lacunar.segment.indices import INDEX_NAMES, IndexName, index_names, threshold_water
-from lacunar.segment.plot import colour_image
+from lacunar.segment.plot import Z_95, colour_image
+from lacunar.segment.raster_map import variance_of
 from lacunar.train.water_data import IGNORE, WATER, WaterScene, water_scenes
 
 OTSU = " + Otsu"
@@ -72,9 +76,9 @@ def _pixels(own: Sums) -> Confusion:
     return Confusion(own["both"], own["only_estimate"], own["only_truth"], own["neither"])
 
 
-def _over_bins(own: Sums, name: str) -> FloatArray:
+def _over_bins(own: Sums, name: str, bins: int = PROBABILITY_BINS) -> FloatArray:
     """Counts of a bin for each bin (bins, ...)."""
-    return np.array([own[f"{name}_{i}"] for i in range(PROBABILITY_BINS)])
+    return np.array([own[f"{name}_{i}"] for i in range(bins)])
 
 
 def _calibration_error(own: Sums) -> FloatArray:
@@ -98,8 +102,9 @@ SCHEME = Scheme(
         "boundary_f1": boundary_f1,
         "calibration_error": _calibration_error,
         "brier": lambda own: _over_bins(own, "squares").sum(axis=0) / _over_bins(own, "binned").sum(axis=0),
+        "error_auroc": lambda own: auroc(*(_over_bins(own, name, ERROR_BINS) for name in ("wrong", "right"))),
     },
-    means=("image_iou", "image_f1", "image_boundary_f1"),
+    means=("image_iou", "image_f1", "image_boundary_f1", "area_in_sigma", "area_in_95"),
     compared={
         "iou_gain": lambda own, base: _pixels(own).iou - _pixels(base).iou,
         "boundary_gain": lambda own, base: boundary_f1(own) - boundary_f1(base),
@@ -182,8 +187,10 @@ class WaterTask(Task):
     note: ClassVar[str] = (
         "All pixels whose truth is known, pooled over the images of a set. Gains are counted from the baseline, the "
         "same images resampled together. The calibration error is the mean gap between the claimed probability and the "
-        "share of water, the Brier score the mean squared error of the probability: 0 is best. A lake is a body of "
-        "true water joined by sides or corners; false water counts against the nearest lake up to 10 pixels away."
+        "share of water, the Brier score the mean squared error of the probability: 0 is best. The error AUROC says "
+        "how often a wrong pixel has a larger claimed chance of error than a right one: 1 is best, 0.5 is chance. A "
+        "lake is a body of true water joined by sides or corners; false water counts against the nearest lake up to 10 "
+        "pixels away."
     )
     columns: ClassVar[Columns] = {
         "set": ("set", ""),
@@ -200,6 +207,7 @@ class WaterTask(Task):
         "boundary_gain": ("boundary gain", "+.3f"),
         "calibration_error": ("calibration error", ".4f"),
         "brier": ("Brier score", ".4f"),
+        "error_auroc": ("error AUROC", ".3f"),
         "evaluations": ("evaluations", "d"),
         "seconds": ("s / image", ".2f"),
     }
@@ -258,10 +266,13 @@ class WaterTask(Task):
         shores = boundary_counts(water, truth, valid=valid)
         counts: dict[str, Any] = {"size": "", "pixels": int(valid.sum()), **vars(pixels), **shores}
         counts |= {"image_iou": float(pixels.iou), "image_f1": float(pixels.f1)}
-        counts["image_boundary_f1"] = float(boundary_f1(shores))
-        bins = dict.fromkeys(("binned", "claimed", "water", "squares"), np.full(PROBABILITY_BINS, np.nan))
+        counts |= {"image_boundary_f1": float(boundary_f1(shores)), "area_in_sigma": np.nan, "area_in_95": np.nan}
+        bins: dict[str, Any] = dict.fromkeys(("binned", "claimed", "water", "squares"), [np.nan] * PROBABILITY_BINS)
+        bins |= dict.fromkeys(("wrong", "right"), [np.nan] * ERROR_BINS)
         if estimate.probability is not None:
             bins = probability_counts(estimate.probability, truth, valid=valid)
+            counts |= _area_in_reach(estimate.probability, water, truth, valid)
+            bins |= error_counts(estimate.probability, THRESHOLD, truth, valid=valid)
         counts |= {f"{name}_{i}": value for name, values in bins.items() for i, value in enumerate(values)}
         lakes = lake_counts(water, truth, valid=valid)
         rows = [{name: values[i] for name, values in lakes.items()} for i in range(len(LAKE_CLASSES))]
@@ -343,6 +354,15 @@ class WaterTask(Task):
         sets = found.scores.drop_duplicates("set")[["set", "images", "water"]].itertuples(index=False, name=None)
         counted = ", ".join(f"{images} of {name} ({100 * water:.1f} % water)" for name, images, water in sets)
         return {"scenes": f"{self.scenes}: {counted}"} | ({"names": str(self.names)} if self.names else {})
+
+
+def _area_in_reach(
+    probability: NDArray[np.floating[Any]], water: BoolArray, truth: BoolArray, valid: BoolArray
+) -> dict[str, float]:
+    """Whether the true area lies within one sigma of that of the map, and within its 95 % interval: 1 or 0."""
+    sigma = variance_of(np.where(valid, probability, 0.0).astype(np.float64)) ** 0.5
+    off = abs(int((water & valid).sum()) - int((truth & valid).sum()))
+    return {"area_in_sigma": float(off <= sigma), "area_in_95": float(off <= Z_95 * sigma)}
 
 
 # --- scenes and methods ---

@@ -18,6 +18,7 @@ LAKE_SIZES = (100, 1000, 10_000)  # pixels of a water body: edges of the classes
 LAKE_REACH = 10.0  # pixels: false water at most so far from a lake counts against it
 FOUND_SHARE = 0.5  # of a lake's pixels: found where so many or more are
 PROBABILITY_BINS = 10  # of equal width, 0 .. 1
+ERROR_BINS, BINS_PER_HALVING = 16, 1.5  # of the chance of error, from 0.5 down
 
 _SIDES = ndimage.generate_binary_structure(2, 1)  # a pixel and its 4 neighbours
 _CORNERS = ndimage.generate_binary_structure(2, 2)  # and its 8: a river one pixel wide stays one body
@@ -134,6 +135,39 @@ def probability_counts(
         name: np.bincount(place, weights=values, minlength=PROBABILITY_BINS).astype(np.float64)
         for name, values in weights.items()
     }
+
+
+def error_counts(
+    probability: NDArray[np.floating], threshold: float, truth: BoolArray, *, valid: BoolArray
+) -> dict[str, NDArray[np.int64]]:
+    """Sort the valid pixels into `ERROR_BINS` by their claimed chance of error, the largest first.
+
+    Arrays (bins,): pixels whose class is ``wrong`` and ``right``. The chance that a class is wrong is 1 - p of water, p
+    of land.
+    """
+    p, is_water = probability[valid].astype(np.float64), truth[valid]
+    claimed = np.where(p >= threshold, 1 - p, p)
+    halvings = -np.log2(np.maximum(2 * claimed, np.finfo(np.float64).tiny))
+    place = (BINS_PER_HALVING * halvings).clip(0, ERROR_BINS - 1).astype(np.int64)
+    wrong = (p >= threshold) != is_water
+    return {
+        "wrong": np.bincount(place[wrong], minlength=ERROR_BINS),
+        "right": np.bincount(place[~wrong], minlength=ERROR_BINS),
+    }
+
+
+def auroc(wrong: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often a wrong pixel has a larger chance of error than a right one; counts (bins, ...), the largest first.
+
+    NaN where all or none are wrong.
+
+    >>> float(auroc(np.array([3.0, 1.0]), np.array([0.0, 4.0])))
+    0.875
+    """
+    below = right[::-1].cumsum(axis=0)[::-1] - right
+    pairs = wrong.sum(axis=0) * right.sum(axis=0)
+    won = (wrong * (below + right / 2)).sum(axis=0)
+    return np.divide(won, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0)
 
 
 def _near(pixels: BoolArray, others: BoolArray, tolerance: float) -> int:

@@ -27,22 +27,33 @@ class Card:
     # for each such preset: level (as text, such as "0.025") -> quantile of the held-out errors in units of the
     # calibrated standard deviation; they rise with the level
     error_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # of a plain segmenter, on images of few bands: how coarsely it looks at them, as text ("1": as they are, "2": half
+    # as many pixels along a side) -> weight of the logit that it gives there, and "shift" of their sum
+    looks: Mapping[str, float] = field(default_factory=dict)
+    # of a segmenter, on images of more bands: what NDWI adds to its logits; see
+    # `lacunar.segment.indices.ndwi_evidence`
+    ndwi: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()  # limits, and whatever a user has to know
     sha256: str = ""  # of ``model.safetensors``; `save_model` fills it in
 
     def __post_init__(self) -> None:
         for name in ("summary", "licence", "command", "sha256"):
             _require(isinstance(getattr(self, name), str), name, getattr(self, name), "text")
-        for name, kind in (("data", str), ("places", str), ("notes", str), ("seeds", int)):
+        lists = (("data", str), ("places", str), ("notes", str), ("seeds", int), ("ndwi", int | float))
+        for name, kind in lists:
             value = getattr(self, name)
             fits = isinstance(value, tuple | list) and all(isinstance(item, kind) for item in value)
-            _require(fits, name, value, f"a list of {kind.__name__}")
+            _require(fits, name, value, f"a list of {'numbers' if name == 'ndwi' else kind.__name__}")
             object.__setattr__(self, name, tuple(value))
         _require(isinstance(self.steps, int), "steps", self.steps, "a whole number")
         factors = self.sigma_factor.values() if isinstance(self.sigma_factor, Mapping) else [None]
         fits = all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in factors)
         _require(fits, "sigma_factor", self.sigma_factor, "numbers above 0 by preset")
         _require(isinstance(self.scores, Mapping), "scores", self.scores, "a mapping")
+        looks = self.looks.items() if isinstance(self.looks, Mapping) else [("", None)]
+        fits = all((key == "shift" or str(key).isdecimal()) and isinstance(value, int | float) for key, value in looks)
+        _require(fits, "looks", self.looks, "numbers by how coarse a look is, and by shift")
+        _require(len(self.ndwi) in (0, 4), "ndwi", self.ndwi, "four numbers or none")
         tables = self.error_quantiles.values() if isinstance(self.error_quantiles, Mapping) else [None]
         fits = all(isinstance(table, Mapping) and _rises(table) for table in tables)
         _require(fits, "error_quantiles", self.error_quantiles, "for each preset numbers that rise with the level")
@@ -66,6 +77,8 @@ class Card:
             "steps": str(self.steps or ""),
             "seeds": ", ".join(map(str, self.seeds)),
             "sigma factor": ", ".join(f"{preset} {factor}" for preset, factor in self.sigma_factor.items()),
+            "looks": ", ".join(f"{look}: {weight}" for look, weight in self.looks.items()),
+            "ndwi": ", ".join(map(str, self.ndwi)),
             "command": f"`{self.command}`" if self.command else "",
             "sha256": f"`{self.sha256}`" if self.sha256 else "",
         }

@@ -17,10 +17,10 @@ from lacunar.geo.staging import temporary_room
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
-from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, segment_blocks
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, segment_blocks
 from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.job import DEFAULT_MODEL
-from lacunar.sensors.bands import RGB, recognise
+from lacunar.sensors.bands import BANDS, RGB, recognise
 from lacunar.sensors.dialects import laid_out, translated
 from lacunar.sensors.plausible import ValueJudge
 from lacunar.sensors.scene import Planes, planes_of, sample_planes, scale_of
@@ -101,11 +101,17 @@ def segment(
     sample = sample_planes(planes, shape, "the image")
     dtype = str(np.asarray(image[:0]).dtype) if undecoded(image) else "float32"
     is_picture = ROW not in given.coords and given.shape[0] in (1, len(RGB))
-    recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=is_picture, name="the image")
+    encoding = recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=is_picture, name="the image")
     scale = np.float32(scale_of(sample))
     network = model if isinstance(model, SegmentationModel) else load_segmenter(model)
     blocks = segment_blocks(
-        lambda window: planes(window) / scale, shape, network, steps=steps, samples=samples, seed=seed
+        lambda window: planes(window) / scale,
+        shape,
+        network,
+        look=look_for(sum(name in BANDS for name in names), encoding.meaning),
+        steps=steps,
+        samples=samples,
+        seed=seed,
     )
     class_ = np.empty(shape, dtype=np.uint8)
     probability, disagreement = np.empty((2, *shape), dtype=np.float32)

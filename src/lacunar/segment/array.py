@@ -1,15 +1,19 @@
 """Segment water in an image of any size by diffusion: samples of its mask, tile by tile without seams.
 
 Each tile's image is read once; what the network finds in it serves every step and every sample. Overlapping tiles are
-denoised together: their predictions are averaged at every step, so there is one mask and no seam.
+denoised together: their predictions are averaged at every step, so there is one mask and no seam. Where the card of a
+model says so, it looks at images of few bands at coarser pixels too, since a lake may be larger than a tile, and weighs
+NDWI as evidence where the bands are many.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from torch import Tensor
 
 from lacunar.diffusion.noise import pixel_noise
@@ -20,7 +24,8 @@ from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
 from lacunar.networks.layers import Condition
 from lacunar.segment.fusion import SampledBlock, Values
-from lacunar.sensors.bands import BANDS
+from lacunar.segment.indices import ndwi_evidence
+from lacunar.sensors.bands import BANDS, PICTURE
 
 SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1 and 2 give the same map
 SEGMENTER_SAMPLES = 4
@@ -30,10 +35,15 @@ BLOCK_TILES = 5  # strides of tiles along the side of a block's core
 HALO_STRIDES = 2  # read around the core: tiles that the end of the halo moves inwards then touch no core
 
 # The symmetries of the square: quarter turns, and whether mirrored; the first four differ most.
+FEW_BANDS = 3  # of images that are looked at coarsely too: from four on, the ratios between bands say enough
+COARSE_VIEWS = 2  # answers that are averaged in a coarse look
+SUREST = 11.0  # logit that is kept of a coarse look, in 16 bits
+
 VIEWS = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (1, True), (3, True))
 
 Reader = Callable[[Tile], Values]  # bands (6, h, w) of a window
 Callback = Callable[[int, int], None]
+Look = Literal["coarse", "ratios", "plain"]
 
 
 @dataclass(frozen=True)
@@ -91,22 +101,47 @@ def segment_array(
     steps: int = SEGMENTER_STEPS,
     samples: int = SEGMENTER_SAMPLES,
     seed: int = 0,
-    origin: tuple[int, int] = (0, 0),
     callback: Callback | None = None,
 ) -> Segmented:
     """Draw samples of the water mask of an image that fits in memory, on the model's device.
 
     ``bands`` (6, H, W) are in the order of `lacunar.sensors.bands.BANDS`, divided by the image's common scale; NaN
     planes for absent bands, NaN pixels where not valid. A plain model (without diffusion) has no samples of its own: it
-    answers once to each of up to eight turned and mirrored views. ``origin`` is the row and column of the first pixel
-    in the whole raster, to which the noise belongs; ``callback`` gets (evaluations done, all). Another number of bands,
-    or fewer than one step or sample, is a ``LacunarError``.
+    answers once to each of up to eight turned and mirrored views. ``callback`` gets (done, all). Another number of
+    bands, or fewer than one step or sample, is a ``LacunarError``.
     """
     if bands.ndim != 3 or len(bands) != len(BANDS) or steps < 1 or samples < 1:
         raise LacunarError(
             f"got bands {bands.shape}, {steps} steps and {samples} samples; wanted ({len(BANDS)}, height, width) with "
             "NaN for absent bands, and one or more of both"
         )
+    count, steps = samples_and_steps(model, samples, steps)
+    drawn = np.empty((count, *bands.shape[1:]), dtype=np.float32)
+    for block in segment_blocks(
+        lambda window: bands[:, *window.slices],
+        (bands.shape[1], bands.shape[2]),
+        model,
+        look=look_for(int(np.isfinite(bands).any(axis=(1, 2)).sum())),
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        callback=callback,
+    ):
+        drawn[:, *block.window.slices] = block.samples
+    return Segmented(drawn, steps)
+
+
+def _segment_window(
+    bands: NDArray[np.floating],
+    model: SegmentationModel,
+    *,
+    steps: int,
+    samples: int,
+    seed: int,
+    origin: tuple[int, int],
+    callback: Callback | None,
+) -> Values:
+    """Samples of a window; ``origin`` is its first row and column in the raster, to which the noise belongs."""
     spec, (height, width) = model.network.spec, bands.shape[1:]
     valid = np.isfinite(bands).any(axis=0)
     pads = [(0, -length % spec.stride if length < spec.sample_size else 0) for length in (height, width)]
@@ -115,7 +150,7 @@ def segment_array(
     tiles = tiles_touching(tiles, np.pad(valid, pads))
     count, steps = samples_and_steps(model, samples, steps)
     if not tiles:
-        return Segmented(np.full((count, height, width), np.nan, dtype=np.float32), steps)
+        return np.full((count, height, width), np.nan, dtype=np.float32)
     device, scale = next(model.network.parameters()).device, spec.mask_scale
     tiled = TiledSegmenter if spec.diffusion else TiledViews
     with torch.inference_mode():
@@ -128,7 +163,7 @@ def segment_array(
             clip_x_0=(-scale, scale),
         )
         drawn = ((mask[:, 0] / scale + 1) / 2).clamp(0, 1).float().cpu().numpy()
-    return Segmented(np.where(valid, drawn[:, :height, :width], np.nan).astype(np.float32), steps)
+    return np.where(valid, drawn[:, :height, :width], np.nan).astype(np.float32)
 
 
 def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tuple[int, int]:
@@ -136,11 +171,26 @@ def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tup
     return (samples, steps) if model.network.spec.diffusion else (min(samples, len(VIEWS)), 1)
 
 
+def look_for(bands: int, units: str = "") -> Look:
+    """How an image of so many bands, whose values are in these units, is looked at besides the network's own look.
+
+    Few bands ``coarse``: at coarser pixels too. More bands by their ``ratios``: NDWI is evidence; but ``plain`` where a
+    picture's bands may each have a stretch of their own.
+
+    >>> look_for(3), look_for(6), look_for(4, "8-bit picture")
+    ('coarse', 'ratios', 'plain')
+    """
+    if bands <= FEW_BANDS:
+        return "coarse"
+    return "plain" if units.endswith(PICTURE) else "ratios"
+
+
 def segment_blocks(
     read: Reader,
     shape: tuple[int, int],
     model: SegmentationModel,
     *,
+    look: Look = "plain",
     steps: int = SEGMENTER_STEPS,
     samples: int = SEGMENTER_SAMPLES,
     seed: int = 0,
@@ -148,20 +198,106 @@ def segment_blocks(
 ) -> Iterator[SampledBlock]:
     """Yield the samples of a raster of any size in blocks that part it without overlap, in the memory of one block.
 
-    ``read`` gives the bands of any window; the rest is as in `segment_array`, with progress in hundredths of a block.
+    ``read`` gives the planes of any window, ``look`` is what `look_for` says of them; the rest is as in
+    `segment_array`. Coarse looks at the whole raster come first and are held in memory, less than a byte per pixel.
+    """
+    looked = look == "coarse" and bool(model.card.looks)
+    looks = dict(model.card.looks) if looked else {}
+    evidence = model.card.ndwi if look == "ratios" else ()
+    shift, own = looks.pop("shift", 0.0), looks.pop("1", 1.0)
+    work = 1 + sum(1 / int(factor) ** 2 for factor in looks)
+    given: dict[str, Any] = {"steps": steps, "seed": seed, "evidence": evidence}
+    coarse, begun = [], 0.0
+    for text, weight in looks.items():
+        factor = int(text)
+        report = _share(callback, begun / work, 1 / factor**2 / work)
+        seen = np.full([-(-side // factor) for side in shape], np.nan, dtype=np.float16)
+        views = min(samples, COARSE_VIEWS)
+        for block in _blocks(_coarser(read, shape, factor), seen.shape, model, samples=views, callback=report, **given):
+            seen[block.window.slices] = _logit(block.samples).mean(axis=0)
+        coarse.append((factor, weight, seen))
+        begun += 1 / factor**2
+    report = _share(callback, begun / work, 1 / work) if looks else callback
+    for block in _blocks(read, shape, model, samples=samples, callback=report, **given):
+        if not looked:
+            yield block
+            continue
+        logits = _logit(block.samples)
+        joined = shift + own * logits
+        for factor, weight, seen in coarse:
+            there = _enlarged(seen, block.window, factor)
+            joined += weight * np.where(np.isnan(there), logits, there)
+        yield SampledBlock(block.window, expit(joined))
+
+
+def _share(callback: Callback | None, begun: float, part: float) -> Callback | None:
+    """Progress of a part of the work, in thousandths of the whole."""
+    return callback and (lambda done, total: callback(round(1000 * (begun + part * done / total)), 1000))
+
+
+def _logit(probability: Values) -> Values:
+    sure = expit(np.float32(SUREST))
+    logits: Values = logit(probability.clip(1 - sure, sure))
+    return logits
+
+
+def _coarser(read: Reader, shape: tuple[int, int], factor: int) -> Reader:
+    """Reads windows of pixels that are so many times as large: means of what is valid in them."""
+
+    def reader(window: Tile) -> Values:
+        row, col = window.row * factor, window.col * factor
+        sides = (min(window.height * factor, shape[0] - row), min(window.width * factor, shape[1] - col))
+        planes = read(Tile(row, col, *sides))
+        short = [(0, -side % factor) for side in sides]
+        padded = np.pad(planes, [(0, 0), *short], constant_values=np.nan)
+        cells = padded.reshape(len(planes), window.height, factor, window.width, factor)
+        known = np.isfinite(cells)
+        total, count = np.where(known, cells, 0).sum(axis=(2, 4)), known.sum(axis=(2, 4))
+        return np.where(count, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+    return reader
+
+
+def _enlarged(coarse: NDArray[np.float16], window: Tile, factor: int) -> Values:
+    """A window of fine pixels, interpolated between the centres of coarse ones."""
+    at = []
+    for first, side, length in zip((window.row, window.col), window.shape, coarse.shape, strict=True):
+        place = ((np.arange(first, first + side) + 0.5) / factor - 0.5).clip(0, length - 1)
+        before = np.minimum(place.astype(int), max(length - 2, 0))
+        at.append((before, np.minimum(before + 1, length - 1), (place - before).astype(np.float32)))
+    (above, below, down), (left, right, across) = at
+    rows = coarse[above] * (1 - down[:, None]) + coarse[below] * down[:, None]
+    enlarged: Values = rows[:, left] * (1 - across) + rows[:, right] * across
+    return enlarged
+
+
+def _blocks(
+    read: Reader,
+    shape: tuple[int, ...],
+    model: SegmentationModel,
+    *,
+    steps: int,
+    samples: int,
+    seed: int,
+    evidence: Sequence[float],
+    callback: Callback | None,
+) -> Iterator[SampledBlock]:
+    """The samples of one look at a raster, with the evidence of NDWI where that is wanted.
+
     All blocks share one grid of tiles, and each reads two strides of tiles around its core: so there is no seam.
     """
     side = model.network.spec.sample_size
     stride = side - _overlap(model)
-    blocks = blocks_over(shape, block=BLOCK_TILES * stride, halo=HALO_STRIDES * stride)
+    blocks = blocks_over((shape[0], shape[1]), block=BLOCK_TILES * stride, halo=HALO_STRIDES * stride)
     for number, block in enumerate(blocks):
 
         def report(done: int, total: int, number: int = number) -> None:
             if callback:
                 callback(100 * number + 100 * done // total, 100 * len(blocks))
 
-        segmented = segment_array(
-            read(block.outer),
+        planes = read(block.outer)
+        drawn = _segment_window(
+            planes,
             model,
             steps=steps,
             samples=samples,
@@ -169,7 +305,9 @@ def segment_blocks(
             origin=(block.outer.row, block.outer.col),
             callback=report,
         )
-        yield SampledBlock(block.core, segmented.samples[:, *block.inner.slices])
+        if evidence:
+            drawn = expit(_logit(drawn) + ndwi_evidence(planes, *evidence))
+        yield SampledBlock(block.core, drawn[:, *block.inner.slices])
         report(1, 1)
 
 

@@ -1,5 +1,8 @@
 """Water on several dates of one grid: its area on each, what was gained and lost between them, as table and figure."""
 
+import datetime
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +11,15 @@ import geopandas as gpd
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lacunar.geo.polygons import area_column
+from lacunar.errors import LacunarError
+from lacunar.geo.polygons import area_column, pixel_counts
 from lacunar.geo.windows import Tile
 from lacunar.segment.fusion import Bools, Values
-from lacunar.segment.plot import DatedMap, change_figure, colour_image
-from lacunar.segment.raster_map import WaterMap, thinned
+from lacunar.segment.plot import DatedMap, change_figure, colour_image, series_figure
+from lacunar.segment.raster_map import WaterMap, thinned, water_and_sigma
 from lacunar.sensors.scene import Scene
 
-SQUARE_KM = 1e6  # square metres
+KM, SQUARE_KM = 1e3, 1e6  # metres, square metres
 SHOWN_IN_KM = 1e5  # square metres from which an area is told in square kilometres
 
 
@@ -28,17 +32,28 @@ class DatedWater:
     found: WaterMap  # on the grid that all dates share
     bodies: gpd.GeoDataFrame
     valid_share: float
+    sigma: float  # of the area of all bodies, in its unit
 
     @classmethod
     def of(cls, scene: Scene, found: WaterMap, pixels: Mapping[str, int]) -> "DatedWater":
         """Trace the bodies of a map of which `lacunar.segment.raster_map.write_map` counted the pixels."""
-        date = scene.date.isoformat() if scene.date else None
-        return cls(scene.name, date, found, found.polygons(), 1 - pixels["nodata"] / sum(pixels.values()))
+        date, bodies = scene.date.isoformat() if scene.date else None, found.polygons()
+        valid_share = 1 - pixels["nodata"] / sum(pixels.values())
+        return cls(scene.name, date, found, bodies, valid_share, area_sigma(found, bodies))
 
     @property
     def label(self) -> str:
-        """The date where it is known, else the name."""
-        return self.date or self.name
+        """The date where it is known, else a year in the name, else the name."""
+        return self.date or str(self.year or self.name)
+
+    @property
+    def year(self) -> float | None:
+        """When it was, in years; None where neither a date nor a year in the name says so."""
+        if self.date:
+            day = datetime.date.fromisoformat(self.date)
+            return round(day.year + (day.timetuple().tm_yday - 1) / 365.25, 3)
+        year = re.search(r"(?<!\d)(?:19|20)\d\d(?!\d)", self.name)
+        return int(year[0]) if year else None
 
 
 def change_between(before: DatedWater, after: DatedWater) -> gpd.GeoDataFrame:
@@ -73,6 +88,7 @@ def change_rows(dates: Sequence[DatedWater], changes: Sequence[gpd.GeoDataFrame]
                 "image": one.name,
                 "date": one.date,
                 f"water_{unit}": total_area(one.bodies),
+                f"sigma_{unit}": one.sigma,
                 "bodies": len(one.bodies),
                 "valid_share": round(one.valid_share, 6),
                 **moved,
@@ -83,7 +99,43 @@ def change_rows(dates: Sequence[DatedWater], changes: Sequence[gpd.GeoDataFrame]
 
 def draw_changes(dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], Values]]) -> Figure:
     """The water of each date over its image, and what changed; ``planes`` reads any window of the image of each."""
-    maps = [
+    return change_figure(_shown(dates, planes))
+
+
+def draw_series(
+    dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], Values]], *, pixel_size: float | None
+) -> Figure:
+    """Where the water was and when, what was gained and lost in all, and its area over time.
+
+    ``pixel_size`` (metres) turns pixels into areas where there is no CRS. A date that is not known is a `LacunarError`.
+    """
+    years = [one.year for one in dates]
+    for one, year in zip(dates, years, strict=True):
+        if year is None:
+            raise LacunarError(f"{one.name}: no date in its name or metadata; wanted one such as 1985 or 20240813")
+    located = dates[0].found.crs is not None
+    factor = 1 / SQUARE_KM if located else (pixel_size or 0) ** 2 / SQUARE_KM or 1.0
+    areas = [(total_area(one.bodies) * factor, one.sigma * factor) for one in dates]
+    first, last = min(one.name for one in dates), max(one.name for one in dates)
+    shared = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    place = shared.rstrip("0123456789-_. ").replace("_", " ").capitalize()
+    unit = "km²" if located or pixel_size else "pixels"
+    metres = pixel_size
+    if located and dates[0].found.crs.is_projected:
+        metres = abs(dates[0].found.transform.a) * dates[0].found.crs.linear_units_factor[1]
+    maps = _shown(dates, planes)
+    side = dates[0].found.shape[1] / maps[0].water.shape[1] * metres / KM if metres else None
+    return series_figure(maps, [year or 0.0 for year in years], areas, unit=unit, place=place, pixel_km=side)
+
+
+def area_sigma(found: WaterMap, bodies: gpd.GeoDataFrame) -> float:
+    """Standard deviation of the area of all bodies of a map, in its unit."""
+    pixels = float(pixel_counts(bodies).sum())
+    return round(water_and_sigma(found)[1] * total_area(bodies) / pixels, 1) if pixels else 0.0
+
+
+def _shown(dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], Values]]) -> list[DatedMap]:
+    return [
         DatedMap(
             title=one.label,
             image=colour_image(thinned(read, one.found.shape)),
@@ -93,7 +145,6 @@ def draw_changes(dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], 
         )
         for one, read in zip(dates, planes, strict=True)
     ]
-    return change_figure(maps)
 
 
 def total_area(bodies: gpd.GeoDataFrame) -> float:
@@ -104,5 +155,7 @@ def total_area(bodies: gpd.GeoDataFrame) -> float:
 def _in_words(one: DatedWater) -> str:
     area = total_area(one.bodies)
     if one.found.crs is None:
-        return f"{area:,.0f} pixels"
-    return f"{area / SQUARE_KM:,.2f} km²" if area >= SHOWN_IN_KM else f"{area:,.0f} m²"
+        return f"{area:,.0f} ± {one.sigma:,.0f} pixels"
+    if area < SHOWN_IN_KM:
+        return f"{area:,.0f} ± {one.sigma:,.0f} m²"
+    return f"{area / SQUARE_KM:,.2f} ± {one.sigma / SQUARE_KM:,.2f} km²"

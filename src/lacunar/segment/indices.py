@@ -18,6 +18,9 @@ IndexName = Literal["NDWI", "MNDWI", "darkness"]
 INDEX_NAMES: tuple[IndexName, ...] = get_args(IndexName)
 
 HISTOGRAM_BINS = 256  # of Otsu's histogram
+LEAST_LIGHT = (
+    0.02  # in units of the common scale: added to the sum of two bands, so that noise in the dark says nothing
+)
 
 Planes = NDArray[np.floating[Any]]
 FloatArray = NDArray[np.float64]
@@ -67,6 +70,13 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     half_a_bin = float(np.ptp(known)) / (2 * HISTOGRAM_BINS)
     threshold = float(otsu(known, nbins=HISTOGRAM_BINS)) + half_a_bin  # from the centre of land's last bin to its end
     return Thresholded(index > threshold, index, threshold)
+
+
+def ndwi_evidence(bands: Planes, gain: float, centre: float, least: float, most: float) -> NDArray[np.float32]:
+    """What NDWI adds to the logit of water: gain (NDWI - centre), between least and most; 0 without green or nir."""
+    green, nir = (np.maximum(bands[BANDS.index(band)], 0) for band in _RATIOS["NDWI"])
+    ndwi = (green - nir) / (green + nir + LEAST_LIGHT)
+    return np.nan_to_num(np.clip(gain * (ndwi - centre), least, most)).astype(np.float32)
 
 
 def _present(bands: Planes) -> set[str]:

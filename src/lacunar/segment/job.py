@@ -13,19 +13,35 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from affine import Affine
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.gate import allowing_vrt
 from lacunar.geo.grid import same_grid
 from lacunar.geo.picture import Picture, write_picture
-from lacunar.geo.polygons import area_column, check_measurable, check_polygon_file, write_polygons
+from lacunar.geo.polygons import (
+    area_column,
+    check_measurable,
+    check_polygon_file,
+    pixel_counts,
+    simplified,
+    write_polygons,
+)
 from lacunar.geo.staging import Staging, disk_errors, write_text
 from lacunar.geo.windows import Tile
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.plotting import check_figure, save_figure
-from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, samples_and_steps, segment_blocks
-from lacunar.segment.change import DatedWater, change_between, change_rows, draw_changes, total_area
+from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, samples_and_steps, segment_blocks
+from lacunar.segment.change import (
+    DatedWater,
+    area_sigma,
+    change_between,
+    change_rows,
+    draw_changes,
+    draw_series,
+    total_area,
+)
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.plot import colour_image, overlay, water_figure
 from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_on, thinned, write_map
@@ -36,6 +52,7 @@ DEFAULT_MODEL = "water-lite"
 RASTER_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
+SMALLEST_BODY = 4  # pixels of the smallest polygon that is written where nothing else is asked for
 MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
 WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
 
@@ -60,18 +77,25 @@ class WaterOptions:
     seed: int = 0
     device: str = "cpu"
     backend: str = "eager"  # see `lacunar.models.backend`
-    min_area: float = 0.0  # of a polygon, in square metres (pixels without a CRS); the map keeps all water
+    # of a polygon, in square metres (pixels without a CRS), None = `SMALLEST_BODY` pixels; the map keeps all water
+    min_area: float | None = None
+    simplify: float = 0.0  # of polygons, in pixels: see `lacunar.geo.polygons.simplified`
+    series: bool = False  # of dates: a figure of them all, `series.png`
+    pixel_size: float | None = None  # metres: what the figure of a series takes pixels for, without a CRS
     polygons: Path | None = None  # .gpkg or .geojson
     figure: Path | None = None  # .png, .pdf or .svg
     overwrite: bool = False
     command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.steps < 1 or self.seed < 0 or not self.min_area >= 0:
+        least = (self.seed, self.min_area or 0, self.simplify)
+        if self.samples < 1 or self.steps < 1 or not all(value >= 0 for value in least):
             raise LacunarError(
-                f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area}: wanted 1 "
-                "sample and 1 step or more, a seed and an area of 0 or more"
+                f"{self.samples} samples, {self.steps} steps, seed {self.seed}, least area {self.min_area or 0}, "
+                f"simplify {self.simplify}: wanted 1 sample and 1 step or more, and nothing below 0"
             )
+        if self.pixel_size is not None and not (self.pixel_size > 0 and self.series):
+            raise LacunarError(f"pixel size {self.pixel_size}: wanted metres above 0, with --series")
         check_backend(self.backend)
         check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
         if self.polygons is not None:
@@ -109,11 +133,12 @@ def segment_file(
     """
     image, output, begun = Path(image), Path(output), time.perf_counter()
     options = options or WaterOptions(**fields)
-    if options.min_area and not options.polygons:
-        raise LacunarError(
-            f"a least area of {options.min_area:g} without polygons, of which it leaves out the small ones (the map "
-            "keeps all water): wanted --polygons FILE beside --min-area"
-        )
+    for option, value in (("--min-area", options.min_area), ("--simplify", options.simplify)):
+        if value and not options.polygons:
+            raise LacunarError(
+                f"{option} {value:g} without polygons, which alone it changes (the map keeps all water): wanted "
+                f"--polygons FILE beside {option}"
+            )
     with allowing_vrt(options.allow_vrt), ExitStack() as stack:
         scene = _open(image, options, stack)
         if options.keep_clouds and scene.kind != "product":
@@ -125,7 +150,8 @@ def segment_file(
         pixels = _map_on(scene, scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
             bodies = found.polygons()
-            written = _large(bodies, options)
+            written = _written(bodies, options, scene.transform)
+            sigma = area_sigma(found, bodies)
             if files.polygons:
                 write_polygons(files.polygons, written, scene.transform)
             if files.mask and files.overlay:
@@ -141,13 +167,15 @@ def segment_file(
             "pixels": pixels,
             "water": {
                 area_column(scene.crs): total_area(bodies),
+                area_column(scene.crs).replace("area", "sigma"): sigma,
                 "bodies": len(bodies),
                 "bodies_in_polygons": len(written) if files.polygons else None,
-                "min_area": options.min_area,
+                **_least(options),
             },
             **_how(options, model, time.perf_counter() - begun),
         }
         record["notes"] += [] if scene.crs else [WITHOUT_CRS]
+        record["notes"] += _left_out(bodies, written, options) if files.polygons else []
         if files.mask and pixels["nodata"]:
             share = pixels["nodata"] / math.prod(scene.shape)
             record["notes"].append(f"{share:.1%} of the image is not valid (transparent or nodata): black in the mask")
@@ -162,8 +190,9 @@ def compare_dates(
 
     Each image is segmented as it is; then its map is brought to the grid of the first one. ``folder`` receives a map of
     each date (``01_NAME.tif`` ...), ``areas.csv``, ``change.gpkg`` (polygons gained and lost between neighbouring
-    dates, where both are valid, from ``options.min_area`` on), ``change.png``, and the record that is returned,
-    ``change.json``. Bad input, or images that do not overlap, are a ``LacunarError``, and nothing is written then.
+    dates, where both are valid, from ``options.min_area`` on), ``change.png``, with ``options.series`` ``series.png``,
+    and the record that is returned, ``change.json``. Bad input, or images that do not overlap, are a ``LacunarError``,
+    and nothing is written then.
     """
     options, begun = options or WaterOptions(), time.perf_counter()
     _check_comparison(images, folder, options)
@@ -187,17 +216,22 @@ def compare_dates(
             pixels = _map_on(first, scene, raster, model, options, _share(callback, index, len(scenes)))
             dates.append(DatedWater.of(scene, stack.enter_context(WaterMap(raster)), pixels))
         changes = [change_between(*pair) for pair in pairwise(dates)]
-        write_polygons(polygons, _large(pd.concat(changes, ignore_index=True), options), first.transform)
+        bodies = pd.concat(changes, ignore_index=True)
+        written = _written(bodies, options, first.transform)
+        write_polygons(polygons, written, first.transform)
         rows = change_rows(dates, changes)
         write_text(table, pd.DataFrame(rows).to_csv(index=False))
         with disk_errors(figure):
             save_figure(draw_changes(dates, planes), figure)
+            if options.series:
+                series = staging.stage(folder / "series.png", make_folder=True)
+                save_figure(draw_series(dates, planes, pixel_size=options.pixel_size), series)
         record = {
             "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
             "grid_of": str(first.path),
             "outputs": [str(target) for target in targets],
-            "min_area": options.min_area,
-            "notes": [] if first.crs else [WITHOUT_CRS],
+            **_least(options),
+            "notes": [*([] if first.crs else [WITHOUT_CRS]), *_left_out(bodies, written, options)],
             **_how(options, model, time.perf_counter() - begun),
         }
         write_text(sidecar, json.dumps(record, indent=2) + "\n")
@@ -221,8 +255,27 @@ def _check_comparison(images: Sequence[Path], folder: Path, options: WaterOption
         raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
 
 
-def _large(bodies: gpd.GeoDataFrame, options: WaterOptions) -> gpd.GeoDataFrame:
-    return bodies[bodies[area_column(bodies.crs)] >= options.min_area]
+def _written(bodies: gpd.GeoDataFrame, options: WaterOptions, transform: Affine) -> gpd.GeoDataFrame:
+    """The bodies that are large enough, simplified where that is wanted."""
+    if options.min_area is None:
+        large = bodies[pixel_counts(bodies) >= SMALLEST_BODY]
+    else:
+        large = bodies[bodies[area_column(bodies.crs)] >= options.min_area]
+    return simplified(large, options.simplify, transform) if options.simplify else large
+
+
+def _least(options: WaterOptions) -> dict[str, Any]:
+    if options.min_area is None:
+        return {"min_pixels": SMALLEST_BODY}
+    return {"min_area": options.min_area}
+
+
+def _left_out(bodies: gpd.GeoDataFrame, written: gpd.GeoDataFrame, options: WaterOptions) -> list[str]:
+    """What the usual least size leaves out of the polygons."""
+    count = len(bodies) - len(written)
+    if options.min_area is not None or not count:
+        return []
+    return [f"polygons of fewer than {SMALLEST_BODY} pixels are left out ({count}); --min-area 0 keeps them"]
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:
@@ -244,6 +297,7 @@ def _map_on(
         scene.planes,
         scene.shape,
         model,
+        look=look_for(len(scene.band_names), scene.band_units),
         steps=options.steps,
         samples=options.samples,
         seed=options.seed,

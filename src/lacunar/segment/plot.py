@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 STRETCH = (1.0, 99.0)  # percentiles of an image that become black and white
@@ -26,7 +27,9 @@ COMPOSITES = ((2, 1, 0), (3, 2, 1), (4, 3, 2), (4, 3, 1))
 _INK, _FAINT = "#2b2b2b", "#d0d0d0"
 _PANEL = 3.3  # inches: height of a panel
 _WIDEST = 1.8  # times its height, at most
-_PROBABILITY_MAP, _DISAGREEMENT_MAP = "Blues", "Reds"
+_PROBABILITY_MAP, _DISAGREEMENT_MAP, _WHEN_MAP = "Blues", "Reds", "YlGnBu"
+_FADED = 0.28  # how much of an image is left under a map of years
+Z_95 = 1.96  # standard deviations
 _HIGHEST_DISAGREEMENT = 0.5  # the standard deviation of samples half of which say yes for sure, half no
 
 Colours = NDArray[np.uint8]
@@ -134,6 +137,75 @@ def change_figure(maps: Sequence[DatedMap]) -> Figure:
     handles = [Patch(facecolor=colour, label=name) for name, colour in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
+
+
+def series_figure(
+    maps: Sequence[DatedMap],
+    years: Sequence[float],
+    areas: Sequence[tuple[float, float]],
+    *,
+    unit: str,
+    place: str,
+    pixel_km: float | None = None,
+) -> Figure:
+    """Draw in which year each place was last water, what was gained and lost in all, and the area over time.
+
+    ``areas`` are each date's area and its standard deviation, in the unit; ``pixel_km`` is the side of a pixel, for a
+    scale bar. Fewer than two dates are a ``ValueError``.
+    """
+    if len(maps) < 2:
+        raise ValueError(f"got {len(maps)} map; wanted two or more")
+    wide = maps[0].water.shape[1] > maps[0].water.shape[0]
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.04)
+    figure = Figure(figsize=(9.5, 9.0) if wide else (11.0, 8.0), layout=layout)
+    span = f"{years[0]:.0f} to {years[-1]:.0f}"
+    figure.suptitle(f"{place + ': where' if place else 'Where'} the water was, {span}", fontsize=16, color=_INK)
+    mosaic = [["when", "when"], ["change", "area"]] if wide else [["when", "change"], ["when", "area"]]
+    axes = figure.subplot_mosaic(mosaic, height_ratios=(1.65, 1) if wide else (1, 1))
+    grey = maps[-1].image.mean(axis=2, keepdims=True) / 255
+    seen = np.repeat(1 - _FADED * (1 - grey), 3, axis=2)
+    colours = colormaps[_WHEN_MAP](np.linspace(0.22, 1.0, len(maps)))[:, :3]
+    for one, colour in zip(maps, colours, strict=True):
+        seen[one.water] = colour
+    _show(axes["when"], _bytes(seen), "In which year each place was last seen under water")
+    handles = [Patch(facecolor=colour, label=one.title) for one, colour in zip(maps, colours, strict=True)]
+    key = {"frameon": False, "fontsize": 9, "handlelength": 1.1, "handleheight": 1.1, "columnspacing": 1.2}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), **key}
+    axes["when"].legend(handles=handles, ncols=min(len(maps), 8), **below)
+    if pixel_km:
+        _draw_scale(axes["when"], pixel_km, maps[0].water.shape)
+    first, last = maps[0], maps[-1]
+    _show(axes["change"], _change(first, last), f"{first.title} against {last.title}")
+    names = {"water in both": KEPT, "gained": GAINED, "lost": LOST}
+    handles = [Patch(facecolor=colour, label=name) for name, colour in names.items()]
+    axes["change"].legend(handles=handles, ncols=3, **below)
+    _draw_areas(axes["area"], years, areas, unit)
+    return figure
+
+
+def _draw_scale(axes: Axes, pixel_km: float, shape: tuple[int, ...]) -> None:
+    """A bar of 1, 2 or 5 times a power of ten kilometres, about a sixth of the width."""
+    most = shape[1] * pixel_km / 5
+    power = 10.0 ** np.floor(np.log10(most))
+    length = max(step * power for step in (1, 2, 5) if step * power <= most)
+    left, down = 0.03 * shape[1], 0.955 * shape[0]
+    axes.plot([left, left + length / pixel_km], [down, down], color=_INK, linewidth=3, solid_capstyle="butt")
+    axes.text(left, down - 0.015 * shape[0], f"{length:g} km", color=_INK, fontsize=9, va="bottom")
+
+
+def _draw_areas(axes: Axes, years: Sequence[float], areas: Sequence[tuple[float, float]], unit: str) -> None:
+    """The area over time, with the interval that holds it in 95 of 100 cases."""
+    area, reach = np.array([own for own, _ in areas]), np.array([Z_95 * sigma for _, sigma in areas])
+    axes.fill_between(years, np.maximum(area - reach, 0), area + reach, color=KEPT, alpha=0.25, linewidth=0)
+    axes.plot(years, area, "o-", color=KEPT, markersize=4.5, linewidth=1.6)
+    axes.set_ylim(0, 1.12 * float((area + reach).max()) or 1)
+    axes.set_title(f"Area of water ({unit}), with its 95 % interval", fontsize=10, color=_INK, pad=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=_FAINT)
+    axes.tick_params(labelsize=9, colors=_INK, length=3)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _change(before: DatedMap, after: DatedMap) -> Colours:

@@ -26,6 +26,7 @@ BAND_NAMES = ("water", "probability", "disagreement")
 TAGS = {"water_values": "0 land, 1 water", "disagreement": "standard deviation of the samples of a pixel"}
 FIGURE_SIDE = 1200  # pixels on the longer side of what a figure shows of an image
 BLOCK = 1024  # side of the parts in which a map is read or warped
+CELL = 64  # side of the squares whose errors go together: fitted to the areas of held-out scenes
 
 
 class WaterMap(AbstractContextManager["WaterMap"]):
@@ -89,6 +90,29 @@ def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[s
             bands = (block.water.astype(np.float32), block.probability, block.disagreement)
             writer.write(np.stack(bands), block.window)
     return {"water": int(counts[1]), "land": int(counts[0]), "nodata": int(counts[NOT_VALID])}
+
+
+def water_and_sigma(found: WaterMap) -> tuple[float, float]:
+    """Pixels of water that the probabilities expect, and the standard deviation of that number.
+
+    See `variance_of`.
+    """
+    expected, variance = 0.0, 0.0
+    for block in blocks_over(found.shape, block=BLOCK, halo=0):
+        p = np.nan_to_num(found.probability(block.core)).astype(np.float64)
+        expected, variance = expected + float(p.sum()), variance + variance_of(p)
+    return expected, float(np.sqrt(variance))
+
+
+def variance_of(probability: NDArray[np.float64]) -> float:
+    """Variance of the number of water pixels in probabilities (H, W) without NaN.
+
+    Each pixel is water or not with its probability. Neighbours err together, so within cells of `CELL` x `CELL` pixels
+    deviations are added, and between cells their squares.
+    """
+    rows, cols = (np.arange(0, length, CELL) for length in probability.shape)
+    deviations = np.sqrt(probability * (1 - probability))
+    return float((np.add.reduceat(np.add.reduceat(deviations, rows, axis=0), cols, axis=1) ** 2).sum())
 
 
 def blocks_on(one: WaterMap, target: Gridded, *, threshold: float, name: str) -> Iterator[FusedBlock]:

@@ -37,6 +37,7 @@ DIMMEST_REFLECTANCE = 0.01  # of a 98th percentile: below it, whole numbers are 
 # smallest offset in use, of Sentinel-2, is 0.1; water may fall a little below it.
 DARK_REFLECTANCE = 0.08
 TEN_THOUSAND = 10_000.0
+PICTURE = "picture"  # how the meaning of a picture's values ends
 
 _ASK = (
     "say what they are with --scale and --offset (reflectance = value x scale + offset): 1 and 0 for reflectance of "
@@ -187,9 +188,9 @@ def recognise(values: FloatArray, *, dtype: str, picture: bool, name: str) -> En
     'reflectance x 10,000, from the range of the values'
     """
     if dtype == "uint8":
-        return Encoding(1 / 255, 0.0, "8-bit picture")
+        return Encoding(1 / 255, 0.0, f"8-bit {PICTURE}")
     if picture and dtype == "uint16":
-        return Encoding(1 / 65535, 0.0, "16-bit picture")
+        return Encoding(1 / 65535, 0.0, f"16-bit {PICTURE}")
     high = float(np.percentile(values, HIGH_PERCENTILE))
     dark = float(np.percentile(values, DARK_PERCENTILE, axis=1).min())
     if np.issubdtype(np.dtype(dtype), np.floating) and high <= HIGHEST_REFLECTANCE and dark <= DARK_REFLECTANCE:

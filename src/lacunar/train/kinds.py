@@ -59,6 +59,7 @@ from lacunar.train.water_data import (
     pack_water,
     split_scenes,
 )
+from lacunar.train.water_looks import fit_looks
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviati
 HELD_OUT_FACES = 500  # the last ones of the pack: seen in no training
 WATER_EPOCH = 16_384  # examples, each drawn anew in every epoch
 WATER_HELD_OUT = 192  # examples
+# Gain, centre, least and most of what NDWI adds to a logit: a cautious one of the best on the held-out tiles.
+NDWI_EVIDENCE = (20.0, -0.05, -4.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -421,10 +424,18 @@ class WaterRecipe(Recipe):
         if self.network.diffusion or not isinstance(reader, PretrainedUNet):
             return {}
         device = next(network.parameters()).device
-        scale, shift = logit_calibration(lambda image: reader(image).logits, data.held_out, device=device)
+        scale, shift = logit_calibration(lambda image: reader(image).logits[:, :1], data.held_out, device=device)
         reader.calibrate(scale, shift)
         scores = self.objective_of(Start()).score(network, data.held_out, device=device)
         return scores | {"logit_scale": scale, "logit_shift": shift}
+
+    def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
+        """Of a plain segmenter with a pretrained encoder: weights of its looks, and of NDWI."""
+        if self.network.diffusion or self.network.encoder == "unet":
+            return {}
+        assert isinstance(data.held_out, WaterDataset)
+        scenes = [scene for found in data.held_out.sets.values() for scene in found]
+        return {"looks": fit_looks(load_segmenter(model), scenes, seed=HELD_OUT_SEED), "ndwi": NDWI_EVIDENCE}
 
     def objective_of(self, start: Start) -> Objective:
         """Masks from noise, and the image's own logits."""
