@@ -21,6 +21,7 @@ from lacunar.train.objectives import (
     DistillationObjective,
     SegmentationObjective,
     anchor_loss,
+    cover_loss,
     distillation_target,
     draw_noise,
     logit_calibration,
@@ -71,6 +72,22 @@ def test_a_plain_segmenter_is_trained_on_its_logits_alone():
         lambda image, x_t, t: (x_t, logits), part, step=1, generator=seeded(1)
     )
     assert torch.equal(loss, anchor_loss(logits, part["mask"], part["valid"]))
+
+
+def test_what_is_not_water_is_told_apart_where_that_is_known():
+    cover = torch.full((1, 1, 2, 2), -1.0)
+    logits = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert float(cover_loss(logits, cover)) == 0
+    cover[0, 0, 0] = torch.tensor([2.0, 0.0])
+    shares = torch.softmax(logits, dim=1)[0, :, 0]
+    assert float(cover_loss(logits, cover)) == pytest.approx(-float(shares[2, 0].log() + shares[0, 1].log()), rel=1e-5)
+
+    part = batch() | {"cover": torch.zeros(2, 1, 4, 4)}
+    every = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(1))
+    plain = replace(OBJECTIVE, diffuses=False)
+    loss = plain.loss(lambda image, x_t, t: (x_t, every), part, step=1, generator=torch.Generator())
+    wanted = anchor_loss(every[:, :1], part["mask"], part["valid"]) + cover_loss(every[:, 1:], part["cover"])
+    assert torch.equal(loss, wanted)
 
 
 def test_the_noisy_mask_is_the_forward_process():

@@ -152,6 +152,7 @@ def test_image_and_mask_stay_together(folder, augment, monkeypatch):
             "image": (6, 32, 32),
             "mask": (1, 32, 32),
             "valid": (1, 32, 32),
+            "cover": (1, 32, 32),
         }
         there = item["image"].isfinite().any(dim=0)
         assert there[item["valid"][0] > 0].all()
@@ -169,6 +170,24 @@ def test_image_and_mask_stay_together(folder, augment, monkeypatch):
 def test_a_set_without_a_scene_is_refused(folder):
     with pytest.raises(TrainingError, match="no scene of sea; there are high_nrg, lakes_rgb"):
         WaterDataset(water_scenes(folder), {"sea": 1.0}, size=32, length=4, augment=True, seed=0)
+
+
+def test_covers_follow_their_mask_and_water_has_none():
+    """32 rows of each value: 0 land of no known kind, 1 water, 2 to 5 clear land to snow, 255 ignored."""
+    values = np.repeat(np.array([0, 1, 2, 3, 4, 5, 255], np.uint8), 32)[:, None].repeat(64, axis=1)
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "PNG")
+    bands = np.full((6, *values.shape), 100, np.int16) * np.arange(1, 225, dtype=np.int16)[:, None]  # tells the row
+    scene = WaterScene("six", "a", bands, np.frombuffer(stream.getvalue(), np.uint8))
+    examples = WaterDataset([scene], {"six": 1.0}, size=64, length=8, augment=False, seed=0)
+    seen = set()
+    for index in range(20):
+        item = examples[0, index]
+        rows = torch.round(item["image"][0] * scene.scale / 100).long() - 1
+        truth = torch.from_numpy(values.astype(int))[rows, 0]
+        assert torch.equal(item["cover"][0], torch.where((truth >= 2) & (truth < 255), truth - 2, -1).float())
+        seen |= set(item["cover"].unique().tolist())
+    assert seen == {-1, 0, 1, 2, 3}
 
 
 def test_unlabelled_pixels_are_seen_unless_they_are_black(folder):

@@ -21,7 +21,8 @@ PICKLE_MAGIC = (b"\x80", b"PK\x03\x04")
 HEADER_START = 8  # bytes before the header of a safetensors file
 NAMED_KEYS = 3  # how many keys an error names of each kind
 HASH_BLOCK = 1 << 20  # bytes read at a time
-# The layers of a U-Net that `transfer_weights` may widen.
+# The layers that `extend_weights` and `transfer_weights` may widen.
+HEADS = ("condition_unet.head.weight", "condition_unet.head.bias")  # of a segmenter
 FIRST, FIRST_BIAS = "unet.conv_in.weight", "unet.conv_in.bias"
 LAST = ("unet.conv_out.weight", "unet.conv_out.bias")
 
@@ -156,12 +157,20 @@ def blind_weights(network: UNet) -> dict[str, Tensor]:
     return state | {FIRST: weight[:, : colours * each]}
 
 
+def _lengthened(value: Tensor, wanted: Tensor | None) -> Tensor:
+    """The weight with as many rows as wanted, new ones 0."""
+    more = 0 if wanted is None else len(wanted) - len(value)
+    return torch.cat([value, value.new_zeros(more, *value.shape[1:])]) if more > 0 else value
+
+
 def extend_weights(network: nn.Module, source: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Take over all weights of a part of this network, in place; return the names of the others, which stay random.
 
-    A weight without a place is a ModelError.
+    What the last layer of a segmenter has more of, for more classes, starts at zero. A weight without a place is a
+    ModelError.
     """
     own = network.state_dict()
+    source = {name: _lengthened(value, own.get(name)) if name in HEADS else value for name, value in source.items()}
     lost = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]
     if lost:
         raise ModelError(

@@ -32,6 +32,7 @@ STAGES = (  # repeats, kernel, stride, expansion, channels
 TAPPED = (0, 1, 2, 4, 6)  # the last stage at each of the strides 2, 4, 8, 16 and 32
 # Pictures are put as value / 128 - 1 with white at 255; the brightest 2 % of a scene stand at 200 of it.
 GAIN, OFFSET = 200 / 128, 127 / 128
+WATER_ROWS = 4  # of the last layer: the logit of water at the 2 x 2 pixels of a cell
 
 
 class Norm(nn.Module):
@@ -134,10 +135,11 @@ class PretrainedUNet(nn.Module):
 
     A band that an image lacks is a learned blend of those that it has, and the stem also sees which bands are measured
     and the normalised differences between them. `load_imagenet` gives the encoder its weights; without them it starts
-    at random. ``widths`` are the channels of the decoder at strides 2, 4, 8, 16, and of the bottleneck at 32.
+    at random. ``widths`` are the channels of the decoder at strides 2, 4, 8, 16, and of the bottleneck at 32;
+    ``classes`` is the number of logits: water, and what else there is.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], classes: int = 1) -> None:
         super().__init__()
         steps = torch.arange(BANDS_IN)
         self.blend = nn.Parameter(-2.0 * (steps[:, None] - steps).abs().float())  # neighbours in wavelength first
@@ -150,7 +152,7 @@ class PretrainedUNet(nn.Module):
             for (fine, coarse), skip in zip(pairwise(widths), self.encoder.channels[:-1], strict=True)
         )
         self.refine = _layer(widths[0] + 4 * (BANDS_IN + len(NORMALISED_DIFFERENCES)), widths[0])
-        self.head = Pointwise(widths[0], 4, bias=True)
+        self.head = Pointwise(widths[0], WATER_ROWS * classes, bias=True)
 
     def forward(self, image: Tensor) -> Condition:
         """Read images (B, 6, H, W), NaN where a band is absent or a pixel not valid; sides are multiples of 32."""
@@ -178,10 +180,10 @@ class PretrainedUNet(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, scale: float, shift: float) -> None:
-        """Change the last layer so that logits become scale times what they were, plus shift."""
-        self.head.weight.mul_(scale)
+        """Change the last layer so that logits of water become scale times what they were, plus shift."""
+        self.head.weight[:WATER_ROWS].mul_(scale)
         if self.head.bias is not None:
-            self.head.bias.mul_(scale).add_(shift)
+            self.head.bias[:WATER_ROWS].mul_(scale).add_(shift)
 
     def load_imagenet(self) -> None:
         """Start the encoder from ImageNet, other bands than RGB at weight 0; without the package a `ModelError`."""

@@ -26,7 +26,9 @@ class Condition(NamedTuple):
     """What the image says, whatever the noise and the time: computed once, used at every step and for every sample.
 
     ``features`` (B, C, H/2, W/2) at the body's resolution, ``embedding`` (B, D, h, w) at the bottleneck, ``logits`` (B,
-    1, H, W) of the class, and the ``shown`` image features (B, F, H, W). A part that an architecture lacks is empty.
+    K, H, W), and the ``shown`` image features (B, F, H, W). The first logit is that of water, against all else; the
+    others, where there are any, tell by a softmax what it is that is not water. A part that an architecture lacks is
+    empty.
     """
 
     features: Tensor

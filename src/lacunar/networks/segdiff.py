@@ -62,6 +62,8 @@ class SegmenterConfig:
     # encoder of the condition U-Net; EfficientNet-Lite0 (pretrained on ImageNet) wants five `condition_widths`, those
     # of its decoder
     encoder: Encoder = "unet"
+    # what is told apart: water, then whatever else (only with a pretrained encoder)
+    classes: tuple[str, ...] = ("water",)
     # a mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
     # "Analog bits", section 3).
     mask_scale: float = 0.5
@@ -84,6 +86,12 @@ class SegmenterConfig:
                 f"segmenter config: {self.encoder} in {self.kind} with {len(self.condition_widths)} condition_widths; "
                 f"wanted it in watersegdiff with {ENCODER_LEVELS}"
             )
+        names = self.classes
+        if not isinstance(names, tuple | list) or not names or names[0] != "water" or len(set(names)) != len(names):
+            raise ModelError(f"segmenter config: classes is {names!r}, wanted water and then other names, each once")
+        object.__setattr__(self, "classes", tuple(names))
+        if len(names) > 1 and self.encoder == "unet":
+            raise ModelError(f"segmenter config: {len(names)} classes with encoder unet; wanted efficientnet-lite0")
         if len(self.condition_widths) != len(self.widths):
             raise ModelError(
                 f"segmenter config: {len(self.condition_widths)} condition_widths and {len(self.widths)} widths; "
@@ -161,8 +169,11 @@ class WaterSegDiff(nn.Module):
     def __init__(self, spec: SegmenterConfig) -> None:
         super().__init__()
         self.spec = spec
-        reader = ConditionUNet if spec.encoder == "unet" else PretrainedUNet
-        self.condition_unet = reader(spec.condition_widths)
+        self.condition_unet: ConditionUNet | PretrainedUNet = (
+            ConditionUNet(spec.condition_widths)
+            if spec.encoder == "unet"
+            else PretrainedUNet(spec.condition_widths, len(spec.classes))
+        )
         if not spec.diffusion:
             return
         self.time = TimeEmbedding(TIME_CHANNELS)
@@ -250,7 +261,7 @@ def build_segmenter(config: SegmenterConfig) -> WaterSegDiff | SegDiff:
 
 def _in_mask_units(logits: Tensor, spec: SegmenterConfig) -> Tensor:
     """What the condition alone answers: 2 sigmoid(logits) - 1 times the mask's scale."""
-    return (2 * torch.sigmoid(logits) - 1) * spec.mask_scale
+    return (2 * torch.sigmoid(logits[:, :1]) - 1) * spec.mask_scale
 
 
 def _require_fit(image: Tensor, channels: int, stride: int) -> None:

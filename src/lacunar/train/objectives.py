@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from lacunar.diffusion.losses import l_hybrid, l_simple, l_vlb
 from lacunar.diffusion.process import Prediction, eps_from_x_0, predict_x_0, q_sample
@@ -30,6 +30,7 @@ LEAST_SUM = 1e-12  # keeps a ratio finite where there is nothing to compare with
 CALIBRATION_THINNING = 8  # one pixel in so many is enough to fit two numbers
 NEWTON_STEPS = 12
 CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
+COVER_WEIGHT = 2.0  # of the cross-entropy of what is not water
 
 
 class Examples(Protocol):
@@ -164,8 +165,9 @@ def _region(batch: Batch) -> Tensor | None:
 class SegmentationObjective:
     """Restore noisy masks of what an image shows, and let the image's own network answer too.
 
-    The network is ``network(image, x_t, t)`` -> prediction of x_0 (B, 1, H, W) and logits (B, 1, H, W); an example
-    holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W).
+    The network is ``network(image, x_t, t)`` -> prediction of x_0 (B, 1, H, W) and logits (B, K, H, W), the first that
+    of water; an example holds ``image`` (6, H, W), ``mask`` and ``valid`` (1, H, W), and ``cover`` (1, H, W): which of
+    the other logits a pixel belongs to, counted from 0, or -1 where that is not known.
     """
 
     schedule: NoiseSchedule
@@ -179,13 +181,16 @@ class SegmentationObjective:
         x_0 = (2 * batch["mask"] - 1) * self.mask_scale
         t, eps = draw_noise(x_0, self.schedule.num_timesteps, self.last_step_share, generator)
         pred_x_0, logits = network(batch["image"], q_sample(x_0, t, eps, self.schedule), t)
+        anchor = anchor_loss(logits[:, :1], batch["mask"], batch["valid"])
+        if logits.shape[1] > 1:
+            anchor = anchor + cover_loss(logits[:, 1:], batch["cover"])
         if not self.diffuses:
-            return anchor_loss(logits, batch["mask"], batch["valid"])
+            return anchor
         error = ((pred_x_0 - x_0) / self.mask_scale).square()
         noise_loss: Tensor = (error * batch["valid"]).sum() / batch["valid"].sum().clamp(min=1)
         if step % self.anchor_every:
             return noise_loss
-        return noise_loss + anchor_loss(logits, batch["mask"], batch["valid"])
+        return noise_loss + anchor
 
     @torch.no_grad()
     def score(self, network: Network, examples: Examples, *, device: torch.device) -> dict[str, float]:
@@ -199,7 +204,8 @@ class SegmentationObjective:
             x_0 = (2 * stack["mask"] - 1) * self.mask_scale
             t = torch.full((len(x_0),), self.schedule.num_timesteps - 1, device=device)
             eps = torch.randn(x_0.shape, generator=seeded(start)).to(device)
-            pred_x_0, logits = network(stack["image"], q_sample(x_0, t, eps, self.schedule), t)
+            pred_x_0, every = network(stack["image"], q_sample(x_0, t, eps, self.schedule), t)
+            logits = every[:, :1]
             error = ((pred_x_0 - x_0) / self.mask_scale).square() * stack["valid"]
             plain = anchor_loss(logits, stack["mask"], stack["valid"])
             losses += float(error.sum() / stack["valid"].sum().clamp(min=1) if self.diffuses else plain) * len(x_0)
@@ -240,6 +246,12 @@ def anchor_loss(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
     both, total = (share * mask).sum(), share.sum() + (mask * valid).sum()
     dice = 1 - (2 * both + 1) / (total + 1)
     return dice + CROSS_ENTROPY_WEIGHT * entropy
+
+
+def cover_loss(logits: Tensor, cover: Tensor) -> Tensor:
+    """Weighted cross-entropy of logits (B, K, H, W) where the class is known: cover (B, 1, H, W), -1 unknown."""
+    total = cross_entropy(logits.float(), cover[:, 0].long(), ignore_index=-1, reduction="sum")
+    return COVER_WEIGHT * total / (cover >= 0).sum().clamp(min=1)
 
 
 def _overlap(water: Tensor, stack: Batch) -> Tensor:

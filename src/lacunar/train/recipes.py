@@ -179,9 +179,48 @@ WATER_LITE = WaterRecipe(
     shares=WATER_SMALL.shares,
     size=192,
 )
+# WaterSegDiff whose condition U-Net is water-lite: --init-from water-lite.
+WATER_REFINED = replace(
+    WATER_LITE,
+    name="water-refined",
+    network=replace(WATER_LITE.network, diffusion=True),
+    training=replace(WATER_LITE.training, steps=1200, learning_rate=6e-4, encoder_rate=0.1, warmup_steps=20),
+)
+# Water, and what the rest is: --init-from water-lite, on scenes whose masks say it (benchmarks/water_classes.py).
+# Turbid and bright water counts most.
+WATER_CLASSES = replace(
+    WATER_LITE,
+    name="water-classes",
+    network=replace(WATER_LITE.network, classes=("water", "land", "cloud", "cloud shadow", "snow or ice")),
+    training=replace(WATER_LITE.training, steps=2600, learning_rate=8e-4, decay_share=0.7),
+    shares=MappingProxyType(
+        {
+            "esw_rgb": 0.32,
+            "waterbodies_rgb_a": 0.14,
+            "waterbodies_rgb_b": 0.03,
+            "glacial_nrg": 0.1,
+            "multispectral6": 0.17,
+            "landsat6": 0.08,
+            "dhaka_rgb": 0.07,
+            "coast_rgb": 0.06,
+            "arctic_rgb": 0.02,
+            "flood_rgb": 0.01,
+        }
+    ),
+)
 
 _ALL = (
     *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL, PICTURE_PRIOR),
-    *(WATER_LITE, WATER_SMALL, WATER_CONDITION, WATER_NO_ANCHOR, WATER_NO_SS_FORMER, WATER_SEGDIFF, WATER_UNET),
+    *(
+        WATER_LITE,
+        WATER_REFINED,
+        WATER_CLASSES,
+        WATER_SMALL,
+        WATER_CONDITION,
+        WATER_NO_ANCHOR,
+        WATER_NO_SS_FORMER,
+        WATER_SEGDIFF,
+        WATER_UNET,
+    ),
 )
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

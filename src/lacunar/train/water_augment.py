@@ -4,6 +4,7 @@ Networks that have seen few turbid rivers learn that water is dark. Painting the
 grey, and darkening land by shadows, takes that short cut away. Values are in units of the image's common scale.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from lacunar.sensors.bands import RGB
+
 PAINTED = 0.18  # share of the pictures whose water is painted
 TINTS = ((1, 0.8, 0.6), (1, 1, 1), (1, 0.85, 0.8), (0.6, 1, 1), (0.7, 1, 0.7))  # red, green, blue: mud to algae
 PAINT_LEVEL = (0.12, 1.15)  # brightness of painted water
 PAINTABLE = (0.01, 0.97)  # share of water in a picture that can be painted
 DARK_LAND = 0.35  # share of the painted pictures whose land is darkened before
-CLOUDED, THIN, SHADED = 0.1, 0.25, 0.2  # shares of the examples with opaque cloud, thin cloud and shadows
+CLOUDED, THIN, SHADED = 0.12, 0.25, 0.2  # shares of the examples with opaque cloud, thin cloud and shadows
+SNOWY = 0.05  # share of the examples with snow
+SNOW_BRIGHTNESS = {"nir": 0.85, "swir1": 0.12, "swir2": 0.1}  # of what it is in the visible
+HAZE = 0.35  # share of thin cloud from which nobody says what is under it
+CLEAR, CLOUD, SHADOW, SNOW = 0.0, 1.0, 2.0, 3.0  # covers other than water
 UNCHANGED = 0.15  # share of the examples whose light stays
 STRETCHED = 0.3  # share of the pictures that are stretched between percentiles
 BLURRED = 0.12
@@ -26,28 +33,42 @@ MANY = 4  # from so many bands on, ratios between bands are physical and change 
 Generator = np.random.Generator
 
 
-def augmented(bands: Tensor, water: Tensor, valid: Tensor, rng: Generator, *, rgb: bool) -> tuple[Tensor, Tensor]:
-    """Bands and water of an example in other light; water under an opaque cloud is land.
+def augmented(
+    bands: Tensor, labels: Tensor, valid: Tensor, rng: Generator, *, names: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Bands and labels of an example in other light; water under an opaque cloud or snow is land.
 
-    ``bands`` (C, H, W) are those that are there, ``water`` and ``valid`` (1, H, W) are 0 or 1. A picture of red, green
-    and blue (``rgb``, red first) may have its water painted.
+    ``bands`` (C, H, W) are those that ``names`` says; ``labels`` (2, H, W) are where water is, 0 or 1, and which cover
+    else (`CLEAR` to `SNOW`, -1 unknown); ``valid`` (1, H, W) is 0 or 1. A picture of red, green and blue, in that
+    order, may have its water painted.
     """
-    if rgb and rng.random() < PAINTED:
+    water, cover = labels.split(1)
+    if tuple(names) == RGB and rng.random() < PAINTED:
         bands = _painted(bands, water * valid, rng)
+    if rng.random() < SNOWY:
+        fresh = _blobs(bands, rng)
+        relief = (
+            (bands / bands.mean(dim=(1, 2), keepdim=True).clamp(min=0.05)).mean(dim=0, keepdim=True).clamp(0.6, 1.4)
+        )
+        bright = rng.uniform(0.8, 1.5) * np.array([SNOW_BRIGHTNESS.get(name, 1.0) for name in names])
+        bands = torch.lerp(bands, _plane(bright * np.exp(rng.normal(0, 0.05, len(names)))) * relief, fresh)
+        water, cover = water * (fresh < 0.5), torch.where(fresh > 0.5, SNOW, cover)
     if rng.random() < SHADED:
-        bands = bands * (1 - rng.uniform(0.4, 0.85) * _blobs(bands, rng))
+        shade = _blobs(bands, rng)
+        bands = bands * (1 - rng.uniform(0.4, 0.85) * shade)
+        cover = torch.where(shade > 0.5, SHADOW, cover)
     bands = _relit(bands, valid, rng)
     if rng.random() < THIN:
-        veil = _plane(rng.uniform(0.7, 1.2))
-        bands = torch.lerp(bands, veil, _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7))
+        veil, share = _plane(rng.uniform(0.7, 1.2)), _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7)
+        bands, cover = torch.lerp(bands, veil, share), torch.where(share > HAZE, -1.0, cover)
     if rng.random() < CLOUDED:
-        cover = _blobs(bands, rng)
-        bands = torch.lerp(bands, rng.uniform(0.85, 1.5) + 0.1 * _field(bands, rng, 24), cover)
-        water = water * (cover < 0.5)
+        cloud = _blobs(bands, rng)
+        bands = torch.lerp(bands, rng.uniform(0.85, 1.5) + 0.1 * _field(bands, rng, 24), cloud)
+        water, cover = water * (cloud < 0.5), torch.where(cloud > 0.5, CLOUD, cover)
     if rng.random() < BLURRED:
         bands = avg_pool2d(bands[None], 3, 1, 1, count_include_pad=False)[0]
     bands = bands + torch.from_numpy(rng.standard_normal(bands.shape, dtype=np.float32)) * rng.uniform(0, 0.03)
-    return bands.clamp(0, rng.uniform(1.0, 1.7) if len(bands) < MANY else 2.0), water
+    return bands.clamp(0, rng.uniform(1.0, 1.7) if len(bands) < MANY else 2.0), torch.cat([water, cover])
 
 
 def _painted(bands: Tensor, water: Tensor, rng: Generator) -> Tensor:

@@ -1,7 +1,9 @@
 """Images of water with their masks: a folder of pairs, a packed file of them, and training examples drawn from it.
 
 A scene is ``NAME.jpg``, ``.png`` or ``.tif`` beside ``NAME_mask.png`` (0 land, 1 water, 255 ignore); the name of its
-folder is the name of its set. Pictures stay encoded until they are used, so that a pack is as small as the folder.
+folder is the name of its set. Where it is known what the land is, 2 stands for clear land, 3 for cloud, 4 for cloud
+shadow, 5 for snow or ice; 0 is then land of any of these. Pictures stay encoded until they are used, so that a pack is
+as small as the folder.
 """
 
 import zlib
@@ -28,6 +30,7 @@ from lacunar.train.packs import open_arrays, write_arrays
 from lacunar.train.water_augment import augmented
 
 LAND, WATER, IGNORE = 0, 1, 255  # values of a mask
+COVER = (2, 3, 4, 5)  # values of a mask that say what the land is, in the order of a network's classes after water
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MASK_ENDING = "_mask.png"
 NRG: tuple[str, ...] = ("nir", "red", "green")  # sets whose name ends in _nrg
@@ -96,12 +99,12 @@ class WaterScene:
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
-        """Mask (H, W): 0 land, 1 water, 255 ignore."""
+        """Mask (H, W): 0 land, 1 water, 255 ignore, and `COVER`."""
         mask = _decoded(self, self.encoded_mask, "L")
-        wrong = np.setdiff1d(mask, (LAND, WATER, IGNORE))
+        wrong = np.setdiff1d(mask, (LAND, WATER, *COVER, IGNORE))
         where = f"{self.set_name}/{self.name}{MASK_ENDING}"
         if wrong.size:
-            raise TrainingError(f"{where} holds {wrong[0]}, wanted 0 (land), 1 (water) and 255 (ignore)")
+            raise TrainingError(f"{where} holds {wrong[0]}, wanted 0 (land), 1 (water), 2 to 5 and 255 (ignore)")
         if mask.shape != self._channels.shape[1:]:
             raise TrainingError(f"{where} is {mask.shape}, its image {self._channels.shape[1:]}; wanted one size")
         return mask
@@ -260,22 +263,30 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Item of (epoch, index): ``image`` (6, H, W) with NaN, ``mask`` and ``valid`` (1, H, W), float32."""
+        """Item of (epoch, index): ``image`` (6, H, W) with NaN; ``mask``, ``valid``, ``cover`` (1, H, W), float32."""
         rng = np.random.default_rng((self.seed, *key))
         found = list(self.sets.values())[rng.choice(len(self.weights), p=self.weights)]
         scene = found[rng.integers(len(found))]
         names, divisor = self._bands_of(scene, rng)
         image, mask = self._window(scene, rng)
         chosen = [BANDS.index(name) for name in names]
-        stored = np.concatenate([image[chosen] / divisor, [mask == WATER, mask != IGNORE]]).astype(np.float32)
+        stored = np.concatenate(
+            [image[chosen] / divisor, [mask == v for v in (WATER, *COVER)], [mask != IGNORE]]
+        ).astype(np.float32)
         layers = self._resized(torch.from_numpy(stored), rng)
-        bands, water, valid = layers[:-2], (layers[-2:-1] > 0.5).float(), (layers[-1:] > 0.99).float()
+        bands, valid = layers[: len(names)], (layers[-1:] > 0.99).float()
+        water, kinds = layers[len(names) : -1].split([1, len(COVER)])
+        kinds = (kinds > 0.5).float()
+        cover = (kinds * torch.arange(1, len(COVER) + 1)[:, None, None]).sum(dim=0, keepdim=True) - 1
+        marks = torch.cat([(water > 0.5).float(), cover])
         seen = (valid > 0) | (bands.amax(dim=0, keepdim=True) > NO_DATA)  # an unlabelled pixel can be looked at
         if self.augment:
-            bands, water = augmented(bands, water, valid, rng, rgb=names == RGB)
+            bands, marks = augmented(bands, marks, valid, rng, names=names)
         planes = torch.full((len(BANDS), self.size, self.size), torch.nan)
         planes[chosen] = torch.where(seen, bands, torch.nan)
-        return {"image": planes, "mask": water, "valid": valid}
+        water, cover = marks.split(1)
+        cover = torch.where((valid > 0) & (water == 0), cover, -1.0)
+        return {"image": planes, "mask": water, "valid": valid, "cover": cover}
 
     def _bands_of(self, scene: WaterScene, rng: np.random.Generator) -> tuple[tuple[str, ...], float]:
         """Bands that are shown of a scene, and the common scale of an image that has no others."""
