@@ -17,12 +17,10 @@ ARCHIVE_BYTES = 2**34  # unpacked; as delivered a product has about 1 to 2 GB
 HEADER_BYTES = 2**20  # of one header of an archive, such as its pax header
 TEXT_BYTES = 2**24  # of a JSON file, a list of paths or an XML file beside a raster
 
-SAMPLES = 1000  # drawn of one image
-EVALUATIONS = 100_000  # of a network, for each sample
+SAMPLES = 256  # drawn of one image; a block of so many takes some GiB
 TIMESTEPS = 100_000  # of a noise schedule
 LAYERS = 64  # blocks at a level of a network, and its levels
 CHANNELS = 2**14  # of a layer, and the side of a network's tile
-BLOCKS = 4096  # numbered parts of a converted checkpoint
 
 
 def check_limit(got: float, most: int, what: str, advice: str, *, error: type[LacunarError] = LacunarError) -> None:
@@ -30,7 +28,7 @@ def check_limit(got: float, most: int, what: str, advice: str, *, error: type[La
 
     >>> check_limit(2000, SAMPLES, "samples", "ask for fewer")
     Traceback (most recent call last):
-    lacunar.errors.LacunarError: got 2,000 samples: wanted at most 1,000; ask for fewer
+    lacunar.errors.LacunarError: got 2,000 samples: wanted at most 256; ask for fewer
     """
     if got > most:
         raise error(f"got {got:,.0f} {what}: wanted at most {most:,}; {advice}")

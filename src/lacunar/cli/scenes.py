@@ -44,6 +44,7 @@ def fill_named(
     from lacunar.fill.archive_choice import candidates_named
     from lacunar.fill.batch import Job
     from lacunar.fill.scene_list import LIST_MARK, listed_paths, names_several, outputs_in
+    from lacunar.geo.staging import resolved
 
     output = files.raster
     paths = listed_paths(named)
@@ -55,12 +56,12 @@ def fill_named(
         inputs = replace(inputs, candidates=candidates, most_references=most, lst_cache=cache)
     jobs = []
     for path, target in zip(paths, targets, strict=True):
-        others = tuple(one for one in inputs.references if not several or one.resolve() != path.resolve())
+        others = tuple(one for one in inputs.references if not several or resolved(one) != resolved(path))
         if len(others) < len(inputs.references):
             typer.echo(f"note: {path} is among its own references: left out there", err=True)
         jobs.append(Job(inputs=replace(inputs, path=path, references=others), files=replace(files, raster=target)))
-    lists = {Path(name.removeprefix(LIST_MARK)).resolve() for name in named if name.startswith(LIST_MARK)}
-    if taken := lists.intersection(path.resolve() for job in jobs for path in (job.files.raster, job.files.sidecar)):
+    lists = {resolved(Path(name.removeprefix(LIST_MARK))) for name in named if name.startswith(LIST_MARK)}
+    if taken := lists.intersection(resolved(path) for job in jobs for path in (job.files.raster, job.files.sidecar)):
         raise LacunarError(f"{taken.pop()} is the list that this very run reads, wanted another output: rename it")
     with _telling_what_is_kept(jobs):
         if several:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lacunar.errors import LacunarError, ModelError
+from lacunar.limits import SAMPLES, check_limit
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,8 @@ class Preset:
         return f"{SAMPLERS[self.sampler].label}, {f'mean of {samples}' if samples > 1 else 'one sample'}"
 
     def check_samples(self, samples: int) -> None:
-        """Refuse several samples, with a ``LacunarError``, where there is the mean alone."""
+        """Refuse too many samples, with a ``LacunarError``; where there is the mean alone, several."""
+        check_limit(samples, SAMPLES, "samples", "8 are usual")
         if self.mean_only and samples != 1:
             raise LacunarError(f"{samples} samples: preset {self.name} gives the mean alone, 1; fast draws several")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.errors import ModelError
+from lacunar.limits import TIMESTEPS, check_limit
 
 ScheduleName = Literal["linear", "cosine"]
 Spacing = Literal["linspace", "trailing"]  # how a schedule is thinned out
@@ -56,6 +57,7 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         betas = np.array(self.betas, dtype=np.float64)
         timesteps = np.array(self.timesteps, dtype=np.int64)
+        check_limit(betas.size, TIMESTEPS, "timesteps", "1000 are usual", error=ModelError)
         if betas.ndim != 1 or betas.size == 0 or not np.all((betas > 0) & (betas < 1)):
             raise ModelError(
                 f"got betas of shape {betas.shape} spanning {_span(betas)}, wanted one dimension of values above 0 and "
@@ -81,6 +83,7 @@ class NoiseSchedule:
         >>> NoiseSchedule.linear(1000).betas[[0, -1]].tolist()
         [0.0001, 0.02]
         """
+        check_limit(num_timesteps, TIMESTEPS, "timesteps", "1000 are usual", error=ModelError)
         scale = LINEAR_REFERENCE_STEPS / max(num_timesteps, 1)
         smallest = math.floor(LINEAR_REFERENCE_STEPS * LINEAR_BETA_END) + 1
         if num_timesteps < smallest:
@@ -99,6 +102,7 @@ class NoiseSchedule:
         >>> round(float(NoiseSchedule.cosine(1000).betas[-1]), 3)
         0.999
         """
+        check_limit(num_timesteps, TIMESTEPS, "timesteps", "1000 are usual", error=ModelError)
         if num_timesteps < 1:
             raise ModelError(f"got a cosine schedule of {num_timesteps} steps, wanted at least 1; the usual is 1000")
         time = np.arange(num_timesteps + 1) / num_timesteps

@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lacunar.errors import LacunarError
+from lacunar.errors import LacunarError, first_line
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
@@ -35,7 +36,12 @@ WORKER_SECONDS = 60  # within which a first worker must be there
 RETRIES = 2  # of a scene that failed by the machine's fault; bad input is not tried again
 LOOK_SECONDS = 30  # between two looks whether the scheduler is still there
 
+_ANEW = "start it anew and run the same command with --resume"
 _ONE_AT_A_TIME = threading.Lock()  # a worker fills one scene, whatever its threads: memory is that of one block
+
+
+class WorkerError(LacunarError):
+    """What went wrong on a worker beside bad input, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +164,8 @@ def _fill_on_cluster(
             finally:
                 if client.status == "running":
                     client.cancel(list(flying))
+    except (OSError, TimeoutError, CancelledError) as error:  # of the client's own calls
+        raise LacunarError(f"the Dask scheduler was lost ({first_line(error)}): {_ANEW}") from error
     finally:
         for folder in {job.files.raster.parent for job in jobs}:  # of a worker that was lost or interrupted
             finish_and_remove_dead(folder)
@@ -185,7 +193,7 @@ def _done(client: "Client", flying: list["Future"]) -> list["Future"]:
         except CancelledError:  # no Exception: it would pass for an interruption
             lost = True
         if lost:
-            raise LacunarError("the Dask scheduler was lost: start it anew and run the same command with --resume")
+            raise LacunarError(f"the Dask scheduler was lost: {_ANEW}")
 
 
 def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, str]) -> Outcome:
@@ -202,12 +210,16 @@ def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, s
             return _filled(job, replace(options, device=_own_device(options.device)))
     except LacunarError as error:
         return _failed(job, time.perf_counter() - begun, error)
+    except Exception as error:  # of any library; one that cannot be pickled would never arrive
+        raise WorkerError(f"{type(error).__name__}: {error}") from None
 
 
 def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
     """Options for the workers: one device and backend for all of them, and the model by its absolute path."""
     try:
         found = list(client.run(_describe, options.device).values())
+    except (OSError, TimeoutError) as error:
+        raise LacunarError(f"a worker was lost ({first_line(error)}): {_ANEW}") from error
     except ImportError as error:
         raise LacunarError(f"a worker cannot run lacunar ({error}): install lacunar[cluster] there too") from error
     if refused := next((device for device, _ in found if isinstance(device, LacunarError)), None):
@@ -260,6 +272,7 @@ def connected(address: str) -> Iterator["Client"]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise LacunarError(f"--cluster wants Dask distributed ({error}): pip install lacunar[cluster]") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says comes back in our exceptions
     with ExitStack() as stack:
         if address.split(":")[0] == LOCAL:
             workers, threads = workers_of(address)

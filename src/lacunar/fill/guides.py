@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import GuideCounts
 from lacunar.geo.raster import RasterWriter, read_raster
+from lacunar.geo.staging import resolved
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.plausible import (
@@ -123,7 +124,7 @@ def open_guides(
         )
     options = lst_options or LstOptions()
     with ExitStack() as stack:
-        seen = {file.resolve(): "the input" for file in (target.path, *target.inputs)}
+        seen = {resolved(file): "the input" for file in (target.path, *target.inputs)}
 
         def opened(kind: Kind, path: Path) -> Scene:
             scene = stack.enter_context(open_scene(path, lst_options=replace(options, atmosphere=None)))
@@ -216,7 +217,7 @@ def _covariate(scene: Scene, target: Scene) -> _Guide:
 
 def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:
     """Refuse what is read already; a product also in another form than the input's (folder and archive)."""
-    files = {file.resolve() for file in (scene.path, *scene.inputs)}
+    files = {resolved(file) for file in (scene.path, *scene.inputs)}
     same = next((seen[file] for file in files if file in seen), None)
     if same is None and scene.product_id is not None and scene.product_id == target.product_id:
         same = "the input"

@@ -10,6 +10,7 @@ from lacunar.errors import LacunarError
 from lacunar.fill.archive_choice import choose_references
 from lacunar.fill.guides import MAX_REFERENCES, Guides, open_guides
 from lacunar.geo.gate import allowing_vrt
+from lacunar.geo.staging import resolved
 from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
 InputKind = Literal["product", "raster"]
@@ -47,12 +48,12 @@ class FillInputs:
         """The same with absolute paths, for a process that works in another folder."""
         return replace(
             self,
-            path=self.path.resolve(),
-            gap_mask=self.gap_mask.resolve() if self.gap_mask else None,
-            references=tuple(path.resolve() for path in self.references),
-            covariates=tuple(path.resolve() for path in self.covariates),
-            candidates=None if self.candidates is None else tuple(path.resolve() for path in self.candidates),
-            lst_cache=self.lst_cache.resolve() if self.lst_cache else None,
+            path=resolved(self.path),
+            gap_mask=resolved(self.gap_mask) if self.gap_mask else None,
+            references=tuple(resolved(path) for path in self.references),
+            covariates=tuple(resolved(path) for path in self.covariates),
+            candidates=None if self.candidates is None else tuple(resolved(path) for path in self.candidates),
+            lst_cache=resolved(self.lst_cache) if self.lst_cache else None,
         )
 
 

@@ -18,7 +18,7 @@ from lacunar.fill.guides import Guides
 from lacunar.fill.options import FillOptions
 from lacunar.fill.provenance import Fingerprint, digest_of
 from lacunar.geo.raster import RasterWriter, uncompressed_bytes
-from lacunar.geo.staging import Staging, refuse_existing, write_text
+from lacunar.geo.staging import Staging, refuse_existing, resolved, write_text
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.models.checkpoint import Model
 from lacunar.plotting import check_figure
@@ -76,12 +76,12 @@ class OutputFiles:
     def resolved(self) -> "OutputFiles":
         """The same with absolute paths, for a process that works in another folder."""
         named = {name: getattr(self, name) for name in ("raster", "figure", "truth", "bands_folder")}
-        return replace(self, **{name: path.resolve() for name, path in named.items() if path is not None})
+        return replace(self, **{name: resolved(path) for name, path in named.items() if path is not None})
 
     def beside(self) -> dict[str, str | None]:
         """Absolute paths of what is asked for beside the raster, as the record names them."""
         paths = {"figure": self.figure, "truth_raster": self.truth, "bands_folder": self.bands_folder}
-        named = {name: str(path.resolve()) if path else None for name, path in paths.items()}
+        named = {name: str(resolved(path)) if path else None for name, path in paths.items()}
         return named | {"truth_changed": str(self.truth.stat().st_mtime_ns) if self.truth else None}
 
 
@@ -98,7 +98,7 @@ def finished_record(
         record: dict[str, Any] = json.loads(files.sidecar.read_text(encoding="utf-8"))
         same = record["fingerprint"] == digest_of(fingerprint)
         same = same and all(record[name] == path for name, path in files.beside().items() if path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not same:
         return None

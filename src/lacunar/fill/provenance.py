@@ -9,6 +9,7 @@ from typing import Any
 from lacunar.fill.guides import Guides
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import FillOptions
+from lacunar.geo.staging import resolved
 from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import Scene
 from lacunar.versions import versions, versions_used
@@ -27,7 +28,7 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
     """
     named = inputs.resolved().files
     metadata = [file for path in named if path.is_dir() for file in path.glob(_METADATA)]
-    files = {path.resolve() for path in (*named, *metadata, *scene.inputs, *guides.inputs) if path.is_file()}
+    files = {resolved(path) for path in (*named, *metadata, *scene.inputs, *guides.inputs) if path.is_file()}
     found = {
         "inputs": asdict(inputs.resolved()),
         "files": {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(files)},

@@ -1,9 +1,12 @@
 """Which files a command names (paths, patterns, lists of them), and what their outputs are called."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lacunar.errors import LacunarError
+from lacunar.geo.staging import resolved
+from lacunar.limits import TEXT_BYTES, check_limit
 from lacunar.sensors.scene import ARCHIVES
 
 LIST_MARK = "@"  # before the name of a text file that lists paths or patterns, one a line
@@ -21,7 +24,7 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for argument in arguments:
         for path in _listed(argument) if argument.startswith(LIST_MARK) else _matching(argument):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(resolved(path), path)
     return list(found.values())
 
 
@@ -47,9 +50,14 @@ def outputs_in(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
 def _listed(argument: str) -> list[Path]:
     path = Path(argument.removeprefix(LIST_MARK))
     try:
+        check_limit(path.stat().st_size, TEXT_BYTES, f"bytes in the list {path}", "part it in several")
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, LacunarError):
+            raise
         raise LacunarError(f"list {path} cannot be read ({error}): wanted a text file, one path a line") from error
+    if bad := next((line for line in lines if "\0" in line), None):
+        raise LacunarError(f"list {path} holds {bad[:40]!r}, which is no path: wanted text, one path a line")
     named = [line for line in lines if line and not line.startswith(_COMMENT)]
     if not named:
         raise LacunarError(f"list {path} names nothing: wanted one path a line")
@@ -60,7 +68,11 @@ def _matching(pattern: str) -> list[Path]:
     if not names_several(pattern):
         return [Path(pattern)]
     anchor = Path(pattern).anchor
-    found = sorted(path for path in Path(anchor).glob(pattern.removeprefix(anchor)) if not path.name.startswith("."))
+    try:
+        matching = list(Path(anchor).glob(pattern.removeprefix(anchor)))
+    except (ValueError, OSError, RuntimeError, NotImplementedError, re.error) as error:
+        raise LacunarError(f"{pattern!r} is no pattern ({error}): wanted one such as scenes/*.tar") from error
+    found = sorted(path for path in matching if not path.name.startswith("."))
     if not found:
         raise LacunarError(f"nothing matches {pattern!r}: wanted a pattern of files or folders that exist")
     return found
@@ -68,7 +80,7 @@ def _matching(pattern: str) -> list[Path]:
 
 def _name_of(path: Path) -> str:
     """Name of a folder, or of a file without its ending."""
-    name = path.resolve().name
+    name = resolved(path).name
     ending = next((end for end in sorted(ARCHIVES, key=len, reverse=True) if name.lower().endswith(end)), None)
     if ending:
         return name[: -len(ending)]

@@ -167,7 +167,7 @@ def _zone(shape: BaseGeometry | None, grid: Gridded, read: Reader) -> tuple[int,
 
 def _windows(shape: BaseGeometry | None, grid: Gridded) -> list[Tile]:
     """Windows of the grid that cover the bounds of a polygon."""
-    if shape is None or shape.is_empty:
+    if shape is None or shape.is_empty or not np.isfinite(shape.bounds).all():
         return []
     left, bottom, right, top = shape.bounds
     back = ~grid.transform

@@ -73,6 +73,14 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raise RasterError(f"{self.path}: {got}; wanted a raster file: check the path")
         with gdal(f"{self.path}: not a raster that can be opened; wanted a whole GeoTIFF or the like"):
             self._dataset = open_raster(self.path)
+        try:
+            with gdal(f"{self.path}: its metadata cannot be read", advice="rewrite it, such as by gdal_translate"):
+                self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def _describe(self) -> None:
         self.files = (self.path, *(Path(file) for file in self._dataset.files if Path(file) != self.path))  # behind it
         self.shape: tuple[int, int] = self._dataset.shape
         self.count: int = self._dataset.count
@@ -84,9 +92,14 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.scales, self.offsets = tuple(self._dataset.scales), tuple(self._dataset.offsets)  # 1.0, 0.0 where not told
         self.nodatavals: tuple[float | None, ...] = self._dataset.nodatavals
         self.colours = tuple(colour.name for colour in self._dataset.colorinterp)  # red, alpha, palette, undefined ...
+        height, width = self.shape
+        area = self.transform.determinant
+        corners = [self.transform @ corner for corner in ((0, 0), (width, height))]
+        if not area or not np.isfinite([*corners, (area, 1 / area)]).all():
+            got = f"got the position {tuple(self.transform)[:6]}, by which pixels have no area"
+            raise RasterError(f"{self.path}: {got}; wanted a grid; assign one (gdal_edit -a_ullr)")
         kinds = sorted(set(self.dtypes))
         if not kinds or any(kind.startswith("complex") for kind in kinds):
-            self.close()
             raise RasterError(f"{self.path}: got {self.count} bands of {kinds}; wanted one or more of real numbers")
 
     def read(self, window: Tile | None = None, *, bands: Sequence[int] | None = None, alpha: bool = True) -> Raster:

@@ -133,7 +133,7 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
     """
     kinds: dict[str, type[Scaling]] = {"tile": TileScaling, "range": RangeScaling}
     kind = values.get("kind")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ModelError(f"scaling: kind is {kind!r}, wanted one of {list(get_args(ScalingKind))}")
     scaling, known = kinds[kind], {item.name for item in fields(kinds[kind])}
     unknown = sorted(set(values) - known - {"kind"})

@@ -24,6 +24,7 @@ from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
 from lacunar.errors import ModelError
 from lacunar.geo.staging import Staging
+from lacunar.limits import TEXT_BYTES, check_limit
 from lacunar.models.card import Card
 from lacunar.models.weights import WeightsDtype, as_dtype, fit_weights, read_safetensors, sha256_of
 from lacunar.networks.segdiff import SegDiff, SegmenterConfig, SegmenterKind, WaterSegDiff, build_segmenter
@@ -182,10 +183,13 @@ def assemble(config: NetworkConfig, state: Mapping[str, Tensor], *, source: Path
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a mapping; anything else is a ModelError."""
     try:
+        check_limit(path.stat().st_size, TEXT_BYTES, f"bytes in {path}", "this is no model's", error=ModelError)
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"wanted {path}, cannot read it ({error.strerror}): is this a model folder?") from error
-    except ValueError as error:
+    except ModelError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error}): download or convert the model again") from error
     if not isinstance(values, dict):
         raise ModelError(

@@ -16,6 +16,7 @@ from lacunar.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, Noise
 from lacunar.errors import ModelError, first_line
 from lacunar.geo.staging import resolved
 from lacunar.interpolate.scaling import RangeScaling
+from lacunar.limits import TIMESTEPS, check_limit
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, assemble, read_json, save_model
 from lacunar.models.guided_diffusion import diffusers_settings, infer_shape, read_options, renamed
@@ -100,7 +101,11 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch meets damaged bytes with whatever its parser stumbles upon
         raise ModelError(f"{path} is not a whole checkpoint ({first_line(error)}): download it again") from error
-    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
+    ):
         raise ModelError(f"{path} holds no state dict, wanted a mapping of names to tensors: save network.state_dict()")
     return cast(dict[str, Tensor], state)
 
@@ -147,6 +152,7 @@ def _diffusers_schedule(scheduler: Mapping[str, Any], folder: Path) -> NoiseSche
     try:
         if scheduler.get("trained_betas") is not None:
             return NoiseSchedule.from_betas(np.asarray(scheduler["trained_betas"], dtype=np.float64))
+        check_limit(steps, TIMESTEPS, "timesteps", "1000 are usual", error=ModelError)
         if name == "squaredcos_cap_v2":
             return NoiseSchedule.cosine(steps)
         power = 0.5 if name == "scaled_linear" else 1.0  # even steps in the square root of beta, or in beta itself

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lacunar.diffusion.schedule import LINEAR_REFERENCE_STEPS, ScheduleName
 from lacunar.errors import ModelError
+from lacunar.limits import check_limit
 
 # What a block of guided-diffusion may hold (residual block, attention, resampling), as diffusers calls it.
 BLOCK_PARTS = {
@@ -280,7 +281,9 @@ def _shapes_below(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[i
 
 def _count(state: Mapping[str, Tensor], name: str) -> int:
     numbers = [int(match[1]) for key in state if (match := re.match(rf"{name}\.(\d+)\.", key))]
-    return max(numbers, default=-1) + 1
+    count = max(numbers, default=-1) + 1
+    check_limit(count, len(state), name, "it is no state dict of guided-diffusion", error=ModelError)
+    return count
 
 
 def _numbers(name: str, value: object) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lacunar.errors import ModelError
+from lacunar.limits import CHANNELS, LAYERS
 from lacunar.networks.efficientnet import PretrainedUNet
 from lacunar.networks.layers import (
     BANDS_IN,
@@ -73,7 +74,7 @@ class SegmenterConfig:
             raise ModelError(f"segmenter config: kind is {self.kind!r}, wanted one of {list(get_args(SegmenterKind))}")
         for name in ("condition_widths", "widths"):
             value = getattr(self, name)
-            fits = isinstance(value, tuple | list) and len(value) > 1
+            fits = isinstance(value, tuple | list) and 1 < len(value) <= LAYERS
             if not fits or any(not _is_count(width) or width % GROUPS or width % HEADS for width in value):
                 raise ModelError(
                     f"segmenter config: {name} is {value!r}, wanted two or more multiples of {GROUPS}, finest first"
@@ -274,4 +275,4 @@ def _require_fit(image: Tensor, channels: int, stride: int) -> None:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= CHANNELS

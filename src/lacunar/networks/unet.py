@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from lacunar.errors import ModelError, first_line
+from lacunar.limits import CHANNELS, LAYERS
 from lacunar.networks.unet_blocks import PlainUNet
 
 Patch = Literal[1, 2, 4]
@@ -51,7 +52,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name in ("block_out_channels", "attention_levels"):
             value = getattr(self, name)
-            if not isinstance(value, tuple | list) or not all(_is_int(v) for v in value):
+            if not isinstance(value, tuple | list) or len(value) > LAYERS or not all(_is_int(v) for v in value):
                 raise ModelError(f"network config: {name} is {value!r}, wanted a sequence of whole numbers")
             object.__setattr__(self, name, tuple(value))
         counts = ("sample_size", "in_channels", "out_channels", "layers_per_block", "attention_head_dim", "norm_groups")
@@ -127,11 +128,13 @@ class DiffusersConfig:
         if given.get("class_embed_type") is not None or given.get("num_class_embeds") is not None:
             raise ModelError("network config: it wants a class label, wanted an unconditional network")
         settings = {**known, **given}
-        for name in ("in_channels", "out_channels"):
+        for name in ("in_channels", "out_channels", "layers_per_block"):
             _require_positive(name, settings[name])
         widths = settings["block_out_channels"]
-        if not isinstance(widths, tuple | list) or not widths or not all(_is_int(width) for width in widths):
+        if not isinstance(widths, tuple | list) or not 0 < len(widths) <= LAYERS:
             raise ModelError(f"network config: block_out_channels is {widths!r}, wanted a sequence of whole numbers")
+        for width in widths:
+            _require_positive("block_out_channels", width)
         if self.learned_variance and settings["out_channels"] % 2:
             raise ModelError(
                 f"network config: learned variance wants an even number of output channels, got "
@@ -256,7 +259,7 @@ def _diffusers_network(config: DiffusersConfig) -> nn.Module:
 
     try:
         return cast(nn.Module, UNet2DModel(**config.settings))
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, NotImplementedError) as error:
+    except Exception as error:  # what settings of wrong types come to
         raise ModelError(f"network config: diffusers cannot build it ({first_line(error)})") from error
 
 
@@ -272,8 +275,9 @@ def _is_int(value: object) -> bool:
 
 
 def _require_positive(name: str, value: object) -> None:
-    if not _is_int(value) or cast(int, value) < 1:
-        raise ModelError(f"network config: {name} is {value!r}, wanted a whole number from 1")
+    most = LAYERS if name == "layers_per_block" else CHANNELS
+    if not _is_int(value) or not 1 <= cast(int, value) <= most:
+        raise ModelError(f"network config: {name} is {value!r}, wanted a whole number from 1 to {most:,}")
 
 
 def _refuse_unknown(values: Mapping[str, Any], known: list[str]) -> None:

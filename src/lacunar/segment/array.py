@@ -20,6 +20,7 @@ from lacunar.diffusion.noise import pixel_noise
 from lacunar.diffusion.solvers import ddim_sample, with_progress
 from lacunar.errors import LacunarError
 from lacunar.geo.windows import Tile, blocks_over, tiles_over, tiles_touching
+from lacunar.limits import SAMPLES, check_limit
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
 from lacunar.networks.layers import Condition
@@ -168,6 +169,7 @@ def _segment_window(
 
 def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tuple[int, int]:
     """Samples that are really drawn, and evaluations of each: a plain segmenter answers once to each view."""
+    check_limit(samples, SAMPLES, "samples", "4 are usual")
     return (samples, steps) if model.network.spec.diffusion else (min(samples, len(VIEWS)), 1)
 
 

@@ -29,6 +29,7 @@ from lacunar.geo.polygons import (
 )
 from lacunar.geo.staging import Staging, disk_errors, write_text
 from lacunar.geo.windows import Tile
+from lacunar.limits import MASK_PIXELS, SAMPLES, check_limit
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.plotting import check_figure, save_figure
@@ -97,6 +98,7 @@ class WaterOptions:
         if self.pixel_size is not None and not (self.pixel_size > 0 and self.series):
             raise LacunarError(f"pixel size {self.pixel_size}: wanted metres above 0, with --series")
         check_backend(self.backend)
+        check_limit(self.samples, SAMPLES, "samples", "4 are usual")
         check_fusion(self.fusion, samples=self.samples, threshold=self.threshold)
         if self.polygons is not None:
             check_polygon_file(self.polygons)
@@ -242,6 +244,7 @@ def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
     """The scene of an image, whose bands can be read; open as long as the stack."""
     said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds")}
     scene = stack.enter_context(open_scene(image, **said))
+    _check_size(scene)
     scene.check_bands()
     return scene
 
@@ -276,6 +279,12 @@ def _left_out(bodies: gpd.GeoDataFrame, written: gpd.GeoDataFrame, options: Wate
     if options.min_area is not None or not count:
         return []
     return [f"polygons of fewer than {SMALLEST_BODY} pixels are left out ({count}); --min-area 0 keeps them"]
+
+
+def _check_size(scene: Scene) -> None:
+    """Refuse an image whose mask, which is held whole for the polygons, would be too large."""
+    cut = "map it in parts, such as by gdal_translate -srcwin"
+    check_limit(math.prod(scene.shape), MASK_PIXELS, f"pixels in {scene.name}", cut, error=RasterError)
 
 
 def _check_order(scenes: Sequence[Scene]) -> None:

@@ -279,7 +279,11 @@ class LandsatScene(Scene):
     def coefficients(self, quantity: Quantity, band: str) -> dict[str, float]:
         """Keyword arguments ``mult`` and ``add``: multiplier and addend of a band, from the MTL file."""
         suffix = band if band.startswith("ST_") else band.removeprefix("SR_").removeprefix("B")
-        return {part: self.mtl.constant(f"{quantity}_{part.upper()}_BAND_{suffix}") for part in ("mult", "add")}
+        names = {part: f"{quantity}_{part.upper()}_BAND_{suffix}" for part in ("mult", "add")}
+        found = {part: self.mtl.constant(name) for part, name in names.items()}
+        if not found["mult"] > 0:
+            raise ProductError(f"{self.mtl.name}: {names['mult']} is {found['mult']:g}; wanted a number above 0")
+        return found
 
     def albedo_weights(self) -> dict[str, float]:
         """Each reflective band's share of the sun's irradiance, of sum 1, for `lacunar.sensors.sebal.surface_albedo`.

@@ -207,7 +207,7 @@ def _grid(groups: Groups, name: str) -> MtlGrid | None:
     if epsg is None or not all(key in entries for key in keys):
         return None
     left, top, right, bottom, pixel = (_number(entries[key], key, name) for key in keys)
-    if pixel <= 0 or right <= left or bottom >= top:
+    if not 1 <= pixel <= 1000 or right <= left or bottom >= top:
         return None
     return MtlGrid(epsg=epsg, upper_left=(left, top), lower_right=(right, bottom), pixel=pixel)
 
