@@ -40,6 +40,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def file_tags(source: str, date: object, command: str) -> dict[str, str]:
+    """What a file says of where it comes from: image or product, its date, software and command."""
+    import lacunar
+
+    said = {"source": source, "date": date, "software": f"lacunar {lacunar.__version__}", "command": command}
+    return {name: str(text) for name, text in said.items() if text}
+
+
 def versions_used(backend: str, found: Mapping[str, str]) -> dict[str, str]:
     """Those of `versions` that pixels depend on with a backend: ONNX Runtime's where it computes."""
     return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or backend == "onnx"}

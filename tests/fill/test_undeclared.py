@@ -138,3 +138,57 @@ def test_other_dates_covariates_and_the_truth_are_judged_alike(options, tmp_path
     assert "hold -9999" in json.dumps(notes[0])
     assert "beyond 1e+20" in json.dumps(notes[1])
     assert record["truth"] == wanted["truth"]
+
+
+# --- what rests on little ---
+
+
+@pytest.mark.parametrize("preset", ["instant", "fast"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[300.0, np.nan]]),
+        np.where(hole((24, 24), slice(6, 18), slice(6, 18)), np.nan, 290.0),
+        np.where(hole((64, 64), slice(5, 6), slice(5, 6)), 290.0, np.nan),
+        np.where(hole((24, 24)), np.nan, 0.0),
+    ],
+    ids=["two pixels", "constant", "one of many", "zeros"],
+)
+def test_a_gap_beside_nothing_that_varies_has_a_value_a_sigma_and_a_note(options, tmp_path, values, preset):
+    path = write(tmp_path / "a.tif", values.astype(np.float32))
+    samples = {"instant": 1, "fast": 2}[preset]
+    record, bands = filled(path, FillOptions(model=options.model, preset=preset, samples=samples))
+    gap = np.isnan(values)
+    assert np.isfinite(bands[:, gap]).all()
+    assert (bands[2][gap] > 0).all()
+    assert any("have the least sigma, the rounding of their value" in note for note in record["notes"])
+
+
+def test_two_far_pixels_tell_how_far_they_differ(options, tmp_path):
+    values = np.full((64, 64), np.nan, np.float32)
+    values[5, 5], values[60, 60] = 290.0, 294.0
+    _, bands = filled(write(tmp_path / "a.tif", values, units="K"), options)
+    assert (bands[2][np.isnan(values)] >= 2.0).all()  # their standard deviation
+
+
+def test_a_wide_gap_is_said_to_rest_on_little(options, tmp_path):
+    values = np.tile(field(), (4, 4))
+    wide = hole(values.shape, slice(20, 236), slice(20, 236))
+    path = write(tmp_path / "a.tif", np.where(wide, np.nan, values).astype(np.float32), units="K")
+    record, bands = filled(path, options)
+    (note,) = record["notes"]
+    assert note.startswith("71% of the image is filled, up to about ")
+    distance = int(note.split("about ")[1].split()[0])
+    assert abs(distance - 108) <= 16  # to a cell of the coarse field
+    sigma = float(note.split("median sigma of ")[1].split()[0])
+    assert sigma == pytest.approx(np.median(bands[2][wide]), rel=0.02)
+    path = write(tmp_path / "b.tif", np.where(hole(values.shape), np.nan, values).astype(np.float32))
+    assert filled(path, options)[0]["notes"] == []
+
+
+def test_a_gap_mask_can_be_inverted(options, tmp_path):
+    values, gap = field(), hole(SHAPE)
+    path = write(tmp_path / "a.tif", values, units="K")
+    plain = filled(path, options, gap_mask=write(tmp_path / "m.tif", gap.astype(np.uint8)))[1]
+    other = filled(path, options, gap_mask=write(tmp_path / "n.tif", (~gap).astype(np.uint8)), invert=True)[1]
+    np.testing.assert_array_equal(plain, other)

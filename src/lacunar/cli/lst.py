@@ -47,6 +47,7 @@ class _Asked:
         typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
     ] = None
     gap_mask: Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")] = None
+    invert: Annotated[bool, typer.Option("--invert", help="Zero of the gap mask is filled, not non-zero.")] = False
     preset: opt.PresetOption = "fast"
     sampler: opt.SamplerOption = None
     background: Annotated[str, typer.Option(help=f"{_BACKGROUNDS}: archive from 4 references.")] = "auto"
@@ -92,6 +93,7 @@ class _Asked:
             path=Path(),
             kind=kind,
             gap_mask=self.gap_mask,
+            invert=self.invert,
             references=tuple(self.reference or ()),
             covariates=tuple(self.covariate or ()),
             allow_vrt=self.allow_vrt,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
-from lacunar.fill.blocks import FILLED, FilledBlock
+from lacunar.fill.blocks import FILLED, FilledBlock, Survey, least_sigma
 from lacunar.fill.plot import lst_figure
 from lacunar.geo.grid import check_same_grid
 from lacunar.metrics import bias, mae, rmse
@@ -16,6 +16,9 @@ from lacunar.plotting import save_figure
 from lacunar.sensors.plausible import ValueJudge
 from lacunar.sensors.scene import Scene, open_scene
 
+MOST_FILLED = 0.5  # share of the image from which a fill rests on little
+FAR = 64  # pixels from anything measured from which it does
+SIGMAS_KEPT = 10_000  # of a block, for their median
 THUMBNAIL_SIDE = 1200  # pixels on the longer side of what a figure shows
 
 
@@ -68,6 +71,40 @@ class Truth(AbstractContextManager["Truth"]):
                 **({"notes": notes} if notes else {}),
             }
         }
+
+
+class Support:
+    """What filled pixels rest on: said where that is little."""
+
+    def __init__(self) -> None:
+        self._sigma: list[NDArray[np.float32]] = []
+        self._floored = 0
+
+    def add(self, block: FilledBlock) -> None:
+        """Take a block."""
+        filled = block.source == FILLED
+        sigma, values = block.sigma[filled], block.value[filled]
+        self._floored += int((sigma <= least_sigma(values)).sum())
+        self._sigma.append(sigma[:: max(1, sigma.size // SIGMAS_KEPT)].copy())
+
+    def notes(self, scene: Scene, found: Survey) -> list[str]:
+        """Sentences for a person; none where the fill rests on enough."""
+        notes, share = [], found.missing / (found.measured + found.missing)
+        sigma = np.concatenate(self._sigma) if self._sigma else np.empty(0)
+        if sigma.size and (share > MOST_FILLED or found.reach > FAR):
+            pixels = f"{found.reach:.0f} pixels"
+            if scene.crs is not None and scene.crs.is_projected:
+                pixels += f" ({found.reach * abs(scene.transform.a):,.0f} {scene.crs.linear_units})"
+            notes.append(
+                f"{share:.0%} of the image is filled, up to about {pixels} from anything measured, with a median sigma "
+                f"of {np.median(sigma):.3g}{scene.units and f' {scene.units}'}: it rests on little there"
+            )
+        if self._floored:
+            notes.append(
+                f"{self._floored} filled pixels have the least sigma, the rounding of their value: what is measured "
+                "around them is all equal and tells no more"
+            )
+        return notes
 
 
 class Thumbnail:

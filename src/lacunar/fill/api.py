@@ -181,7 +181,7 @@ def fill_file(
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
         `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), ``lst_options``, and of a raster
-        ``nodata``, ``scale``, ``offset`` and ``band``.
+        ``nodata``, ``scale``, ``offset`` and ``band``; and ``invert``, of the gap mask.
     """
     path = Path(path)
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
@@ -197,7 +197,7 @@ def fill_file(
         gap_mask=None if gap_mask is None else Path(gap_mask),
         references=tuple(map(Path, guides)),
         covariates=tuple(map(Path, covariates)),
-        **{name: options.pop(name) for name in ("nodata", "scale", "offset", "band") if name in options},
+        **{name: options.pop(name) for name in ("invert", "nodata", "scale", "offset", "band") if name in options},
     )
     options.setdefault("suspect", "report" if product else "keep")
     if options.get("samples") is None:

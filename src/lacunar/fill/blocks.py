@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lacunar.errors import RasterError
 from lacunar.fill.array import fill_array
 from lacunar.fill.options import FillOptions, SuspectChoice
 from lacunar.fill.suspects import BandReader, find_suspects, without
 from lacunar.geo.windows import Block, Tile, blocks_over
-from lacunar.interpolate.background import CoarseField
+from lacunar.interpolate.background import MIN_KNOWN, CoarseField
 from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import Measured
 
@@ -50,6 +51,12 @@ class Survey:
     guides: tuple[GuideCounts, ...] = ()
     remarks: Mapping[str, int] = field(default_factory=dict)  # what a user should know of pixels -> how many they are
     suspect: BoolArray | None = None  # (H, W) measured pixels that look like cloud, where they were looked for
+    reach: float = 0.0  # pixels from the farthest missing pixel to a measured one, to a cell of the coarse field
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the measured pixels."""
+        return float(np.sqrt(self.coarse.values[self.coarse.known].var() + self.coarse.within))
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,14 @@ def survey(
         read = _filling(read, found)
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
-    raster, beside = _Mosaic(reduction), list[_Mosaic]()
+    raster, gaps, beside = _Mosaic(reduction), _Mosaic(reduction), list[_Mosaic]()
     missing, remarks = 0, Counter[str]()
     for row in range(0, shape[0], side):
         for col in range(0, shape[1], side):
             window = Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
             part = read(window)
             raster.add(part.values, part.known, part, window)
+            gaps.add(np.zeros(part.missing.shape, dtype=np.float32), part.missing, part, window)
             missing += int(part.missing.sum())
             remarks.update({text: int(where.sum()) for text, where in part.remarks.items()})
             if guides is not None:
@@ -112,6 +120,7 @@ def survey(
         raise RasterError(
             f"no measured pixel: {missing} of {pixels} pixels are missing and the rest is nodata; "
             "a fill needs something to start from: check the gap mask or the quality classes"
+            + "".join(f"; {count} pixels {text}" for text, count in (+remarks).items())
         )
     counts = tuple(
         GuideCounts(
@@ -124,7 +133,9 @@ def survey(
     )
     coarse = replace(raster.joined(), guides=tuple(mosaic.joined() for mosaic in beside))
     nodata = pixels - raster.measured - missing
-    return Survey(raster.measured, missing, nodata, coarse, counts, +remarks, found)
+    distance = ndimage.distance_transform_edt(~coarse.known) * reduction
+    reach = float(distance[gaps.joined().known].max(initial=0.0))
+    return Survey(raster.measured, missing, nodata, coarse, counts, +remarks, found, reach)
 
 
 def _filling(read: Reader, suspect: BoolArray | None) -> Reader:
@@ -236,12 +247,31 @@ def fill_block(
     )
     inner = block.inner.slices
     value = np.where(core.missing, filled.mean[inner], value)
-    sigma = np.where(core.missing, filled.sigma[inner], sigma)
+    sigma = np.where(core.missing, _floored(filled.sigma[inner], value, outer.known, found), sigma)
+    if not (np.isfinite(value) & np.isfinite(sigma))[core.missing].all():
+        raise RasterError(
+            "the fill is no number: values span more than 32-bit floats hold; wanted other units, such as by --scale"
+        )
     for number, level in enumerate(options.quantiles):
         quantiles[number] = np.where(core.missing, filled.quantile(level)[inner], quantiles[number])
     drawn = np.where(core.missing, filled.realisations[:, *inner], value) if options.realisations else None
     counts = (filled.tiles, filled.coarse_tiles, filled.tiles * options.samples * filled.evaluations)
     return FilledBlock(block.core, value, source, sigma, quantiles, *counts, realisations=drawn)
+
+
+def least_sigma(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The rounding of values, below which no sigma goes."""
+    return np.spacing(np.maximum(np.abs(values), np.finfo(np.float32).tiny).astype(np.float32))
+
+
+def _floored(
+    sigma: NDArray[np.float32], values: NDArray[np.float32], known: BoolArray, found: Survey
+) -> NDArray[np.float32]:
+    """Sigma, but not below the rounding of the values, nor without a few known pixels below the raster's deviation."""
+    least = least_sigma(values)
+    if known.sum() < MIN_KNOWN:
+        least = np.maximum(least, np.float32(found.spread))
+    return np.maximum(sigma, least)
 
 
 def _near_core(missing: BoolArray, block: Block) -> BoolArray:

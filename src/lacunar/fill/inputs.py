@@ -24,6 +24,7 @@ class FillInputs:
     kind: InputKind  # which of the two
     lst_options: LstOptions = field(default_factory=LstOptions)  # the physics and the gap classes of products
     gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
+    invert: bool = False  # its zeros are, not what is non-zero
     references: tuple[Path, ...] = ()  # other dates of the same place
     covariates: tuple[Path, ...] = ()  # static rasters
     # dates among which references are chosen (`lacunar.fill.archive_choice`), how many at most, and the folder where
@@ -60,7 +61,10 @@ class FillInputs:
 @contextmanager
 def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     """Open what is filled and its guides, and check what can be checked without reading them whole."""
-    said = {name: getattr(inputs, name) for name in ("lst_options", "gap_mask", "nodata", "scale", "offset", "band")}
+    said = {
+        name: getattr(inputs, name)
+        for name in ("lst_options", "gap_mask", "invert", "nodata", "scale", "offset", "band")
+    }
     with allowing_vrt(inputs.allow_vrt), open_scene(inputs.path, **said) as scene:
         if (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"

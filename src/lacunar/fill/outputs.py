@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lacunar.fill.accumulators import Thumbnail, Truth
+from lacunar.fill.accumulators import Support, Thumbnail, Truth
 from lacunar.fill.block_store import BlockStore, remove_blocks
 from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
 from lacunar.fill.guides import Guides
@@ -23,7 +23,7 @@ from lacunar.geo.windows import Tile, blocks_over
 from lacunar.models.checkpoint import Model
 from lacunar.plotting import check_figure
 from lacunar.sensors.scene import Scene
-from lacunar.versions import versions
+from lacunar.versions import file_tags, versions
 
 BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
 
@@ -165,6 +165,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         if found.suspect is not None and found.suspect.any():
             self._write_suspects(found.suspect)
         self._tiles = self._coarse_tiles = self._evaluations = 0
+        self._support = Support()
         self._kept: set[Tile] = set()
         self._writing.enter_context(self._writer)
         if self._samples_writer is not None:
@@ -184,6 +185,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         self._writer.write(block.bands, block.window)
         if self._samples_writer is not None and block.realisations is not None:
             self._samples_writer.write(block.realisations, block.window)
+        self._support.add(block)
         true_values = self._truth.add(block)
         if self._thumbnail is not None:
             self._thumbnail.add(block, true_values)
@@ -220,7 +222,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             crs=scene.crs,
             band_names=bands,
             units=units,
-            tags=tags,
+            tags=tags | file_tags(scene.product_id or scene.name, scene.date, self._files.command),
         )
 
     def _told_of_suspects(self) -> dict[str, Any]:
@@ -236,6 +238,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         options, model, found = self._options, self._model, self._found
         told = self._scene.lst_record()
         told["notes"] = [*told.get("notes", []), *(f"{count} pixels {text}" for text, count in found.remarks.items())]
+        told["notes"] += self._support.notes(self._scene, found)
         return {
             **told,
             "output": str(self._files.raster),

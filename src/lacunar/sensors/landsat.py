@@ -68,6 +68,7 @@ class LandsatScene(Scene):
         *,
         lst_options: LstOptions | None = None,
         gap_mask: str | Path | None = None,
+        invert: bool = False,
         keep_clouds: bool = False,
     ) -> None:
         super().__init__(path)
@@ -90,7 +91,7 @@ class LandsatScene(Scene):
         dataset = self._open(self._grid_band)
         self.shape, self.crs, self.transform, self.notes = _place(self.mtl, self._grid_band, dataset)
         self._check_band(self._grid_band, dataset)
-        self._add_mask(gap_mask)
+        self._add_mask(gap_mask, inverted=invert)
 
     # --- LST ---
 

@@ -16,8 +16,10 @@ KELVIN = {"k", "kelvin", "kelvins", "degk", "°k"}  # unit tags
 CELSIUS = {"c", "°c", "degc", "deg c", "deg_c", "celsius", "degree celsius", "degrees celsius", "degree_celsius"}
 CELSIUS |= {"degrees_celsius"}
 # Written for "nothing", as stored: habits of programs, and the ends of whole numbers of 16 and 32 bits.
-FILLS = (-999.0, -9999.0, -99_999.0, -999_999.0, -32_767.0, -32_768.0, 32_767.0, 65_535.0)
-FILLS += (-(2.0**31), 2.0**31 - 1, 2.0**32 - 1)
+FILLS = (
+    *(-999.0, -9999.0, -99_999.0, -999_999.0, -32_767.0, -32_768.0, 32_767.0, 65_535.0),
+    *(-(2.0**31), 2.0**31 - 1, 2.0**32 - 1),
+)
 BYTE = 255.0  # the highest number of 8 bits
 HUGE = 1e20  # no measurement reaches it; fills of NetCDF (9.97e36), of climate models (1e20) and ends of floats do
 TOO_LARGE = f"are beyond {HUGE:g}, which stands for nothing measured"

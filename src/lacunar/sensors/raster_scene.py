@@ -41,6 +41,7 @@ class RasterScene(Scene):
         path: Path,
         *,
         gap_mask: str | Path | None = None,
+        invert: bool = False,
         stored: StoredAs | None = None,
     ) -> None:
         super().__init__(path)
@@ -62,7 +63,7 @@ class RasterScene(Scene):
         small = bool(self._chosen) and source.dtypes[self._chosen[0] - 1] in ("uint8", "uint16")
         self.kind = "picture" if not placed and small and len(self._chosen) in PICTURE_CHANNELS else "raster"
         self.inputs += source.files
-        self._add_mask(gap_mask)
+        self._add_mask(gap_mask, inverted=invert)
 
     def check_lst(self, *, needs_qa: bool = True) -> None:
         """Refuse a raster of several bands, unless one is chosen."""
@@ -247,7 +248,7 @@ class RasterScene(Scene):
                 return float(np.float32(number * source.scales[index] + source.offsets[index]))
 
             def read(window: Tile, channel: int = channel) -> NDArray[np.float32]:
-                return self._read(window, [channel], self._band_nodata)[0]
+                return np.asarray(self._read(window, [channel], self._band_nodata)[0])
 
             judges.append(ValueJudge.of_light(some_values(read, self.shape), physical=physical))
         return judges

@@ -233,7 +233,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
 
         def read(window: Tile) -> NDArray[np.floating]:
             part = self.measured(window)
-            return part.values[part.known & (part.values != 0)]
+            return np.asarray(part.values[part.known & (part.values != 0)])
 
         return some_values(read, self.shape)
 
@@ -295,8 +295,9 @@ class Scene(AbstractContextManager["Scene"], ABC):
     def _whole(self) -> Tile:
         return Tile(0, 0, *self.shape)
 
-    def _add_mask(self, path: str | Path | None) -> None:
+    def _add_mask(self, path: str | Path | None, *, inverted: bool) -> None:
         """Open the gap mask, which must lie on the grid of the scene."""
+        self._mask_inverted = inverted
         if path is not None:
             self._mask = self._open_files.enter_context(RasterSource(path))
             self.inputs += self._mask.files
@@ -307,7 +308,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
         if self._mask is None:
             return np.zeros(window.shape, dtype=np.bool_), {}
         part = self._mask.read(window, bands=[1])
-        gap = np.asarray(part.known[0] & (np.nan_to_num(part.data[0]) != 0))
+        gap = np.asarray(part.known[0] & ((np.nan_to_num(part.data[0]) != 0) != self._mask_inverted))
         faults = self._mask_judge.faults(part.data[0])
         for where in faults.values():
             gap &= ~where
@@ -325,6 +326,7 @@ def open_scene(
     *,
     lst_options: LstOptions | None = None,
     gap_mask: str | Path | None = None,
+    invert: bool = False,
     keep_clouds: bool = False,
     **stored: Any,  # noqa: ANN401
 ) -> Scene:
@@ -336,6 +338,8 @@ def open_scene(
         Of a product: how LST is computed and which quality classes are missing.
     gap_mask
         Raster on the same grid whose non-zero pixels are missing; of a product besides others, of a raster only these.
+    invert
+        Zero of the gap mask is missing, not what is non-zero.
     keep_clouds
         Of a product: what its quality band calls cloud or cloud shadow stays valid in `Scene.bands`.
     **stored
@@ -368,10 +372,10 @@ def open_scene(
         if stored and StoredAs(**stored) != StoredAs():
             got = f"{path.name} is a Landsat product, which brings its own bands, scales and offsets"
             raise LacunarError(f"{got}: leave out --bands, --scale, --offset, --nodata and --band")
-        return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, keep_clouds=keep_clouds)
+        return LandsatScene(path, lst_options=lst_options, gap_mask=gap_mask, invert=invert, keep_clouds=keep_clouds)
     from lacunar.sensors.raster_scene import RasterScene
 
-    return RasterScene(path, gap_mask=gap_mask, stored=StoredAs(**stored))
+    return RasterScene(path, gap_mask=gap_mask, invert=invert, stored=StoredAs(**stored))
 
 
 def date_in(text: str) -> datetime.date | None:
