@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test docs lint clean
+.PHONY: demo test docs gpu-kit lint clean
 
 demo: .venv/installed  ## run the main job on a simulated Landsat scene; nothing is downloaded but packages
 	$(BIN)/lacunar demo --overwrite --output out/demo
@@ -18,6 +18,10 @@ docs: .venv/installed-docs  ## the site, warnings as errors, and its spelling: d
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+DATA ?= ../shared/data
+gpu-kit: .venv/installed-dev  ## what a bare machine with a GPU needs to train for minutes: out/gpu-kit/run.sh
+	$(BIN)/python benchmarks/gpu_kit/pack.py --data $(DATA)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check --fix .

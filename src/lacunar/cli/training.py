@@ -56,7 +56,13 @@ def train_command(
         typer.Option(help="Folder of the run; one that exists goes on. runs/RECIPE, or runs/RECIPE-distilled-N."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the recipe's.")] = None,
-    init_from: Annotated[str | None, typer.Option(help="Shipped model or model folder to start from.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Start from a shipped model, a model folder, or a .safetensors of weights.")
+    ] = None,
+    finish: Annotated[
+        Path | None,
+        typer.Option(help="Train nothing: score and calibrate these weights (.safetensors), write the model."),
+    ] = None,
     distill: Annotated[
         str | None, typer.Option(help="Model to learn from, so that half its steps do; of LST and pictures.")
     ] = None,
@@ -70,7 +76,7 @@ def train_command(
     """Train a model from one of the frozen recipes; Ctrl-C stops cleanly and the same command goes on."""
     from lacunar.geo.staging import Staging, resolved
     from lacunar.train.loop import this_process
-    from lacunar.train.recipe import STUDENT_STEPS, load_start, run_recipe
+    from lacunar.train.recipe import STUDENT_STEPS, finish_recipe, load_start, run_recipe
 
     chosen = _recipe_of(recipe, clouds=clouds, workers=workers, distill=distill)
     if student_steps is not None and distill is None:
@@ -78,6 +84,13 @@ def train_command(
     student_steps = student_steps or STUDENT_STEPS
     start = load_start(chosen, init_from, distill, student_steps)
     _pack(chosen, data, clouds, pack)
+    if finish is not None:
+        if init_from or distill or steps:
+            raise LacunarError(f"--finish {finish} trains nothing: leave out --init-from, --distill and --steps")
+        with Bars() as bars:
+            made = finish_recipe(chosen, pack, run or Path("runs") / recipe, finish, drawing=bars.drawing)
+        typer.echo(f"model: {made}")
+        return
     run = run or Path("runs") / (f"{recipe}-distilled-{student_steps}" if distill else recipe)
     if any(name and resolved(Path(name)) == resolved(run / "model") for name in (init_from, distill)):
         raise LacunarError(f"--run {run} would replace the model that it starts from: give another --run folder")

@@ -16,14 +16,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from xml.etree.ElementTree import Element
 
-import defusedxml.ElementTree
 import numpy as np
-import rasterio
 from PIL import Image
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
-from rasterio.io import DatasetReader, DatasetWriter
 
 from lacunar.errors import LacunarError, RasterError, one_line
 from lacunar.limits import (
@@ -37,7 +32,10 @@ from lacunar.limits import (
 )
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     import geopandas as gpd
+    from rasterio.io import DatasetReader, DatasetWriter
 
 # First bytes of a file -> GDAL's driver.
 _MAGIC = {
@@ -105,6 +103,9 @@ def gdal(
     **options: Any,  # noqa: ANN401
 ) -> Iterator[None]:
     """Call GDAL: what it raises becomes one line, ``message (reason): advice``; of missing coordinates it is silent."""
+    import rasterio  # only where a raster is opened: a machine without it trains from packed files
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+
     with rasterio.Env(**_ENVIRONMENT, **options), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)
@@ -116,12 +117,14 @@ def gdal(
             raise error(f"{message} ({one_line(fault)}){advice and f': {advice}'}") from fault
 
 
-def open_raster(path: str | Path, *, only: str | None = None) -> DatasetReader:
+def open_raster(path: str | Path, *, only: str | None = None) -> "DatasetReader":
     """Open a raster file, to be called and read inside `gdal`.
 
     A `RasterError` refuses another format (also any but ``only``, by the name of GDAL's driver), one that leads to
     other files, and one that is too large to work on.
     """
+    import rasterio
+
     path = Path(path)
     driver = _driver_of(path)
     if only not in (None, driver):
@@ -139,8 +142,10 @@ def open_raster(path: str | Path, *, only: str | None = None) -> DatasetReader:
     return dataset
 
 
-def open_member(source: str) -> DatasetReader:
+def open_member(source: str) -> "DatasetReader":
     """Open a GeoTIFF inside an archive by its ``/vsitar/`` name, inside `gdal`; nothing beside it is looked at."""
+    import rasterio
+
     dataset = rasterio.open(source, driver="GTiff")
     try:
         _check_size(source.rpartition("/")[2], dataset)
@@ -150,8 +155,10 @@ def open_member(source: str) -> DatasetReader:
     return dataset
 
 
-def create_raster(path: Path, **profile: Any) -> DatasetWriter:  # noqa: ANN401
+def create_raster(path: Path, **profile: Any) -> "DatasetWriter":  # noqa: ANN401
     """Open a raster for writing, inside `gdal`."""
+    import rasterio
+
     return rasterio.open(path, "w", **profile)
 
 
@@ -253,18 +260,20 @@ def _check_beside(path: Path) -> None:
         elif name.endswith(_RASTERS_BESIDE):
             if _MAGIC.get(_first_bytes(other)[:4]) != "GTiff":
                 raise RasterError(f"{other}: no TIFF; wanted overviews and masks as TIFF: remove it")
+            import rasterio
+
             with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
                 with rasterio.open(other, driver="GTiff") as dataset:
                     _check_overviews(other, dataset)
 
 
-def _check_overviews(path: Path, dataset: DatasetReader) -> None:
+def _check_overviews(path: Path, dataset: "DatasetReader") -> None:
     """Refuse a raster whose own metadata name another file."""
     if _ELSEWHERE in dataset.tags(ns="OVERVIEWS"):
         raise RasterError(f"{path}: names another file as overview; wanted none: rewrite it, such as by gdal_translate")
 
 
-def _check_opened(path: Path, dataset: DatasetReader) -> None:
+def _check_opened(path: Path, dataset: "DatasetReader") -> None:
     _check_overviews(path, dataset)
     folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120
     away = [name for name in dataset.files if os.path.dirname(os.path.normpath(name)) != folder]  # noqa: PTH120
@@ -273,7 +282,7 @@ def _check_opened(path: Path, dataset: DatasetReader) -> None:
     _check_size(str(path), dataset)
 
 
-def _check_size(name: str, dataset: DatasetReader) -> None:
+def _check_size(name: str, dataset: "DatasetReader") -> None:
     """Refuse a raster that costs too much, before a pixel is read."""
     most = PIXELS_AT_ONCE if dataset.driver in _HELD_WHOLE else PIXELS
     cut = "cut out a part, such as by gdal_translate -srcwin"
@@ -307,9 +316,11 @@ def _check_vrt(path: Path) -> None:
             pass
 
 
-def _xml_of(path: Path) -> Element:
+def _xml_of(path: Path) -> "Element":
     """The root of an XML file, read without entities, DTDs or anything from outside."""
     check_limit(path.stat().st_size, TEXT_BYTES, f"bytes in {path}", "remove it", error=RasterError)
+    import defusedxml.ElementTree
+
     try:
         root: Element = defusedxml.ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
     except Exception as error:  # the parser's errors, and those of encodings

@@ -93,9 +93,13 @@ class FillingRecipe(Recipe):
                 f"{self.network.learned_variance}; hybrid teaches a learned variance, simple teaches none"
             )
 
+    def bare_network(self) -> UNet:
+        """The U-Net."""
+        return UNet(self.network)
+
     def new_network(self, model: AnyModel | None) -> UNet:
         """The U-Net; channels that a model lacks start at zero; a prior starts from what a model knows blindly."""
-        network = UNet(self.network)
+        network = self.bare_network()
         if model is not None:
             if not isinstance(model.network, UNet) or model.network.config.patch != self.network.patch:
                 raise TrainingError(f"{model.name} does not fit: wanted a U-Net of patch {self.network.patch}")
@@ -408,9 +412,13 @@ class WaterRecipe(Recipe):
         """Load a segmenter, such as the condition U-Net of WaterSegDiff trained alone."""
         return load_segmenter(name)
 
+    def bare_network(self) -> Network:
+        """The segmenter."""
+        return build_segmenter(self.network)
+
     def new_network(self, model: AnyModel | None) -> Network:
         """The segmenter, with a part of its weights from a model or from a pretrained encoder."""
-        network = build_segmenter(self.network)
+        network = self.bare_network()
         reader = getattr(network, "condition_unet", None)
         if model is not None:
             extend_weights(network, model.network.state_dict())

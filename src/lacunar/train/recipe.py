@@ -7,10 +7,12 @@ cards say; `run_recipe` does the rest. The recipes themselves are in `lacunar.tr
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from safetensors import safe_open
 
 from lacunar.diffusion.process import Prediction
 from lacunar.diffusion.schedule import NoiseSchedule, ScheduleName
@@ -20,11 +22,13 @@ from lacunar.interpolate.scaling import Scaling
 from lacunar.models.backend import load_filler
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, SegmentationModel, save_model
+from lacunar.models.weights import fit_weights, read_safetensors, sha256_of
 from lacunar.networks.segdiff import SegDiff, WaterSegDiff
 from lacunar.networks.unet import UNet
 from lacunar.train.loop import History, Progress, TrainingConfig, this_process, train
 from lacunar.train.objectives import Examples, Objective
 
+WEIGHTS_ENDING = ".safetensors"  # of a file that holds the weights of a recipe's network alone
 STUDENT_STEPS = 4  # of a distilled model, where no number is given
 
 AnyModel = Model | SegmentationModel
@@ -108,8 +112,15 @@ class Recipe(ABC):
         return load_filler(name)
 
     @abstractmethod
+    def bare_network(self) -> Network:
+        """The network with random weights."""
+
+    @abstractmethod
     def new_network(self, model: AnyModel | None) -> Network:
-        """The network with random weights, or with those of a model; one that does not fit is a ``LacunarError``."""
+        """The network as a run starts: with a model's weights where one is given.
+
+        One that does not fit is a ``LacunarError``.
+        """
 
     @abstractmethod
     def objective_of(self, start: Start) -> Objective:
@@ -145,7 +156,17 @@ def load_start(recipe: Recipe, init_from: str | None, distill: str | None, stude
     if distill and "distill" not in recipe.options:
         raise TrainingError(f"--distill {distill} for {recipe.name}: only a model that fills gaps can be distilled")
     name = distill or init_from
+    if init_from and init_from.endswith(WEIGHTS_ENDING):
+        return Start(_checkpoint(recipe, Path(init_from)))
     return Start(recipe.load_start(name) if name else None, student_steps if distill else None)
+
+
+def _checkpoint(recipe: Recipe, file: Path) -> AnyModel:
+    """Weights of a recipe's network alone, as a run elsewhere returns them, as a model."""
+    network = recipe.bare_network()
+    fit_weights(network, read_safetensors(file), source=file)
+    card = Card(summary=recipe.name, licence="not known", command=f"weights {file.name}", sha256=sha256_of(file))
+    return _model(recipe, network, card, None)
 
 
 def run_recipe(
@@ -188,14 +209,51 @@ def run_recipe(
     model = folder / "model"
     if this_process().is_main_process:
         network.load_state_dict(ema.weights)
-        scores = (history.held_out[-1][1] if history.held_out else {}) | dict(recipe.finish(network.eval(), data))
-        trained = _model(recipe, network, _card(recipe, start, steps, scores), data.prior)
-        save_model(model, trained, dtype="float16", overwrite=True)
-        calibration = recipe.calibration(model, data)
-        if calibration:
-            calibrated = replace(trained, card=replace(trained.card, **calibration))
-            save_model(model, calibrated, dtype="float16", overwrite=True)
+        scores = history.held_out[-1][1] if history.held_out else {}
+        _write(recipe, network, data, partial(_card, recipe, start, steps), scores, model)
     return model, history
+
+
+def finish_recipe(recipe: Recipe, pack: Path, folder: Path, weights: Path, *, drawing: Drawing = None) -> Path:
+    """Score and calibrate weights that were trained elsewhere; returns the model folder with its card.
+
+    ``weights`` is a safetensors file of the recipe's network; one that does not fit is a `LacunarError`. Its metadata
+    (``steps``, ``examples``, ``machine``) goes into the card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = recipe.adapted(pack)
+    start = Start(_checkpoint(recipe, weights))
+    data = recipe.load_data(pack, folder, 1, drawing)
+    network = start.model.network  # type: ignore[union-attr]
+    scores = recipe.objective_of(Start()).score(network.eval(), data.held_out, device=torch.device("cpu"))
+    with safe_open(weights, "pt") as file:
+        told = file.metadata() or {}
+
+    def card(found: Mapping[str, float]) -> Card:
+        made = _card(recipe, Start(), None, found)
+        notes = [f"{name}: {told[name]}" for name in ("machine", "examples") if name in told]
+        command = f"lacunar train {recipe.name} --pack PACK --finish {weights.name}"
+        return replace(made, command=command, steps=int(told.get("steps", 0)), notes=(*made.notes, *notes))
+
+    model = folder / "model"
+    _write(recipe, network, data, card, scores, model)
+    return model
+
+
+def _write(
+    recipe: Recipe,
+    network: Network,
+    data: Data,
+    card: Callable[[Mapping[str, float]], Card],
+    scores: Mapping[str, float],
+    folder: Path,
+) -> None:
+    """Finish the trained network, write the model folder, and calibrate it."""
+    trained = _model(recipe, network, card({**scores, **recipe.finish(network.eval(), data)}), data.prior)
+    save_model(folder, trained, dtype="float16", overwrite=True)
+    calibration = recipe.calibration(folder, data)
+    if calibration:
+        save_model(folder, replace(trained, card=replace(trained.card, **calibration)), dtype="float16", overwrite=True)
 
 
 def _model(recipe: Recipe, network: Network, card: Card, prior: GaussianPrior | None) -> AnyModel:
