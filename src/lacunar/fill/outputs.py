@@ -75,7 +75,7 @@ class OutputFiles:
 
     def resolved(self) -> "OutputFiles":
         """The same with absolute paths, for a process that works in another folder."""
-        named = {name: getattr(self, name) for name in ("raster", "figure", "truth", "bands_folder")}
+        named: dict[str, Any] = {name: getattr(self, name) for name in ("raster", "figure", "truth", "bands_folder")}
         return replace(self, **{name: resolved(path) for name, path in named.items() if path is not None})
 
     def beside(self) -> dict[str, str | None]:

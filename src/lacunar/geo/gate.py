@@ -60,6 +60,7 @@ _START = 64  # bytes that tell a format
 
 _RASTERS_BESIDE = (".ovr", ".msk")
 _METADATA_BESIDE = ".aux.xml"
+DESCRIBING = (_METADATA_BESIDE, *_RASTERS_BESIDE)  # endings of what GDAL reads along with a raster
 _ELSEWHERE = "OVERVIEW_FILE"  # in GDAL's domain OVERVIEWS: the name of another file, which it would open
 _VRT_TAGS = frozenset(
     """VRTDataset SRS GeoTransform GCPList GCP Metadata MDI VRTRasterBand Description UnitType Offset Scale NoDataValue

@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from lacunar.errors import RasterError
-from lacunar.geo.gate import create_raster, gdal, open_raster
+from lacunar.geo.gate import DESCRIBING, create_raster, gdal, open_raster
 from lacunar.geo.windows import Tile
 from lacunar.limits import VALUES_AT_ONCE, check_limit
 
@@ -81,7 +81,9 @@ class RasterSource(AbstractContextManager["RasterSource"]):
             raise
 
     def _describe(self) -> None:
-        self.files = (self.path, *(Path(file) for file in self._dataset.files if Path(file) != self.path))  # behind it
+        behind = dict.fromkeys([self.path, *map(Path, self._dataset.files)])  # of a VRT its sources too
+        beside = [Path(f"{file}{ending}") for file in behind for ending in DESCRIBING]
+        self.files = (*behind, *(file for file in beside if file not in behind and file.is_file()))
         self.shape: tuple[int, int] = self._dataset.shape
         self.count: int = self._dataset.count
         self.transform: Affine = self._dataset.transform
