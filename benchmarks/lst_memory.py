@@ -46,7 +46,7 @@ from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 source, output, model, preset, samples, steps = sys.argv[1:]
-options = FillOptions(model=model, preset=preset, samples=int(samples), evaluations=int(steps) or None)
+options = FillOptions(model=model or None, preset=preset, samples=int(samples), evaluations=int(steps) or None)
 fill_scene(FillInputs(path=Path(source), kind="raster"), OutputFiles(raster=Path(output)), options)
 """
 
@@ -75,7 +75,7 @@ def main() -> None:
             found.append(measure(source, size, options))
             print(found[-1], file=sys.stderr, flush=True)
     steps = f", {options.steps} evaluation(s) in place of its own" if options.steps else ""
-    how = f"Model {options.model}, preset {options.preset}{steps}, {options.samples} sample(s)"
+    how = f"Model {options.model or 'none'}, preset {options.preset}{steps}, {options.samples} sample(s)"
     machine = describe_machine()
     print(f"{machine}\n\n{how}.\n")
     header = ("raster", "gap", "peak memory, MiB", "seconds", "filled pixels/s")
@@ -128,7 +128,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=(1024, 2048, 4096, 8192, 16384))
     parser.add_argument("--coverage", type=float, default=0.22, help="share of the raster that is gap")
-    parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
+    parser.add_argument("--model", default="", help="shipped model or model folder; none without")
     parser.add_argument("--preset", choices=PRESETS, default="fast")
     parser.add_argument("--samples", type=int, help="as many as are usual with the preset by default")
     parser.add_argument("--steps", type=int, default=0, help="evaluations in place of the preset's: memory is the same")

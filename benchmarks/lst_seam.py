@@ -34,12 +34,12 @@ BESIDE = 8  # pixels from a border to its control
 def main() -> None:
     """Fill the cloud and compare gradients, for the mean of the samples and for one of them."""
     options = parse()
-    model = load_filler(options.model)
+    model = load_filler(options.model) if options.model else None
     truth, gap = scene(options.size, options.cloud, np.random.default_rng(options.seed))
     mean, sample = (fill(truth, gap, model, options, samples=count) for count in (options.samples, 1))
     whole = fill(truth, gap, model, options, samples=1, block=2 * options.size)
     fields = {"the truth": truth, f"mean of {options.samples}": mean, "one sample": sample}
-    side = model.network.config.sample_size
+    side = model.network.config.sample_size if model else 64
     tiles = {
         edge for t in tiles_over((options.size,) * 2, tile=side, overlap=OVERLAP) for edge in (t.row, t.row + side)
     }
@@ -53,7 +53,7 @@ def main() -> None:
     print(
         f"\n{options.size} x {options.size} pixels, cloud of {gap.sum()} pixels, tiles of {side} and blocks of ", end=""
     )
-    print(f"{streaming.BLOCK} pixels, model {model.name}, preset {options.preset}; 1 = no seam.\n")
+    print(f"{streaming.BLOCK} pixels, model {model.name if model else 'none'}, preset {options.preset}; 1 = no seam.\n")
     header = ("field", "across tile borders", "across block borders")
     print(markdown_table((*header, f"{BESIDE} pixels beside tile borders", "beside block borders"), rows))
     difference, sigma = np.abs(sample - whole)[gap], (sample - mean)[gap].std()
@@ -85,7 +85,7 @@ def seam_ratio(
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="lst-small", help="shipped model or model folder")
+    parser.add_argument("--model", default="", help="shipped model or model folder; the field alone without")
     parser.add_argument("--preset", choices=PRESETS, default="fast")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--size", type=int, default=streaming.BLOCK + 200, help="side of the raster")
@@ -106,7 +106,7 @@ def scene(size: int, diameter: int, rng: np.random.Generator) -> tuple[NDArray[n
 def fill(
     truth: NDArray[np.float32],
     gap: NDArray[np.bool_],
-    model: Model,
+    model: Model | None,
     options: argparse.Namespace,
     *,
     samples: int,
@@ -123,8 +123,8 @@ def fill(
             print(f"\r{samples} samples: {100 * done // total} %", end="", file=sys.stderr, flush=True)
 
     filled = truth.copy()
-    found = streaming.survey(read, truth.shape)
-    chosen = FillOptions(preset=options.preset, samples=samples, seed=options.seed)
+    chosen = FillOptions(preset=options.preset, samples=samples, seed=options.seed, model=options.model or None)
+    found = streaming.survey(read, truth.shape, options=chosen)
     with patch.object(streaming, "BLOCK", block):
         for part in streaming.fill_blocks(read, truth.shape, found, model, chosen, callback=progress):
             filled[part.window.slices] = part.value

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lacunar.evaluate.lst_archive import centre_of, cloud_over
 from lacunar.evaluate.lst_cases import read_scenes
 from lacunar.evaluate.report import markdown_table
 from lacunar.fill.suspects import told_by_bands
@@ -25,7 +26,6 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.suspects import COLD, NEAR, suspect_pixels
 from lacunar.sensors.scene import open_scene
 from lacunar.versions import describe_machine
-from lst_archive import centre_of, cloud_over
 
 PLACES = {
     "Los Angeles": "losangeles_ecostress",

@@ -101,7 +101,9 @@ def ours(options: argparse.Namespace) -> list[tuple[str, int, int, float]]:
     rows = []
 
     def filled(preset: Preset, samples: int) -> Callable[[], object]:
-        return lambda: fill_array(values, ~gap, gap, model, FillOptions(preset=preset, samples=samples))
+        return lambda: fill_array(
+            values, ~gap, gap, model, FillOptions(preset=preset, samples=samples, background="kriging")
+        )
 
     filled(PRESETS["fast"], options.samples)()  # pays for what is loaded on demand
     for name, preset in PRESETS.items():

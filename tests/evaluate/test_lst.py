@@ -20,6 +20,7 @@ from lacunar.evaluate.job import evaluate
 from lacunar.evaluate.lst import (
     CLASSICAL,
     DISTANCES,
+    FIELD,
     SIZES,
     SMOOTHED,
     LstTask,
@@ -262,7 +263,7 @@ def test_the_classical_methods_are_those_of_the_library():
     truth = case("a", seed=3)
     values, known, references = truth.given
     methods = LstTask(rasters=Path("none"), masks="blobs", models=()).lineup().methods
-    assert set(methods) == {*FILL_NAMES, SMOOTHED}
+    assert set(methods) == {*FILL_NAMES, SMOOTHED, FIELD}
     made = {name: method(values, known, references, 0)[name] for name, method in methods.items()}
     for name in FILL_NAMES:
         np.testing.assert_allclose(made[name].value, fill(name, values, known))
@@ -511,7 +512,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(lacunar, places, out, tmp_path
     refused(told(rasters=tmp_path), f"no GeoTIFF in {tmp_path}")
     refused(told(clouds=tmp_path / "none"), "no folder")
     refused(told("--rates", "0.00001"), "a missing rate of 1e-05 hides 0 of 32 x 32 pixels")
-    refused(told("--rates", "much"), "--rates has 'much'; wanted shares by comma")
+    refused(told("--rates", "much"), "got 'much'; wanted numbers by comma")
     refused(told("--masks", "fog"), "unknown masks 'fog': choose one of cloud, blobs")
     refused(told("--methods", "magic"), "unknown method 'magic'")
     write(cloudy / "hill_20240102.tif", np.full((90, 80), 300.0, np.float32))

@@ -32,7 +32,7 @@ def test_they_are_as_spread_out_as_sigma_says():
     missing[20:60, 20:60] = True
     model = gap_model(GaussianResidual(variance=0.6))
     model = replace(model, card=replace(model.card, sigma_factor={"fast": 1.5}))
-    made = fill_array(values, ~missing, missing, model, FillOptions(samples=32))
+    made = fill_array(values, ~missing, missing, model, FillOptions(samples=32, background="kriging"))
     drawn = made.realisations
     np.testing.assert_allclose(drawn.mean(axis=0), made.mean, atol=1e-3)
     spread = np.sqrt((drawn.var(axis=0) / np.where(missing, made.sigma, 1) ** 2)[missing].mean())
@@ -81,7 +81,7 @@ def test_no_step_where_blocks_meet(monkeypatch, dates):
     def mosaic():
         out = np.empty((4, *values.shape))
         options = FillOptions(samples=4, realisations=True)
-        found = survey(read, values.shape, beside)
+        found = survey(read, values.shape, beside, options=options)
         for block in fill_blocks(read, values.shape, found, tiny_model(), options, guides=beside):
             out[:, *block.window.slices] = block.realisations
         return out

@@ -18,7 +18,7 @@ FACE_SAMPLES = 4  # different answers on the contact sheet; their mean is writte
 class _Demo:
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("lacunar-demo")
     size: Annotated[int, typer.Option(help="Side of the simulated product in pixels.")] = 256
-    model: opt.Model = "lst-small"
+    model: opt.Network = None
     samples: opt.Samples = 8
     seed: opt.Seed = 0
     device: opt.Device = "auto"

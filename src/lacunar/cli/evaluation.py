@@ -1,6 +1,6 @@
 """How good results are: `evaluate lst`, `evaluate water`, `evaluate face`, `evaluate pictures`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +43,8 @@ class _Asked:
                 del given[name]
             elif name in given:
                 given[name] = opt.parts_of(given[name])
+        if "counts" in given:
+            given["counts"] = tuple(int(number) for number in _rates(given["counts"]))
         if "rates" in given:
             given["rates"] = _rates(given["rates"])
         if given.get("models") == [NO_MODEL]:
@@ -72,14 +74,27 @@ class _FillAsked(_Asked):
 
 @dataclass(frozen=True, kw_only=True)
 class _LstAsked(_FillAsked):
-    rasters: Annotated[Path, typer.Option(help="Folder of clear LST GeoTIFFs in kelvin, named PLACE_*.tif.")]
+    rasters: Annotated[Path | None, typer.Option(help="Folder of clear LST GeoTIFFs in kelvin, named PLACE_*.tif.")] = (
+        None
+    )
+    archive: Annotated[
+        Path | None, typer.Option(help="In place of --rasters: dates of one grid, each filled beside others.")
+    ] = None
+    counts: Annotated[str | None, typer.Option(help="Of an archive: numbers of references, by comma.")] = None
+    far: Annotated[
+        int | None, typer.Option(min=0, help="Of an archive: days within which references are taken last; 31 if none.")
+    ] = None
+    every: Annotated[int | None, typer.Option(min=1, help="Of an archive: every n-th date is filled.")] = None
     clouds: Annotated[Path | None, typer.Option(help="Folder of Landsat QA_PIXEL rasters or cloud masks.")] = None
     masks: Annotated[str, typer.Option(help="Gaps: cloud (shapes of --clouds), blobs, box, stripes or half.")] = "cloud"
-    rates: _Rates = "0.15,0.22,0.5"
-    size: Annotated[int, typer.Option(min=11, help="Side of a case in pixels.")] = 64
+    rates: Annotated[str | None, typer.Option(help="Missing rates, by comma.")] = None
+    size: Annotated[int | None, typer.Option(min=11, help="Side of a case in pixels; 64, of an archive 256.")] = None
     per_raster: Annotated[int, typer.Option(min=1, help="Cases of each raster (or pair) and rate.")] = 4
     methods: Annotated[str, typer.Option(help="Classical fills, by comma, or all; kriging always runs.")] = "all"
-    models: _Models = field(default_factory=lambda: ["lst-small"])
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Network; repeat for several; none for no model. lst-small, of an archive none."),
+    ] = None
     sigma: Annotated[bool, typer.Option(help="Score the uncertainty of the models too; one sample has none.")] = True
     most_cases: Annotated[
         int | None, typer.Option("--cases", min=1, help="Cases of each rate at most, spread over the dates.")
@@ -145,7 +160,10 @@ class _RestorationAsked(_Asked):
 @opt.expanded
 def evaluate_lst_command(asked: _LstAsked) -> None:
     """Hide clear LST under cloud shapes, fill it by every method, and report how far each is from the truth."""
-    asked.evaluate("lst")
+    if (asked.rasters is None) == (asked.archive is None):
+        raise LacunarError("wanted --rasters FOLDER or --archive FOLDER, one of them")
+    task: TaskName = "lst" if asked.archive is None else "archive"
+    replace(asked, rasters=asked.rasters or asked.archive, archive=None).evaluate(task)
 
 
 @app.command("water")
@@ -170,7 +188,8 @@ def evaluate_pictures_command(asked: _RestorationAsked) -> None:
 
 
 def _rates(text: str) -> tuple[float, ...]:
+    """Numbers by comma."""
     try:
         return tuple(float(part) for part in opt.parts_of(text))
     except ValueError as error:
-        raise LacunarError(f"--rates has {text!r}; wanted shares by comma, such as 0.15,0.22,0.5") from error
+        raise LacunarError(f"got {text!r}; wanted numbers by comma, such as --rates 0.15,0.22,0.5") from error

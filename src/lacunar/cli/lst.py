@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lacunar.sensors.sebal import Atmosphere, ReflectanceForm
 
 _OR_MANY = "patterns, or @LIST with one a line."
-_BACKGROUNDS = "kriging (the network on top), archive (other dates alone, without the network), or auto"
+_BACKGROUNDS = "field (no network), kriging (the network on top), or auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class _Asked:
     invert: Annotated[bool, typer.Option("--invert", help="Zero of the gap mask is filled, not non-zero.")] = False
     preset: opt.PresetOption = "fast"
     sampler: opt.SamplerOption = None
-    background: Annotated[str, typer.Option(help=f"{_BACKGROUNDS}: archive from 4 references.")] = "auto"
+    background: Annotated[str, typer.Option(help=f"{_BACKGROUNDS}: field unless a network is named.")] = "auto"
     evaluations: opt.EvaluationsOption = None
     samples: opt.Samples = None
     realisations: Annotated[
@@ -59,7 +59,7 @@ class _Asked:
     ] = None
     quantiles: Annotated[str, typer.Option(help="Levels by comma, such as 0.05,0.95: one more band for each.")] = ""
     seed: opt.Seed = 0
-    model: opt.Model = "lst-small"
+    model: opt.Network = None
     device: opt.Device = "auto"
     backend: opt.BackendOption = "auto"
     figure: opt.FigureOption = None

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 Model = Annotated[str, typer.Option(help="A shipped model's name (see `lacunar models`) or a model folder.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="A network on top: a shipped model's name or a model folder; fast and instant need none."
+    ),
+]
 PresetOption = Annotated[str, typer.Option(help=f"{preset_help()}.")]
 SamplerOption = Annotated[str | None, typer.Option("--sampler", help=f"In place of the preset's: {sampler_help()}.")]
 EvaluationsOption = Annotated[

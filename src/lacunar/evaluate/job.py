@@ -13,6 +13,7 @@ import pandas as pd
 
 from lacunar.errors import LacunarError
 from lacunar.evaluate.lst import LstTask
+from lacunar.evaluate.lst_archive import ArchiveTask
 from lacunar.evaluate.pictures import PictureTask
 from lacunar.evaluate.report import markdown_table, render, sentences, text_of
 from lacunar.evaluate.restoration import RestorationTask
@@ -24,6 +25,7 @@ from lacunar.versions import describe_machine, versions
 
 TASKS: Mapping[TaskName, type[Task]] = {
     "lst": LstTask,
+    "archive": ArchiveTask,
     "water": WaterTask,
     "pictures": PictureTask,
     "restoration": RestorationTask,
@@ -133,7 +135,7 @@ def evaluate(
     Parameters
     ----------
     task
-        ``lst``, ``water``, ``pictures`` or ``restoration``.
+        ``lst``, ``archive`` (LST beside many dates), ``water``, ``pictures`` or ``restoration``.
     output, overwrite
         Folder to save to (see `Evaluation.save`), checked before any work is done; whether files may be replaced.
     command
@@ -141,8 +143,8 @@ def evaluate(
     callback
         Called with (answers, all).
     **options
-        Of `LstTask`, `WaterTask`, `PictureTask` or `RestorationTask`: among them the data (``rasters`` and
-        ``clouds``, ``scenes``, ``faces``, or ``pictures``), ``models``, ``methods`` and ``seed``.
+        Of `LstTask`, `ArchiveTask`, `WaterTask`, `PictureTask` or `RestorationTask`: among them the data (``rasters``
+        and ``clouds``, ``scenes``, ``faces``, or ``pictures``), ``models``, ``methods`` and ``seed``.
 
     Raises
     ------

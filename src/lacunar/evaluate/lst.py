@@ -38,7 +38,7 @@ from lacunar.evaluate.task import (
     enter,
 )
 from lacunar.fill.array import fill_array
-from lacunar.fill.options import FillOptions
+from lacunar.fill.options import BackgroundName, FillOptions
 from lacunar.geo.missing_shapes import PATTERN_NAMES, PatternName
 from lacunar.interpolate.classical import FILL_NAMES, FillName, fill
 from lacunar.interpolate.external_drift import REFERENCE_FILL_NAMES, ReferenceFillName, fill_from_reference
@@ -49,7 +49,9 @@ from lacunar.train.lst_data import place_of
 BASELINE: FillName = "kriging"  # what fills without a reference are compared with
 REFERENCE_BASELINE: ReferenceFillName = "regression + kriging"  # and fills with one
 SMOOTHED = "kriging (averaged)"  # with smoothed covariances, averaged: what the network starts from
+FIELD = "lacunar"  # the field of the raster, without a network
 CLASSICAL: tuple[str, ...] = (*(name for name in FILL_NAMES if name != BASELINE), BASELINE, SMOOTHED)
+METHODS: tuple[str, ...] = (*CLASSICAL, FIELD)
 CHOSEN = (BASELINE, SMOOTHED, "idw")  # classical fills of figures and strata
 CHOSEN_BESIDE = (BASELINE, REFERENCE_BASELINE, "kriging with drift")  # and with references
 WITH_REFERENCE = ", with reference"
@@ -59,15 +61,17 @@ SIZES = (16, 64, 256, 1024, 4096)  # pixels of the connected missing region: edg
 PIT_BINS = 20
 SIGMAS_OF_95 = 1.959964  # half-width of the central 95 % of a normal distribution in standard deviations
 EXAMPLES = 3  # cases drawn for each missing rate
+MOST_SHOWN = 3  # references of an example
 CLIPPED = 0.5  # per cent of the pixels left beyond each end of a colour scale
 ZERO_CELSIUS = 273.15
 RMSE_LABEL = "RMSE of missing pixels (K)"
 
-Kind = Literal["all", "distance", "gap size", "scene", "place", "reference"]
+Kind = Literal["all", "distance", "gap size", "scene", "place", "reference", "references"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STRATA: Mapping[Kind, str] = {
     "distance": "by distance to the nearest known pixel",
     "gap size": "by size of the connected missing region, in pixels",
+    "references": "by number of reference dates",
     "reference": "by what the reference date is to the date that is filled",
     "place": "by place",
     "scene": "by date",
@@ -126,7 +130,7 @@ class LstTask(FillTask):
     rates: tuple[float, ...] = RATES
     size: int = 64  # side of a tile in pixels
     per_raster: int = 4  # tiles from each raster (or pair)
-    methods: tuple[str, ...] = CLASSICAL  # kriging is always among them
+    methods: tuple[str, ...] = METHODS  # kriging is always among them
     models: tuple[str, ...] = ("lst-small",)
     sigma: bool = True  # whether the sigma of networks is scored: one sample has none
     most_cases: int | None = None  # of each rate, spread over the dates; None = all
@@ -166,7 +170,7 @@ class LstTask(FillTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chosen(self.methods, CLASSICAL)
+        chosen(self.methods, self.known_methods())
         if self.masks not in PATTERN_NAMES:
             raise LacunarError(f"unknown masks {self.masks!r}: choose one of {', '.join(PATTERN_NAMES)}")
         if self.masks == "cloud" and self.clouds is None:
@@ -176,6 +180,10 @@ class LstTask(FillTask):
                 "1 sample has no spread, so it gives no sigma: give --samples 2 or more, or --no-sigma for fills alone"
             )
         self.at_least(size=11, per_raster=1, references=0, most_cases=1)
+
+    def known_methods(self) -> tuple[str, ...]:
+        """The fills without a model that can be chosen."""
+        return METHODS
 
     def cases(self) -> list[LstCase]:
         """Tiles alone, or beside another date."""
@@ -187,12 +195,14 @@ class LstTask(FillTask):
 
     def lineup(self) -> Lineup:
         """Classical fills, those that use another date, and every run of the networks, without and with it."""
-        names = chosen([*self.methods, BASELINE], CLASSICAL)
+        names = [name for name in CLASSICAL if name in (*self.methods, BASELINE)]
         lineup = Lineup({name: _classical_method(name) for name in names}, BASELINE, [BASELINE])
         shown: tuple[str, ...] = CHOSEN
         if self.references:
             lineup.methods |= {name: _reference_method(name) for name in REFERENCE_FILL_NAMES}
             lineup.baseline, lineup.preferred, shown = REFERENCE_BASELINE, [CHOSEN_BESIDE[-1]], CHOSEN_BESIDE
+        fields = [FIELD, *([f"{FIELD}{WITH_REFERENCE}"] if self.references else [])] if FIELD in self.methods else []
+        lineup.methods |= {name: field_method(self.samples, name=name, references=name != FIELD) for name in fields}
         networks = []
         for model in self.networks():
             for way in self.ways():
@@ -201,7 +211,8 @@ class LstTask(FillTask):
                     method = model_method(networks[-1], model, way, sigma=self.sigma, references=bool(note))
                     enter(lineup, networks[-1], method, model=model, way=way, note=note)
         lineup.preferred = [name for name in networks if name.endswith(WITH_REFERENCE)] + networks + lineup.preferred
-        lineup.shown = [name for name in (*shown, *networks) if name in lineup.methods][:MAX_CURVES]
+        lineup.preferred = [*reversed(fields), *lineup.preferred]
+        lineup.shown = [name for name in (*shown, *fields, *networks) if name in lineup.methods][:MAX_CURVES]
         return lineup
 
     def measure(self, case: LstCase, estimate: Estimate) -> list[Row]:
@@ -317,8 +328,28 @@ def _reference_method(name: ReferenceFillName) -> Method:
     return method
 
 
+def field_method(samples: int, *, name: str = FIELD, references: bool = True) -> Method:
+    """The field of the raster: the mean of its samples with their sigma, and the first sample."""
+
+    def method(values: FloatArray, known: BoolArray, others: Sequence[FloatArray], seed: int) -> dict[str, Estimate]:
+        guides = np.stack(list(others)) if references and others else None
+        options = FillOptions(background="field", samples=samples, seed=seed)
+        filled = fill_array(values, known, ~known, None, options, guides=guides)
+        limits = (filled.quantile(0.025), filled.quantile(0.975))
+        whole = Estimate(filled.mean, filled.sigma, filled.samples, limits, antithetic=samples % 2 == 0)
+        return {name: whole, f"{name}, {ONE_SAMPLE}": Estimate(filled.samples[0], share=1 / samples)}
+
+    return method
+
+
 def model_method(
-    name: str, model: Model, way: tuple[Preset, int], *, sigma: bool = True, references: bool = False
+    name: str,
+    model: Model,
+    way: tuple[Preset, int],
+    *,
+    sigma: bool = True,
+    references: bool = False,
+    background: BackgroundName = "auto",
 ) -> Method:
     """A diffusion model: the mean of its samples with their sigma, and the first sample under a name of its own.
 
@@ -328,7 +359,7 @@ def model_method(
 
     def method(values: FloatArray, known: BoolArray, others: Sequence[FloatArray], seed: int) -> dict[str, Estimate]:
         guides = np.stack(list(others)) if references and others else None
-        options = FillOptions(preset=preset, samples=samples, seed=seed)
+        options = FillOptions(preset=preset, samples=samples, seed=seed, background=background)
         filled = fill_array(values, known, ~known, model, options, guides=guides)
         each = filled.evaluations
         if samples == 1 and not (preset.mean_only and sigma):
@@ -451,7 +482,7 @@ def _draw_examples(found: Found, rate: float) -> Figure:
     """The examples of one rate: truth, what is given, the fills, one sample, absolute error and sigma."""
     own = [(case, answers) for case, answers in found.examples if case.rate == rate]
     best = found.lineup.preferred[0]
-    names = list(dict.fromkeys((BASELINE, found.lineup.baseline, best)))
+    names = [name for name in dict.fromkeys((BASELINE, found.lineup.baseline, best)) if name in own[0][1]]
     rows, doubts = [], []
     for case, answers in own:
         doubt = {f"|error|\n{best}": np.abs(answers[best].value - case.truth), f"sigma\n{best}": answers[best].sigma}
@@ -464,7 +495,7 @@ def _draw_examples(found: Found, rate: float) -> Figure:
             fills[ONE_SAMPLE] = one
         scale = _extremes(case.truth)
         images = [_temperature("truth", case.truth, scale), _temperature("given", case.given[0], scale)]
-        for other in case.references:
+        for other in case.references[:MOST_SHOWN]:
             images.append(Image("reference\n(own scale)", other - ZERO_CELSIUS, "inferno", _extremes(other)))
         for name, fill_in in fills.items():
             images.append(_temperature(name, np.where(case.missing, fill_in.value, case.truth), scale))

@@ -24,7 +24,7 @@ from lacunar.models.checkpoint import Model
 ONE_SAMPLE = "one sample"  # scored beside the mean of all samples, as "NAME, one sample"
 MAX_CURVES = 8  # of a figure that can still be read
 
-TaskName = Literal["lst", "water", "pictures", "restoration"]
+TaskName = Literal["lst", "archive", "water", "pictures", "restoration"]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Row = dict[str, Any]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,7 @@ from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fil
 from lacunar.fill.guides import MAX_REFERENCES
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.job import fill_scene
-from lacunar.fill.options import DEFAULT_MODEL, FillOptions
+from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.labelled import (
     MISSING,
@@ -31,11 +31,12 @@ from lacunar.geo.labelled import (
     units_of,
 )
 from lacunar.geo.windows import Block, Tile
-from lacunar.models.backend import load_filler
-from lacunar.models.checkpoint import Model
 from lacunar.sensors.plausible import KELVIN, ValueJudge, unit_of
 from lacunar.sensors.scene import ARCHIVES, LstOptions, Measured
 from lacunar.sensors.sebal import digital_numbers_hint
+
+if TYPE_CHECKING:
+    from lacunar.models.checkpoint import Model
 
 NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
 
@@ -66,7 +67,7 @@ def fill(
     *,
     guides: AnyArray | Sequence[AnyArray] = (),
     missing: AnyArray | None = None,
-    model: str | Path | Model = DEFAULT_MODEL,
+    model: "str | Path | Model | None" = None,
     preset: str = "fast",
     samples: int | None = None,
     return_samples: bool = False,
@@ -85,12 +86,13 @@ def fill(
         computed, to the same values.
     guides
         Other dates of the place, or static rasters, in any unit; on another grid they are warped, if both have a CRS.
-        From four on they are fitted as an archive of dates, without the network.
+        From four on no network is asked, whatever the preset.
     missing
         (y, x) booleans, True = to be filled; other NaN pixels stay NaN. By default the coordinate ``missing`` of an LST
         of `lacunar.open_scene`, else all that is NaN.
     model
-        A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device).
+        A shipped model's name, a model folder, or what `lacunar.load_model` gave (on its device). None: no network for
+        ``fast`` and ``instant``, lst-small for the others.
     preset
         ``fast``, ``balanced``, ``paper`` (RePaint; no guides), or ``instant`` (mean and sigma from one evaluation).
     samples
@@ -131,7 +133,8 @@ def fill(
     """
     samples = preset_named(preset).usual_samples if samples is None else samples
     options["quantiles"] = levels = tuple(options.get("quantiles", ()))
-    how = FillOptions(preset=preset, samples=samples, realisations=return_samples, **options)
+    named = None if model is None else str(model) if isinstance(model, str | Path) else model.name
+    how = FillOptions(model=named, preset=preset, samples=samples, realisations=return_samples, **options)
     if how.suspect == "report" and not isinstance(array, xr.DataArray):
         raise LacunarError("suspect='report' has no place among numpy arrays: wanted a DataArray, or suspect='fill'")
     given = as_labelled(array, name="the array")
@@ -139,7 +142,7 @@ def fill(
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
     if len(beside) > MAX_REFERENCES:
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
-    network = model if isinstance(model, Model) else load_filler(model)
+    network = how.load(len(beside)) if model is None or isinstance(model, str | Path) else model
     if given.ndim == 2:
         filled = _Fill(given, _missing(missing, given), beside, named=len(beside)).dataset(network, how)
     else:
@@ -206,7 +209,11 @@ def fill_file(
 
 
 def _fill_dates(
-    cube: xr.DataArray, missing: AnyArray | None, guides: list[xr.DataArray], options: FillOptions, model: Model
+    cube: xr.DataArray,
+    missing: AnyArray | None,
+    guides: list[xr.DataArray],
+    options: FillOptions,
+    model: "Model | None",
 ) -> xr.Dataset:
     """Every date of a cube, guided by its neighbours in time."""
     axis = time_dim(cube)
@@ -241,7 +248,7 @@ class _Fill:
         self.plane, self.missing, self.guides, self.named = plane, missing, guides, named
         self.shape = (plane.shape[0], plane.shape[1])
 
-    def dataset(self, model: Model, options: FillOptions) -> xr.Dataset:
+    def dataset(self, model: "Model | None", options: FillOptions) -> xr.Dataset:
         """Value, source, sigma and quantiles; computed now, or when a lazy result is."""
         lazy = any(is_lazy(one) for one in (self.plane, self.missing, *self.guides))
         bands = (self._lazy if lazy else self._eager)(model, options)
@@ -253,7 +260,7 @@ class _Fill:
             "source": (source, _SOURCES),
             "sigma": (bands[2], units | {"long_name": "one standard deviation of a filled pixel"}),
         }
-        filled = dataset_on(self.plane, variables, {"model": model.name, "preset": options.preset})
+        filled = dataset_on(self.plane, variables, {"model": model.name if model else "", "preset": options.preset})
         levels = list(options.quantiles)
         if levels:
             filled["quantiles"] = self._stacked(bands[3 : 3 + len(levels)], units, xr.Variable("quantile", levels))
@@ -291,7 +298,7 @@ class _Fill:
     def survey(self, options: FillOptions) -> Survey:
         """The first pass: what is measured, block means for what is far from it, and suspects."""
         guides = self.read_guides if self.guides else None
-        found = survey(self.read, self.shape, guides, suspect=options.suspect)
+        found = survey(self.read, self.shape, guides, suspect=options.suspect, options=options)
         for number, guide in enumerate(found.guides[: self.named], start=1):
             if guide.common == 0:
                 raise LacunarError(
@@ -300,7 +307,7 @@ class _Fill:
                 )
         return found
 
-    def block(self, block: Block, found: Survey, model: Model, options: FillOptions) -> NDArray[np.float32]:
+    def block(self, block: Block, found: Survey, model: "Model | None", options: FillOptions) -> NDArray[np.float32]:
         """Bands (3 + Q, h, w) of one block, then samples, then suspects, where they are asked for."""
         guides = self.read_guides if self.guides else None
         filled = fill_block(self.read, block, found, model, options, guides=guides)
@@ -309,14 +316,14 @@ class _Fill:
             parts.append(found.suspect[None, *block.core.slices].astype(np.float32))
         return np.concatenate(parts)
 
-    def _eager(self, model: Model, options: FillOptions) -> NDArray[np.float32]:
+    def _eager(self, model: "Model | None", options: FillOptions) -> NDArray[np.float32]:
         found = self.survey(options)
         bands = np.empty((_count(options), *self.shape), dtype=np.float32)
         for block in blocks_of(self.shape):
             bands[:, *block.core.slices] = self.block(block, found, model, options)
         return bands
 
-    def _lazy(self, model: Model, options: FillOptions) -> Any:  # noqa: ANN401  # a dask array
+    def _lazy(self, model: "Model | None", options: FillOptions) -> Any:  # noqa: ANN401  # a dask array
         """All bands as a dask array. Tasks read the input themselves: in the graph it would be held in memory."""
         import dask
         import dask.array as da

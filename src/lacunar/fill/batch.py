@@ -146,7 +146,7 @@ def _fill_on_cluster(
 ) -> list[Outcome]:
     try:
         with connected(address) as client:
-            sent, sha256 = _options_to_send(client, options), load_filler(options.model).card.sha256
+            sent, sha256 = _options_to_send(client, options), load_filler(options.network).card.sha256
             flying = {
                 client.submit(
                     _fill_there, job.resolved(), sent, sha256, versions(), pure=False, retries=RETRIES
@@ -201,10 +201,10 @@ def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, s
     begun = time.perf_counter()
     try:
         check_versions(versions(), wanted, options.backend)
-        found = load_filler(options.model).card.sha256
+        found = load_filler(options.network).card.sha256
         if found != sha256:
             raise LacunarError(
-                f"model {options.model} has sha256 {found} on a worker, wanted {sha256}: install it there"
+                f"model {options.network} has sha256 {found} on a worker, wanted {sha256}: install it there"
             )
         with _ONE_AT_A_TIME:
             return _filled(job, replace(options, device=_own_device(options.device)))
@@ -231,7 +231,9 @@ def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
         backend = "eager"
     for _, there in found:
         check_versions(there, versions(), backend)
-    model = options.model if options.model in shipped_models() else str(Path(options.model).resolve())
+    model = options.model
+    if model and model not in shipped_models():
+        model = str(Path(model).resolve())
     return replace(options, model=model, device=str(found[0][0]), backend=backend)
 
 

@@ -3,19 +3,23 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lacunar.errors import RasterError
-from lacunar.fill.array import fill_array
+from lacunar.fill.filled import fill_from_field
 from lacunar.fill.options import FillOptions, SuspectChoice
 from lacunar.fill.suspects import BandReader, find_suspects, without
 from lacunar.geo.windows import Block, Tile, blocks_over
 from lacunar.interpolate.background import MIN_KNOWN, CoarseField
-from lacunar.models.checkpoint import Model
+from lacunar.interpolate.raster_field import RasterField, RasterSample, View
 from lacunar.sensors.scene import Measured
+
+if TYPE_CHECKING:
+    from lacunar.models.checkpoint import Model
 
 BLOCK = 960  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid
 HALO = 96  # two strides: every tile that touches the core, with its kriging margin, lies inside the block
@@ -52,6 +56,7 @@ class Survey:
     remarks: Mapping[str, int] = field(default_factory=dict)  # what a user should know of pixels -> how many they are
     suspect: BoolArray | None = None  # (H, W) measured pixels that look like cloud, where they were looked for
     reach: float = 0.0  # pixels from the farthest missing pixel to a measured one, to a cell of the coarse field
+    raster_field: RasterField | None = None  # the model of the raster, where it fills without a network
 
     @property
     def spread(self) -> float:
@@ -86,12 +91,14 @@ def survey(
     *,
     suspect: SuspectChoice = "keep",
     bands: BandReader | None = None,
+    options: FillOptions | None = None,
 ) -> Survey:
     """Count the pixels of each kind and average the measured ones into a coarse field, window by window.
 
     ``read`` and ``guides`` give any window of the raster and of its K guides. Suspects are looked for unless
     ``suspect`` is keep, and count as missing where it is fill; ``bands`` (reflectance, where there are any) tells snow
-    and water from cloud. Raises `RasterError`: no measured pixel.
+    and water from cloud. The field of the raster is fitted where ``options`` fill by it. Raises `RasterError`: no
+    measured pixel.
     """
     found = None
     if suspect != "keep":
@@ -101,7 +108,7 @@ def survey(
     reduction = max(FINEST_REDUCTION, -(-max(shape) // COARSE_CELLS))
     side = reduction * max(1, BLOCK // reduction)  # whole cells, in windows large enough to read a file's blocks once
     raster, gaps, beside = _Mosaic(reduction), _Mosaic(reduction), list[_Mosaic]()
-    missing, remarks = 0, Counter[str]()
+    missing, remarks, sample = 0, Counter[str](), RasterSample()
     for row in range(0, shape[0], side):
         for col in range(0, shape[1], side):
             window = Tile(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
@@ -110,8 +117,10 @@ def survey(
             gaps.add(np.zeros(part.missing.shape, dtype=np.float32), part.missing, part, window)
             missing += int(part.missing.sum())
             remarks.update({text: int(where.sum()) for text, where in part.remarks.items()})
-            if guides is not None:
-                seen = guides(window)
+            seen = np.empty((0, *window.shape), dtype=np.float32) if guides is None else guides(window)
+            if options is not None and options.uses_field(len(seen)):
+                sample.add(View(part.values, part.known, part.missing, seen, (row, col)))
+            if len(seen):
                 beside = beside or [_Mosaic(reduction) for _ in seen]
                 for mosaic, values in zip(beside, seen, strict=True):
                     mosaic.add(values, np.isfinite(values), part, window)
@@ -132,10 +141,12 @@ def survey(
         for mosaic in beside
     )
     coarse = replace(raster.joined(), guides=tuple(mosaic.joined() for mosaic in beside))
-    nodata = pixels - raster.measured - missing
+    nodata, model = pixels - raster.measured - missing, None
+    if options is not None and options.uses_field(len(counts)) and missing:
+        model = sample.fitted(coarse)
     distance = ndimage.distance_transform_edt(~coarse.known) * reduction
     reach = float(distance[gaps.joined().known].max(initial=0.0))
-    return Survey(raster.measured, missing, nodata, coarse, counts, +remarks, found, reach)
+    return Survey(raster.measured, missing, nodata, coarse, counts, +remarks, found, reach, model)
 
 
 def _filling(read: Reader, suspect: BoolArray | None) -> Reader:
@@ -183,7 +194,7 @@ def fill_blocks(
     read: Reader,
     shape: tuple[int, int],
     found: Survey,
-    model: Model,
+    model: "Model | None",
     options: FillOptions,
     *,
     guides: GuideReader | None = None,
@@ -217,7 +228,7 @@ def fill_block(
     read: Reader,
     block: Block,
     found: Survey,
-    model: Model,
+    model: "Model | None",
     options: FillOptions,
     *,
     guides: GuideReader | None = None,
@@ -233,18 +244,24 @@ def fill_block(
     if not core.missing.any():
         drawn = np.repeat(value[None], options.samples, axis=0) if options.realisations else None
         return FilledBlock(block.core, value, source, sigma, quantiles, realisations=drawn)
-    beside = None if guides is None else guides(block.outer)
-    archive = beside is not None and options.uses_archive(len(beside))
-    filled = fill_array(
-        outer.values,
-        outer.known,
-        outer.missing if archive else _near_core(outer.missing, block),
-        model,
-        options,
-        guides=beside,
-        coarse=replace(found.coarse, origin=(block.outer.row, block.outer.col)),
-        callback=callback,
-    )
+    beside, origin = None if guides is None else guides(block.outer), (block.outer.row, block.outer.col)
+    if found.raster_field is not None:
+        others = np.empty((0, *outer.known.shape), dtype=np.float32) if beside is None else beside
+        near = _touching(outer.missing, block)
+        filled = fill_from_field(found.raster_field, View(outer.values, outer.known, near, others, origin), options)
+    else:
+        from lacunar.fill.array import fill_array
+
+        filled = fill_array(
+            outer.values,
+            outer.known,
+            _near_core(outer.missing, block),
+            model,
+            options,
+            guides=beside,
+            coarse=replace(found.coarse, origin=origin),
+            callback=callback,
+        )
     inner = block.inner.slices
     value = np.where(core.missing, filled.mean[inner], value)
     sigma = np.where(core.missing, _floored(filled.sigma[inner], value, outer.known, found), sigma)
@@ -272,6 +289,15 @@ def _floored(
     if known.sum() < MIN_KNOWN:
         least = np.maximum(least, np.float32(found.spread))
     return np.maximum(sigma, least)
+
+
+def _touching(missing: BoolArray, block: Block) -> BoolArray:
+    """Missing pixels on which those of the core depend."""
+    parts, count = ndimage.label(ndimage.binary_dilation(missing))
+    inside = np.zeros(count + 1, dtype=bool)
+    inside[np.unique(parts[block.inner.slices])] = True
+    inside[0] = False
+    return np.asarray(missing & inside[parts])
 
 
 def _near_core(missing: BoolArray, block: Block) -> BoolArray:

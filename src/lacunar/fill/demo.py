@@ -12,7 +12,6 @@ from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.raster import read_raster
 from lacunar.interpolate.classical import FillName, fill
 from lacunar.metrics import rmse
-from lacunar.models.backend import load_filler
 from lacunar.sensors.scene import open_scene
 from lacunar.sensors.simulated import simulate_product
 
@@ -34,7 +33,7 @@ def demonstrate(
     ``record`` of the fill, ``rmse`` (method -> RMSE of the missing pixels in kelvin), and the paths ``output`` and
     ``figure``.
     """
-    load_filler(options.model)  # refused before anything is written
+    options.load()  # refused before anything is written
     output, figure = folder / "lst_filled.tif", folder / "lst_filled.png"
     for path in (folder / "product", output, figure, output.with_suffix(".json")):
         if path.exists() and not overwrite:

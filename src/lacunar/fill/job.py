@@ -25,13 +25,15 @@ def fill_scene(
     with open_inputs(inputs) as (scene, guides):
         finish_and_remove_dead(files.raster.parent)
         files.check_names(scene, options)
-        model = options.load()
+        model = options.load(len(guides))
         fingerprint = fingerprint_of(inputs, scene, guides, options, model)
         if files.resume and (record := finished_record(scene, files, options, fingerprint)):
             return record
         with FillWriter(scene, guides, files, options, model, fingerprint) as writer:
             bands = scene.reflectance if scene.kind == "product" else None
-            found = survey(scene.measured, scene.shape, guides.read, suspect=options.suspect, bands=bands)
+            found = survey(
+                scene.measured, scene.shape, guides.read, suspect=options.suspect, bands=bands, options=options
+            )
             writer.begin(found)
             for block in fill_blocks(
                 scene.measured,

@@ -1,19 +1,21 @@
 """How missing pixels are filled: one value for library, command line and cluster."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
-from lacunar.models.backend import BackendName, check_backend, load_filler
-from lacunar.models.checkpoint import Model
+from lacunar.models.backend import BackendName, check_backend
+
+if TYPE_CHECKING:
+    from lacunar.models.checkpoint import Model
 
 DEFAULT_MODEL = "lst-small"
-ARCHIVE_DATES = 4  # guides from which the archive tells more than kriging with drift; on training places
+ARCHIVE_DATES = 4  # guides from which no network is asked, whatever the preset
 SuspectChoice = Literal["report", "fill", "keep"]
-BackgroundName = Literal["auto", "kriging", "archive"]
+BackgroundName = Literal["auto", "field", "kriging"]
+WITHOUT_NETWORK = ("fast", "instant")  # presets for which the field of the raster draws the samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +25,16 @@ class FillOptions:
     Raises `LacunarError`: an unknown name, a number out of range, or more samples than the preset gives.
     """
 
-    model: str = DEFAULT_MODEL  # a shipped model's name or a model folder
+    # a shipped model's name or a model folder; None: none for fast and instant, lst-small for the other presets
+    model: str | None = None
     device: str = "cpu"
     backend: BackendName = "eager"
     preset: str | Preset = "fast"
     # sampler, evaluations (of the network, for each sample): in place of the preset's; sigma is not calibrated for them
     sampler: str | None = None
     evaluations: int | None = None
-    # kriging (with drift of the guides, the network on top), archive (EM over the dates and a Markov field, which draws
-    # the samples itself), or auto: the archive from 4 guides
+    # field (a Markov field, with EM over the guides, which draws the samples itself), kriging (with drift of the guides
+    # and the network on top), or auto: field where no network or sampler is named or with 4 guides or more
     background: BackgroundName = "auto"
     samples: int = 8  # 1 for a preset that gives the mean alone
     seed: int = 0
@@ -47,6 +50,8 @@ class FillOptions:
         if self.suspect not in get_args(SuspectChoice):
             raise LacunarError(f"suspect {self.suspect!r}: wanted one of {', '.join(get_args(SuspectChoice))}")
         self.chosen.check_samples(self.samples)
+        if self.background == "field" and not self.chosen.conditional:
+            raise LacunarError(f"background field has no place for preset {self.chosen.name}: leave one of them out")
         if self.samples < 1 or self.seed < 0:
             raise LacunarError(
                 f"{self.samples} samples and seed {self.seed}: wanted 1 sample or more (8 give a mean and a sigma) and "
@@ -68,19 +73,33 @@ class FillOptions:
             return self.preset
         return chosen_preset(self.preset, self.sampler, self.evaluations)
 
-    def load(self) -> Model:
-        """The model on its device, with its backend."""
-        return load_filler(self.model, device=self.device, backend=self.backend)
+    @property
+    def network(self) -> str:
+        """The model's name or folder, where one is used."""
+        return self.model or DEFAULT_MODEL
 
-    def uses_archive(self, guides: int) -> bool:
-        """Whether so many guides are taken as an archive of dates."""
-        least = {"auto": ARCHIVE_DATES, "archive": 1, "kriging": math.inf}[self.background]
-        return self.chosen.conditional and guides >= least
+    def load(self, guides: int = 0) -> "Model | None":
+        """The model, where one is used beside so many guides."""
+        return None if self.uses_field(guides) else self.load_network()
+
+    def load_network(self) -> "Model":
+        """The model on its device, with its backend."""
+        from lacunar.models.backend import load_filler
+
+        return load_filler(self.network, device=self.device, backend=self.backend)
+
+    def uses_field(self, guides: int) -> bool:
+        """Whether the field of the raster tells everything, without a network."""
+        if self.background != "auto":
+            return self.background == "field"
+        asked = self.model or self.sampler or self.evaluations or self.preset not in WITHOUT_NETWORK
+        return self.chosen.conditional and (guides >= ARCHIVE_DATES or not asked)
 
     def record(self, guides: int = 0) -> dict[str, Any]:
         """What a sidecar says of how samples were drawn, beside so many guides."""
-        if self.uses_archive(guides):
-            return {"background": "archive", "sampler": "Gaussian Markov random field", "samples": self.samples}
+        if self.uses_field(guides):
+            samples = 0 if self.chosen.mean_only else self.samples
+            return {"background": "field", "sampler": "Gaussian Markov random field", "samples": samples}
         chosen = self.chosen
         name = self.preset.name if isinstance(self.preset, Preset) else self.preset
         said: dict[str, Any] = {"preset": name, "sampler": chosen.sampler, "samples": self.samples}

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from lacunar.fill.provenance import Fingerprint, digest_of
 from lacunar.geo.raster import RasterWriter, uncompressed_bytes
 from lacunar.geo.staging import Staging, refuse_existing, resolved, write_text
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.models.checkpoint import Model
 from lacunar.plotting import check_figure
 from lacunar.sensors.scene import Scene
 from lacunar.versions import file_tags, versions
+
+if TYPE_CHECKING:
+    from lacunar.models.checkpoint import Model
 
 BAND_UNITS = {"radiance": "W m-2 sr-1 um-1", "brightness_temperature": "K", "lst": "K", "lai": "m2 m-2"}
 
@@ -119,7 +121,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         guides: Guides,
         files: OutputFiles,
         options: FillOptions,
-        model: Model,
+        model: "Model | None",
         fingerprint: Fingerprint,
     ) -> None:
         self._scene, self._guides, self._files, self._options = scene, guides, files, options
@@ -128,7 +130,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
     def __enter__(self) -> Self:
         self._begun = time.perf_counter()
         scene, files = self._scene, self._files
-        inputs = [*scene.inputs, *self._guides.inputs, Path(self._options.model)]
+        model = self._options.model
+        inputs = [*scene.inputs, *self._guides.inputs, *([Path(model)] if model else [])]
         inputs += [files.truth] if files.truth else []
         with ExitStack() as stack:
             staging = self._staging = stack.enter_context(Staging(overwrite=files.overwrite, inputs=inputs))
@@ -251,18 +254,27 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             **({"realisations": str(self._files.realisations)} if options.realisations else {}),
             "seed": options.seed,
             "device": options.device,
-            "backend": model.backend,
-            "model": {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor},
+            **_told_of(model),
             "seconds": round(time.perf_counter() - self._begun, 2),
             "versions": versions(),
             "fingerprint": digest_of(self._fingerprint),
             "command": self._files.command,
             "network_tiles": self._tiles,
             "kriging_tiles_from_coarser_level": self._coarse_tiles,
-            "network_evaluations": {"per_sample_and_tile": options.chosen.evaluations, "all": self._evaluations},
+            "network_evaluations": {
+                "per_sample_and_tile": options.chosen.evaluations if model else 0,
+                "all": self._evaluations,
+            },
             **self._guides.record(found.guides),
             **self._truth.scores(),
         }
+
+
+def _told_of(model: "Model | None") -> dict[str, Any]:
+    if model is None:
+        return {"backend": None, "model": None}
+    told = {"name": model.name, "sha256": model.card.sha256, "sigma_factor": model.card.sigma_factor}
+    return {"backend": model.backend, "model": told}
 
 
 def _band_paths(scene: Scene, files: OutputFiles) -> list[Path]:

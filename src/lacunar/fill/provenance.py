@@ -4,15 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lacunar.fill.guides import Guides
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.options import FillOptions
 from lacunar.geo.staging import resolved
-from lacunar.models.checkpoint import Model
 from lacunar.sensors.scene import Scene
 from lacunar.versions import versions, versions_used
+
+if TYPE_CHECKING:
+    from lacunar.models.checkpoint import Model
 
 _TOLD_APART = ("model", "device", "backend", "preset")  # options that stand under keys of their own
 _METADATA = "*MTL*"  # files of a product's folder that tell what its numbers mean
@@ -20,7 +22,9 @@ _METADATA = "*MTL*"  # files of a product's folder that tell what its numbers me
 Fingerprint = Mapping[str, Any]
 
 
-def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: FillOptions, model: Model) -> Fingerprint:
+def fingerprint_of(
+    inputs: FillInputs, scene: Scene, guides: Guides, options: FillOptions, model: "Model | None"
+) -> Fingerprint:
     """Describe inputs (named, and opened), options, model and versions, ready for JSON.
 
     Files are told apart by path, size and time of change, so that gigabytes need not be read. A GPU is told from a CPU,
@@ -36,8 +40,9 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
         "options": {name: value for name, value in asdict(options).items() if name not in _TOLD_APART},
         "preset": repr(options.chosen),
         "device": options.device.split(":")[0],
-        "backend": model.backend,
-        "model": {
+        "backend": model.backend if model else None,
+        "model": model
+        and {
             "sha256": model.card.sha256,
             "network": repr(model.network.config),
             "schedule": hashlib.sha256(model.schedule.betas.tobytes()).hexdigest(),
@@ -46,7 +51,7 @@ def fingerprint_of(inputs: FillInputs, scene: Scene, guides: Guides, options: Fi
             "sigma_factor": model.card.sigma_factor,
             "error_quantiles": model.card.error_quantiles,
         },
-        "versions": versions_used(model.backend, versions()),
+        "versions": versions_used(model.backend if model else "eager", versions()),
     }
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain

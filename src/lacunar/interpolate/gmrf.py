@@ -1,42 +1,38 @@
-"""A Gaussian Markov random field on the pixel grid: conditional mean, standard deviation and exact samples.
+"""A Gaussian Markov random field on the pixel grid: conditional mean, draws and variance.
 
-The precision is Q = s^-2 (kappa^2 + L)(1 + b L), L the graph Laplacian of the pixels inside the footprint, with 1/kappa
-the range in pixels (Lindgren, Rue and Lindstrom 2011; Rue and Held 2005, chapter 2). The field behaves as a membrane
-(Laplace) over more than sqrt(b) pixels and as a thin plate (biharmonic) below. Everything is one sparse factor of Q on
-the missing pixels: the cost is nearly linear in their number. *Drift* fields, known everywhere, enter by generalised
-least squares with a ridge per group that maximises the marginal likelihood (universal kriging).
+The precision is Q = (kappa^2 + L)(1 + b L), L the graph Laplacian of the pixels inside the footprint, with 1/kappa the
+range in pixels (Lindgren, Rue and Lindstrom 2011; Rue and Held 2005, chapter 2). The field behaves as a membrane
+(Laplace) over more than sqrt(b) pixels and as a thin plate (biharmonic) below. The conditional mean takes one sparse
+factor of Q on the missing pixels. Deep in a gap it is smooth: there it is found on every 4th or 16th pixel and
+interpolated between them (Galerkin), so that the cost stays linear in the gap. A draw is an unconditional one plus the
+conditional mean of what it lacks to the known pixels (Matheron's rule; Chiles and Delfiner 2012, section 7.3).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy import fft, ndimage
 from scipy.sparse.linalg import splu
+from threadpoolctl import threadpool_limits
 
-RANGE = 128.0  # pixels; chosen on training places by transplanted clouds, as SMOOTHNESS
-SMOOTHNESS = 1.0  # b, in squared pixels
-RIDGES = (1e-4, 1e-2, 1.0, 1e2, 1e4)  # prior precisions of drift coefficients that are tried
-SWEEPS = 2  # over the groups of drift terms, when their ridges are chosen
-LEAST_VARIANCE = 1e-12  # of the field; a constant raster is no reason to divide by zero
+RANGE = 256.0  # pixels; chosen on training places by transplanted clouds, as SMOOTHNESS
+SMOOTHNESS = 2.0  # b, in squared pixels
+STRIDES = ((4, 8.0), (16, 48.0))  # pixels between nodes, where anything measured is farther than so many pixels
+CHUNK = 30_000  # missing pixels that are solved at a time, where the gap falls apart
+POOLING = 16.0  # pixels: width of the Gaussian over which the variance of draws is pooled
+NOISE_CELL = 64  # side of the cells of the absolute grid that each have their own noise
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class FieldFit:
-    """The field given its known pixels."""
-
-    mean: FloatArray  # (H, W): the known values, and the conditional mean at missing pixels; NaN outside the footprint
-    scale: float  # s, the standard deviation that multiplies the unit field
-    residual: FloatArray  # (P, M): each drift term minus its completion from known pixels
-    covariance: FloatArray  # (P, P): of the coefficients, in units of s^2
+AXES = ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1]))  # the two ends of edges down and to the right
+Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
 
 
 class MarkovField:
-    """The field on one footprint and set of known pixels; the factor is computed once and serves all fits and samples.
+    """The unit field on one footprint and set of known pixels.
 
     ``known`` and ``missing`` (H, W) are measured pixels and those to be told; the rest lies outside the footprint.
     ``correlation_range`` is 1/kappa in pixels, ``smoothness`` is b in squared pixels.
@@ -45,130 +41,154 @@ class MarkovField:
     def __init__(
         self, known: BoolArray, missing: BoolArray, *, correlation_range: float = RANGE, smoothness: float = SMOOTHNESS
     ) -> None:
-        self.shape, self.missing, self._inside = known.shape, missing, known | missing
-        self._known = known[self._inside]
-        self._free = np.flatnonzero(missing[self._inside])
-        self._incidence = _incidence(self._inside)
+        self.missing, self._known = missing, known
         self._kappa, self._smoothness = 1 / correlation_range, smoothness
-        laplacian = (self._incidence.T @ self._incidence).tocsr()
-        self._laplacian = laplacian
-        self._membrane = 1 + smoothness * self._kappa**2
-        rows = laplacian[self._free]
-        # Q but for kappa^2, missing rows
-        self._rows = (self._membrane * rows + smoothness * (rows @ laplacian)).tocsr()
-        block = self._rows[:, self._free] + self._kappa**2 * sp.identity(len(self._free))
-        self._diagonal = block.diagonal()
-        self._block = block.tocsc()
-        symmetric = {"SymmetricMode": True}
-        self._factor = (
-            splu(self._block, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=symmetric)
-            if len(self._free)
-            else None
-        )
+        self.distance = np.asarray(ndimage.distance_transform_edt(missing))
+        self._laplacian, self._number = _laplacian(known | missing, missing)
+        self._deep = {stride: _deep_cells(self.distance, stride, reach) for stride, reach in STRIDES}
 
-    def completed(self, fields: NDArray[np.floating]) -> FloatArray:
-        """(P, pixels inside) fields of zero mean, missing pixels replaced by the conditional mean."""
-        flat = np.where(self._known, np.asarray(fields, dtype=np.float64)[:, self._inside], 0.0)
-        if self._factor is not None:
-            flat[:, self._free] = self._factor.solve(np.ascontiguousarray(-(self._rows @ flat.T))).T
-        return flat
+    def completed(self, fields: NDArray[np.floating], *, threads: int = 1) -> FloatArray:
+        """(P, H, W) fields of zero mean, their missing pixels replaced by the conditional mean; 0 outside.
 
-    def fit(
-        self, values: NDArray[np.floating], drift: FloatArray | None = None, groups: Sequence[int] = ()
-    ) -> FieldFit:
-        """Condition on the known pixels of ``values`` (H, W); unknown ones are never read.
-
-        ``drift`` (P, H, W) are fields known on the whole footprint, of about unit variance. ``groups`` gives for each
-        the group with which it shares a ridge; one group by default.
+        Fields are read at known pixels only. The result does not depend on the number of ``threads``.
         """
-        inside, known = self._inside, self._known
-        count = int(known.sum())
-        centre = float(values[inside][known].mean()) if count else 0.0
-        terms = np.zeros((0, *self.shape)) if drift is None else drift
-        flat = self.completed(np.concatenate([np.where(inside, values - centre, 0.0)[None], terms]))
-        applied = self._laplacian @ flat.T
-        products = (
-            self._kappa**2 * flat @ flat.T + self._membrane * flat @ applied + self._smoothness * applied.T @ applied
-        )
-        coefficients, scale_squared, covariance = _ridged(products, count, groups or [0] * len(terms))
-        residual = terms[:, inside][:, self._free] - flat[1:, self._free]
-        mean = np.full(self.shape, np.nan)
-        mean[inside] = flat[0] + centre
-        mean[self.missing] += coefficients @ residual
-        return FieldFit(mean, float(np.sqrt(max(scale_squared, LEAST_VARIANCE))), residual, covariance)
+        out = np.where(self._known, fields, 0.0)
+        near, parts = out[:, self._number >= 0].T, list(self._parts())
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            for pixels, solved in zip(parts, pool.map(lambda part: self._solved(near, part), parts), strict=True):
+                out[:, *pixels] = solved.T
+        return out
 
-    def draws(self, noise: NDArray[np.floating]) -> FloatArray:
-        """(K, M) exact draws of the unit field's deviation from its conditional mean at the missing pixels.
+    def with_draws(
+        self, field: NDArray[np.floating], noise: NDArray[np.floating], *, threads: int = 1
+    ) -> tuple[FloatArray, FloatArray]:
+        """A field (H, W), completed, and K draws (K, H, W) of the deviation from it, 0 where not missing.
 
-        ``noise`` (4, K, H, W) is standard normal: of pixels, of their edges downwards and to the right, of pixels.
-        kappa n_1 + sqrt(1 + b kappa^2) D'n_2 + sqrt(b) L n_3 has covariance Q, so Q x = that is a draw, and its missing
-        rows are one of the conditional field. Fields that share noise, such as overlapping tiles, draw alike.
+        ``noise`` (K, H, W) is standard normal. Fields that share noise, such as overlapping windows, draw alike.
         """
-        count = noise.shape[1]
-        if self._factor is None:
-            return np.zeros((count, 0))
-        first, down, right, last = (part.reshape(count, *self.shape) for part in noise)
-        inside = self._inside
-        edges = np.concatenate(
-            [down[:, :-1][:, inside[:-1] & inside[1:]], right[:, :, :-1][:, inside[:, :-1] & inside[:, 1:]]], axis=1
-        )
-        load = (
-            self._kappa * first[:, inside].T
-            + np.sqrt(self._membrane) * (self._incidence.T @ edges.T)
-            + np.sqrt(self._smoothness) * (self._laplacian @ last[:, inside].T)
-        )
-        return np.ascontiguousarray(self._factor.solve(np.ascontiguousarray(load[self._free])).T)
+        rows, cols = (2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in noise.shape[1:])
+        eigenvalues = rows[:, None] + cols
+        spectrum = 1 / np.sqrt((self._kappa**2 + eigenvalues) * (1 + self._smoothness * eigenvalues))
+        scaled = fft.dctn(noise, axes=(1, 2), norm="ortho") * spectrum.astype(noise.dtype)
+        free = fft.idctn(scaled, axes=(1, 2), norm="ortho", overwrite_x=True)
+        done = self.completed(np.concatenate([field[None], free]), threads=threads)
+        return done[0], np.where(self.missing, free - done[1:], 0.0)
 
-    def sigma(self, fit: FieldFit, draws: FloatArray) -> FloatArray:
-        """(M,) standard deviation at the missing pixels, the error of the drift's coefficients included.
+    def products(self, completed: FloatArray) -> FloatArray:
+        """(P, P): f'Qf of completed fields (P, H, W), which is that of the marginal field of the known pixels."""
+        inside = self._known | self.missing
+        applied = np.zeros_like(completed)
+        for ahead, behind in AXES:
+            step = (completed[:, *ahead] - completed[:, *behind]) * (inside[ahead] & inside[behind])
+            applied[:, *ahead] += step
+            applied[:, *behind] -= step
+        flat, applied = completed.reshape(len(completed), -1), applied.reshape(len(completed), -1)
+        mixed = flat @ applied.T
+        membrane = 1 + self._smoothness * self._kappa**2
+        return self._kappa**2 * flat @ flat.T + membrane * mixed + self._smoothness * applied @ applied.T
 
-        The marginal variances come from draws, each pixel's own part integrated out (Siden et al. 2018).
-        """
-        off = self._block @ draws.T - self._diagonal[:, None] * draws.T
-        variance = 1 / self._diagonal + np.mean((off / self._diagonal[:, None]) ** 2, axis=1)
-        of_drift = np.einsum("pi,pq,qi->i", fit.residual, fit.covariance, fit.residual)
-        return np.asarray(fit.scale * np.sqrt(variance + of_drift))
+    def variance(self, draws: FloatArray) -> FloatArray:
+        """(H, W) marginal variance: that of draws (K, H, W) at like distances from measured pixels, pooled."""
+        out = np.zeros(self.missing.shape)
+        squares = np.mean(draws[:, self.missing] ** 2, axis=0)
+        steps = np.rint(2 * self.distance[self.missing]).astype(np.intp)
+        usual = (np.bincount(steps, squares) / np.maximum(np.bincount(steps), 1))[steps]
+        out[self.missing] = squares / usual
+        weight = ndimage.gaussian_filter(self.missing.astype(np.float64), POOLING, mode="constant")
+        pooled = ndimage.gaussian_filter(out, POOLING, mode="constant")
+        out[self.missing] = usual * pooled[self.missing] / weight[self.missing]
+        return out
+
+    def _parts(self) -> Iterator[Pixels]:
+        """Missing pixels in parts that do not depend on one another: Q reaches two pixels far."""
+        labels, count = ndimage.label(ndimage.binary_dilation(self.missing))
+        rows, cols = np.nonzero(self.missing)
+        own = labels[rows, cols]
+        group = (np.cumsum(np.bincount(own, minlength=count + 1)) // CHUNK)[own]
+        order = np.argsort(group, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+            if len(part):
+                yield rows[part], cols[part]
+
+    def _solved(self, near: FloatArray, pixels: Pixels) -> FloatArray:
+        """(M, P): the conditional mean at missing pixels, for fields (N, P) on the pixels near the gap."""
+        own = self._number[pixels]
+        rows = self._laplacian[own]
+        precision = (1 + self._smoothness * self._kappa**2) * rows + self._smoothness * (rows @ self._laplacian)
+        block = precision[:, own] + self._kappa**2 * sp.identity(len(own))
+        load = -(precision @ near)  # missing pixels are 0 there
+        nodes = self._interpolation(pixels)
+        if nodes is not None:
+            block, load = nodes.T @ block @ nodes, nodes.T @ load
+        factor = splu(block.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        solved = factor.solve(np.ascontiguousarray(load))
+        return np.asarray(solved if nodes is None else nodes @ solved)
+
+    def _interpolation(self, pixels: Pixels) -> sp.csr_matrix | None:
+        """(pixels, nodes): pixels deep in a gap from the corners of their cell, others from themselves."""
+        nodes, whole = pixels, None
+        for stride, deep in self._deep.items():
+            inner = deep[nodes[0] // stride, nodes[1] // stride]
+            if not inner.any():
+                break
+            starts, shares = [axis // stride * stride for axis in nodes], [axis % stride / stride for axis in nodes]
+            keys, entries = [], []
+            for steps in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                corner = [start + step * stride for start, step in zip(starts, steps, strict=True)]
+                weights = [share if step else 1 - share for share, step in zip(shares, steps, strict=True)]
+                row, col = (np.where(inner, at, axis) for at, axis in zip(corner, nodes, strict=True))
+                keys.append(row * self.missing.shape[1] + col)
+                entries.append(np.where(inner, weights[0] * weights[1], float(steps == (0, 0))))
+            found, columns = np.unique(np.concatenate(keys), return_inverse=True)
+            shape = (len(nodes[0]), len(found))
+            step_up = sp.csr_matrix((np.concatenate(entries), (np.tile(np.arange(shape[0]), 4), columns)), shape=shape)
+            step_up.eliminate_zeros()
+            whole = step_up if whole is None else whole @ step_up
+            nodes = (found // self.missing.shape[1], found % self.missing.shape[1])
+        return whole
 
 
-def _incidence(inside: BoolArray) -> sp.csr_matrix:
-    """(edges, pixels): +1 and -1 at the two ends of every edge between 4-neighbours inside the footprint."""
-    number = np.full(inside.shape, -1)
-    number[inside] = np.arange(int(inside.sum()))
-    ends = [(number[:-1], number[1:]), (number[:, :-1], number[:, 1:])]
-    first = np.concatenate([a[(a >= 0) & (b >= 0)] for a, b in ends])
-    second = np.concatenate([b[(a >= 0) & (b >= 0)] for a, b in ends])
-    edges = np.arange(len(first))
-    entries = np.concatenate([np.ones(len(first)), -np.ones(len(first))])
-    shape = (len(first), int(inside.sum()))
-    return sp.coo_matrix((entries, (np.tile(edges, 2), np.concatenate([first, second]))), shape=shape).tocsr()
+def pixel_noise(shape: tuple[int, int], origin: tuple[int, int], count: int, seed: int) -> NDArray[np.float32]:
+    """Standard normal noise (count, H, W) of absolute pixels: the same whatever window is asked for."""
+    noise = np.empty((count, *shape), dtype=np.float32)
+    first = [start // NOISE_CELL for start in origin]
+    last = [(start + length - 1) // NOISE_CELL for start, length in zip(origin, shape, strict=True)]
+    for row in range(first[0], last[0] + 1):
+        for col in range(first[1], last[1] + 1):
+            cell = np.random.default_rng((seed, row, col)).standard_normal((count, NOISE_CELL, NOISE_CELL), np.float32)
+            top, left = row * NOISE_CELL - origin[0], col * NOISE_CELL - origin[1]
+            rows = slice(max(0, top), min(shape[0], top + NOISE_CELL))
+            cols = slice(max(0, left), min(shape[1], left + NOISE_CELL))
+            noise[:, rows, cols] = cell[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+    return noise
 
 
-def _ridged(products: FloatArray, count: int, groups: Sequence[int]) -> tuple[FloatArray, float, FloatArray]:
-    """Coefficients, s^2 and the coefficients' covariance for the ridges of greatest marginal likelihood.
+def _laplacian(inside: BoolArray, missing: BoolArray) -> tuple[sp.csr_matrix, NDArray[np.intp]]:
+    """Laplacian of the pixels within three steps of the gap, and their numbers (H, W), -1 elsewhere.
 
-    ``products`` are f'Qf of the completed value (first) and drift fields: exactly those of the known pixels alone.
+    Edges lead between 4-neighbours inside the footprint. Rows of pixels at most one step from the gap are whole.
     """
-    total, gram, cross = products[0, 0], products[1:, 1:], products[1:, 0]
-    if not len(cross):
-        return np.zeros(0), float(total / max(count, 1)), np.zeros((0, 0))
-    of = np.asarray(groups)
+    near = ndimage.binary_dilation(missing, iterations=3) & inside
+    number = np.full(inside.shape, -1)
+    number[near] = np.arange(int(near.sum()))
+    degree = np.zeros(inside.shape)
+    pairs = []
+    for ahead, behind in AXES:
+        joined = inside[ahead] & inside[behind]
+        degree[ahead] += joined
+        degree[behind] += joined
+        both = near[ahead] & near[behind]
+        pairs.append((number[ahead][both], number[behind][both]))
+    first, second = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    count = int(near.sum())
+    adjacency = sp.csr_matrix((np.ones(len(first)), (first, second)), shape=(count, count))
+    return (sp.diags(degree[near]) - adjacency - adjacency.T).tocsr(), number
 
-    def tried(ridges: Sequence[float]) -> tuple[float, FloatArray, float, FloatArray]:
-        prior = np.asarray(ridges)[of] * max(count, 1) / 1e4
-        system = gram + np.diag(prior)
-        solved = np.asarray(np.linalg.solve(system, cross), dtype=np.float64)
-        scale_squared = max(float(total - cross @ solved) / max(count, 1), LEAST_VARIANCE)
-        _, determinant = np.linalg.slogdet(system)
-        likelihood = -0.5 * count * np.log(scale_squared) - 0.5 * determinant + 0.5 * np.log(prior).sum()
-        return float(likelihood), solved, scale_squared, system
 
-    ridges = [RIDGES[len(RIDGES) // 2]] * (int(of.max()) + 1)
-    best = tried(ridges)
-    for _ in range(SWEEPS):
-        for group in range(len(ridges)):
-            for ridge in RIDGES:
-                candidate = [*ridges[:group], ridge, *ridges[group + 1 :]]
-                found = tried(candidate)
-                if found[0] > best[0]:
-                    best, ridges = found, candidate
-    return best[1], best[2], np.asarray(np.linalg.inv(best[3]))
+def _deep_cells(distance: FloatArray, stride: int, reach: float) -> BoolArray:
+    """Cells of ``stride`` pixels (rounded up) that with their far corners lie farther than ``reach`` in the gap."""
+    deep = np.zeros([-(-length // stride) for length in distance.shape], dtype=bool)
+    if distance.max(initial=0.0) > reach:
+        nearest = ndimage.minimum_filter(distance, stride + 1, mode="constant", origin=-(stride // 2))
+        deep = nearest[::stride, ::stride] > reach
+    return deep
