@@ -13,6 +13,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -69,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that work side by side")
     parser.add_argument("--part", default="1/1", help="only this piece, such as 2/8")
     parser.add_argument("--record", type=Path, help="file for the results, as JSON; what is in it is not run again")
+    parser.add_argument("--world", type=Path, help="folder in which the good inputs stay for the next piece")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time, with what is done")
     parser.add_argument("--merge", type=Path, nargs="+", help="files of results to make one table of")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of inputs")
@@ -82,7 +84,11 @@ def campaign(options: argparse.Namespace, scratch: Path, known: list[trial.Resul
     """All inputs and kills that are asked for, shared among processes."""
     import world
 
-    made = world.make_world(scratch / "world")
+    made = world.World(options.world) if options.world and options.world.exists() else None
+    if made is None:
+        made = world.make_world(scratch / "world")
+        if options.world:
+            shutil.copytree(made.root, options.world)
     warm_up(made, scratch)
     trap = trial.Trap(scratch)
     piece, pieces = (int(part) for part in options.part.split("/"))
@@ -156,8 +162,6 @@ def _work(jobs, made, scratch, trap, options, shared) -> None:
 
 def make_case(number: int, seed: int, made, folder: Path, trap) -> trial.Case:
     """The input of a number."""
-    import shutil
-
     import files
     import hostile
     import meaning
@@ -204,11 +208,9 @@ def warm_up(made, scratch: Path) -> None:
         for number in (1, 2):
             os.dup2(said.fileno(), number)
         try:
-            for command in typed.commands(made):
+            shown = ["--figure", "out/x.png"]
+            for command in ([*typed.fill(made), *shown], typed.lst(made), typed.water(made), typed.inpaint(made)):
                 trial.as_typed(command)
-            shots = ["--figure", "out/x.png", "--overwrite"]
-            trial.as_typed([*typed.fill(made), *shots])
-            trial.as_typed([*typed.water(made), *shots, "--polygons", "out/x.gpkg"])
         finally:
             sys.stdout.flush()
             for number, stream in zip((1, 2), streams, strict=True):
