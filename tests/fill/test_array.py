@@ -195,6 +195,12 @@ def test_the_coarse_level_given_is_the_one_that_is_used():
 # --- samples and noise ---
 
 
+def test_a_network_whose_answer_is_not_finite_is_refused():
+    values, gap = field((64, 64)), holes((64, 64))
+    with pytest.raises(ModelError, match="model exact gives values that are not finite"):
+        run(values, gap, gap_model(GaussianResidual(mean=float("nan"))))
+
+
 def test_mean_and_sigma_are_those_of_the_samples():
     samples = np.array([[[1.0]], [[3.0]], [[5.0]]], dtype=np.float32)
     filled = Filled(samples, samples[0], np.full((1, 1), 7.0, np.float32), 1, 0, 10)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from lacunar.errors import RasterError
@@ -247,6 +249,17 @@ def test_a_truncated_file_is_one_line_and_nothing_is_printed(tmp_path, share, ca
         read_raster(cut)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_raster_of_control_points_alone_is_refused_with_the_way_to_a_grid(tmp_path):
+    path = tmp_path / "swath.tif"
+    points = [GroundControlPoint(row, col, 7 + col / 90, 46 - row / 90) for row in (0, 8) for col in (0, 8)]
+    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", "GTiff", 8, 8, 1, dtype="float32") as made:
+        made.gcps = (points, CRS.from_epsg(4326))
+    with pytest.raises(
+        RasterError, match=r"placed by 4 ground control points alone; wanted a grid: gdalwarp swath\.tif"
+    ):
+        read_raster(path)
 
 
 def test_complex_numbers_are_refused(tmp_path):

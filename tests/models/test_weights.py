@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lacunar.errors import ModelError
-from lacunar.models.weights import blind_weights, is_pickle, read_safetensors, transfer_weights
+from lacunar.models.weights import blind_weights, fit_weights, is_pickle, read_safetensors, transfer_weights
 from lacunar.networks.unet import UNet, UNetConfig
 
 SIZE = 16
@@ -165,3 +165,12 @@ def test_a_blind_network_says_what_one_that_is_told_of_nothing_says():
     first, second = (nn.functional.pixel_unshuffle(planes, 2) for planes in (torch.cat([x, nothing], dim=1), x))
     inner = (..., slice(1, -1), slice(1, -1))  # the padding of the first layer differs
     torch.testing.assert_close(told.unet.conv_in(first)[inner], alone.unet.conv_in(second)[inner])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    layer = nn.Linear(2, 2)
+    state = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+    state["bias"][1] = value
+    with pytest.raises(ModelError, match="weight bias is not finite"):
+        fit_weights(layer, state, source=tmp_path / "model.safetensors")

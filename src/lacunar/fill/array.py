@@ -35,6 +35,7 @@ from lacunar.interpolate.background import TILE, Background, CoarseField, backgr
 from lacunar.interpolate.raster_field import RasterSample, View
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledNetwork, TiledPrior, overlap_of
+from lacunar.models.weights import require_finite
 
 CHANNELS = (4, 5)  # input channels of a network without and with guides
 PRIOR_CHANNELS = 1  # of an unconditional one, which is given the state alone
@@ -147,6 +148,7 @@ def fill_from_background(
         # Noise that a sampler draws on its way belongs to no pixel: it comes from a generator of its own.
         words = np.random.SeedSequence((options.seed, *origin)).generate_state(1)
         z = _sample(denoiser, noise, observed, inside, model, preset, int(words[0]), callback)
+        require_finite(z, model.name)
         drawn = np.where(missing & ~known, background.mean + background.sigma * z, drawn)
     return Filled(
         samples=drawn.astype(np.float32),

@@ -88,6 +88,10 @@ class RasterSource(AbstractContextManager["RasterSource"]):
         self.count: int = self._dataset.count
         self.transform: Affine = self._dataset.transform
         self.crs: CRS | None = self._dataset.crs
+        if self.transform.is_identity and self._dataset.gcps[0]:
+            got = f"placed by {len(self._dataset.gcps[0])} ground control points alone"
+            self.close()
+            raise RasterError(f"{self.path}: {got}; wanted a grid: gdalwarp {self.path.name} NEW.tif makes one")
         self.band_names = tuple(name or f"band_{i}" for i, name in enumerate(self._dataset.descriptions, start=1))
         self.units: tuple[str, ...] = tuple(unit or "" for unit in self._dataset.units)
         self.dtypes: tuple[str, ...] = self._dataset.dtypes

@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(network: nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
-    """Give a network these weights, as float32, in evaluation mode; other keys or shapes are a ModelError."""
+    """Give a network these weights, as float32, in evaluation mode; other keys or shapes, or NaN, are a ModelError."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     faults = {
         "missing": [key for key in wanted if key not in state],
@@ -73,8 +75,16 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], *, source: Path
             if keys
         ]
         raise ModelError(f"{source}: the weights do not fit the network's configuration: {'; '.join(named)}")
+    if bad := [key for key in wanted if not state[key].isfinite().all()]:
+        raise ModelError(f"{source}: weight {bad[0]} is not finite: download, convert or train the model again")
     network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     network.eval()
+
+
+def require_finite(answer: NDArray[np.floating[Any]], name: str) -> None:
+    """Refuse, with a ``ModelError``, what a model gives where it is NaN or infinite."""
+    if not np.isfinite(answer).all():
+        raise ModelError(f"model {name} gives values that are not finite: its weights are damaged, take another model")
 
 
 def as_dtype(state: Mapping[str, Tensor], dtype: WeightsDtype) -> dict[str, Tensor]:

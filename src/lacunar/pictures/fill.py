@@ -22,6 +22,7 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.membrane import enlarged_pictures, halved_pictures
 from lacunar.interpolate.scaling import RangeScaling
 from lacunar.models.checkpoint import Model
+from lacunar.models.weights import require_finite
 from lacunar.pictures.missing_regions import BoolArray, FloatArray, MissingRegion, find_regions
 from lacunar.pictures.sampler import COLOURS, PictureSampler, is_prior
 
@@ -134,7 +135,9 @@ def fill_window(
             seen, hidden = pyramid[level]
             filled = samplers[level].sample(seen, hidden, enlarged_pictures(filled, hidden.shape))
         parts.append(filled)
-    return np.concatenate(parts)
+    made = np.concatenate(parts)
+    require_finite(made, model.name)
+    return made
 
 
 def paste(picture: Picture, regions: Sequence[FilledRegion], *, sample: int | None = None) -> Picture:

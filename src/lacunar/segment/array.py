@@ -23,6 +23,7 @@ from lacunar.geo.windows import Tile, blocks_over, tiles_over, tiles_touching
 from lacunar.limits import SAMPLES, check_limit
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.models.tiled import TiledNetwork
+from lacunar.models.weights import require_finite
 from lacunar.networks.layers import Condition
 from lacunar.segment.fusion import SampledBlock, Values
 from lacunar.segment.indices import ndwi_evidence
@@ -164,7 +165,9 @@ def _segment_window(
             clip_x_0=(-scale, scale),
         )
         drawn = ((mask[:, 0] / scale + 1) / 2).clamp(0, 1).float().cpu().numpy()
-    return np.where(valid, drawn[:, :height, :width], np.nan).astype(np.float32)
+    drawn = drawn[:, :height, :width]
+    require_finite(drawn[:, valid], model.name)
+    return np.where(valid, drawn, np.nan).astype(np.float32)
 
 
 def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tuple[int, int]:
