@@ -4,7 +4,7 @@
     python -m tests.campaign --only 4711 --keep case           one input again, and what it left
     python -m tests.campaign --inputs 10000 --kills 200 --minutes 9 --record all.json     in pieces: the same again goes on
 
-The same seed and number give the same input. Every run has 15 s of CPU time, 90 s and 2 GiB.
+The same seed and number give the same input. Every run has 15 s of CPU time, 60 s asleep and 2 GiB.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def campaign(options: argparse.Namespace, scratch: Path, known: list[trial.Resul
     ended = 0
     try:
         while ended < len(workers):
-            told = shared.get(timeout=600)
+            told = shared.get(timeout=3600)
             if told is None:
                 ended += 1
                 continue

@@ -92,7 +92,7 @@ def test_a_fault_is_seen(judged, does, fault):
 
 
 def test_a_run_without_end_is_stopped(judged, monkeypatch):
-    monkeypatch.setattr(trial, "WALL_SECONDS", 0.5)
+    monkeypatch.setattr(trial, "ASLEEP_SECONDS", 0.5)
     assert judged(signal.pause) == ("stopped", ["without end"])
 
 

@@ -256,9 +256,7 @@ def test_a_raster_of_control_points_alone_is_refused_with_the_way_to_a_grid(tmp_
     points = [GroundControlPoint(row, col, 7 + col / 90, 46 - row / 90) for row in (0, 8) for col in (0, 8)]
     with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", "GTiff", 8, 8, 1, dtype="float32") as made:
         made.gcps = (points, CRS.from_epsg(4326))
-    with pytest.raises(
-        RasterError, match=r"placed by 4 ground control points alone; wanted a grid: gdalwarp swath\.tif"
-    ):
+    with pytest.raises(RasterError, match=r"placed by 4 ground control points alone; wanted a grid: gdalwarp"):
         read_raster(path)
 
 
