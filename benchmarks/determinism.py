@@ -27,7 +27,7 @@ PLACE = {"crs": "EPSG:32632", "transform": from_origin(500000, 5200000, 30, 30)}
 BACKENDS, THREADS, CLUSTER = ("eager", "onnx"), (1, 2, 4), "local:2"
 TYPES = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 JOBS = ("fill", "water", "face", "types")
-FILL = ("--preset", "fast", "--samples", "4")
+FILL = ("--sampler", "ddim", "--evaluations", "4", "--samples", "2")
 
 
 def main() -> None:
@@ -197,6 +197,8 @@ def row_of_type(folder: Path, values: np.ndarray, missing: np.ndarray, dtype: st
         if dtype.startswith("f")
         else ((values - 250) * (2 if dtype == "uint8" else 100)).clip(1, 250 if dtype == "uint8" else 30000)
     )
+    rows, cols = np.indices(values.shape)
+    missing = missing & (np.hypot(rows - len(values) / 2, cols - len(values) / 2) < len(values) / 6)  # quick to fill
     numbers = np.where(missing, 0, stored).astype(dtype)
     write(folder / "typed.tif", numbers[None], nodata=0)
     run(1, "fill", folder / "typed.tif", "-o", folder / "typed_filled.tif", "--preset", "instant")
