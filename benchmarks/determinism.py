@@ -8,6 +8,7 @@ by bit with the input, for every type of number that a raster can have.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -165,6 +166,9 @@ def pictures(folder: Path, job: str) -> list[tuple[str, ...]]:
                 out = folder / f"water-{backend}-{threads}.tif"
                 run(threads, "water", folder / "image.tif", "-o", out, "--backend", backend)
                 made = bands_of(out)[1:2]
+                used = json.loads(out.with_suffix(".json").read_text())["backend"]
+                if used != backend:
+                    sys.exit(f"water was mapped by {used} where {backend} was asked for")
             else:
                 out = folder / f"face-{backend}-{threads}.png"
                 command = ("face", folder / "photograph.png", "--mask", folder / "mask.png", "-o", out)
