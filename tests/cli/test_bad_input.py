@@ -128,6 +128,16 @@ def test_no_product_at_all(out, refused):
     refused(out / "none", "none: no such file; wanted a raster file, or a product's folder or .tar")
 
 
+def test_one_file_of_a_product(product, refused):
+    for file in (file_of(product, "B10"), mtl_of(product)):
+        refused(file, rf"{file.name} is one file of a Landsat product: give its folder, {product}")
+
+
+def test_names_that_no_disk_takes(product, refused, out):
+    refused(product, "an argument is empty: wanted a name or a value", output="")
+    refused(product, "a name of 244 bytes, wanted 210 at most: shorten it", output=out / f"{'x' * 240}.tif")
+
+
 # --- what is gap ---
 
 

@@ -150,7 +150,7 @@ def test_other_dates_covariates_and_the_truth_are_judged_alike(options, tmp_path
         np.array([[300.0, np.nan]]),
         np.where(hole((24, 24), slice(6, 18), slice(6, 18)), np.nan, 290.0),
         np.where(hole((64, 64), slice(5, 6), slice(5, 6)), 290.0, np.nan),
-        np.where(hole((24, 24)), np.nan, 0.0),
+        np.where(hole((24, 24), slice(6, 18), slice(6, 18)), np.nan, 0.0),
     ],
     ids=["two pixels", "constant", "one of many", "zeros"],
 )

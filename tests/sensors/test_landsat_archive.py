@@ -3,11 +3,13 @@
 import io
 import tarfile
 
+import numpy as np
 import pytest
 
 from lacunar.errors import ProductError
 from lacunar.sensors import delivery
 from lacunar.sensors.delivery import open_delivery
+from lacunar.sensors.scene import open_scene
 
 
 def make_tar(path, members, mode="w"):
@@ -33,9 +35,11 @@ def special(name, kind, link=""):
 def test_archive_is_listed_and_loaded(tmp_path, name, mode):
     path = make_tar(tmp_path / name, [("./A_MTL.txt", b"hello"), ("sub/A_B10.TIF", b"12")], mode)
     got = open_delivery(path)
+    gzip = "/vsigzip/" if mode == "w:gz" else ""
+    whole = f"{gzip}{path}"  # a member is a part of it: after its header of 512 bytes
     assert got.sources == {
-        "A_MTL.txt": f"/vsitar/{{{path}}}/A_MTL.txt",
-        "A_B10.TIF": f"/vsitar/{{{path}}}/sub/A_B10.TIF",
+        "A_MTL.txt": f"/vsisubfile/512_5,{whole}",
+        "A_B10.TIF": f"/vsisubfile/1536_2,{whole}",
     }
     assert got.load("A_MTL.txt", limit=100) == b"hello"
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
@@ -124,3 +128,32 @@ def test_archive_that_is_cut_off(tmp_path, mode):
 def test_nothing_there(tmp_path):
     with pytest.raises(ProductError, match=r"no such folder or file; give a product's folder, or its .tar"):
         open_delivery(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize("name", ["p.tar.gz", "{p}.tar"])
+def test_long_names_and_braces_are_read(simulated_64, tmp_path, form, name):
+    deep = "/".join(["a" * 60, "b" * 60, "ä" * 30])
+    with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w", format=form) as archive:
+        for file in sorted(simulated_64.folder.iterdir()):
+            archive.add(file, f"{deep}/{file.name}")
+    with open_scene(tmp_path / name) as packed, open_scene(simulated_64.folder) as plain:
+        packed.check_lst()
+        np.testing.assert_array_equal(packed.measured().values, plain.measured().values)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("w:xz", "xz"), ("w:bz2", "bzip2")])
+def test_archives_that_cannot_be_read_in_place(tmp_path, mode, form):
+    with tarfile.open(tmp_path / "p.tar", mode) as archive:
+        archive.addfile(tarfile.TarInfo("A_MTL.txt"))
+    with pytest.raises(ProductError, match=rf"p.tar is compressed by {form}: wanted .tar or .tar.gz; unpack it"):
+        open_delivery(tmp_path / "p.tar")
+
+
+def test_a_folder_of_products_names_what_is_inside(simulated_64, tmp_path):
+    (tmp_path / "one").symlink_to(simulated_64.folder)
+    with pytest.raises(ProductError, match=rf"holds no MTL file .* but the product one: give {tmp_path}/one"):
+        open_scene(tmp_path)
+    (tmp_path / "two").symlink_to(simulated_64.folder)
+    with pytest.raises(ProductError, match=rf"but 2 products: give one, such as {tmp_path}/one, or '{tmp_path}/\*'"):
+        open_scene(tmp_path)

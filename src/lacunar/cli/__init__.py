@@ -67,6 +67,8 @@ def main() -> None:
     try:
         with _quiet(), _stopping():
             # Typer turns Ctrl-C into a code or into an Abort, depending on its version.
+            if "" in sys.argv[1:]:
+                raise LacunarError("an argument is empty: wanted a name or a value; is a variable of the shell unset?")
             code = app(standalone_mode=False, prog_name="lacunar")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -35,6 +35,7 @@ class Bars:
     def filling(self, done: int, total: int) -> None:
         """Show the filling, in hundredths of a block."""
         self._show("filling", done, total)
+        self._log_share("filling", done, total)
 
     def filling_scenes(self, done: int, total: int) -> None:
         """Show how far several scenes are, in hundredths of a scene."""
@@ -44,6 +45,7 @@ class Bars:
     def segmenting(self, done: int, total: int) -> None:
         """Show the segmentation, in the parts that it counts."""
         self._show("finding water", done, total)
+        self._log_share("finding water", done, total)
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how many answers of an evaluation are there."""
@@ -59,6 +61,13 @@ class Bars:
         self._show("training", progress.step, progress.steps, f"  {note}")
         step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
         self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
+
+    def _log_share(self, label: str, done: int, total: int) -> None:
+        """Write a line about what began a while ago; what is soon over needs none."""
+        if math.isinf(self._logged):
+            self._logged = time.monotonic()
+        if done < total:
+            self._log(f"{label}: {done / max(1, total):.0%}", last=False)
 
     def _count(self, label: str, done: int, total: int) -> None:
         self._show(label, done, total)

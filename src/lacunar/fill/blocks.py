@@ -26,6 +26,8 @@ HALO = 96  # two strides: every tile that touches the core, with its kriging mar
 COARSE_CELLS = 512  # cells of the coarse field along the raster's longer side, at most
 FINEST_REDUCTION = 16  # pixels in a cell of the coarse field, at least
 
+LEAST_VALUE = 1e-30  # whose rounding is that of 0
+
 NODATA, MEASURED, FILLED = 0, 1, 2  # values of the band `source`
 
 BoolArray = NDArray[np.bool_]
@@ -278,7 +280,7 @@ def fill_block(
 
 def least_sigma(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """The rounding of values, below which no sigma goes."""
-    return np.spacing(np.maximum(np.abs(values), np.finfo(np.float32).tiny).astype(np.float32))
+    return np.spacing(np.maximum(np.abs(values), LEAST_VALUE).astype(np.float32))
 
 
 def _floored(

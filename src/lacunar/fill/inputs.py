@@ -11,6 +11,7 @@ from lacunar.fill.archive_choice import choose_references
 from lacunar.fill.guides import MAX_REFERENCES, Guides, open_guides
 from lacunar.geo.gate import allowing_vrt
 from lacunar.geo.staging import resolved
+from lacunar.sensors.delivery import product_beside
 from lacunar.sensors.scene import LstOptions, Scene, open_scene
 
 InputKind = Literal["product", "raster"]
@@ -65,6 +66,8 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
         name: getattr(inputs, name)
         for name in ("lst_options", "gap_mask", "invert", "nodata", "scale", "offset", "band")
     }
+    if inputs.kind == "product" and product_beside(inputs.path):
+        raise LacunarError(f"{inputs.path} is one file of a Landsat product: give its folder, {inputs.path.parent}")
     with allowing_vrt(inputs.allow_vrt), open_scene(inputs.path, **said) as scene:
         if (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"

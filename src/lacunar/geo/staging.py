@@ -20,6 +20,7 @@ try:
 except ImportError:  # Windows: no lock tells whether a run lives, so nothing of other runs is removed
     fcntl = None  # type: ignore[assignment]
 
+NAME_BYTES = 210  # of a file: disks take 255, and while it is written its hidden names are longer
 _MIB = 2**20
 _LOCK = ".lock"
 _JOURNAL = ".names.json"  # in the first room of a set: what is in all of them -> the names that it takes
@@ -149,6 +150,8 @@ class Staging(AbstractContextManager["Staging"]):
         if target.parent not in self._rooms and target.parent.is_dir():
             finish_and_remove_dead(target.parent)
         refuse_existing(target, overwrite=self._overwrite)
+        if (length := len(os.fsencode(target.name))) > NAME_BYTES:
+            raise RasterError(f"{target.name}: a name of {length} bytes, wanted {NAME_BYTES} at most: shorten it")
         place = resolved(target)
         if place in self._inputs:
             raise RasterError(f"{target} is an input of this very run, wanted another output: give it a new name")

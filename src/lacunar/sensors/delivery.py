@@ -12,7 +12,8 @@ from lacunar.limits import ARCHIVE_BYTES, ARCHIVE_MEMBERS
 from lacunar.sensors.mtl import Mtl
 
 MTL_ENDINGS = ("_mtl.txt", "_mtl.json", "_mtl.xml")  # in order of preference, where there are several
-IN_ARCHIVE = "/vsitar/"  # how GDAL calls what lies in one
+IN_ARCHIVE = "/vsisubfile/"  # how GDAL calls a part of a file
+_GZIP, _OTHERS = b"\x1f\x8b", {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}  # first bytes of compressed files
 
 _BAND_FILE = re.compile(r"_((?:ST_|SR_)?B\d{1,2}(?:_VCID_\d)?|QA_PIXEL|BQA|ST_QA)\.tiff?$", re.IGNORECASE)
 
@@ -45,11 +46,16 @@ def open_delivery(path: Path) -> Delivery:
     one name is a `ProductError`.
     """
     if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in _listed(path) if entry.is_file() and not entry.name.startswith("."))
         return Delivery(path, {name: str(path.resolve() / name) for name in names}, {})
     if not path.is_file():
         raise ProductError(f"{path}: no such folder or file; give a product's folder, or its .tar as delivered")
+    with path.open("rb") as file:
+        start = file.read(6)
+    if form := next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None):
+        raise ProductError(f"{path.name} is compressed by {form}: wanted .tar or .tar.gz; unpack it, give the folder")
     members: dict[str, str] = {}
+    places: dict[str, str] = {}
     total = 0
     with open_archive(path, _no_archive(path), ProductError) as archive:
         for count, member in enumerate(archive, start=1):
@@ -64,9 +70,18 @@ def open_delivery(path: Path) -> Delivery:
             if name in members:
                 raise ProductError(f"{path.name} holds {name} twice: wanted one Landsat product, as delivered")
             members[name] = member.name
-    # GDAL drops a leading "./", and so does PurePosixPath.
-    sources = {name: f"{IN_ARCHIVE}{{{path.resolve()}}}/{PurePosixPath(member)}" for name, member in members.items()}
-    return Delivery(path, sources, members)
+            places[name] = f"{member.offset_data}_{member.size}"
+    whole = f"{'/vsigzip/' if start.startswith(_GZIP) else ''}{path.resolve()}"
+    return Delivery(path, {name: f"{IN_ARCHIVE}{place},{whole}" for name, place in places.items()}, members)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ProductError(
+            f"the folder {folder} cannot be read ({error.strerror}): ask for the right to read it"
+        ) from None
 
 
 def _check_member(member: tarfile.TarInfo, archive: str) -> None:
@@ -90,7 +105,22 @@ def mtl_name_of(delivery: Delivery) -> str:
         if found:
             return found[0]
     got = f"{delivery.path.name} holds no MTL file (*_MTL.txt, .json or .xml)"
+    inside = [] if delivery.members else [folder for folder in sorted(_listed(delivery.path)) if _is_product(folder)]
+    if len(inside) == 1:
+        raise ProductError(f"{got} but the product {inside[0].name}: give {inside[0]}")
+    if inside:
+        raise ProductError(f"{got} but {len(inside)} products: give one, such as {inside[0]}, or '{delivery.path}/*'")
     raise ProductError(f"{got}: give a product's folder, or its .tar")
+
+
+def _is_product(folder: Path) -> bool:
+    return folder.is_dir() and any(file.name.lower().endswith(MTL_ENDINGS) for file in _listed(folder))
+
+
+def product_beside(path: Path) -> bool:
+    """Whether a file is a part of a product: its metadata, or a band beside them."""
+    named = path.name.lower().endswith(MTL_ENDINGS) or _BAND_FILE.search(path.name) is not None
+    return named and path.is_file() and _is_product(path.parent)
 
 
 def band_sources(delivery: Delivery, mtl: Mtl) -> dict[str, str]:
