@@ -4,6 +4,7 @@ The public functions, for arrays (`xarray.DataArray` or numpy, NaN = missing) an
 
 - `open_scene`: a Landsat product, a raster or a picture as labelled arrays.
 - `fill`, `fill_file`: land surface temperature, or any raster, without gaps. `zonal`: its means over polygons.
+- `sharpen`: temperature by reflectances.
 - `segment`, `segment_file`, `polygonize`: water, and its polygons with their area.
 - `inpaint`: a picture without its masked part. `restore`: one that was shrunk, blurred, noisy, grey, ....
 - `evaluate`: how good a method is. `load_model`, `show_versions`.
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from lacunar.evaluate.job import evaluate
     from lacunar.fill.api import fill, fill_file
+    from lacunar.fill.sharpen import sharpen
     from lacunar.fill.zonal import zonal
     from lacunar.models.backend import load_model
     from lacunar.pictures.api import inpaint
@@ -51,6 +53,7 @@ __all__ = [
     "restore",
     "segment",
     "segment_file",
+    "sharpen",
     "show_versions",
     "zonal",
 ]
@@ -66,6 +69,7 @@ _MODULES = {  # public name -> the module that holds it, loaded when the name is
     "restore": "lacunar.pictures.restore",
     "segment": "lacunar.segment.api",
     "segment_file": "lacunar.segment.job",
+    "sharpen": "lacunar.fill.sharpen",
     "show_versions": "lacunar.versions",
     "zonal": "lacunar.fill.zonal",
 }

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from lacunar import __version__
-from lacunar.cli import demo, evaluation, faces, lst, restoring, training, water
+from lacunar.cli import demo, evaluation, faces, lst, restoring, sharpening, training, water
 from lacunar.errors import LacunarError
 from lacunar.versions import version_report
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("lst")(lst.lst_command)
 app.command("fill")(lst.fill_command)
 app.command("zonal")(lst.zonal_command)
+app.command("sharpen")(sharpening.sharpen_command)
 app.command("inpaint")(faces.inpaint_command)
 app.command("face")(faces.face_command)
 app.command("restore")(restoring.restore_command)
