@@ -16,7 +16,7 @@ from lacunar.models.card import Card
 from lacunar.models.checkpoint import SegmentationModel, save_model
 from lacunar.networks.layers import Condition
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
-from lacunar.segment.array import segment_array, segment_blocks
+from lacunar.segment.array import POOR_SHARE, segment_array, segment_blocks
 
 SIDE = 64
 
@@ -268,6 +268,16 @@ def test_coarse_looks_leave_no_seam_between_blocks():
         place = [[(row + 0.5) / factor - 0.5], [(col + 0.5) / factor - 0.5]]
         joined += weight * ndimage.map_coordinates(logit(1 - image), place, order=1)[0]
     assert found[212 + row, col] == pytest.approx(expit(joined), abs=2e-3)
+
+
+def test_of_one_visible_band_little_is_believed():
+    bands = np.full((6, 64, 64), np.nan, np.float32)
+    bands[2] = 0.1
+    (poor,) = segment_array(bands, model(Bright()), steps=1, samples=1).samples
+    bands[3] = 0.1
+    (two,) = segment_array(bands, model(Bright()), steps=1, samples=1).samples
+    assert two[0, 0] == pytest.approx(0.9, abs=1e-3)
+    assert poor[0, 0] == pytest.approx(expit(POOR_SHARE * logit(0.9)), abs=1e-3)
 
 
 def test_ndwi_is_evidence_where_bands_are_many():

@@ -108,7 +108,7 @@ def segment(
         lambda window: planes(window) / scale,
         shape,
         network,
-        look=look_for(sum(name in BANDS for name in names), encoding.meaning),
+        look=look_for([name for name in names if name in BANDS], encoding.meaning),
         steps=steps,
         samples=samples,
         seed=seed,

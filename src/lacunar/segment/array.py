@@ -6,7 +6,7 @@ model says so, it looks at images of few bands at coarser pixels too, since a la
 NDWI as evidence where the bands are many.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from lacunar.models.weights import require_finite
 from lacunar.networks.layers import Condition
 from lacunar.segment.fusion import SampledBlock, Values
 from lacunar.segment.indices import ndwi_evidence
-from lacunar.sensors.bands import BANDS, PICTURE
+from lacunar.sensors.bands import BANDS, PICTURE, RGB
 
 SEGMENTER_STEPS = 2  # network evaluations of each sample; on held-out scenes 1 and 2 give the same map
 SEGMENTER_SAMPLES = 4
@@ -38,6 +38,9 @@ HALO_STRIDES = 2  # read around the core: tiles that the end of the halo moves i
 
 # The symmetries of the square: quarter turns, and whether mirrored; the first four differ most.
 FEW_BANDS = 3  # of images that are looked at coarsely too: from four on, the ratios between bands say enough
+POOR_SHARE = (
+    0.45  # of the logits of images of one or two visible bands: fitted on held-out tiles of which green is left
+)
 COARSE_VIEWS = 2  # answers that are averaged in a coarse look
 SUREST = 11.0  # logit that is kept of a coarse look, in 16 bits
 
@@ -45,7 +48,7 @@ VIEWS = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (
 
 Reader = Callable[[Tile], Values]  # bands (6, h, w) of a window
 Callback = Callable[[int, int], None]
-Look = Literal["coarse", "ratios", "plain"]
+Look = Literal["coarse", "ratios", "plain", "poor"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def segment_array(
         lambda window: bands[:, *window.slices],
         (bands.shape[1], bands.shape[2]),
         model,
-        look=look_for(int(np.isfinite(bands).any(axis=(1, 2)).sum())),
+        look=look_for([name for name, plane in zip(BANDS, bands, strict=True) if np.isfinite(plane).any()]),
         steps=steps,
         samples=samples,
         seed=seed,
@@ -176,16 +179,19 @@ def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tup
     return (samples, steps) if model.network.spec.diffusion else (min(samples, len(VIEWS)), 1)
 
 
-def look_for(bands: int, units: str = "") -> Look:
-    """How an image of so many bands, whose values are in these units, is looked at besides the network's own look.
+def look_for(bands: Collection[str], units: str = "") -> Look:
+    """How an image of these bands, whose values are in these units, is looked at besides the network's own look.
 
     Few bands ``coarse``: at coarser pixels too. More bands by their ``ratios``: NDWI is evidence; but ``plain`` where a
-    picture's bands may each have a stretch of their own.
+    picture's bands may each have a stretch of their own. One or two visible bands are ``poor``: little is believed.
 
-    >>> look_for(3), look_for(6), look_for(4, "8-bit picture")
-    ('coarse', 'ratios', 'plain')
+    >>> look_for(("red", "green", "blue")), look_for(BANDS), look_for(("green",))
+    ('coarse', 'ratios', 'poor')
     """
-    if bands <= FEW_BANDS:
+    seen = set(bands)
+    if len(seen) < len(RGB) and seen <= set(RGB):
+        return "poor"
+    if len(seen) <= FEW_BANDS:
         return "coarse"
     return "plain" if units.endswith(PICTURE) else "ratios"
 
@@ -224,6 +230,9 @@ def segment_blocks(
         begun += 1 / factor**2
     report = _share(callback, begun / work, 1 / work) if looks else callback
     for block in _blocks(read, shape, model, samples=samples, callback=report, **given):
+        if look == "poor":
+            yield SampledBlock(block.window, expit(POOR_SHARE * _logit(block.samples)))
+            continue
         if not looked:
             yield block
             continue

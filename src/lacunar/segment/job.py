@@ -55,6 +55,7 @@ PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
 SMALLEST_BODY = 4  # pixels of the smallest polygon that is written where nothing else is asked for
 MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
+POOR = "one or two visible bands say little about water: probabilities are drawn towards 0.5"
 WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
 
 Callback = Callable[[int, int], None]
@@ -177,6 +178,7 @@ def segment_file(
             **_how(options, model, time.perf_counter() - begun),
         }
         record["notes"] += [] if scene.crs else [WITHOUT_CRS]
+        record["notes"] += [POOR] if look_for(scene.band_names) == "poor" else []
         record["notes"] += _left_out(bodies, written, options) if files.polygons else []
         if files.mask and pixels["nodata"]:
             share = pixels["nodata"] / math.prod(scene.shape)
@@ -306,7 +308,7 @@ def _map_on(
         scene.planes,
         scene.shape,
         model,
-        look=look_for(len(scene.band_names), scene.band_units),
+        look=look_for(scene.band_names, scene.band_units),
         steps=options.steps,
         samples=options.samples,
         seed=options.seed,
