@@ -3,7 +3,7 @@
     pip install --no-deps ukis-csmask==0.2.1
     python benchmarks/water_peers.py --scenes DATA/water/test --set multispectral6 --set glacial_nrg --model water-lite
 
-The peer is `model_6b.onnx` of ukis-csmask (Apache-2.0), a network for clouds and their shadows whose class 1 is water; it
+The peer is `model_6b.onnx` of ukis-csmask (Apache-2.0), a network for clouds and shadows whose class 1 is water; it
 wants six bands of reflectance, in tiles of 256 pixels: smaller scenes are mirrored at their edges. Where bands lack, a
 method is left out. IoU is pooled over all pixels; intervals come from resampling scenes. Give a plain U-Net, or any
 other, as `--model FOLDER`.
