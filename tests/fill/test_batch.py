@@ -1,6 +1,7 @@
 """Several inputs at the command line: a folder, a table, a summary; what is for one scene is refused for several."""
 
 import json
+import pickle
 import re
 
 import numpy as np
@@ -9,7 +10,11 @@ import pytest
 from commands import bands_of, contents, write
 from lacunar.cli import BAD_INPUT
 from lacunar.cli.scenes import SOME_FAILED
+from lacunar.fill import batch
 from lacunar.fill.batch import SUMMARY
+from lacunar.fill.inputs import FillInputs
+from lacunar.fill.options import FillOptions
+from lacunar.fill.outputs import OutputFiles
 
 
 @pytest.fixture
@@ -79,3 +84,23 @@ def test_what_is_for_one_scene_is_refused(rasters, out, lacunar, tiny_folder, ou
     assert re.search(message, ran.err), ran.err
     assert ran.err.count("\n") == 1
     assert contents(out) == before
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_on_a_worker_arrives_whatever_it_is(monkeypatch, tmp_path):
+    def fails(*_):
+        raise Unpicklable("this", "that")
+
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(Unpicklable("this", "that")))
+    monkeypatch.setattr(batch, "check_versions", fails)
+    job = batch.Job(
+        inputs=FillInputs(path=tmp_path / "a.tif", kind="raster"), files=OutputFiles(raster=tmp_path / "b.tif")
+    )
+    with pytest.raises(batch.WorkerError, match="Unpicklable: this and that") as caught:
+        batch._fill_there(job, FillOptions(), "", {})
+    assert str(pickle.loads(pickle.dumps(caught.value))) == "Unpicklable: this and that"

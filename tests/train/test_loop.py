@@ -370,3 +370,15 @@ def test_another_precision_is_refused(value: object):
 def test_the_optimiser_takes_that_rate(tmp_path: Path):
     run(tmp_path, TrainingConfig(steps=8, batch_size=4, warmup_steps=2, decay_share=0.5, learning_rate=1e-3))
     assert state_in(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * 1 / 4)  # at step 7
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("write failed: no space")])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch, error: Exception):
+    def fails(state: object, file: Path) -> None:
+        Path(file).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be written .*space.*: free some space"):
+        run(tmp_path)
+    assert list(tmp_path.iterdir()) == []

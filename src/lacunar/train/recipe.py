@@ -5,7 +5,8 @@ cards say; `run_recipe` does the rest. The recipes themselves are in `lacunar.tr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -189,28 +190,28 @@ def run_recipe(
     """
     if steps is not None:
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe = recipe.adapted(pack)
-    with this_process().main_process_first():  # the others find what the first has drawn
-        data = recipe.load_data(pack, folder, workers, drawing)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
-        network = recipe.new_network(start.model)
-    ema, history = train(
-        network,
-        data.training,
-        data.held_out,
-        objective=recipe.objective_of(start),
-        config=recipe.training,
-        folder=folder,
-        origin=start.origin,
-        callback=callback,
-    )
-    model = folder / "model"
-    if this_process().is_main_process:
-        network.load_state_dict(ema.weights)
-        scores = history.held_out[-1][1] if history.held_out else {}
-        _write(recipe, network, data, partial(_card, recipe, start, steps), scores, model)
+    with _made(folder):
+        recipe = recipe.adapted(pack)
+        with this_process().main_process_first():  # the others find what the first has drawn
+            data = recipe.load_data(pack, folder, workers, drawing)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)  # the layers' own initialisation has no generator argument
+            network = recipe.new_network(start.model)
+        ema, history = train(
+            network,
+            data.training,
+            data.held_out,
+            objective=recipe.objective_of(start),
+            config=recipe.training,
+            folder=folder,
+            origin=start.origin,
+            callback=callback,
+        )
+        model = folder / "model"
+        if this_process().is_main_process:
+            network.load_state_dict(ema.weights)
+            scores = history.held_out[-1][1] if history.held_out else {}
+            _write(recipe, network, data, partial(_card, recipe, start, steps), scores, model)
     return model, history
 
 
@@ -254,6 +255,20 @@ def _write(
     calibration = recipe.calibration(folder, data)
     if calibration:
         save_model(folder, replace(trained, card=replace(trained.card, **calibration)), dtype="float16", overwrite=True)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder where there is none; what was made goes again where an error leaves it empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first that is not empty ends it
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _model(recipe: Recipe, network: Network, card: Card, prior: GaussianPrior | None) -> AnyModel:
