@@ -102,3 +102,33 @@ def test_an_input_is_never_an_output(options, tmp_path):
         with pytest.raises(RasterError, match="is an input of this very run"):
             fill_raster(raster, output, options=options, overwrite=True, truth=truth)
     assert contents(tmp_path) == before
+
+
+def test_degrees_celsius_are_written_where_asked_for(options, tmp_path):
+    values, gap = (field() + 280).astype(np.float32), hole((64, 64))
+    raster = write(tmp_path / "in.tif", np.where(gap, np.nan, values).astype(np.float32), units="K")
+    options = replace(options, quantiles=(0.1,))
+    record = fill_raster(raster, tmp_path / "c.tif", options=options, celsius=True, command="lacunar fill in.tif")
+    fill_raster(raster, tmp_path / "k.tif", options=options)
+    celsius, kelvin = (bands_of(tmp_path / name) for name in ("c.tif", "k.tif"))
+    np.testing.assert_allclose(celsius[[0, 3]], kelvin[[0, 3]] - 273.15, atol=1e-4)
+    np.testing.assert_array_equal(celsius[[1, 2]], kelvin[[1, 2]])
+    assert record["units"] == "degC"
+    with rasterio.open(tmp_path / "c.tif") as dataset:
+        assert dataset.units == ("degC", None, "K", "degC")
+        assert dataset.tags()["source"] == "in.tif"
+        assert dataset.tags()["command"] == "lacunar fill in.tif"
+    with pytest.raises(LacunarError, match=r"--celsius for mm.tif, which is in 'mm': wanted kelvin; leave it out"):
+        fill_raster(write(tmp_path / "mm.tif", values, units="mm"), tmp_path / "d.tif", options=options, celsius=True)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [rasterio.Affine(10, 0, 5e5, 0, 10, 5.2e6), rasterio.Affine(8, -6, 5e5, -6, -8, 5.2e6)],
+    ids=["south up", "rotated"],
+)
+def test_odd_grids_keep_their_place(options, tmp_path, transform):
+    raster = write(tmp_path / "in.tif", np.where(hole((64, 64)), np.nan, field()), transform=transform)
+    fill_raster(raster, tmp_path / "out.tif", options=options)
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.transform.almost_equals(transform)

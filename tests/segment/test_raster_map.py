@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from lacunar.errors import RasterError
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.segment.fusion import decided_block
-from lacunar.segment.raster_map import CELL, WaterMap, blocks_on, thinned, water_and_sigma, write_map
+from lacunar.segment.raster_map import CELL, WaterMap, blocks_on, thinned, water_and_sigma, write_classes, write_map
 
 GRID = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 
@@ -97,3 +97,14 @@ def test_deviations_add_within_a_cell_and_their_squares_between_cells(tmp_path):
         expected, sigma = water_and_sigma(found)
     assert expected == pytest.approx(10 + 0.2 + 0.2, rel=1e-5)
     assert sigma == pytest.approx((10**2 + (2 * 0.3) ** 2 + 0.4**2) ** 0.5, rel=1e-5)
+
+
+def test_the_water_alone_is_written_in_8_bits(tmp_path, probability):
+    made(tmp_path / "map.tif", probability, np.zeros_like(probability))
+    with WaterMap(tmp_path / "map.tif") as found:
+        write_classes(tmp_path / "water.tif", found, {"source": "a.tif"})
+    with rasterio.open(tmp_path / "water.tif") as dataset:
+        assert (dataset.dtypes, dataset.nodata, dataset.crs.to_epsg()) == (("uint8",), 255.0, 32632)
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.tags()["source"] == "a.tif"
+        np.testing.assert_array_equal(dataset.read(1), np.where(np.isnan(probability), 255, probability >= 0.5))

@@ -62,6 +62,7 @@ class _Asked:
     model: opt.Network = None
     device: opt.Device = "auto"
     backend: opt.BackendOption = "auto"
+    celsius: Annotated[bool, typer.Option("--celsius", help="Write degrees Celsius, not kelvin.")] = False
     figure: opt.FigureOption = None
     truth: Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")] = None
     cluster: Annotated[

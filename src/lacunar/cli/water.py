@@ -22,7 +22,8 @@ class _Asked:
     bands: Annotated[
         str,
         typer.Option(
-            help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other."
+            help="The file's channels in order, by comma: coastal, blue, green, red, nir, swir1, swir2, other; or "
+            "sentinel2, landsat, planet4, planet8, naip."
         ),
     ] = ""
     scale: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None
@@ -36,6 +37,7 @@ class _Asked:
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean"
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None
+    classes: Annotated[Path | None, typer.Option(help="GeoTIFF of the water alone, in 8 bits: 1, 0, 255.")] = None
     min_area: Annotated[
         float | None, typer.Option(help="Least area of a polygon in m2 (pixels without a CRS); 4 pixels by default.")
     ] = None

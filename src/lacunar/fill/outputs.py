@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lacunar.errors import LacunarError
 from lacunar.fill.accumulators import Support, Thumbnail, Truth
 from lacunar.fill.block_store import BlockStore, remove_blocks
 from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
@@ -21,6 +22,7 @@ from lacunar.geo.raster import RasterWriter, uncompressed_bytes
 from lacunar.geo.staging import Staging, refuse_existing, resolved, write_text
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.plotting import check_figure
+from lacunar.sensors.plausible import CELSIUS_ZERO
 from lacunar.sensors.scene import Scene
 from lacunar.versions import file_tags, versions
 
@@ -40,6 +42,7 @@ class OutputFiles:
     figure: Path | None = None  # .png, .pdf or .svg
     truth: Path | None = None  # raster of true values to score the fill against; it is read
     bands_folder: Path | None = None  # for every intermediate of a product's LST, one GeoTIFF each
+    celsius: bool = False  # write degrees Celsius, of an input in kelvin
     overwrite: bool = False
     # keep finished blocks beside the raster until it is whole, and go on from those of an interrupted run; a raster
     # that such a run finished is left as it is
@@ -72,8 +75,16 @@ class OutputFiles:
     def check_names(self, scene: Scene, options: FillOptions) -> None:
         """Refuse files that exist, before any work is done; the outputs of an interrupted run may exist."""
         suspects = [self.suspects] if options.suspect != "keep" else []
+        self.units(scene)
         for path in (self.sidecar, *suspects, *self.written(scene, options)):
             refuse_existing(path, overwrite=self.overwrite or self.resume)
+
+    def units(self, scene: Scene) -> str:
+        """Unit of what is written; degrees Celsius of anything but kelvin are a `LacunarError`."""
+        if self.celsius and not scene.in_kelvin:
+            got = f"in {scene.units!r}" if scene.units else "without a unit"
+            raise LacunarError(f"--celsius for {scene.name}, which is {got}: wanted kelvin; leave it out")
+        return "degC" if self.celsius else scene.units
 
     def resolved(self) -> "OutputFiles":
         """The same with absolute paths, for a process that works in another folder."""
@@ -98,7 +109,7 @@ def finished_record(
         return None
     try:
         record: dict[str, Any] = json.loads(files.sidecar.read_text(encoding="utf-8"))
-        same = record["fingerprint"] == digest_of(fingerprint)
+        same = record["fingerprint"] == digest_of(fingerprint) and record["units"] == files.units(scene)
         same = same and all(record[name] == path for name, path in files.beside().items() if path)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -138,7 +149,8 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             self._truth = stack.enter_context(Truth(scene, files.truth))
             size, quantiles = uncompressed_bytes(scene.shape), self._options.quantiles
             bands = (scene.quantity, "source", "sigma", *(f"quantile_{level:g}" for level in quantiles))
-            units = (scene.units, "", scene.units, *[scene.units] * len(quantiles))
+            unit = files.units(scene)
+            units = (unit, "", "K" if files.celsius else unit, *[unit] * len(quantiles))
             told = {"source_values": "0 nodata, 1 measured, 2 filled"}
             told["sigma"] = "one standard deviation of a filled pixel"
             path = staging.stage(files.raster, size=len(bands) * size)
@@ -147,7 +159,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             if self._options.realisations:
                 bands = tuple(f"realisation_{number}" for number in range(1, self._options.samples + 1))
                 path = staging.stage(files.realisations, size=len(bands) * size)
-                self._samples_writer = self._raster_writer(path, bands, (scene.units,) * len(bands))
+                self._samples_writer = self._raster_writer(path, bands, (unit,) * len(bands))
             self._sidecar = staging.stage(files.sidecar)
             shown = staging.stage(files.figure) if files.figure else None
             self._thumbnail = Thumbnail(scene, shown, has_truth=files.truth is not None) if shown else None
@@ -185,9 +197,11 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         """Take a block."""
         if self._store is not None and block.window not in self._kept:
             self._store.save(block)
-        self._writer.write(block.bands, block.window)
+        bands, zero = block.bands, np.float32(CELSIUS_ZERO if self._files.celsius else 0.0)
+        bands[[0, *range(3, len(bands))]] -= zero  # value and quantiles
+        self._writer.write(bands, block.window)
         if self._samples_writer is not None and block.realisations is not None:
-            self._samples_writer.write(block.realisations, block.window)
+            self._samples_writer.write(block.realisations - zero, block.window)
         self._support.add(block)
         true_values = self._truth.add(block)
         if self._thumbnail is not None:
@@ -245,6 +259,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         return {
             **told,
             "output": str(self._files.raster),
+            "units": self._files.units(self._scene),
             **self._files.beside(),
             "pixels": {"measured": found.measured, "filled": found.missing, "nodata": found.nodata},
             "gap_share": round(found.missing / (found.measured + found.missing), 6),

@@ -178,6 +178,7 @@ class RasterWriter:
     units: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     nodata: float = np.nan  # stored where there is no value, in all bands
+    dtype: str = "float32"  # or uint8
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -194,7 +195,7 @@ class RasterWriter:
 
     def __enter__(self) -> Self:
         profile = {"height": self.shape[0], "width": self.shape[1], "transform": self.transform, "crs": self.crs}
-        profile |= {"count": len(self.band_names), "dtype": "float32", "nodata": self.nodata}
+        profile |= {"count": len(self.band_names), "dtype": self.dtype, "nodata": self.nodata}
         hidden = f".{self.path.name}.{uuid.uuid4().hex[:8]}"
         self._staged = self.path.with_name(f"{hidden}.uncompressed.partial")
         self._final = self.path.with_name(f"{hidden}.partial")
@@ -215,7 +216,7 @@ class RasterWriter:
         if not tile.inside(self.shape) or array.shape != wanted:
             got = f"{self.path.name}: got {array.shape} for {tile}"
             raise RasterError(f"{got}; wanted {wanted} inside {_size(self.shape)}")
-        values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(np.float32, copy=False)
+        values = np.where(np.isnan(array), np.float32(self.nodata), array).astype(self.dtype, copy=False)
         with gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.write(values, window=Window.from_slices(*tile.slices))
 
@@ -232,9 +233,11 @@ class RasterWriter:
         tiles = -(-self.shape[0] // _TILE_SIDE) * -(-self.shape[1] // _TILE_SIDE)
         with gdal(f"{self.path.name}: {_UNWRITABLE}"):
             self._staging.close()
-            rasterio.shutil.copy(self._staged, self._final, **_COG)
+            predictor = {} if self.dtype == "float32" else {"PREDICTOR": "STANDARD"}
+            rasterio.shutil.copy(self._staged, self._final, **_COG | predictor)
             # On a full disk GDAL may report success for a file that lacks its end: its size or its last tile tells.
-            if self._staged.stat().st_size < tiles * _TILE_SIDE**2 * 4 * len(self.band_names):
+            size = tiles * _TILE_SIDE**2 * np.dtype(self.dtype).itemsize * len(self.band_names)
+            if self._staged.stat().st_size < size:
                 raise RasterError(f"{self.path.name}: the disk is full, it cut off the copy: free some space")
             with open_raster(self._final) as made:
                 *_, (_, last) = made.block_windows()

@@ -45,9 +45,9 @@ from lacunar.segment.change import (
 )
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.plot import colour_image, overlay, water_figure
-from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_on, thinned, write_map
+from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_on, thinned, write_classes, write_map
 from lacunar.sensors.scene import Scene, open_scene
-from lacunar.versions import versions
+from lacunar.versions import file_tags, versions
 
 DEFAULT_MODEL = "water-lite"
 RASTER_ENDINGS = (".tif", ".tiff")
@@ -85,6 +85,7 @@ class WaterOptions:
     series: bool = False  # of dates: a figure of them all, `series.png`
     pixel_size: float | None = None  # metres: what the figure of a series takes pixels for, without a CRS
     polygons: Path | None = None  # .gpkg or .geojson
+    classes: Path | None = None  # .tif: water alone, in 8 bits
     figure: Path | None = None  # .png, .pdf or .svg
     overwrite: bool = False
     command: str = ""  # what the user typed, for the record
@@ -157,6 +158,8 @@ def segment_file(
             sigma = area_sigma(found, bodies)
             if files.polygons:
                 write_polygons(files.polygons, written, scene.transform)
+            if files.classes:
+                write_classes(files.classes, found, _tags(scene, options))
             if files.mask and files.overlay:
                 _write_pictures(scene, found, files.mask, files.overlay)
             if files.figure:
@@ -316,11 +319,13 @@ def _map_on(
     )
     fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, folder=path.parent)
     if same_grid(scene, first):
-        return write_map(path, fused, scene)
+        return write_map(path, fused, scene, _tags(scene, options))
     own = path.with_name(f"own_grid_{path.name}")  # in the hidden folder, with which it goes
     write_map(own, fused, scene)
     with WaterMap(own) as one:
-        counts = write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first)
+        counts = write_map(
+            path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first, _tags(scene, options)
+        )
     own.unlink()
     return counts
 
@@ -349,7 +354,12 @@ class _Files:
             self.raster = self.mask.with_name("map.tif")  # in the hidden folder, with which it goes
         self.record = staging.stage(output.with_suffix(".json"))
         self.polygons = staging.stage(options.polygons) if options.polygons else None
+        self.classes = staging.stage(options.classes) if options.classes else None
         self.figure = staging.stage(options.figure) if options.figure else None
+
+
+def _tags(scene: Scene, options: WaterOptions) -> dict[str, str]:
+    return file_tags(scene.product_id or scene.name, scene.date, options.command)
 
 
 def _bytes_of(scene: Scene) -> int:

@@ -4,7 +4,7 @@ The bands are ``water`` (1 water, 0 land), ``probability`` of water, and ``disag
 samples. All are float32, as a GeoTIFF has one type for all its bands, and 255 in all of them is nodata.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,27 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         return values
 
 
-def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[str, int]:
+def write_classes(path: Path, found: WaterMap, tags: Mapping[str, str]) -> None:
+    """Write the water of a map alone (.tif), in 8 bits: 1 water, 0 land, 255 nodata."""
+    writer = RasterWriter(
+        path,
+        shape=found.shape,
+        transform=found.transform,
+        crs=found.crs,
+        band_names=BAND_NAMES[:1],
+        tags={"water_values": TAGS["water_values"], **tags},
+        nodata=float(NOT_VALID),
+        dtype="uint8",
+    )
+    with writer:
+        for block in blocks_over(found.shape, block=BLOCK, halo=0):
+            core = block.core
+            writer.write(np.where(found.valid(core), found.water(core), np.float32(np.nan))[None], core)
+
+
+def write_map(
+    path: Path, blocks: Iterable[FusedBlock], grid: Gridded, tags: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Write a map (.tif) as its blocks come, and count its pixels of ``water``, ``land`` and ``nodata``."""
     counts = np.zeros(NOT_VALID + 1, dtype=np.int64)
     writer = RasterWriter(
@@ -81,7 +101,7 @@ def write_map(path: Path, blocks: Iterable[FusedBlock], grid: Gridded) -> dict[s
         transform=grid.transform,
         crs=grid.crs,
         band_names=BAND_NAMES,
-        tags=TAGS,
+        tags={**TAGS, **(tags or {})},
         nodata=float(NOT_VALID),
     )
     with writer:
