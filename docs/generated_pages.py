@@ -1,4 +1,4 @@
-"""Pages that are made from the code at every build: the commands from their parser, the models from their cards."""
+"""Pages that are made from the code at every build: public functions, commands from their parser, models from their cards."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,16 @@ from typing import Any
 from sphinx.application import Sphinx
 from typer.main import get_command
 
+import lacunar
 from lacunar.cli import app as cli
 from lacunar.models.checkpoint import shipped_models
 
+API = """# Python API
+
+Everything public is a name of the package: `import lacunar as lc`. Arrays are `xarray.DataArray` or numpy; NaN = missing. Bad
+input raises `lacunar.errors.LacunarError` with one line that says what was got, what was wanted and what to do.
+
+"""
 HERE = Path(__file__).parent
 TARGET = HERE / "generated"
 
@@ -60,6 +67,9 @@ def make_pages(_app: Sphinx) -> None:
     root = get_command(cli)
     head = "# Commands\n\nMade from the parser: this is what `lacunar COMMAND --help` prints.\n\n"
     write(TARGET / "cli.md", head + "\n".join(command_page(*item) for item in commands(root, "lacunar")))
+    names = [f".. autofunction:: {lacunar._MODULES[name]}.{name}" for name in lacunar.__all__]
+    directives = "\n\n".join(names)
+    write(TARGET / "api.md", f"{API}```{{eval-rst}}\n{directives}\n```\n")
     names = []
     for name, folder in sorted(shipped_models().items()):
         card = (folder / "README.md").read_text()
