@@ -1,4 +1,4 @@
-"""Pages that are made from the code at every build: public functions, commands from their parser, models from their cards."""
+"""Pages that are made from the code at every build: public functions, commands, model cards."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ from lacunar.models.checkpoint import shipped_models
 
 API = """# Python API
 
-Everything public is a name of the package: `import lacunar as lc`. Arrays are `xarray.DataArray` or numpy; NaN = missing. Bad
-input raises `lacunar.errors.LacunarError` with one line that says what was got, what was wanted and what to do.
+Everything public is a name of the package: `import lacunar as lc`. Arrays are `xarray.DataArray` or numpy; NaN =
+missing. Bad input raises `lacunar.errors.LacunarError` with one line that says what was got, what was wanted and what to do.
 
 """
 HERE = Path(__file__).parent
@@ -68,6 +68,7 @@ def make_pages(_app: Sphinx) -> None:
     head = "# Commands\n\nMade from the parser: this is what `lacunar COMMAND --help` prints.\n\n"
     write(TARGET / "cli.md", head + "\n".join(command_page(*item) for item in commands(root, "lacunar")))
     names = [f".. autofunction:: {lacunar._MODULES[name]}.{name}" for name in lacunar.__all__]
+    names += [f".. automethod:: lacunar.sensors.scene.Scene.{name}" for name in ("lst", "valid", "bands")]
     directives = "\n\n".join(names)
     write(TARGET / "api.md", f"{API}```{{eval-rst}}\n{directives}\n```\n")
     names = []
