@@ -13,8 +13,8 @@ from lacunar.models.checkpoint import shipped_models
 
 API = """# Python API
 
-Everything public is a name of the package: `import lacunar as lc`. Arrays are `xarray.DataArray` or numpy; NaN = missing.
-Bad input raises `lacunar.errors.LacunarError` with one line: what was got, what was wanted and what to do.
+Everything public is a name of the package: `import lacunar as lc`. Arrays are `xarray.DataArray` or numpy; NaN =
+missing. Bad input raises `lacunar.errors.LacunarError` with one line: what was got, what was wanted and what to do.
 
 """
 HERE = Path(__file__).parent

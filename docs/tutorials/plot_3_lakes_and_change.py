@@ -29,6 +29,7 @@ lakes.boundary.plot(ax=axes[0], color="cyan", linewidth=1)
 axes[0].set_title("image, and lakes of one hectare or more")
 image = axes[1].imshow(found["probability"], extent=(west, east, south, north), cmap="Blues", vmin=0, vmax=1)
 fig.colorbar(image, ax=axes[1], label="probability of water")
+plt.show()
 
 # %%
 # A later date, on which the eastern third has fallen dry: the difference of two maps is the change.
