@@ -1,10 +1,13 @@
 """The pretrained encoder and its U-Net: padding and layers by formula, any bands, weights from ImageNet."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
 from lacunar.errors import ModelError
+from lacunar.models.weights import extend_weights
 from lacunar.networks import efficientnet
 from lacunar.networks.efficientnet import EfficientNetLite0, PretrainedUNet, SameConv, imagenet_weights
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
@@ -99,6 +102,33 @@ def test_diffusion_takes_the_same_condition():
     net, image = network(diffusion=True).eval(), images()
     pred_x_0, logits = net(image, torch.zeros(2, 1, 64, 64), torch.tensor([3, 700]))
     assert pred_x_0.shape == logits.shape == (2, 1, 64, 64)
+
+
+def with_classes():
+    config = network().spec
+    return build_segmenter(replace(config, classes=("water", "land", "cloud")))
+
+
+def test_a_network_of_more_classes_begins_with_the_water_of_one_that_knows_water_alone():
+    old, new = network().eval(), with_classes().eval()
+    assert extend_weights(new, old.state_dict()) == ()
+    before, every = old.condition(images()).logits, new.condition(images()).logits
+    assert every.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(every[:, :1], before)
+    assert not every[:, 1:].any()
+    with pytest.raises(ModelError, match="weights have no place in this network"):
+        extend_weights(old, new.state_dict())
+
+
+def test_calibration_and_masks_are_of_water_alone():
+    net = with_classes().eval()
+    before = net.condition(images()).logits
+    net.condition_unet.calibrate(0.5, 2.0)
+    after = net.condition(images())
+    torch.testing.assert_close(after.logits[:, :1], 0.5 * before[:, :1] + 2.0)
+    assert torch.equal(after.logits[:, 1:], before[:, 1:])
+    mask = net.restore(images()[:, :1], torch.zeros(2, dtype=torch.long), after)
+    torch.testing.assert_close(mask, (2 * torch.sigmoid(after.logits[:, :1]) - 1) * net.spec.mask_scale)
 
 
 def test_imagenet_weights_fit_and_start_on_red_green_blue():
