@@ -139,7 +139,7 @@ def probability_counts(
 
 def error_counts(
     probability: NDArray[np.floating], threshold: float, truth: BoolArray, *, valid: BoolArray
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, NDArray[np.float64]]:
     """Sort the valid pixels into `ERROR_BINS` by their claimed chance of error, the largest first.
 
     Arrays (bins,): pixels whose class is ``wrong`` and ``right``. The chance that a class is wrong is 1 - p of water, p
@@ -151,8 +151,8 @@ def error_counts(
     place = (BINS_PER_HALVING * halvings).clip(0, ERROR_BINS - 1).astype(np.int64)
     wrong = (p >= threshold) != is_water
     return {
-        "wrong": np.bincount(place[wrong], minlength=ERROR_BINS),
-        "right": np.bincount(place[~wrong], minlength=ERROR_BINS),
+        "wrong": np.bincount(place[wrong], minlength=ERROR_BINS).astype(np.float64),
+        "right": np.bincount(place[~wrong], minlength=ERROR_BINS).astype(np.float64),
     }
 
 
@@ -167,7 +167,7 @@ def auroc(wrong: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.
     below = right[::-1].cumsum(axis=0)[::-1] - right
     pairs = wrong.sum(axis=0) * right.sum(axis=0)
     won = (wrong * (below + right / 2)).sum(axis=0)
-    return np.divide(won, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0)
+    return np.asarray(np.divide(won, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0))
 
 
 def _near(pixels: BoolArray, others: BoolArray, tolerance: float) -> int:

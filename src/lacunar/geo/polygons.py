@@ -95,7 +95,8 @@ def polygonize(
 
 def pixel_counts(bodies: gpd.GeoDataFrame) -> pd.Series:
     """Pixels of each body that `polygonize` traced."""
-    return bodies["pixels" if "pixels" in bodies else "area_pixels"]
+    counts: pd.Series = bodies["pixels" if "pixels" in bodies else "area_pixels"]
+    return counts
 
 
 def simplified(bodies: gpd.GeoDataFrame, tolerance: float, transform: Affine) -> gpd.GeoDataFrame:

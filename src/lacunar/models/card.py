@@ -39,11 +39,15 @@ class Card:
     def __post_init__(self) -> None:
         for name in ("summary", "licence", "command", "sha256"):
             _require(isinstance(getattr(self, name), str), name, getattr(self, name), "text")
-        lists = (("data", str), ("places", str), ("notes", str), ("seeds", int), ("ndwi", int | float))
-        for name, kind in lists:
+        lists: tuple[tuple[str, tuple[type, ...], str], ...] = (
+            *((name, (str,), "str") for name in ("data", "places", "notes")),
+            ("seeds", (int,), "int"),
+            ("ndwi", (int, float), "numbers"),
+        )
+        for name, kinds, called in lists:
             value = getattr(self, name)
-            fits = isinstance(value, tuple | list) and all(isinstance(item, kind) for item in value)
-            _require(fits, name, value, f"a list of {'numbers' if name == 'ndwi' else kind.__name__}")
+            fits = isinstance(value, tuple | list) and all(isinstance(item, kinds) for item in value)
+            _require(fits, name, value, f"a list of {called}")
             object.__setattr__(self, name, tuple(value))
         _require(isinstance(self.steps, int), "steps", self.steps, "a whole number")
         factors = self.sigma_factor.values() if isinstance(self.sigma_factor, Mapping) else [None]

@@ -120,9 +120,9 @@ def draw_series(
     shared = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     place = shared.rstrip("0123456789-_. ").replace("_", " ").capitalize()
     unit = "km²" if located or pixel_size else "pixels"
-    metres = pixel_size
-    if located and dates[0].found.crs.is_projected:
-        metres = abs(dates[0].found.transform.a) * dates[0].found.crs.linear_units_factor[1]
+    metres, crs = pixel_size, dates[0].found.crs
+    if crs is not None and crs.is_projected:
+        metres = abs(dates[0].found.transform.a) * crs.linear_units_factor[1]
     maps = _shown(dates, planes)
     side = dates[0].found.shape[1] / maps[0].water.shape[1] * metres / KM if metres else None
     return series_figure(maps, [year or 0.0 for year in years], areas, unit=unit, place=place, pixel_km=side)

@@ -76,7 +76,7 @@ def ndwi_evidence(bands: Planes, gain: float, centre: float, least: float, most:
     """What NDWI adds to the logit of water: gain (NDWI - centre), between least and most; 0 without green or nir."""
     green, nir = (np.maximum(bands[BANDS.index(band)], 0) for band in _RATIOS["NDWI"])
     ndwi = (green - nir) / (green + nir + LEAST_LIGHT)
-    return np.nan_to_num(np.clip(gain * (ndwi - centre), least, most)).astype(np.float32)
+    return np.asarray(np.nan_to_num(np.clip(gain * (ndwi - centre), least, most)), dtype=np.float32)
 
 
 def _present(bands: Planes) -> set[str]:

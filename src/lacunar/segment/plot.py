@@ -160,7 +160,7 @@ def series_figure(
     figure = Figure(figsize=(9.5, 9.0) if wide else (11.0, 8.0), layout=layout)
     span = f"{years[0]:.0f} to {years[-1]:.0f}"
     figure.suptitle(f"{place + ': where' if place else 'Where'} the water was, {span}", fontsize=16, color=_INK)
-    mosaic = [["when", "when"], ["change", "area"]] if wide else [["when", "change"], ["when", "area"]]
+    mosaic: list[Any] = [["when", "when"], ["change", "area"]] if wide else [["when", "change"], ["when", "area"]]
     axes = figure.subplot_mosaic(mosaic, height_ratios=(1.65, 1) if wide else (1, 1))
     grey = maps[-1].image.mean(axis=2, keepdims=True) / 255
     seen = np.repeat(1 - _FADED * (1 - grey), 3, axis=2)

@@ -42,7 +42,7 @@ def augmented(
     else (`CLEAR` to `SNOW`, -1 unknown); ``valid`` (1, H, W) is 0 or 1. A picture of red, green and blue, in that
     order, may have its water painted.
     """
-    water, cover = labels.split(1)
+    water, cover = labels[:1], labels[1:]
     if tuple(names) == RGB and rng.random() < PAINTED:
         bands = _painted(bands, water * valid, rng)
     if rng.random() < SNOWY:

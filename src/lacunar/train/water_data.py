@@ -275,8 +275,7 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         ).astype(np.float32)
         layers = self._resized(torch.from_numpy(stored), rng)
         bands, valid = layers[: len(names)], (layers[-1:] > 0.99).float()
-        water, kinds = layers[len(names) : -1].split([1, len(COVER)])
-        kinds = (kinds > 0.5).float()
+        water, kinds = layers[len(names)][None], (layers[len(names) + 1 : -1] > 0.5).float()
         cover = (kinds * torch.arange(1, len(COVER) + 1)[:, None, None]).sum(dim=0, keepdim=True) - 1
         marks = torch.cat([(water > 0.5).float(), cover])
         seen = (valid > 0) | (bands.amax(dim=0, keepdim=True) > NO_DATA)  # an unlabelled pixel can be looked at
@@ -284,7 +283,7 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
             bands, marks = augmented(bands, marks, valid, rng, names=names)
         planes = torch.full((len(BANDS), self.size, self.size), torch.nan)
         planes[chosen] = torch.where(seen, bands, torch.nan)
-        water, cover = marks.split(1)
+        water, cover = marks[:1], marks[1:]
         cover = torch.where((valid > 0) & (water == 0), cover, -1.0)
         return {"image": planes, "mask": water, "valid": valid, "cover": cover}
 
