@@ -3,9 +3,11 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from affine import Affine
 from matplotlib.figure import Figure
+from rasterio.crs import CRS
 
-from lacunar.plotting import save_figure, training_curve_figure
+from lacunar.plotting import Place, mark_place, save_figure, training_curve_figure
 
 
 def test_the_training_curve_skips_what_was_not_taken_and_smooths():
@@ -59,3 +61,35 @@ def test_an_unknown_ending_and_a_missing_folder_are_refused(tmp_path):
         save_figure(Figure(), tmp_path / "a.bmp")
     with pytest.raises(FileNotFoundError):
         save_figure(Figure(), tmp_path / "none" / "a.png")
+
+
+class Grid:
+    def __init__(self, transform, epsg):
+        self.transform, self.crs, self.shape = transform, epsg and CRS.from_epsg(epsg), (200, 240)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "pixel", "step", "bar", "told"),
+    [
+        (32632, 30.0, 1, 2000, "2 km"),
+        (32632, 1.0, 1, 50, "50 m"),
+        (32632, 30.0, 4, 10_000, "10 km"),  # every fourth pixel
+        (2263, 100.0, 1, 2000, "2 km"),  # feet: 240 pixels are 7.3 km
+        (4326, 0.001, 1, 5000, "5 km"),  # 16.5 km at 51.9 degrees north
+    ],
+)
+def test_a_scale_bar_is_as_long_as_it_says(epsg, pixel, step, bar, told):
+    axes = Figure().subplots()
+    grid = Grid(Affine(pixel, 0, 7.6, 0, -pixel, 52.0), epsg)
+    mark_place(axes, (200, 240), Place.of(grid, step))
+    metres = {4326: 111_320 * np.cos(np.radians(51.9)), 2263: 1200 / 3937}.get(epsg, 1.0)
+    drawn = np.ptp(axes.lines[-1].get_xdata()) * pixel * step * metres
+    assert drawn == pytest.approx(bar, rel=1e-3)
+    assert axes.texts[0].get_text() == told
+    first = next(iter(axes.get_xticklabels())).get_text()
+    assert first == f"{7.6 + 48 * pixel * step:.{2 * (epsg == 4326)}f}"
+
+
+def test_what_has_no_place_gets_no_bar():
+    assert Place.of(Grid(Affine.identity(), None)) is None
+    assert Place.of(Grid(Affine(8, -6, 5e5, -6, -8, 5.2e6), 32632)) is None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lacunar.errors import LacunarError
 
+METRES_IN_DEGREE = 111_320.0  # of longitude on the equator
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 _INK, _FAINT, _TRAINING, _HELD_OUT = "#2b2b2b", "#d0d0d0", "#2a6f97", "#c8553d"
 
@@ -40,6 +44,63 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture lies: what its pixels mean on the ground, rows down and columns to the right."""
+
+    origin: tuple[float, float]  # x and y of the upper left corner
+    pixel: tuple[float, float]  # what a pixel to the right adds to x, and one down to y
+    metres: float  # on the ground, in a unit of x at the centre
+    geographic: bool  # whether x and y are degrees
+
+    @classmethod
+    def of(cls, grid: Any, step: int = 1) -> Place | None:  # noqa: ANN401  # with transform, crs and shape
+        """That of every ``step``-th pixel of a grid; None where it is rotated or has no CRS."""
+        t = grid.transform
+        if grid.crs is None or t.b or t.d:
+            return None
+        geographic = bool(grid.crs.is_geographic)
+        metres = METRES_IN_DEGREE * float(np.cos(np.radians(t.f + t.e * grid.shape[0] / 2)))
+        if not geographic:
+            metres = float(grid.crs.linear_units_factor[1])
+        return cls((t.c, t.f), (t.a * step, t.e * step), metres, geographic)
+
+
+def mark_place(axes: Axes, shape: tuple[int, int], place: Place) -> None:
+    """Give a panel coordinates at two places of each side, and a scale bar."""
+    height, width = shape
+    cols, rows = (np.array([0.2, 0.8]) * length for length in (width, height))
+    digits = 2 if place.geographic else 0
+    for axis, places, start, step in ((axes.xaxis, cols, 0, 0), (axes.yaxis, rows, 1, 1)):
+        values = place.origin[start] + places * place.pixel[step]
+        axis.set_ticks(places - 0.5, [f"{value:.{digits}f}" for value in values])
+    axes.tick_params(labelsize=6, colors=_INK, length=2, width=0.5, pad=1.5)
+    for label in axes.get_yticklabels():
+        label.set(rotation=90, va="center")
+    per_pixel = abs(place.pixel[0]) * place.metres
+    length = _round_length(0.35 * width * per_pixel)
+    bar, left, bottom = length / per_pixel, 0.06 * width, 0.93 * height
+    told = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    for colour, thick in (("white", 3.5), (_INK, 1.5)):
+        axes.plot([left, left + bar], [bottom, bottom], color=colour, linewidth=thick, solid_capstyle="butt")
+    axes.annotate(
+        told,
+        (left + bar / 2, bottom - 0.015 * height),
+        ha="center",
+        va="bottom",
+        fontsize=7,
+        color=_INK,
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8},
+    )
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _round_length(most: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is not longer."""
+    power = 10.0 ** np.floor(np.log10(most))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)))
 
 
 def training_curve_figure(

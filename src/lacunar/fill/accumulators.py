@@ -12,7 +12,7 @@ from lacunar.fill.blocks import FILLED, FilledBlock, Survey, least_sigma
 from lacunar.fill.plot import lst_figure
 from lacunar.geo.grid import check_same_grid
 from lacunar.metrics import bias, mae, rmse
-from lacunar.plotting import save_figure
+from lacunar.plotting import Place, save_figure
 from lacunar.sensors.plausible import ValueJudge
 from lacunar.sensors.scene import Scene, open_scene
 
@@ -143,6 +143,7 @@ class Thumbnail:
                 sigma=self._sigma,
                 units=self._scene.units,
                 title=self._scene.title,
+                place=Place.of(self._scene, self._step),
             )
             save_figure(figure, self._path)
         except OSError as error:

@@ -17,9 +17,11 @@ from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 
+from lacunar.plotting import Place, mark_place
+
 _ZERO_CELSIUS = 273.15
 _KELVIN = ("k", "kelvin", "kelvins")
-_CELSIUS_LABELS = ("temperature (°C)", "°C")  # of the bar that several panels share, and of a bar of differences
+_CELSIUS_LABELS = ("temperature (°C)", "K")  # of the bar that several panels share, and of a bar of differences
 _MAX_PIXELS_PER_SIDE = 1400  # more than a screen shows only costs time
 _CLIP_PERCENT = 0.5  # of pixels beyond each end of a colour scale, so that a few odd ones do not flatten the rest
 _VALUE_MAP = "inferno"
@@ -56,12 +58,14 @@ def lst_figure(
     sigma: ArrayLike | None = None,
     units: str = "K",
     title: str | None = None,
+    place: Place | None = None,
 ) -> Figure:
     """Draw values, masked, reconstructed and, where given, absolute error and standard deviation, side by side.
 
     All arrays are (H, W) in ``units``; ``lst``, before masking, may hold the clouds' own temperatures. Kelvin is drawn
-    in degrees Celsius, other units as they are. The values share one colour scale. Missing pixels are grey in the
-    masked panel, pixels outside the footprint (NaN) white everywhere. After Bezerra et al. (2024), Fig. 4.
+    in degrees Celsius (differences in kelvin), other units as they are. The values share one colour scale. Missing
+    pixels are grey in the masked panel, pixels outside the footprint (NaN) white everywhere. ``place`` gives
+    coordinates and a scale bar. After Bezerra et al. (2024), Fig. 4.
 
     Raises ``ValueError``: shapes that differ, or no finite pixel.
     """
@@ -85,7 +89,10 @@ def lst_figure(
         spread = _as_image(sigma, shape)
         sigma_scale = _positive_scale(spread[thinned], _SIGMA_MAP)
         panels.append(_Panel(spread, None, r"Uncertainty (1$\,\sigma$)", sigma_scale))
-    return _draw_row(panels, title=title, labels=labels)
+    figure = _draw_row(panels, title=title, labels=labels)
+    if place is not None:
+        mark_place(figure.axes[0], after.shape, place)
+    return figure
 
 
 def _draw_row(panels: Sequence[_Panel], *, title: str | None, labels: tuple[str, str]) -> Figure:

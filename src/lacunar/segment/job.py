@@ -32,7 +32,7 @@ from lacunar.geo.windows import Tile
 from lacunar.limits import MASK_PIXELS, SAMPLES, check_limit
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
-from lacunar.plotting import check_figure, save_figure
+from lacunar.plotting import Place, check_figure, save_figure
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, samples_and_steps, segment_blocks
 from lacunar.segment.change import (
     DatedWater,
@@ -45,7 +45,16 @@ from lacunar.segment.change import (
 )
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.plot import colour_image, overlay, water_figure
-from lacunar.segment.raster_map import BAND_NAMES, WaterMap, blocks_on, planes_on, thinned, write_classes, write_map
+from lacunar.segment.raster_map import (
+    BAND_NAMES,
+    WaterMap,
+    blocks_on,
+    planes_on,
+    thinned,
+    thinning_of,
+    write_classes,
+    write_map,
+)
 from lacunar.sensors.scene import Scene, open_scene
 from lacunar.versions import file_tags, versions
 
@@ -166,7 +175,9 @@ def segment_file(
                 reads = (scene.planes, found.water, found.probability, found.disagreement)
                 image_planes, *drawn = (thinned(read, scene.shape) for read in reads)
                 with disk_errors(files.figure):
-                    save_figure(water_figure(colour_image(image_planes), *drawn, title=scene.name), files.figure)
+                    place = Place.of(scene, thinning_of(scene.shape))
+                    shown = water_figure(colour_image(image_planes), *drawn, title=scene.name, place=place)
+                    save_figure(shown, files.figure)
         record = scene.record() | {
             "output": str(output),
             "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],

@@ -13,6 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lacunar.plotting import Place, mark_place
+
 STRETCH = (1.0, 99.0)  # percentiles of an image that become black and white
 WATER = (0.10, 0.55, 1.00)  # red, green, blue: of the fill
 SHORE = (1.00, 0.10, 0.70)  # of the outline: magenta, which nothing on earth is
@@ -90,6 +92,7 @@ def water_figure(
     disagreement: NDArray[np.floating[Any]],
     *,
     title: str | None = None,
+    place: Place | None = None,
 ) -> Figure:
     """Draw the image (H, W, 3), the water (H, W) over it, its probability, and how far the samples disagree.
 
@@ -97,6 +100,8 @@ def water_figure(
     """
     figure, axes = _panels(1, 4, water.shape, title=title, extra=0.4)
     _show(axes[0, 0], image, "Image")
+    if place is not None:
+        mark_place(axes[0, 0], water.shape, place)
     _show(axes[0, 1], overlay(image, water), "Water")
     maps = (
         (probability, "Probability", _PROBABILITY_MAP, 1.0),

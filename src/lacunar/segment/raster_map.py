@@ -158,9 +158,14 @@ def planes_on(scene: Scene, target: Gridded) -> Callable[[Tile], Values]:
     return read
 
 
+def thinning_of(shape: tuple[int, int], most: int = FIGURE_SIDE) -> int:
+    """Which n of every n-th pixel `thinned` takes."""
+    return -(-max(shape) // most)
+
+
 def thinned(read: Callable[[Tile], NDArray[Any]], shape: tuple[int, int], *, most: int = FIGURE_SIDE) -> NDArray[Any]:
     """Every n-th pixel of a raster, read block by block, so that no side has more than ``most``."""
-    step = -(-max(shape) // most)
+    step = thinning_of(shape, most)
     side = step * max(1, BLOCK // step)
 
     def part(row: int, col: int) -> NDArray[Any]:
