@@ -149,7 +149,7 @@ class _RestorationAsked(_Asked):
         typer.Option("--task", help="superres, deblur, colourise, denoise or inpaint; repeatable; all if not given."),
     ] = None
     most: Annotated[int | None, typer.Option("--most", min=1, help="So many pictures at most.")] = None
-    models: _Models = field(default_factory=lambda: ["face-small"])
+    models: _Models = field(default_factory=lambda: ["picture-prior"])
     samplers: Annotated[
         list[str], typer.Option("--sampler", help="Sampler and evaluations, such as ddrm:20; repeat for several.")
     ] = field(default_factory=lambda: ["diffpir:20"])

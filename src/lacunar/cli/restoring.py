@@ -33,7 +33,7 @@ class _Asked:
     mean: Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")] = False
     sampler: Annotated[str, typer.Option(help="ddrm, ddnm, diffpir or repaint.")] = "diffpir"
     evaluations: Annotated[int, typer.Option(min=1, help="Network evaluations for each sample.")] = 20
-    model: opt.Model = "face-small"
+    model: opt.Model = "picture-prior"
     seed: opt.Seed = 0
     device: opt.Device = "auto"
     backend: opt.BackendOption = "auto"

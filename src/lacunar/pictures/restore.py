@@ -39,7 +39,7 @@ from lacunar.pictures.job import PictureOptions, numbered
 from lacunar.pictures.sampler import COLOURS, PictureDenoiser, is_prior
 from lacunar.versions import versions
 
-RESTORE_MODEL = "face-small"
+RESTORE_MODEL = "picture-prior"
 RESTORE_SAMPLER, RESTORE_EVALUATIONS = "diffpir", 20
 FLOAT_ENDINGS = (".hdr", ".tif", ".tiff")  # of what holds linear light beyond white
 SATURATED = 1 - 1 / 255  # of white: from here on a highlight counts as clipped; JPEG rounds
