@@ -18,6 +18,7 @@ from lacunar.fill.inputs import FillInputs
 from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
+from lacunar.geo.brought import is_brought
 from lacunar.geo.labelled import (
     MISSING,
     AnyArray,
@@ -195,7 +196,7 @@ def fill_file(
         path=path,
         candidates=candidates,
         most_references=most,
-        kind="product" if product else "raster",
+        kind=None if is_brought(path) else "product" if product else "raster",
         lst_options=options.pop("lst_options", LstOptions()),
         gap_mask=None if gap_mask is None else Path(gap_mask),
         references=tuple(map(Path, guides)),

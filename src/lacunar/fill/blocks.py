@@ -280,7 +280,7 @@ def fill_block(
 
 def least_sigma(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """The rounding of values, below which no sigma goes."""
-    return np.spacing(np.maximum(np.abs(values), LEAST_VALUE).astype(np.float32))
+    return np.asarray(np.spacing(np.maximum(np.abs(values), LEAST_VALUE).astype(np.float32)))
 
 
 def _floored(

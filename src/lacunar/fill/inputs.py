@@ -22,7 +22,7 @@ class FillInputs:
     """The files of one fill, and how LST is computed from them."""
 
     path: Path  # a Landsat product (folder or .tar), or a single-band raster
-    kind: InputKind  # which of the two
+    kind: InputKind | None  # which of the two; None takes either
     lst_options: LstOptions = field(default_factory=LstOptions)  # the physics and the gap classes of products
     gap_mask: Path | None = None  # raster on the same grid whose non-zero pixels are to be filled, or None
     invert: bool = False  # its zeros are, not what is non-zero
@@ -69,7 +69,7 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     if inputs.kind == "product" and product_beside(inputs.path):
         raise LacunarError(f"{inputs.path} is one file of a Landsat product: give its folder, {inputs.path.parent}")
     with allowing_vrt(inputs.allow_vrt), open_scene(inputs.path, **said) as scene:
-        if (scene.kind == "product") != (inputs.kind == "product"):
+        if inputs.kind is not None and (scene.kind == "product") != (inputs.kind == "product"):
             wanted = "a single-band raster" if inputs.kind == "raster" else "a Landsat product, its folder or its .tar"
             raise LacunarError(
                 f"{inputs.path} is a {scene.kind}, wanted {wanted}: `lacunar lst` takes products, "

@@ -30,6 +30,8 @@ def listed_paths(arguments: Iterable[str]) -> list[Path]:
 
 def names_several(argument: str) -> bool:
     """Whether an argument may name several files: a list, or a pattern that is no path itself."""
+    if argument.startswith("https:/"):
+        return False
     return argument.startswith(LIST_MARK) or (not _MAGIC.isdisjoint(argument) and not Path(argument).exists())
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -206,6 +207,18 @@ def open_archive(path: Path, message: str, error: type[LacunarError]) -> Iterato
         raise
     except Exception as fault:  # tarfile, zlib, lzma and what numbers in a header come to
         raise error(f"{message} ({one_line(fault)}): get it anew") from None
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a .zip; what is wrong with it, or with the disk while it is unpacked, is a `RasterError`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except LacunarError:
+        raise
+    except Exception as fault:  # zipfile, zlib, lzma, and of the disk
+        raise RasterError(f"{path.name} cannot be unpacked ({one_line(fault)}): get it anew, or unpack it") from fault
 
 
 class _Member(tarfile.TarInfo):

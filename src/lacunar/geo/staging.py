@@ -217,6 +217,8 @@ class Staging(AbstractContextManager["Staging"]):
 
 def resolved(path: Path) -> Path:
     """A path without links and ``..``; links that form a ring are a `RasterError`."""
+    if str(path).startswith("https:/"):
+        return path
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from lacunar.errors import LacunarError, RasterError
+from lacunar.geo.brought import brought, is_brought
 from lacunar.geo.grid import check_same_grid
 from lacunar.geo.raster import RasterSource
 from lacunar.geo.windows import Tile, blocks_over
@@ -139,11 +140,12 @@ class Scene(AbstractContextManager["Scene"], ABC):
         self.path, self.name, self.title = path, path.name, path.name
         self.inputs = []
         self._mask: RasterSource | None = None
-        self._open_files = ExitStack()
+        self._open_files, self._close_after = ExitStack(), ExitStack()
 
     def close(self) -> None:
         """Close every file."""
         self._open_files.close()
+        self._close_after.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -364,6 +366,9 @@ def open_scene(
     True
     """
     path = Path(path)
+    if is_brought(path):
+        said = {"lst_options": lst_options, "gap_mask": gap_mask, "invert": invert, "keep_clouds": keep_clouds}
+        return _brought_scene(path, **said, **stored)
     if not path.exists():
         raise RasterError(f"{path}: no such file; wanted a raster file, or a product's folder or .tar: check the path")
     if path.is_dir() or path.name.lower().endswith(ARCHIVES):
@@ -376,6 +381,17 @@ def open_scene(
     from lacunar.sensors.raster_scene import RasterScene
 
     return RasterScene(path, gap_mask=gap_mask, invert=invert, stored=StoredAs(**stored))
+
+
+def _brought_scene(path: Path, **how: Any) -> Scene:  # noqa: ANN401
+    """The scene of an https address or a .zip, which goes by that name."""
+    with ExitStack() as stack:
+        local, note = stack.enter_context(brought(path))
+        scene = open_scene(local, **how)
+        scene._close_after = stack.pop_all()
+    scene.path, scene.inputs = path, [path] if path.is_file() else []
+    scene.notes = (*scene.notes, note)
+    return scene
 
 
 def date_in(text: str) -> datetime.date | None:
