@@ -10,7 +10,7 @@ PIXELS_AT_ONCE = 178_956_970  # of a picture, which is held whole; where Pillow 
 MASK_PIXELS = 2**30  # of a map of water, whose mask is held whole for its polygons: 1 GiB, 32,768 x 32,768
 VALUES_AT_ONCE = 2**29  # pixels times bands of one read: 2 GiB of float32
 BANDS = 1024  # of a raster; a hyperspectral image has some hundreds
-BLOCK_BYTES = 2**30  # that a file's own block (tile or strip) takes once it is unpacked
+BLOCK_BYTES = 2**28  # that a file's own block (tile or strip) takes once it is unpacked
 
 ARCHIVE_MEMBERS = 1000  # files of a product's archive; as delivered it has about 25
 ARCHIVE_BYTES = 2**34  # unpacked; as delivered a product has about 1 to 2 GB

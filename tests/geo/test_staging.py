@@ -245,3 +245,10 @@ def test_links_that_form_a_ring_are_one_line(tmp_path):
     (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")
     with pytest.raises(RasterError, match="its links lead nowhere"):
         stage_all(tmp_path / "a.tif")
+
+
+def test_a_hard_link_of_an_input_is_an_input(tmp_path):
+    (tmp_path / "in.tif").write_text("input")
+    (tmp_path / "link.tif").hardlink_to(tmp_path / "in.tif")
+    with pytest.raises(RasterError, match=r"link\.tif is an input of this very run"):
+        stage_all(tmp_path / "link.tif", overwrite=True, inputs=[tmp_path / "in.tif"])

@@ -200,7 +200,7 @@ def zonal_command(
     from lacunar.fill.zonal import write_zones, zonal
 
     zones = zonal(raster, polygons)
-    write_zones(output, zones, overwrite=overwrite)
+    write_zones(output, zones, overwrite=overwrite, inputs=[raster, polygons])
     typer.echo(f"{len(zones)} polygons, {int((zones['pixels'] == 0).sum())} without a pixel: {output}")
 
 

@@ -4,7 +4,7 @@ The errors of neighbouring filled pixels are alike, so they do not average out a
 a fill are coherent fields: the mean over a polygon is taken in each of them, and their spread is its uncertainty.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,12 @@ def zonal(filled: xr.Dataset | str | Path, polygons: gpd.GeoDataFrame | str | Pa
     return zones.assign(**columns)
 
 
-def write_zones(path: Path, zones: gpd.GeoDataFrame, *, overwrite: bool = False) -> None:
+def write_zones(path: Path, zones: gpd.GeoDataFrame, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
     """Write what `zonal` gives: .gpkg or .geojson, or .csv without the geometry; else a `RasterError`."""
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise RasterError(f"{path}: got the ending {path.suffix!r}, wanted one of {', '.join(ENDINGS)}: rename it")
-    with Staging(overwrite=overwrite) as staging:
+    with Staging(overwrite=overwrite, inputs=inputs) as staging:
         hidden = staging.stage(path)
         try:
             if ending == ".csv":

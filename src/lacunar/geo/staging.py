@@ -135,6 +135,7 @@ class Staging(AbstractContextManager["Staging"]):
     def __init__(self, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         self._overwrite = overwrite
         self._inputs = {resolved(path) for path in inputs}
+        self._input_files = {_identity(path) for path in self._inputs if path.is_file()}  # under any name
         self._rooms: dict[Path, Room] = {}  # folder of outputs -> where they are written first
         self._hidden: dict[Path, Path] = {}  # output -> where it is written first
         self._folders: set[Path] = set()  # outputs that are folders, which may be replaced
@@ -153,7 +154,7 @@ class Staging(AbstractContextManager["Staging"]):
         if (length := len(os.fsencode(target.name))) > NAME_BYTES:
             raise RasterError(f"{target.name}: a name of {length} bytes, wanted {NAME_BYTES} at most: shorten it")
         place = resolved(target)
-        if place in self._inputs:
+        if place in self._inputs or (place.is_file() and _identity(place) in self._input_files):
             raise RasterError(f"{target} is an input of this very run, wanted another output: give it a new name")
         if place.exists() and not self._inputs.isdisjoint(place.parents):
             raise RasterError(f"{target} lies in a folder that this very run reads, wanted another place: rename it")
@@ -213,6 +214,12 @@ class Staging(AbstractContextManager["Staging"]):
         written = first / f"{_JOURNAL}.new"
         write_text(written, json.dumps(names))
         written.replace(first / _JOURNAL)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What hard links of one file have in common."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def resolved(path: Path) -> Path:
