@@ -231,15 +231,19 @@ def demonstrate_face(folder: Path, *, options: PictureOptions, callback: Callbac
 
     The photograph, the mask and the results are written into the folder; options and record as in `fill_face_file`.
     """
+    picture, mask = folder / "astronaut.png", folder / "astronaut_mask.png"
+    write_occluded_face(picture, mask, seed=options.seed, overwrite=options.overwrite)
+    return fill_face_file(picture, folder / "astronaut_face.png", mask=mask, options=options, callback=callback)
+
+
+def write_occluded_face(picture: Path, mask: Path, *, seed: int = 0, overwrite: bool = False) -> None:
+    """Write the photograph that scikit-image carries, and a mask of strokes over a part of the face."""
     from skimage.data import astronaut
 
     photograph = astronaut()  # type: ignore[no-untyped-call]
-    mask = np.zeros(photograph.shape[:2], dtype=np.uint8)
-    hidden = occlusion("strokes", ASTRONAUT.shape, ASTRONAUT_HIDDEN, rng=np.random.default_rng(options.seed))
-    mask[ASTRONAUT.slices] = np.where(hidden, 255, 0)
-    inputs = {folder / "astronaut.png": photograph, folder / "astronaut_mask.png": mask}
-    with Staging(overwrite=options.overwrite) as staging:
-        for path, values in inputs.items():
+    drawn = np.zeros(photograph.shape[:2], dtype=np.uint8)
+    hidden = occlusion("strokes", ASTRONAUT.shape, ASTRONAUT_HIDDEN, rng=np.random.default_rng(seed))
+    drawn[ASTRONAUT.slices] = np.where(hidden, 255, 0)
+    with Staging(overwrite=overwrite) as staging:
+        for path, values in {picture: photograph, mask: drawn}.items():
             write_picture(staging.stage(path, make_folder=True), Picture(np.atleast_3d(values)))
-    picture, missing = inputs
-    return fill_face_file(picture, folder / "astronaut_face.png", mask=missing, options=options, callback=callback)

@@ -214,6 +214,11 @@ class LandsatScene(Scene):
         }
 
     @property
+    def has_quality(self) -> bool:
+        """Whether it brings a quality band."""
+        return self._qa_band is not None
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The product and its constants, ready for JSON."""
         return {

@@ -1,0 +1,63 @@
+"""Numbers of areas: the mean of a polygon with its sigma, and the table of lakes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from lacunar.errors import LacunarError
+from lacunar.geo.windows import Tile, blocks_over
+from lacunar.limits import MASK_PIXELS, check_limit
+from lacunar.web.views import read_window
+
+LISTED = 500  # lakes in a table
+BLOCK = 1024
+
+
+def zone_of(folder: Path, info: dict[str, Any], polygon: list[tuple[float, float]]) -> dict[str, Any]:
+    """Mean, sigma, filled share and pixels of a polygon (row, column) on a filled raster, from its samples."""
+    import geopandas as gpd
+    from shapely.geometry import Polygon
+
+    from lacunar import zonal
+
+    transform = Affine(*info["transform"])
+    shape = Polygon([transform @ (col, row) for row, col in polygon]).buffer(0)
+    crs = CRS.from_string(info["crs"]).to_wkt() if info["crs"] else None
+    found = zonal(folder / info["file"], gpd.GeoDataFrame(geometry=[shape], crs=crs)).iloc[0]
+    if not found["pixels"]:
+        raise LacunarError("the polygon holds no pixel with a value: draw it over the raster")
+    told = {name: float(found[name]) for name in ("mean", "sigma", "filled_share")}
+    return {**told, "pixels": int(found["pixels"]), "units": info["units"].get("value", "")}
+
+
+def lakes_of(folder: Path, info: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """Water bodies where the probability reaches a threshold: area, mean probability, box in pixels."""
+    if "probability" not in info["bands"]:
+        raise LacunarError("this is no map of water: wanted the result of a water job")
+    from lacunar.geo.polygons import area_column, polygonize
+
+    path, number = folder / info["file"], info["bands"].index("probability") + 1
+    shape, transform = (int(info["shape"][0]), int(info["shape"][1])), Affine(*info["transform"])
+    crs = CRS.from_string(info["crs"]) if info["crs"] else None
+    check_limit(shape[0] * shape[1], MASK_PIXELS, "pixels in a map of water", "cut out a part")
+
+    def probability(window: Tile) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return read_window(path, [number], window)[0]
+
+    water = np.zeros(shape, dtype=np.bool_)
+    for block in blocks_over(shape, block=BLOCK, halo=0):
+        water[block.core.slices] = probability(block.core) >= threshold
+    bodies = polygonize(water, transform, crs, probability=probability)
+    column, back = area_column(crs), ~transform if crs else Affine.identity()
+    lakes = []
+    for _, body in bodies.head(LISTED).iterrows():
+        left, bottom, right, top = body.geometry.bounds
+        (col0, row0), (col1, row1) = back @ (left, top), back @ (right, bottom)
+        box = [min(row0, row1), min(col0, col1), max(row0, row1), max(col0, col1)]
+        sure = float(body["mean_probability"])
+        lakes.append({"id": int(body["id"]), "area": float(body[column]), "probability": sure, "box": box})
+    total = float(bodies[column].sum())
+    return {"unit": "m2" if crs else "pixels", "count": len(bodies), "total": total, "lakes": lakes}

@@ -1,0 +1,63 @@
+"""Start the server: one address on this machine, one token, one state folder."""
+
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from lacunar.errors import LacunarError
+from lacunar.web.app import Service, make_app
+from lacunar.web.security import LOCAL, Guard
+from lacunar.web.store import Store
+
+CONNECTIONS = 256
+LAST_WORDS = 2  # seconds that open connections get when the server ends
+ANY = ("0.0.0.0", "::")  # every interface of the machine
+
+
+def serve(
+    store: Store, *, host: str, port: int, hosts: Sequence[str] = (), upload_bytes: int, tell: Callable[[str], None]
+) -> None:
+    """Serve until Ctrl-C; ``tell`` gets the address of the page. A port that is taken is a `LacunarError`.
+
+    ``hosts`` are further names under which a browser may ask for the page.
+    """
+    token = secrets.token_urlsafe(24)
+    with _bound(host, port) as listening:
+        port = listening.getsockname()[1]
+        named = f"[{host}]" if ":" in host else host
+        allowed = {*LOCAL, *hosts, *([socket.gethostname()] if host in ANY else [named])}
+        guarded = Guard(make_app(Service(store, upload_bytes=upload_bytes)), token=token, hosts=allowed, port=port)
+        shown = "127.0.0.1" if host in ANY else named
+        tell(f"http://{shown}:{port}/?token={token}")
+        config = uvicorn.Config(
+            guarded,
+            log_level="warning",
+            access_log=False,  # it would write the token
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=LAST_WORDS,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise LacunarError(f"{host}:{port} cannot be used ({error.strerror}): give another --port, or 0") from error
+    return listening
+
+
+def default_store(state: Path | None, root: Path | None, *, keep: float, most_bytes: float) -> Store:
+    """The state folder, swept."""
+    from lacunar.web.store import default_folder
+
+    store = Store(state or default_folder(), root, keep=keep, most_bytes=most_bytes)
+    store.tidy()
+    return store
