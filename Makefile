@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/installed  ## run the main job on a simulated Landsat scene; nothing is downloaded but packages
 	$(BIN)/lacunar demo --overwrite --output out/demo
+	@echo "the same in the browser: $(BIN)/lacunar serve --root out/demo"
 
 test: .venv/installed-dev  ## lint, types and tests
 	$(BIN)/ruff check .
@@ -34,7 +35,7 @@ lint: .venv/installed-dev
 # torch first and pinned: with it in place nothing pulls another build of it.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

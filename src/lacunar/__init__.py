@@ -11,7 +11,7 @@ The public functions, for arrays (`xarray.DataArray` or numpy, NaN = missing) an
 
 Rooms, from the doors down; a room imports only rooms below its line:
 
-- `cli`: the commands.
+- `cli`: the commands. `web`: the page in the browser that `lacunar serve` opens.
 - `evaluate`: how good results are. `train`: recipes and the loop that runs them.
 - `fill` (temperature and other rasters), `segment` (water), `pictures` (faces and any picture): the three jobs.
 - `models`: model folders, weights, backends, tiled denoising. `networks`: plain torch.

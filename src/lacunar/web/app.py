@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from lacunar import __version__, models
 from lacunar.diffusion.samplers import PRESETS
 from lacunar.errors import LacunarError
+from lacunar.geo.windows import Tile
 from lacunar.web import views
 from lacunar.web.asked import MODELS_OF, JobAsked, RasterAsked, ZoneAsked, check_job, command_of, needs_mask
 from lacunar.web.jobs import Jobs, QueueFullError
@@ -242,7 +243,7 @@ def raster_routes(service: Service) -> APIRouter:
         if row >= info["shape"][0] or col >= info["shape"][1]:
             raise LacunarError(f"row {row}, column {col}: wanted a pixel of {info['shape'][0]} x {info['shape'][1]}")
         numbers = range(1, len(info["bands"]) + 1)
-        values = views.read_window(folder / info["file"], numbers, views.Tile(row, col, 1, 1))[:, 0, 0]
+        values = views.read_window(folder / info["file"], numbers, Tile(row, col, 1, 1))[:, 0, 0]
         bands = {name: float(v) if np.isfinite(v) else None for name, v in zip(info["bands"], values, strict=True)}
         return {"row": row, "col": col, "lonlat": views.lonlat(info, row, col), "bands": bands}
 

@@ -1,7 +1,7 @@
 """What a client may ask for, checked: rasters to open, jobs and their options, polygons."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +108,7 @@ def needs_mask(kind: str, edits: Edits, info: Mapping[str, Any]) -> bool:
 
 
 def command_of(
-    asked: JobAsked, info: Mapping[str, Any], edits: Edits, mask: str, references: list[Mapping[str, Any]]
+    asked: JobAsked, info: Mapping[str, Any], edits: Edits, mask: str, references: Sequence[Mapping[str, Any]]
 ) -> str:
     """The command line that does the same."""
     options, path = asked.options(), Path(info["source"])

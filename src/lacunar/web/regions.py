@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
@@ -44,8 +45,8 @@ def lakes_of(folder: Path, info: dict[str, Any], threshold: float) -> dict[str, 
     crs = CRS.from_string(info["crs"]) if info["crs"] else None
     check_limit(shape[0] * shape[1], MASK_PIXELS, "pixels in a map of water", "cut out a part")
 
-    def probability(window: Tile) -> np.ndarray[Any, np.dtype[np.float32]]:
-        return read_window(path, [number], window)[0]
+    def probability(window: Tile) -> NDArray[np.float32]:
+        return np.asarray(read_window(path, [number], window)[0])
 
     water = np.zeros(shape, dtype=np.bool_)
     for block in blocks_over(shape, block=BLOCK, halo=0):

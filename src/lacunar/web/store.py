@@ -84,6 +84,7 @@ class Store:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise LacunarError(f"{self.folder} is used by another `lacunar serve`: give --state FOLDER") from None
 
     def close(self) -> None:

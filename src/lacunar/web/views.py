@@ -68,7 +68,7 @@ def make_view(path: Path, folder: Path, progress: Progress) -> dict[str, Any]:
         inside = 0
         with writer:
             for number, block in enumerate(blocks, start=1):
-                planes: list[NDArray[np.floating[Any]]] = []
+                planes: list[NDArray[Any]] = []
                 if has_value:
                     value, flags = _value_and_flags(scene, block.core)
                     planes += [value, flags]

@@ -16,6 +16,7 @@ from typing import Any
 from lacunar.errors import LacunarError, one_line
 from lacunar.web.store import Store, read_json, write_json
 
+WATER_BANDS = ("water", "probability", "disagreement")
 REPORTED_EVERY = 0.2  # seconds
 Progress = Callable[[int, int], None]
 
@@ -174,7 +175,6 @@ def _cut(there: Path, info: dict[str, Any], edits: Any, window: tuple[int, ...],
     import numpy as np
 
     from lacunar.fill.inputs import FillInputs
-    from lacunar.geo.raster import RasterWriter
     from lacunar.geo.windows import Tile
     from lacunar.sensors.scene import LstOptions, open_scene
     from lacunar.web.masks import Mask
@@ -184,11 +184,9 @@ def _cut(there: Path, info: dict[str, Any], edits: Any, window: tuple[int, ...],
     with open_scene(Path(info["source"]), lst_options=LstOptions(gap_classes=())) as scene:
         scene.check_lst(needs_qa=False)
         part = scene.measured(tile)
-        transform = scene.transform @ scene.transform.translation(tile.col, tile.row)
-        on_grid = {"shape": tile.shape, "transform": transform, "crs": scene.crs, "overwrite": True}
-        with RasterWriter(folder / "cut.tif", **on_grid, band_names=("value",), units=(scene.units,)) as writer:
+        with _part_writer(folder / "cut.tif", scene, tile, ("value",), units=(scene.units,)) as writer:
             writer.write(np.where(part.known, part.values, np.nan)[None])
-        with RasterWriter(folder / "cut_mask.tif", **on_grid, band_names=("missing",)) as writer:
+        with _part_writer(folder / "cut_mask.tif", scene, tile, ("missing",)) as writer:
             writer.write((gap & (part.known | part.missing))[None].astype(np.float32))
     return FillInputs(path=folder / "cut.tif", kind="raster", gap_mask=folder / "cut_mask.tif")
 
@@ -204,24 +202,9 @@ def _water(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, A
     common = {name: asked[name] for name in ("threshold", "samples", "seed")}
     device = resolve_device("auto")
     if job["window"]:
-        import numpy as np
-
-        from lacunar import open_scene, segment
-        from lacunar.geo.windows import Tile
-        from lacunar.segment.raster_map import TAGS, RasterWriter
-
         model = load_segmenter(asked["model"], device=device, backend="auto")
-        tile = Tile(*job["window"])
-        keep = {"keep_clouds": True} if asked["keep_clouds"] else {}
-        with open_scene(info["source"], **keep) as scene:
-            found = segment(scene.bands(tile), model=model, **common)
-            transform = scene.transform @ scene.transform.translation(tile.col, tile.row)
-            names = ("water", "probability", "disagreement")
-            grid = {"shape": tile.shape, "transform": transform, "crs": scene.crs, "overwrite": True}
-            with RasterWriter(output, **grid, band_names=names, tags=TAGS, nodata=255.0) as writer:
-                planes = [found[name].values.astype(np.float32) for name in ("class", *names[1:])]
-                writer.write(np.stack([np.where(np.isfinite(planes[1]), plane, np.nan) for plane in planes]))
-        return _outcome({}, output, names, job["window"])
+        _segment_part(info, tuple(job["window"]), output, keep_clouds=asked["keep_clouds"], model=model, **common)
+        return _outcome({}, output, WATER_BANDS, job["window"])
     options = WaterOptions(
         **common,
         model=asked["model"],
@@ -236,7 +219,40 @@ def _water(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, A
     )
     record = segment_file(info["source"], output, options=options, callback=progress)
     _write_table(results / "water.gpkg", results / "lakes.csv")
-    return _outcome(record, output, ("water", "probability", "disagreement"), None)
+    return _outcome(record, output, WATER_BANDS, None)
+
+
+def _segment_part(
+    info: dict[str, Any],
+    window: tuple[int, ...],
+    output: Path,
+    *,
+    keep_clouds: bool,
+    **how: Any,  # noqa: ANN401
+) -> None:
+    """Map the water of a window; its scale is that of the window."""
+    import numpy as np
+
+    from lacunar.geo.windows import Tile
+    from lacunar.segment.api import segment
+    from lacunar.sensors.scene import open_scene
+
+    tile = Tile(*window)
+    with open_scene(info["source"], keep_clouds=keep_clouds) as scene:
+        found: Any = segment(scene.bands(tile), **how)
+        planes = [found[name].values.astype(np.float32) for name in ("class", *WATER_BANDS[1:])]
+        with _part_writer(output, scene, tile, WATER_BANDS, nodata=255.0) as writer:
+            writer.write(np.stack([np.where(np.isfinite(planes[1]), plane, np.nan) for plane in planes]))
+
+
+def _part_writer(path: Path, scene: Any, tile: Any, names: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401
+    """A writer of a window of a scene, as a raster of its own."""
+    from lacunar.geo.raster import RasterWriter
+
+    transform = scene.transform @ scene.transform.translation(tile.col, tile.row)
+    return RasterWriter(
+        path, shape=tile.shape, transform=transform, crs=scene.crs, band_names=names, overwrite=True, **more
+    )
 
 
 def _write_table(polygons: Path, table: Path) -> None:
