@@ -101,7 +101,7 @@ class Service:
             "name": info["name"],
             "references": asked.references,
             "window": asked.window,
-            "options": asked.options(),
+            "options": asked.options(info["kind"]),
             "edits": edits.model_dump(),
             "has_mask": needs_mask(asked.kind, edits, info),
             "command": command_of(asked, info, edits, mask.file_name, references),

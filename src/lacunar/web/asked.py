@@ -16,13 +16,20 @@ JobKind = Literal["fill", "water", "picture", "face"]
 
 MODELS_OF: dict[JobKind, str] = {"fill": "lst-", "water": "water-", "picture": "picture-", "face": "face-"}
 DEFAULTS: dict[JobKind, dict[str, Any]] = {
-    "fill": {"model": "lst-small", "preset": "fast", "samples": None, "seed": 0, "keep_samples": False},
+    "fill": {
+        "model": "lst-small",
+        "preset": "fast",
+        "samples": None,
+        "seed": 0,
+        "keep_samples": False,
+        "suspect": None,
+    },
     "water": {
         "model": "water-lite",
         "samples": 4,
         "seed": 0,
         "threshold": 0.5,
-        "min_area": 0.0,
+        "min_area": None,
         "keep_clouds": False,
     },
     "picture": {"model": "picture-small", "preset": "fast", "samples": 1, "seed": 0},
@@ -53,12 +60,17 @@ class JobAsked(BaseModel):
     samples: int | None = Field(default=None, ge=1, le=64)
     seed: int | None = Field(default=None, ge=0, le=2**31)
     keep_samples: bool | None = Field(default=None, description="of fill: write the samples, for means over areas")
+    suspect: Literal["report", "fill", "keep"] | None = Field(
+        default=None, description="of fill: measured pixels that look like cloud; report in a product, else keep"
+    )
     threshold: float | None = Field(default=None, gt=0, lt=1, description="of water")
-    min_area: float | None = Field(default=None, ge=0, description="of water: least area of a polygon, m2 or pixels")
+    min_area: float | None = Field(
+        default=None, ge=0, description="of water: least area of a polygon, m2 or pixels; else 4 pixels"
+    )
     keep_clouds: bool | None = Field(default=None, description="of water, of a product")
 
-    def options(self) -> dict[str, Any]:
-        """The options of this kind of job, complete."""
+    def options(self, raster_kind: str) -> dict[str, Any]:
+        """The options of this kind of job on a product, a raster or a picture, complete."""
         usual = DEFAULTS[self.kind]
         given = self.model_dump(exclude={"kind", "raster", "references", "window"}, exclude_none=True)
         if unknown := sorted(set(given) - set(usual)):
@@ -68,8 +80,9 @@ class JobAsked(BaseModel):
             preset = preset_named(options["preset"])
             options["samples"] = options["samples"] or preset.usual_samples
             preset.check_samples(options["samples"])
-            if self.kind == "fill" and options["samples"] < 2:
-                options["keep_samples"] = False
+        if self.kind == "fill":
+            options["keep_samples"] &= options["samples"] > 1
+            options["suspect"] = options["suspect"] or ("report" if raster_kind == "product" else "keep")
         return options
 
 
@@ -111,7 +124,7 @@ def command_of(
     asked: JobAsked, info: Mapping[str, Any], edits: Edits, mask: str, references: Sequence[Mapping[str, Any]]
 ) -> str:
     """The command line that does the same."""
-    options, path = asked.options(), Path(info["source"])
+    options, path = asked.options(info["kind"]), Path(info["source"])
     name = {"fill": "lst" if info["kind"] == "product" else "fill", "water": "water", "picture": "inpaint"}
     parts = ["lacunar", name.get(asked.kind, asked.kind), str(path), "-o"]
     parts += [{"fill": "filled.tif", "water": "water.tif"}.get(asked.kind, "filled.png")]
@@ -130,5 +143,5 @@ def command_of(
             parts.append("--keep-clouds")
     else:
         parts += [f"--mask={mask}", "--sheet=sheet.png"]
-    parts += [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
+    parts += [f"--{option.replace('_', '-')}={value}" for option, value in options.items() if value is not None]
     return shlex.join(parts)

@@ -19,7 +19,8 @@ from shapely.geometry.base import BaseGeometry
 
 from lacunar.errors import LacunarError
 from lacunar.geo.grid import check_same_grid
-from lacunar.geo.picture import Picture, read_mask, write_picture
+from lacunar.geo.masks import read_mask
+from lacunar.geo.picture import Picture, read_picture, write_picture
 from lacunar.geo.raster import RasterSource, RasterWriter
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.landsat_qa import GAP_CLASSES, QaClass
@@ -94,7 +95,8 @@ class Mask:
     def take(self, path: Path) -> Edits:
         """Import a mask on the grid of the raster (of a picture: white = to be filled); all other edits go."""
         if self._is_picture and path.suffix.lower() not in (".tif", ".tiff"):
-            gap = read_mask(path, self.shape, of=Path(self._info["name"]))
+            picture = Path(self._info["source"])
+            gap = read_mask(path, read_picture(picture), of=picture).missing
         else:
             with RasterSource(path) as source:
                 check_same_grid(self._grid, source, names=(self._info["name"], path.name))

@@ -4,7 +4,6 @@ It is started before it is needed, and loads what is slow to load while it waits
 """
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -37,8 +36,6 @@ def main() -> None:
 def run(folder: Path) -> dict[str, Any]:
     """Do the job of a folder: its ``record`` and the ``view`` of its result, or the ``error``."""
     job = read_json(folder / "job.json") or {}
-    for left in (folder / "results").glob(".*.partial"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
     try:
         return JOBS[job["kind"]](job, folder, _Reporter(folder))
     except LacunarError as error:
@@ -105,7 +102,7 @@ def _open(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, An
     if mask.is_file():
         from lacunar.web.masks import Mask
 
-        Mask(there, view).take(mask)
+        Mask(there, view | {"source": known["source"]}).take(mask)
     return {"record": {}}
 
 
@@ -141,6 +138,7 @@ def _fill(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, An
         samples=asked["samples"],
         seed=asked["seed"],
         realisations=asked["keep_samples"],
+        suspect="keep" if job["window"] else asked["suspect"],
         device=resolve_device("auto"),
         backend="auto",
     )

@@ -183,10 +183,11 @@ function showOptions() {
       input.onchange = () => { state.references[input.checked ? "add" : "delete"](other.id); askCommand(); };
       shown.push(make("label", { title: t("references_help") }, input, `${t("reference")}: ${other.name}`));
     }
+    if (info.kind === "product") hidden.push(field("suspect", choice(["report", "fill", "keep"], "report", name => t(`suspect_${name}`))));
     hidden.push(field("keep_samples", box(info.shape[0] * info.shape[1] <= 4e6), t("keep_samples_help")));
   }
   if (kind === "water") {
-    hidden.push(field("min_area", figure(0, { min: 0 })));
+    hidden.push(field("min_area", figure("", { min: 0, placeholder: "4 px" })));
     if (info.kind === "product") hidden.push(field("keep_clouds", box(false)));
   }
   hidden.push(field("seed", figure(0, { min: 0 })));
@@ -201,8 +202,8 @@ function asked(window) {
   const job = { kind, raster: state.id, seed: Number(value("seed").value), samples: instant ? 1 : Number(value("samples").value) };
   if (kind !== "water") job.preset = value("preset").value;
   if (kind === "picture" && value("content").value === "face") job.kind = "face";
-  if (kind === "fill") Object.assign(job, { keep_samples: value("keep_samples").checked && !instant && job.samples > 1 && !window, references: [...state.references] });
-  if (kind === "water") Object.assign(job, { threshold: state.threshold, min_area: Number(value("min_area").value), keep_clouds: value("keep_clouds")?.checked || undefined });
+  if (kind === "fill") Object.assign(job, { keep_samples: value("keep_samples").checked && !instant && job.samples > 1 && !window, references: [...state.references], suspect: value("suspect")?.value });
+  if (kind === "water") Object.assign(job, { threshold: state.threshold, min_area: value("min_area").value === "" ? undefined : Number(value("min_area").value), keep_clouds: value("keep_clouds")?.checked || undefined });
   if (window) job.window = window;
   return job;
 }
