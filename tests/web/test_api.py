@@ -114,9 +114,9 @@ def test_a_fill_gives_the_bytes_of_the_command_line(web, product_id, simulated_6
     web.put(f"{API}/rasters/{product_id}/mask", json={"classes": ["cloud", "cloud_shadow"]})
     asked = {"kind": "fill", "raster": product_id, "preset": "fast", "samples": 2, "keep_samples": True}
     job = web.ended(web.post(f"{API}/jobs", json=asked).json()["id"])
-    assert job["state"] == "done", job
+    assert (job["state"], job["error"]) == ("done", None)
     results = {one["name"]: one["bytes"] for one in job["results"]}
-    assert {"filled.tif", "filled.json", "filled.png", "filled_realisations.tif"} == set(results)
+    assert {"filled.tif", "filled.json", "filled.png", "filled_realisations.tif"} <= set(results)
     got = web.get(f"{API}/jobs/{job['id']}/results/filled.tif")
     assert got.headers["content-disposition"].startswith("attachment")
     words = job["command"].split()
@@ -138,7 +138,7 @@ def test_a_preview_fills_its_window_alone(web, product_id):
     web.put(f"{API}/rasters/{product_id}/mask", json={"classes": ["cloud"]})
     asked = {"kind": "fill", "raster": product_id, "preset": "instant", "window": [8, 16, 40, 32]}
     job = web.ended(web.post(f"{API}/jobs", json=asked).json()["id"])
-    assert job["state"] == "done", job
+    assert (job["state"], job["error"]) == ("done", None)
     assert (job["view"]["shape"], job["view"]["origin"]) == ([40, 32], [8, 16])
     value, source = tile(web, job["id"], "value,source")
     (before,) = tile(web, product_id, "value")
@@ -150,7 +150,7 @@ def test_a_preview_fills_its_window_alone(web, product_id):
 
 def test_water_lakes_add_up_to_the_map_at_any_threshold(web, product_id):
     job = web.ended(web.post(f"{API}/jobs", json={"kind": "water", "raster": product_id, "samples": 1}).json()["id"])
-    assert job["state"] == "done", job
+    assert (job["state"], job["error"]) == ("done", None)
     (probability,) = tile(web, job["id"], "probability")
     for threshold in (0.3, 0.7):
         lakes = web.get(f"{API}/rasters/{job['id']}/lakes", params={"threshold": threshold}).json()
@@ -175,7 +175,7 @@ def test_a_picture_is_kept_outside_its_mask(web):
     web.put(f"{API}/rasters/{told['id']}/mask", json=edits)
     asked = {"kind": "picture", "raster": told["id"], "preset": "instant"}
     job = web.ended(web.post(f"{API}/jobs", json=asked).json()["id"])
-    assert job["state"] == "done", job
+    assert (job["state"], job["error"]) == ("done", None)
     filled = np.asarray(Image.open(io.BytesIO(web.get(f"{API}/jobs/{job['id']}/results/filled.png").content)))
     (mask,) = tile(web, told["id"], "mask")
     hidden = mask[:80, :96] == 1
