@@ -192,3 +192,15 @@ def test_a_gap_mask_can_be_inverted(options, tmp_path):
     plain = filled(path, options, gap_mask=write(tmp_path / "m.tif", gap.astype(np.uint8)))[1]
     other = filled(path, options, gap_mask=write(tmp_path / "n.tif", (~gap).astype(np.uint8)), invert=True)[1]
     np.testing.assert_array_equal(plain, other)
+
+
+def test_a_part_is_filled_and_scored_by_the_truth_of_the_whole(options, tmp_path):
+    values, gap = field(), hole(SHAPE)
+    path = write(tmp_path / "a.tif", np.where(gap, np.nan, values).astype(np.float32), units="K")
+    truth = write(tmp_path / "t.tif", values, units="K")
+    record, bands = filled(path, options, truth=truth, clip="400300,5698200,401800,5699700")  # 10 .. 59 of both
+    assert bands.shape == (3, 50, 50)
+    np.testing.assert_array_equal(bands[1] == 2, gap[10:60, 10:60])
+    assert record["truth"]["pixels"] == gap.sum()
+    error = (bands[0] - values[10:60, 10:60])[bands[1] == 2]
+    assert record["truth"]["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), abs=1e-3)

@@ -48,6 +48,8 @@ class _Asked:
     ] = None
     gap_mask: Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")] = None
     invert: Annotated[bool, typer.Option("--invert", help="Zero of the gap mask is filled, not non-zero.")] = False
+    bbox: opt.BoxOption = ""
+    clip: opt.ClipOption = None
     preset: opt.PresetOption = "fast"
     sampler: opt.SamplerOption = None
     background: Annotated[str, typer.Option(help=f"{_BACKGROUNDS}: field unless a network is named.")] = "auto"
@@ -95,6 +97,7 @@ class _Asked:
             kind=kind,
             gap_mask=self.gap_mask,
             invert=self.invert,
+            clip=opt.region(self.bbox, self.clip),
             references=tuple(self.reference or ()),
             covariates=tuple(self.covariate or ()),
             allow_vrt=self.allow_vrt,

@@ -51,6 +51,10 @@ FigureOption = Annotated[Path | None, typer.Option(help="Picture to draw: .png, 
 AllowVrt = Annotated[
     bool, typer.Option("--allow-vrt", help="Open VRT files too: of plain rasters that lie beside them.")
 ]
+BoxOption = Annotated[
+    str, typer.Option("--bbox", help="Only XMIN,YMIN,XMAX,YMAX[,CRS], in the CRS of the image where none is said.")
+]
+ClipOption = Annotated[Path | None, typer.Option("--clip", help="Only what lies in these polygons, in any CRS.")]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 
 
@@ -110,6 +114,13 @@ def fill_options(
         quantiles=levels_of(quantiles),
         **others,
     )
+
+
+def region(bbox: str, clip: Path | None) -> str | None:
+    """The region that one of the two options names."""
+    if bbox and clip:
+        raise LacunarError(f"--bbox {bbox} and --clip {clip}: wanted one of the two")
+    return bbox or (str(clip) if clip else None)
 
 
 def resolve_device(name: str) -> str:

@@ -32,6 +32,8 @@ class _Asked:
     keep_clouds: Annotated[
         bool, typer.Option("--keep-clouds", help="Of a product: map cloud and cloud shadow too, which are nodata else.")
     ] = False
+    bbox: opt.BoxOption = ""
+    clip: opt.ClipOption = None
     samples: Annotated[int | None, typer.Option(min=1, help="Samples drawn and fused; 4 by default.")] = None
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network for each sample.")] = None
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean"
@@ -68,7 +70,8 @@ def water_command(
     from lacunar.sensors.bands import parse_bands
 
     bands = parse_bands(asked.bands) if asked.bands else ()
-    options = opt.given_to(WaterOptions, asked, bands=bands, device=opt.resolve_device(asked.device))
+    said = {"bands": bands, "clip": opt.region(asked.bbox, asked.clip), "device": opt.resolve_device(asked.device)}
+    options = opt.given_to(WaterOptions, asked, **said)
     change = asked.change or asked.series
     if len(image) > 1 and not change:
         raise LacunarError(f"{len(image)} images: wanted one, or --change to compare dates of one place")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import FILLED, FilledBlock, Survey, least_sigma
 from lacunar.fill.plot import lst_figure
-from lacunar.geo.grid import check_same_grid
+from lacunar.geo.grid import check_same_grid, same_grid
 from lacunar.metrics import bias, mae, rmse
 from lacunar.plotting import Place, save_figure
 from lacunar.sensors.plausible import ValueJudge
@@ -27,6 +27,9 @@ class Truth(AbstractContextManager["Truth"]):
 
     def __init__(self, scene: Scene, path: Path | None) -> None:
         self._raster = open_scene(path, band=1) if path else None
+        if path and self._raster and scene.clip and not same_grid(scene, self._raster):
+            self._raster.close()
+            self._raster = open_scene(path, band=1, clip=scene.clip)
         self._errors: list[NDArray[np.float32]] = []
         self._within = 0
         if self._raster is not None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
 
+_OF_INPUTS = ("invert", "nodata", "scale", "offset", "band", "clip")  # fields of `FillInputs`
 _SOURCES = {"flag_values": [NODATA, MEASURED, FILLED], "flag_meanings": "nodata measured filled"}
 
 
@@ -185,7 +186,8 @@ def fill_file(
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
         `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), ``lst_options``, and of a raster
-        ``nodata``, ``scale``, ``offset`` and ``band``; and ``invert``, of the gap mask.
+        ``nodata``, ``scale``, ``offset`` and ``band``; ``invert``, of the gap mask; ``clip``, a box or
+        a file of polygons.
     """
     path = Path(path)
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
@@ -201,7 +203,7 @@ def fill_file(
         gap_mask=None if gap_mask is None else Path(gap_mask),
         references=tuple(map(Path, guides)),
         covariates=tuple(map(Path, covariates)),
-        **{name: options.pop(name) for name in ("invert", "nodata", "scale", "offset", "band") if name in options},
+        **{name: options.pop(name) for name in _OF_INPUTS if name in options},
     )
     options.setdefault("suspect", "report" if product else "keep")
     if options.get("samples") is None:

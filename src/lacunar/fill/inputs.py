@@ -39,6 +39,7 @@ class FillInputs:
     scale: float | None = None
     offset: float | None = None
     band: int | str | None = None
+    clip: str | None = None  # only this part: see `lacunar.sensors.scene.open_scene`
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -64,7 +65,7 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
     """Open what is filled and its guides, and check what can be checked without reading them whole."""
     said = {
         name: getattr(inputs, name)
-        for name in ("lst_options", "gap_mask", "invert", "nodata", "scale", "offset", "band")
+        for name in ("lst_options", "gap_mask", "invert", "nodata", "scale", "offset", "band", "clip")
     }
     if inputs.kind == "product" and product_beside(inputs.path):
         raise LacunarError(f"{inputs.path} is one file of a Landsat product: give its folder, {inputs.path.parent}")

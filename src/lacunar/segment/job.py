@@ -80,6 +80,7 @@ class WaterOptions:
     offset: float | None = None
     nodata: float | None = None
     keep_clouds: bool = False
+    clip: str | None = None  # only this part of each image, as there
     allow_vrt: bool = False  # whether an image may be a VRT, of plain rasters beside it
     steps: int = SEGMENTER_STEPS  # evaluations of the network for a sample
     samples: int = SEGMENTER_SAMPLES
@@ -258,7 +259,7 @@ def compare_dates(
 
 def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
     """The scene of an image, whose bands can be read; open as long as the stack."""
-    said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds")}
+    said = {name: getattr(options, name) for name in ("bands", "scale", "offset", "nodata", "keep_clouds", "clip")}
     scene = stack.enter_context(open_scene(image, **said))
     _check_size(scene)
     scene.check_bands()

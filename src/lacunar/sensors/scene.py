@@ -133,6 +133,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
     units: str = ""  # of it: K, or what a raster declares
     product_id: str | None = None
     date: datetime.date | None = None
+    clip: str | None = None  # the region of a part
     notes: tuple[str, ...] = ()  # what a user should know about how it was opened
     inputs: list[Path]  # files that are read
 
@@ -330,6 +331,7 @@ def open_scene(
     gap_mask: str | Path | None = None,
     invert: bool = False,
     keep_clouds: bool = False,
+    clip: str | None = None,
     **stored: Any,  # noqa: ANN401
 ) -> Scene:
     """Open a picture, any raster that GDAL reads, or a Landsat product (folder or .tar), without reading a pixel.
@@ -344,6 +346,8 @@ def open_scene(
         Zero of the gap mask is missing, not what is non-zero.
     keep_clouds
         Of a product: what its quality band calls cloud or cloud shadow stays valid in `Scene.bands`.
+    clip
+        Only this part: ``XMIN,YMIN,XMAX,YMAX[,CRS]``, or a file of polygons in any CRS.
     **stored
         Fields of `StoredAs`: ``bands``, ``scale``, ``offset``, ``nodata``, ``band``.
 
@@ -366,6 +370,11 @@ def open_scene(
     True
     """
     path = Path(path)
+    if clip:
+        from lacunar.sensors.clipped import ClippedScene
+
+        whole = {"lst_options": lst_options, "gap_mask": gap_mask, "invert": invert, "keep_clouds": keep_clouds}
+        return ClippedScene(open_scene(path, **whole, **stored), clip)
     if is_brought(path):
         said = {"lst_options": lst_options, "gap_mask": gap_mask, "invert": invert, "keep_clouds": keep_clouds}
         return _brought_scene(path, **said, **stored)
