@@ -30,6 +30,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import trial  # noqa: E402
 
+STARTED = time.monotonic()
 COLUMNS = ("refused", "accepted", *trial.FAULTS)
 # Of a hundred inputs, so many are of each kind.
 KINDS = (("damaged bytes", 45), ("odd meaning", 25), ("hostile", 14), ("arguments", 11), ("file system", 5))
@@ -46,15 +47,20 @@ def main() -> int:
             found = known + campaign(options, Path(scratch), known)
         found.sort(key=lambda one: (one.kind == "kills", one.number))
     if options.record:
-        made = options.record.with_suffix(".new")
-        made.write_text(json.dumps([asdict(one) for one in found]))
-        made.replace(options.record)
+        keep(found, options.record)
     print(table(found, by_role=options.roles))
     print(f"\n{len(found)} runs; the longest took {max((one.seconds for one in found), default=0):.0f} s.")
     wrong = [one for one in found if one.faults]
     if wrong:
         print(f"\n{faults(wrong)}")
     return int(bool(wrong))
+
+
+def keep(found: list[trial.Result], record: Path) -> None:
+    """Write the results so far."""
+    made = record.with_suffix(".new")
+    made.write_text(json.dumps([asdict(one) for one in found]))
+    made.replace(record)
 
 
 def _goes_on(options: argparse.Namespace) -> bool:
@@ -99,7 +105,7 @@ def campaign(options: argparse.Namespace, scratch: Path, known: list[trial.Resul
     np.random.default_rng(0).shuffle(jobs)  # of any piece the kinds are mixed, kills among them
     shared = multiprocessing.get_context("fork").Queue()
     workers, found, begun = [], [], time.monotonic()
-    options.until = begun + 60 * options.minutes
+    options.until = STARTED + 60 * options.minutes
     for worker in range(min(options.jobs, max(1, len(jobs)))):
         pid = os.fork()
         if pid == 0:
@@ -118,6 +124,8 @@ def campaign(options: argparse.Namespace, scratch: Path, known: list[trial.Resul
                 ended += 1
                 continue
             found.append(trial.Result(**told))
+            if options.record and len(found) % 20 == 0:
+                keep(known + found, options.record)
             if len(found) % 200 == 0:
                 rate = len(found) / (time.monotonic() - begun)
                 sys.stderr.write(f"{len(found)} of {len(jobs)}, {rate:.1f}/s\n")
