@@ -22,13 +22,14 @@ def campaign(*options, seconds):
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr[-3000:]}"
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout
 
 
 @pytest.mark.campaign
 def test_a_share_of_the_campaign():
-    assert "| all | 107 |" in campaign("--inputs", 100, "--kills", 7, "--jobs", 1, seconds=300)
+    assert "| all | 107 |" in campaign("--inputs", 100, "--kills", 7, "--jobs", 1, seconds=1200)
 
 
 @pytest.mark.campaign

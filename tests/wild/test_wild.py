@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -30,8 +31,11 @@ def make(shared, tmp_path_factory):
 
     def of(kind):
         if kind not in made:
-            made[kind] = tmp_path_factory.mktemp(kind)
-            getattr(cases, kind)(made[kind])
+            folder = tmp_path_factory.mktemp(kind)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of images that lie nowhere
+                getattr(cases, kind)(folder)
+            made[kind] = folder
         return made[kind]
 
     return of
