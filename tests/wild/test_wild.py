@@ -117,9 +117,9 @@ def test_water_undeclared_fill_is_not_valid(make, out, lacunar):
     told = accepted(lacunar("water", cases / "water_rows_m9999_undeclared.tif", "-o", out / "a.tif", "--device", "cpu"))
     accepted(lacunar("water", cases / "water_clean.tif", "-o", out / "b.tif", "--device", "cpu"))
     spoilt, clean = bands_of(out / "a.tif")[0], bands_of(out / "b.tif")[0]
-    assert (spoilt[:, :20] == 255).all()
+    assert (spoilt[:20] == 255).all()
     assert "9999" in told
-    rest = (slice(None), slice(40, None))
+    rest = slice(40, None)
     both = (spoilt[rest] == 1) & (clean[rest] == 1)
     either = (spoilt[rest] == 1) | (clean[rest] == 1)
     assert both.sum() / either.sum() > 0.95
@@ -128,7 +128,7 @@ def test_water_undeclared_fill_is_not_valid(make, out, lacunar):
 def test_a_fourth_band_is_said_to_be_set_aside_as_alpha_or_believed(make, out, lacunar):
     path = make("waters") / "water_naip_default.tif"
     ran = lacunar("water", path, "-o", out / "a.tif", "--device", "cpu")
-    assert "alpha" in ran.out + ran.err
+    assert re.search("alpha|transparen", ran.out + ran.err)
     accepted(lacunar("water", path, "-o", out / "b.tif", "--bands", "red,green,blue,nir", "--device", "cpu"))
     assert set(json.loads((out / "b.json").read_text())["bands"]) == {"red", "green", "blue", "nir"}
 
