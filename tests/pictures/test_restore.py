@@ -86,7 +86,7 @@ def test_deblurring_agrees_with_the_blur():
 
 
 def test_highlights_are_at_least_white_and_all_else_is_kept():
-    light = decoded(SMOOTH) * 3
+    light = decoded(SMOOTH) * 2
     clipped = np.rint(encoded(light.clip(0, 1)) * 255).astype(np.uint8)
     found = drawn(clipped, "hdr")
     assert found.dtype == np.float32

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lacunar.diffusion.operators import (
     BoxDownsample,
-    Clipping,
     Convolution,
     Mask,
     Operator,
@@ -75,8 +74,6 @@ class Degradation:
             if missing is None:
                 raise PictureError("inpaint without a mask: give the picture's missing pixels")
             return Mask(torch.from_numpy(~missing))
-        if self.task == "hdr":
-            return Clipping(2 * encoded(2.0**-self.stops) - 1)
         if self.task == "colourise":
             return Separable(channels=torch.tensor([LUMA], dtype=torch.float64))
         if self.task == "denoise":

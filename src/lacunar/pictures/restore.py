@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lacunar.diffusion.operators import Measurement, Operator
@@ -22,6 +23,7 @@ from lacunar.geo.masks import read_mask
 from lacunar.geo.picture import Picture, check_format, format_notes, read_picture, write_picture
 from lacunar.geo.staging import Staging
 from lacunar.geo.windows import tiles_over
+from lacunar.interpolate.gmrf import MarkovField
 from lacunar.models.backend import load_filler
 from lacunar.models.checkpoint import Model
 from lacunar.models.tiled import TiledNetwork, TiledPrior, overlap_of
@@ -42,6 +44,8 @@ from lacunar.versions import versions
 RESTORE_MODEL = "picture-prior"
 RESTORE_SAMPLER, RESTORE_EVALUATIONS = "diffpir", 20
 FLOAT_ENDINGS = (".hdr", ".tif", ".tiff")  # of what holds linear light beyond white
+HIGHLIGHT_SIDE, HIGHLIGHT_RANGE, HIGHLIGHT_STIFFNESS = 256, 64.0, 4.0  # pixels
+DARKEST = 1e-2  # of white: below, light says nothing of highlights
 SATURATED = 1 - 1 / 255  # of white: from here on a highlight counts as clipped; JPEG rounds
 
 BoolArray = NDArray[np.bool_]
@@ -117,7 +121,9 @@ def restored(
     seed: tuple[int, ...] = (0,),
     callback: Callback | None = None,
 ) -> FloatArray:
-    """Draw one sample (H, W, 3) from measurements (h, w, 3), both from 0 to 1; of ``hdr`` in linear light."""
+    """Draw one sample (H, W, 3) from measurements (h, w, 3), both from 0 to 1; `highlights` for ``hdr``."""
+    if isinstance(degradation, Degradation) and degradation.task == "hdr":
+        return highlights(values, degradation.stops)
     if SAMPLERS[preset.sampler].conditional:
         held = ", ".join(name for name, sampler in SAMPLERS.items() if not sampler.conditional)
         raise PictureError(f"sampler {preset.sampler} cannot hold a picture to a measurement: choose one of {held}")
@@ -141,10 +147,7 @@ def restored(
             x = measurement.operator.project(x.double(), measurement.y.double())
     found = np.moveaxis(x[0].numpy(), 0, 2)
     found = found[border : found.shape[0] - border, border : found.shape[1] - border].astype(np.float32)
-    if not isinstance(degradation, Degradation) or degradation.task != "hdr":
-        return np.asarray((found + 1) / 2)
-    light = decoded((found + 1) / 2) * 2**degradation.stops
-    return np.asarray(np.where(values >= SATURATED, np.maximum(light, 1), decoded(values)), dtype=np.float32)
+    return np.asarray((found + 1) / 2)
 
 
 def _measurement(
@@ -155,17 +158,33 @@ def _measurement(
     if isinstance(degradation, Degradation):
         border, noise = border_of(degradation), degradation.noise
         operator = degradation.operator(degradation.shape_of((values.shape[0], values.shape[1])), missing)
-        y = degradation.measured(_darkened(values, degradation.stops) if degradation.task == "hdr" else y)
+        y = degradation.measured(y)
     else:
         operator = degradation
     measured = torch.from_numpy(np.ascontiguousarray(np.moveaxis(y, 2, 0)[None], dtype=np.float32))
     return Measurement(operator, torch.nn.functional.pad(measured, (border,) * 4), 2 * noise), border
 
 
-def _darkened(values: FloatArray, stops: float) -> FloatArray:
-    """A photograph as if exposed so many stops less, in [-1, 1], so that a prior of 0 to 1 has room above its white."""
-    light = np.where(values >= SATURATED, 1.0, decoded(values))
-    return np.asarray(2 * encoded(light * 2.0**-stops) - 1, dtype=np.float32)
+def highlights(values: FloatArray, stops: float) -> FloatArray:
+    """Linear light (H, W, 3) of an overexposed picture from 0 to 1, with 1 = its white, at most ``stops`` above.
+
+    What is clipped goes on from its surroundings by a Gaussian Markov field of the logarithm of light, stiff over
+    `HIGHLIGHT_STIFFNESS` pixels of a picture of `HIGHLIGHT_SIDE`, and is never darker than white.
+    """
+    step = -(-max(values.shape[:2]) // HIGHLIGHT_SIDE)
+    light, clipped = decoded(values), values >= SATURATED
+    for channel in range(values.shape[2]):
+        seen = clipped[::step, ::step, channel]
+        if not seen.any() or seen.all():
+            continue
+        log_light = np.log2(np.maximum(light[::step, ::step, channel], DARKEST))
+        field = MarkovField(~seen, seen, correlation_range=HIGHLIGHT_RANGE, smoothness=HIGHLIGHT_STIFFNESS**2)
+        level = log_light[~seen].mean()
+        coarse = (field.completed((log_light - level)[None])[0] + level).repeat(step, axis=0).repeat(step, axis=1)
+        found = 2 ** gaussian_filter(coarse, step / 2)[: values.shape[0], : values.shape[1]].clip(0, stops)
+        light[..., channel] = np.where(clipped[..., channel], found, light[..., channel])
+    light[clipped] = np.maximum(light[clipped], 1.0)
+    return np.asarray(light, dtype=np.float32)
 
 
 def _whole_denoiser(model: Model, shape: tuple[int, int]) -> Denoiser:
