@@ -22,14 +22,13 @@ def versions() -> dict[str, str]:
     import numpy as np
     import rasterio
     import scipy
-    import torch
 
     import lacunar
 
     found = {
         "lacunar": lacunar.__version__,
         "python": sys.version.split()[0],
-        "torch": torch.__version__,
+        "torch": version("torch"),  # not imported: a fill may do without
         "rasterio": rasterio.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -106,14 +106,17 @@ def fill_options(
     if realisations and samples not in (None, realisations):
         raise LacunarError(f"--realisations {realisations} with --samples {samples}: all samples are written; give one")
     samples = samples or realisations
-    return FillOptions(
+    options = FillOptions(
         preset=preset,
         samples=preset_named(preset).usual_samples if samples is None else samples,
         realisations=realisations is not None,
-        device=device if cluster else resolve_device(device),
+        device=device if cluster or device != "auto" else "cpu",
         quantiles=levels_of(quantiles),
         **others,
     )
+    if cluster or (device == "auto" and options.uses_field(0)):
+        return options
+    return replace(options, device=resolve_device(device))
 
 
 def region(bbox: str, clip: Path | None) -> str | None:

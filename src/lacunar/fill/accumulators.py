@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.fill.blocks import FILLED, FilledBlock, Survey, least_sigma
-from lacunar.fill.plot import lst_figure
 from lacunar.geo.grid import check_same_grid, same_grid
 from lacunar.metrics import bias, mae, rmse
 from lacunar.plotting import Place, save_figure
@@ -138,6 +137,8 @@ class Thumbnail:
     def draw(self) -> None:
         """Write the figure."""
         try:
+            from lacunar.fill.plot import lst_figure
+
             figure = lst_figure(
                 self._before,
                 self._value,

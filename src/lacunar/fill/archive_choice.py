@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 from lacunar.fill.guides import MAX_REFERENCES, reference_on
 from lacunar.geo.grid import same_grid
-from lacunar.geo.labelled import Grid
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.sensors.scene import ARCHIVES, LstOptions, Measured, Scene, open_scene
@@ -132,6 +131,8 @@ def _shown(
         if same_grid(scene, target):
             parts.append(guide.read(window))
             continue
+        from lacunar.geo.labelled import Grid  # loads xarray, which other fills do without
+
         place = Grid(window.shape, target.transform @ Affine.translation(window.col, window.row), target.crs)
         try:  # only what this window needs is copied and warped
             warped = Warped(scene, place, guide.read, name=str(scene.path))

@@ -18,8 +18,6 @@ from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
 from lacunar.fill.outputs import OutputFiles
 from lacunar.geo.staging import Staging, finish_and_remove_dead, write_text
-from lacunar.models.backend import load_filler, resolve_device
-from lacunar.models.checkpoint import shipped_models
 from lacunar.versions import versions, versions_used
 
 if TYPE_CHECKING:
@@ -146,7 +144,7 @@ def _fill_on_cluster(
 ) -> list[Outcome]:
     try:
         with connected(address) as client:
-            sent, sha256 = _options_to_send(client, options), load_filler(options.network).card.sha256
+            sent, sha256 = _options_to_send(client, options), _sha256_of(options)
             flying = {
                 client.submit(
                     _fill_there, job.resolved(), sent, sha256, versions(), pure=False, retries=RETRIES
@@ -201,7 +199,7 @@ def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, s
     begun = time.perf_counter()
     try:
         check_versions(versions(), wanted, options.backend)
-        found = load_filler(options.network).card.sha256
+        found = _sha256_of(options)
         if found != sha256:
             raise LacunarError(
                 f"model {options.network} has sha256 {found} on a worker, wanted {sha256}: install it there"
@@ -212,6 +210,13 @@ def _fill_there(job: Job, options: FillOptions, sha256: str, wanted: dict[str, s
         return _failed(job, time.perf_counter() - begun, error)
     except Exception as error:  # of any library; one that cannot be pickled would never arrive
         raise WorkerError(f"{type(error).__name__}: {error}") from None
+
+
+def _sha256_of(options: FillOptions) -> str:
+    """Of the model's weights."""
+    from lacunar.models.backend import load_filler
+
+    return load_filler(options.network).card.sha256
 
 
 def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
@@ -231,6 +236,8 @@ def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
         backend = "eager"
     for _, there in found:
         check_versions(there, versions(), backend)
+    from lacunar.models.checkpoint import shipped_models
+
     model = options.model
     if model and model not in shipped_models():
         model = str(Path(model).resolve())
@@ -239,6 +246,8 @@ def _options_to_send(client: "Client", options: FillOptions) -> FillOptions:
 
 def _describe(device: str) -> tuple[str | LacunarError, dict[str, str]]:
     """The device that a worker has for the one that is asked for (of the best only the kind), and its versions."""
+    from lacunar.models.backend import resolve_device
+
     try:
         found = resolve_device(device)
     except LacunarError as error:

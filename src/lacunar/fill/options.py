@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lacunar.diffusion.samplers import Preset, chosen_preset
 from lacunar.errors import LacunarError
-from lacunar.models.backend import BackendName, check_backend
 
 if TYPE_CHECKING:
+    from lacunar.models.backend import BackendName
     from lacunar.models.checkpoint import Model
 
 DEFAULT_MODEL = "lst-small"
@@ -28,7 +28,7 @@ class FillOptions:
     # a shipped model's name or a model folder; None: none for fast and instant, lst-small for the other presets
     model: str | None = None
     device: str = "cpu"
-    backend: BackendName = "eager"
+    backend: "BackendName" = "eager"
     preset: str | Preset = "fast"
     # sampler, evaluations (of the network, for each sample): in place of the preset's; sigma is not calibrated for them
     sampler: str | None = None
@@ -44,7 +44,10 @@ class FillOptions:
     realisations: bool = False  # give the samples too, two or more
 
     def __post_init__(self) -> None:
-        check_backend(self.backend)
+        if self.backend not in ("auto", "eager"):  # to look at others loads PyTorch, which a fill may do without
+            from lacunar.models.backend import check_backend
+
+            check_backend(self.backend)
         if self.background not in get_args(BackgroundName):
             raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")
         if self.suspect not in get_args(SuspectChoice):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 
 from lacunar.interpolate.archive_field import LEAST_VARIANCE, DateModel, completed
 from lacunar.interpolate.background import CoarseField
@@ -21,6 +21,7 @@ from lacunar.interpolate.gmrf import RANGE, SMOOTHNESS, MarkovField, pixel_noise
 VIEW, MOST_VIEWS = 288, 6  # side in pixels, and number, of the windows that a raster is judged by
 WHOLE = 400  # pixels: a raster that is no larger is one view
 WINDOW_PIXELS = 1000  # of each window that is read, for the statistics of dates
+RESIDUAL_RANGE, RESIDUAL_SMOOTHNESS = 64.0, 0.3  # pixels and squared pixels; on training places, as RANGE
 SCALES = (2.0, 8.0)  # standard deviations of the Gaussian filters that part fine, middle and coarse, in pixels
 RIDGES = (1e-4, 1e-2, 1.0, 1e2, 1e4)  # prior precisions of drift coefficients that are tried
 SWEEPS = 2  # over the parts, when their ridges are chosen
@@ -132,7 +133,7 @@ class RasterField:
         base, informed = self.base(view), self.informed(view)
         residual, held = self._continued(np.where(view.known, view.values - base, 0.0), view)
         given = view.known | held
-        markov = MarkovField(given, view.missing & informed & ~held)
+        markov = self.markov(given, view.missing & informed & ~held)
         residual, draws = markov.with_draws(residual, noise, threads=threads)
         mean, draws = base + residual, self.scale * draws
         variance = np.where(held, self.scale**2, markov.variance(draws[:SIGMA_DRAWS]))
@@ -151,6 +152,11 @@ class RasterField:
             sigma=np.where(view.missing, deviation * factor, 0.0),
             deviates=np.where(view.missing, deviates, 0.0),
         )
+
+    def markov(self, known: BoolArray, missing: BoolArray) -> MarkovField:
+        """The residual's field: rougher and shorter than that of the values, where other dates tell the rest."""
+        beside = {} if self.dates is None else {"correlation_range": RESIDUAL_RANGE, "smoothness": RESIDUAL_SMOOTHNESS}
+        return MarkovField(known, missing, **beside)
 
     def informed(self, view: View) -> BoolArray:
         """(H, W): where other dates tell of the target what they can; everywhere without any."""
@@ -222,7 +228,7 @@ def _weighted(model: RasterField, views: Sequence[View]) -> RasterField:
     for view, one in zip(views, expected, strict=True):
         informed = model.informed(view)
         known = view.known & informed
-        markov = MarkovField(known, view.missing & informed)
+        markov = model.markov(known, view.missing & informed)
         residual = np.where(view.known, view.values - one, 0.0)
         products += markov.products(markov.completed(np.concatenate([residual[None], model.parts(one)])))
         count += int(known.sum())
@@ -262,8 +268,8 @@ def _calibrated(model: RasterField, views: Sequence[View]) -> RasterField:
     if np.sum(~told_of) >= LEAST_TRANSPLANTED:
         model = replace(model, plain_factor=_usual(error[~told_of]))
     scaled = np.abs(error) / np.maximum(model._factor(distance, told_of), LEAST_VARIANCE)
-    # The errors of one gap lean to one side by chance: sizes alone are told.
-    sizes = np.quantile(scaled, 2 * np.array(LEVELS) - 1)
+    # The errors of one gap lean to one side by chance, and its tail is short: sizes alone, no less than normal ones.
+    sizes = np.maximum(np.quantile(scaled, 2 * np.array(LEVELS) - 1), special.ndtri(LEVELS))
     sizes[0] = 0.0
     quantiles = {f"{1 - level:g}": -float(size) for level, size in zip(LEVELS, sizes, strict=True)}
     quantiles |= {f"{level:g}": float(size) for level, size in zip(LEVELS, sizes, strict=True)}
@@ -295,7 +301,7 @@ def _transplanted(view: View) -> BoolArray:
 
 
 def _factors(errors: FloatArray, distances: FloatArray) -> FloatArray:
-    """At each of `DISTANCES`, what sigma has to be multiplied by, so that 68 % of the errors are no larger."""
+    """At each of `DISTANCES`, what sigma has to be multiplied by, for `_usual` errors of size 1."""
     places = np.rint(np.interp(np.log2(distances), np.log2(DISTANCES), np.arange(len(DISTANCES))))
     factors = np.full(len(DISTANCES), _usual(errors))
     for number in range(len(factors)):
@@ -308,8 +314,8 @@ def _factors(errors: FloatArray, distances: FloatArray) -> FloatArray:
 
 
 def _usual(errors: FloatArray) -> float:
-    """Size that 68 % of the errors do not exceed: a standard deviation that a few large errors do not widen."""
-    return float(np.quantile(np.abs(errors), WITHIN_SIGMA))
+    """Between the size that 68 % of the errors do not exceed and their root mean square, which few large ones widen."""
+    return float(np.sqrt(np.quantile(np.abs(errors), WITHIN_SIGMA) * np.sqrt(np.mean(errors**2))))
 
 
 def _ridged(products: FloatArray, count: int) -> tuple[FloatArray, float]:
