@@ -43,7 +43,7 @@ def test_versions_are_those_of_all_that_computes(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(module, "version", lambda name: lacking(name) if name == "onnxruntime" else "0.1")
-    assert versions() == {k: v for k, v in found.items() if k != "onnxruntime"} | {"diffusers": "0.1"}
+    assert versions() == {k: v for k, v in found.items() if k != "onnxruntime"} | {"diffusers": "0.1", "torch": "0.1"}
     monkeypatch.setattr(module, "version", lambda name: "0.1")
     assert versions()["onnxruntime"] == "0.1"
 

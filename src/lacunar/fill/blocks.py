@@ -290,7 +290,7 @@ def _floored(
     least = least_sigma(values)
     if known.sum() < MIN_KNOWN:
         least = np.maximum(least, np.float32(found.spread))
-    return np.maximum(sigma, least)
+    return np.asarray(np.maximum(sigma, least))
 
 
 def _touching(missing: BoolArray, block: Block) -> BoolArray:
