@@ -1,6 +1,7 @@
 """Outputs take their names together, or nothing has happened."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -118,10 +119,10 @@ def test_a_missing_folder_is_made_only_where_that_is_asked(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path, monkeypatch):
-    def refuse(**_):
+    def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(
         RasterError, match=r"a.tif: nothing can be written in .* \(Permission denied\): wanted a writable"
     ):
@@ -252,3 +253,24 @@ def test_a_hard_link_of_an_input_is_an_input(tmp_path):
     (tmp_path / "link.tif").hardlink_to(tmp_path / "in.tif")
     with pytest.raises(RasterError, match=r"link\.tif is an input of this very run"):
         stage_all(tmp_path / "link.tif", overwrite=True, inputs=[tmp_path / "in.tif"])
+
+
+def test_a_room_whose_removal_is_interrupted_goes_with_the_next_run(tmp_path, monkeypatch):
+    unlink, interrupted = Path.unlink, []
+
+    def stop(self, **more):
+        if self.name.startswith("b") and len(interrupted) < 2:
+            interrupted.append(self)
+            raise KeyboardInterrupt
+        unlink(self, **more)
+
+    room = staging_room.Room(tmp_path / "x.tif")
+    for name in "abc":
+        (room.path / name).write_text(name)
+    monkeypatch.setattr(Path, "unlink", stop)
+    with pytest.raises(KeyboardInterrupt):
+        room.close()
+    assert (room.path / ".lock").exists()
+    os.close(room._lock)
+    stage_all(tmp_path / "a.tif")
+    assert list(contents(tmp_path)) == ["a.tif"]

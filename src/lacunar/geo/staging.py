@@ -7,10 +7,11 @@ journal tells, the rest of them is given first: no set of outputs stays half-nam
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from lacunar.errors import RasterError
@@ -39,12 +40,21 @@ class Room(AbstractContextManager["Room"]):
         finish_and_remove_dead(folder)
         self._lock: int | None = None
         while self._lock is None:  # another run may take a room that is not locked yet for a dead one
-            self.path = Path(tempfile.mkdtemp(prefix=f".{beside.name[:100]}.", suffix=".partial", dir=folder))
-            self._lock = _locked(self.path)
+            self.path = folder / f".{beside.name[:100]}.{secrets.token_hex(4)}.partial"
+            try:
+                self.path.mkdir(mode=0o700)
+                self._lock = _locked(self.path)
+            except BaseException:
+                _remove(self.path)
+                raise
 
     def close(self) -> None:
         """Remove the room."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            _remove(self.path)
+        except KeyboardInterrupt:
+            _remove(self.path)
+            raise
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -65,9 +75,21 @@ def finish_and_remove_dead(folder: Path) -> None:
             continue
         try:
             _finish(room)
-            shutil.rmtree(room, ignore_errors=True)
+            _remove(room)
         finally:
             os.close(lock)
+
+
+def _remove(room: Path) -> None:
+    """Remove a room, its lock last: where that is interrupted, a later run still knows what it is."""
+    with suppress(OSError):
+        for path in room.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:
+                path.unlink(missing_ok=True)
+        (room / _LOCK).unlink(missing_ok=True)
+        room.rmdir()
 
 
 def _locked(room: Path) -> int | None:
