@@ -139,11 +139,12 @@ class LandsatScene(Scene):
         numbers = {band: self.dn(band, window) for band in self._required}
         lst = self._steps(numbers, window)["lst"].astype(np.float32)
         measured = np.logical_and.reduce([number > 0 for number in numbers.values()])
-        footprint = measured if self._qa_band is None else measured | ~self.qa_flags(("fill",), window)
+        hidden, fill = (np.zeros_like(measured), ~measured) if self._qa_band is None else self._quality(window)
+        footprint = measured | ~fill
         plausible = np.isfinite(lst) & (lst > PLAUSIBLE_LST[0]) & (lst < PLAUSIBLE_LST[1])
         masked, remarks = self._masked(window)
         doubtful, sigma = self._doubt(window)
-        missing = ~measured | ~plausible | (numbers[self._thermal_band] == self._saturated) | masked | doubtful
+        missing = hidden | ~measured | ~plausible | (numbers[self._thermal_band] == self._saturated) | masked | doubtful
         remarks |= {
             f"inside the image have no value in {' or '.join(self._required)}: taken as missing": footprint & ~measured,
             f"lie beyond {PLAUSIBLE_LST[0]:g} to {PLAUSIBLE_LST[1]:g} K, as no land surface does: taken as missing": (
@@ -152,8 +153,6 @@ class LandsatScene(Scene):
             "of the gap mask lie outside the image: they stay nodata": masked & ~footprint,
             f"have an ST_QA above {self.options.max_st_qa} K: taken as missing": footprint & doubtful,
         }
-        if self._qa_band is not None:
-            missing |= self._hidden(window)
         known = footprint & ~missing
         if sigma is not None:
             remarks["are measured and have no ST_QA: their sigma is nodata"] = known & np.isnan(sigma)
@@ -403,11 +402,12 @@ class LandsatScene(Scene):
         qa, nodata = self._stored(self._qa_band, window)
         return qa if nodata is None else np.where(qa == nodata, 0, qa)
 
-    def _hidden(self, window: Tile) -> BoolArray:
-        """Pixels of the gap classes; before Collection 2, which has no class for it, cloud is dilated here."""
+    def _quality(self, window: Tile) -> tuple[BoolArray, BoolArray]:
+        """Pixels of the gap classes (cloud is dilated before Collection 2, which has no class for it), and of fill."""
         classes = self.options.gap_classes
         if self.mtl.collection == 2 or "dilated_cloud" not in classes:
-            return self.qa_flags(classes, window)
+            qa = self._qa(window)
+            return qa_flags(qa, classes, form=self._qa_form), qa_flags(qa, ["fill"], form=self._qa_form)
         top, left = max(0, window.row - CLOUD_DILATION), max(0, window.col - CLOUD_DILATION)
         bottom = min(self.shape[0], window.row + window.height + CLOUD_DILATION)
         right = min(self.shape[1], window.col + window.width + CLOUD_DILATION)
@@ -415,7 +415,8 @@ class LandsatScene(Scene):
         cloud = qa_flags(qa, ["cloud"], form=self._qa_form)
         grown = ndimage.binary_dilation(cloud, structure=np.ones((3, 3)), iterations=CLOUD_DILATION)
         inner = Tile(window.row - top, window.col - left, window.height, window.width)
-        return np.asarray((qa_flags(qa, classes, form=self._qa_form) | grown)[inner.slices])
+        hidden = qa_flags(qa, classes, form=self._qa_form) | grown
+        return hidden[inner.slices], qa_flags(qa, ["fill"], form=self._qa_form)[inner.slices]
 
     def _stored(self, band: str, window: Tile | None) -> tuple[NDArray[Any], float | None]:
         """A band's values as stored, and its declared nodata value."""
