@@ -28,9 +28,9 @@ PARTS = {  # function of the profile -> what it does
     "_weighted": "scale of the field",
     "_calibrated": "scale of sigma, on a transplanted gap",
     "_with_far": "block means",
-    "told": "the fill",
+    "fill_from_field": "the fill",
 }
-INSIDE = {"_solved": "sparse factors and solves", "with_draws": "all of mean and draws", "pixel_noise": "noise"}
+INSIDE = {"with_draws": "factors, solves and draws", "pixel_noise": "noise"}
 
 
 def main() -> None:
