@@ -27,9 +27,9 @@ def campaign(*options, seconds):
     return ran.stdout
 
 
-@pytest.mark.campaign
+@pytest.mark.slow  # most of a minute: a sample of all kinds, and some kills
 def test_a_share_of_the_campaign():
-    assert "| all | 107 |" in campaign("--inputs", 100, "--kills", 7, "--jobs", 1, seconds=1200)
+    assert "| all | 74 |" in campaign("--inputs", 70, "--kills", 4, "--jobs", 1, seconds=1200)
 
 
 @pytest.mark.campaign
