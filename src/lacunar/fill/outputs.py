@@ -89,7 +89,8 @@ class OutputFiles:
     def resolved(self) -> "OutputFiles":
         """The same with absolute paths, for a process that works in another folder."""
         named: dict[str, Any] = {name: getattr(self, name) for name in ("raster", "figure", "truth", "bands_folder")}
-        return replace(self, **{name: resolved(path) for name, path in named.items() if path is not None})
+        absolute: dict[str, Any] = {name: resolved(path) for name, path in named.items() if path is not None}
+        return replace(self, **absolute)
 
     def beside(self) -> dict[str, str | None]:
         """Absolute paths of what is asked for beside the raster, as the record names them."""

@@ -55,7 +55,7 @@ def _in_zip(path: Path) -> tuple[Path, str | None] | None:
         return None
     files = (Path(match["file"]), Path(f"/{match['file']}"))  # a path drops the second slash of /vsizip//home/a.zip
     file = next((file for file in files if file.is_file()), None)
-    return file and (file, match["member"])
+    return (file, match["member"]) if file else None
 
 
 def _fetch(url: str, target: Path) -> int:

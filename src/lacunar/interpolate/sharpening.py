@@ -7,6 +7,7 @@ nothing of the field, the coefficients vanish and the smooth interpolation remai
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ LOCAL = 3.0  # coarse pixels: over how many the size of errors is averaged
 LEAST_CELLS = 16  # cells one scale coarser, from which the coefficients are told
 
 FloatArray = NDArray[np.floating]
+AnyValue = TypeVar("AnyValue", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ def block_mean(fine: FloatArray, factor: int) -> FloatArray:
     return np.asarray(whole.reshape(rows, factor, cols, factor).mean(axis=(1, 3)))
 
 
-def spread(coarse: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
+def spread(coarse: NDArray[AnyValue], factor: int) -> NDArray[AnyValue]:
     """Each pixel over its block."""
     return coarse.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -120,7 +122,7 @@ def _detail(field: FloatArray, factor: int) -> FloatArray:
     return np.asarray(whole - interpolated(block_mean(whole, factor), factor))
 
 
-def _cropped(field: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
+def _cropped(field: NDArray[AnyValue], factor: int) -> NDArray[AnyValue]:
     rows, cols = (length // factor * factor for length in field.shape)
     return field[:rows, :cols]
 

@@ -370,13 +370,17 @@ def open_scene(
     True
     """
     path = Path(path)
+    said: dict[str, Any] = {
+        "lst_options": lst_options,
+        "gap_mask": gap_mask,
+        "invert": invert,
+        "keep_clouds": keep_clouds,
+    }
     if clip:
         from lacunar.sensors.clipped import ClippedScene
 
-        whole = {"lst_options": lst_options, "gap_mask": gap_mask, "invert": invert, "keep_clouds": keep_clouds}
-        return ClippedScene(open_scene(path, **whole, **stored), clip)
+        return ClippedScene(open_scene(path, **said, **stored), clip)
     if is_brought(path):
-        said = {"lst_options": lst_options, "gap_mask": gap_mask, "invert": invert, "keep_clouds": keep_clouds}
         return _brought_scene(path, **said, **stored)
     if not path.exists():
         raise RasterError(f"{path}: no such file; wanted a raster file, or a product's folder or .tar: check the path")
