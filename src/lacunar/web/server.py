@@ -48,6 +48,7 @@ def _bound(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(CONNECTIONS)  # a browser that is faster than the server waits
     except OSError as error:
         listening.close()
         raise LacunarError(f"{host}:{port} cannot be used ({error.strerror}): give another --port, or 0") from error

@@ -200,12 +200,22 @@ class _Colours:
         from lacunar.segment.plot import COMPOSITES, STRETCH  # loads matplotlib, which a server does not need
 
         self._scene = scene
-        sample = sample_planes(scene.reflectance, scene.shape, scene.name)
+        try:
+            sample = sample_planes(self._clear, scene.shape, scene.name)
+        except LacunarError:  # cloud everywhere
+            sample = sample_planes(scene.reflectance, scene.shape, scene.name)
         there = [bool(np.isfinite(plane).any()) for plane in sample]
         only = there.index(True)
         self._chosen = list(next((some for some in COMPOSITES if all(there[i] for i in some)), (only,) * 3))
         shown = sample[self._chosen]
         self._low, self._high = np.percentile(shown[np.isfinite(shown)], STRETCH)
+
+    def _clear(self, window: Tile) -> Floats:
+        """A window without what its quality band calls cloud, whose brightness would darken the land."""
+        planes = self._scene.reflectance(window)
+        if isinstance(self._scene, LandsatScene) and self._scene.has_quality:
+            planes[:, self._scene.qa_flags(("cloud", "dilated_cloud", "snow"), window)] = np.nan
+        return planes
 
     def read(self, window: Tile) -> Floats:
         """Packed colours of a window; NaN where not valid."""

@@ -72,13 +72,14 @@ async function useRaster(info) {
   state.references.delete(info.id);
   $("rasters").value = info.id;
   $("welcome").hidden = true;
+  $("hover").textContent = "";
   const about = [`${info.shape[1]} × ${info.shape[0]}`, info.crs, info.date, ...info.notes].filter(Boolean);
   $("about").textContent = about.join(" · ");
   view.open(info);
   view.map.on("moveend", () => requestAnimationFrame(drawScale));
   await drawing.open(info.id);
   const fits = kind => info.jobs.includes(kind);
-  useKind(fits(state.kind) ? state.kind : ["fill", "water", "picture"].find(fits));
+  useKind(info.kind === "picture" && fits("picture") ? "picture" : fits(state.kind) ? state.kind : ["fill", "water", "picture"].find(fits));
   await listJobs();
 }
 
@@ -298,7 +299,7 @@ export function showLayer(name) {
   if (result && !result.view) layers.push("sample");
   $("layers").replaceChildren(...layers.map(one => make("button", { textContent: t(`layer_${one}`), onclick: () => showLayer(one) })));
   [...$("layers").children].forEach((button, i) => button.setAttribute("aria-pressed", layers[i] === name));
-  if (result) $("layers").append(make("button", { id: "swipe-button", textContent: t("swipe"), onclick: toggleSwipe }));
+  if (result) $("layers").append(make("button", { id: "swipe-button", textContent: t("swipe"), onclick: () => toggleSwipe() }));
   $("swipe-button")?.setAttribute("aria-pressed", view.swipe !== null);
   if (!result && view.swipe !== null) toggleSwipe(false);
   const base = baseBand(), bands = base === "value" ? ["value", "flags"] : ["colour"];

@@ -118,6 +118,6 @@ async function meanAndSpread(images) {
   return [[mean, "mean"], [spread, "spread"]].map(([data, key]) => {
     const drawn = canvas();
     drawn.getContext("2d").putImageData(data, 0, 0);
-    return make("button", { disabled: true }, drawn, t(key));
+    return make("figure", {}, drawn, t(key));
   });
 }

@@ -115,15 +115,17 @@ export class View {
     for (const layer of Object.values(this.layers)) layer.shown?.repaint?.();
   }
 
-  // Show the pane `after` right of a share of the width; null shows all of it.
+  // Show the pane `after` right of a share of the width, the mask left of it; null shows all of both.
   clip(share = this.swipe) {
     this.swipe = share;
-    const pane = this.map?.getPane("after");
-    if (!pane) return;
-    if (share === null) { pane.style.clipPath = ""; return; }
+    if (!this.map) return;
     const size = this.map.getSize();
-    const from = this.map.containerPointToLayerPoint([size.x * share, 0]), to = this.map.containerPointToLayerPoint(size);
-    pane.style.clipPath = `polygon(${from.x}px ${from.y}px, ${to.x}px ${from.y}px, ${to.x}px ${to.y}px, ${from.x}px ${to.y}px)`;
+    const part = (left, right) => {
+      const from = this.map.containerPointToLayerPoint([size.x * left, 0]), to = this.map.containerPointToLayerPoint([size.x * right, size.y]);
+      return `polygon(${from.x}px ${from.y}px, ${to.x}px ${from.y}px, ${to.x}px ${to.y}px, ${from.x}px ${to.y}px)`;
+    };
+    this.map.getPane("after").style.clipPath = share === null ? "" : part(share, 1);
+    this.map.getPane("mask").style.clipPath = share === null || !this.layers.after ? "" : part(0, share);
   }
 
   // Row and column (not rounded) under the pointer.

@@ -1,0 +1,245 @@
+"""The page in a real browser, headless: each control that the three jobs show, on the demo inputs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import rasterio
+
+pytest.importorskip("fastapi", reason="the page needs lacunar[serve]")
+pytest.importorskip("selenium", reason="the page is tested with selenium, which is not installed")
+
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en"),
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here (Debian: chromium-driver)"),
+]
+WITHIN = 240.0  # seconds that a machine that is busy may take
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The address that `lacunar serve` prints."""
+    command = [
+        sys.executable,
+        "-m",
+        "lacunar",
+        "serve",
+        "--port",
+        "0",
+        "--state",
+        str(tmp_path_factory.mktemp("state")),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield re.search(r"http://\S+", server.stdout.readline())[0]
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,900"):
+        options.add_argument(flag)
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.downloads = downloads
+    driver.set_page_load_timeout(WITHIN)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    return Page(browser, address)
+
+
+class Page:
+    """The page as a person uses it."""
+
+    def __init__(self, driver, address):
+        self.driver = driver
+        driver.get(address)
+        self.until("document.querySelector('[data-demo]').textContent !== ''")
+
+    def until(self, script, within=WITHIN):
+        last = time.monotonic() + within
+        while not self.driver.execute_script(f"return {script}"):
+            assert time.monotonic() < last, f"{script} is not so: {self.text('message')}"
+            time.sleep(0.1)
+
+    def text(self, name):
+        return self.driver.execute_script("return document.getElementById(arguments[0]).textContent", name)
+
+    def click(self, selector):
+        element = self.driver.find_element(By.CSS_SELECTOR, selector)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def set(self, name, value, event="change"):
+        element = self.driver.find_element(By.ID, name)
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event(arguments[2]))"
+        self.driver.execute_script(script, element, value, event)
+
+    def open_demo(self, name, shown):
+        self.click(f"[data-demo={name}]")
+        self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent.includes('{shown}')")
+        self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
+
+    def drag(self, *steps):
+        chain = ActionChains(self.driver).move_to_element_with_offset(self.map, *steps[0]).click_and_hold()
+        for step in steps[1:]:
+            chain = chain.move_by_offset(*step)
+        chain.release().perform()
+
+    def hover(self, x, y):
+        ActionChains(self.driver).move_to_element_with_offset(self.map, x, y).perform()
+        self.until("document.getElementById('hover').textContent !== ''")
+        return self.text("hover")
+
+    def run(self):
+        before = self.driver.execute_script("return document.querySelectorAll('#jobs li').length")
+        self.click("#run")
+        self.until(f"document.querySelectorAll('#jobs li').length > {before}")
+
+    @property
+    def map(self):
+        return self.driver.find_element(By.ID, "map")
+
+    def downloaded(self, name):
+        self.click(f"#downloads a[download='{name}']")
+        path = self.driver.downloads / name
+        last = time.monotonic() + WITHIN
+        while not path.is_file():
+            assert time.monotonic() < last, f"{name} is not there"
+            time.sleep(0.1)
+        return path
+
+
+def test_the_token_leaves_the_address(page):
+    assert "token" not in page.driver.current_url
+
+
+def test_paint_undo_cancel_run_again_hover_swipe_download(page):
+    page.open_demo("temperature", "simulated")
+    share = page.text("share")
+    page.click("[data-tool=brush]")
+    page.drag((-150, 150), (60, 10), (40, 10))
+    page.until(f"document.getElementById('share').textContent !== '{share}'")
+    page.click("#undo")
+    page.until(f"document.getElementById('share').textContent === '{share}'")
+    ActionChains(page.driver).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("z").key_up(Keys.SHIFT).key_up(
+        Keys.CONTROL
+    ).perform()
+    page.until(f"document.getElementById('share').textContent !== '{share}'")
+    page.click("[data-tool=pan]")
+    page.run()
+    page.click("#jobs li:first-child button")
+    page.until("document.querySelector('#jobs li').dataset.state === 'cancelled'")
+    page.set("option-preset", "instant")
+    page.run()
+    page.until("!document.getElementById('result').hidden")
+    said = page.hover(-100, 130)
+    row, col = map(int, re.search(r"row (\d+) col (\d+)", said).groups())
+    with rasterio.open(page.downloaded("filled.tif")) as dataset:
+        value, source, sigma = dataset.read([1, 2, 3])[:, row, col]
+    assert said.startswith(f"{value - 273.15:.2f} °C")
+    assert ("± " in said) == (source == 2)
+    if source == 2:
+        assert f"± {sigma:.2f}, filled" in said
+    page.click("#swipe-button")
+    clip = "document.querySelector('.leaflet-after-pane').style.clipPath"
+    page.until(f"{clip}.startsWith('polygon')")
+    page.click("#swipe-button")
+    page.until(f"{clip} === ''")
+
+
+def test_water_follows_the_threshold_and_a_lake_can_be_seen(page):
+    page.open_demo("temperature", "simulated")
+    page.click("[data-job=water]")
+    page.set("option-samples", "1")
+    page.run()
+    page.until("document.querySelectorAll('#lakes tbody tr').length > 0")
+    zoomed = "document.querySelector('#lakes tbody tr td:nth-child(2)').textContent"
+    largest = page.driver.execute_script(f"return {zoomed}")
+    page.set("threshold", "95", "input")
+    page.until(f"({zoomed} ?? '') !== '{largest}'")
+    before = page.hover(0, 0)
+    page.click("#lakes tbody tr")
+    assert page.hover(1, 1) != before
+
+
+def test_a_picture_is_filled_where_it_was_masked(page):
+    page.open_demo("picture", "astronaut")
+    page.until("document.querySelector('[data-job=picture]').getAttribute('aria-selected') === 'true'")
+    page.set("option-preset", "instant")
+    page.run()
+    page.until(
+        "document.querySelectorAll('.strip img').length === 1 && document.querySelector('.strip img').naturalWidth > 0"
+    )
+    from PIL import Image
+    from skimage.data import astronaut
+
+    filled, given = np.asarray(Image.open(page.downloaded("filled.png"))), astronaut()
+    changed = (filled != given).any(axis=-1)
+    assert 0 < changed.mean() < 0.02
+    rows, cols = np.nonzero(changed)
+    assert 66 <= rows.min() <= rows.max() < 176  # her face
+    assert 172 <= cols.min() <= cols.max() < 282
+
+
+@pytest.mark.parametrize(("language", "word"), [("de", "Temperatur"), ("es", "Temperatura"), ("pt", "Temperatura")])
+def test_the_page_speaks(page, language, word):
+    page.set("language", language)
+    page.until(f"document.querySelector('[data-job=fill]').textContent === '{word}'")
+    page.set("language", "en")
+    page.until("document.querySelector('[data-job=fill]').textContent === 'Temperature'")
+
+
+def test_nothing_is_cut_off_at_the_side_of_a_telephone(page):
+    page.driver.set_window_size(390, 900)
+    page.until("window.innerWidth <= 500 && document.documentElement.scrollWidth <= window.innerWidth")
+    page.driver.set_window_size(1280, 900)
+    page.until("window.innerWidth > 1000 && document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_no_request_left_this_machine_and_nothing_was_refused(page):
+    entries = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in entries if one["method"] == "Network.requestWillBeSent"]
+    web = [url for url in asked if not url.startswith(("data:", "blob:", "chrome:"))]
+    assert {urlsplit(url).hostname for url in web} == {"127.0.0.1"}
+    assert [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_words_are_there_in_every_language(page):
+    from lacunar.web.app import STATIC
+
+    words = json.loads((STATIC / "words.json").read_text(encoding="utf-8"))
+    for key, said in words.items():
+        assert len(said) == 4, key
+        assert all(said), key
+        assert len({text.count("{}") for text in said}) == 1, key
+    used = "".join(path.read_text(encoding="utf-8") for path in STATIC.glob("*.*") if path.suffix in (".js", ".html"))
+    named = set(re.findall(r"""\bt\("(\w+)\"""", used)) | set(re.findall(r'data-t(?:-title)?="(\w+)"', used))
+    assert named <= set(words)
