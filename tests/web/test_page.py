@@ -83,6 +83,12 @@ class Page:
         driver.get(address)
         self.until("document.querySelector('[data-demo]').textContent !== ''")
 
+    def ended(self):
+        """Wait until the newest job is done and shown."""
+        state = "document.querySelector('#jobs li').dataset.state"
+        self.until(f"['done', 'failed'].includes({state})")
+        assert self.driver.execute_script(f"return {state}") == "done", self.text("jobs")
+
     def until(self, script, within=WITHIN):
         last = time.monotonic() + within
         while not self.driver.execute_script(f"return {script}"):
@@ -159,7 +165,7 @@ def test_paint_undo_cancel_run_again_hover_swipe_download(page):
     page.until("document.querySelector('#jobs li').dataset.state === 'cancelled'")
     page.set("option-preset", "instant")
     page.run()
-    page.until("!document.getElementById('result').hidden")
+    page.ended()
     said = page.hover(-100, 130)
     row, col = map(int, re.search(r"row (\d+) col (\d+)", said).groups())
     with rasterio.open(page.downloaded("filled.tif")) as dataset:
@@ -180,6 +186,7 @@ def test_water_follows_the_threshold_and_a_lake_can_be_seen(page):
     page.click("[data-job=water]")
     page.set("option-samples", "1")
     page.run()
+    page.ended()
     page.until("document.querySelectorAll('#lakes tbody tr').length > 0")
     zoomed = "document.querySelector('#lakes tbody tr td:nth-child(2)').textContent"
     largest = page.driver.execute_script(f"return {zoomed}")
@@ -195,6 +202,7 @@ def test_a_picture_is_filled_where_it_was_masked(page):
     page.until("document.querySelector('[data-job=picture]').getAttribute('aria-selected') === 'true'")
     page.set("option-preset", "instant")
     page.run()
+    page.ended()
     page.until(
         "document.querySelectorAll('.strip img').length === 1 && document.querySelector('.strip img').naturalWidth > 0"
     )

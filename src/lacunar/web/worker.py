@@ -4,17 +4,21 @@ It is started before it is needed, and loads what is slow to load while it waits
 """
 
 import os
+import select
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lacunar.errors import LacunarError, one_line
 from lacunar.web.store import Store, read_json, write_json
 
+# in the order in which they are loaded before there is a job: the first is all that opening a raster takes
+LOADED = ("lacunar.web.views", "torch", "lacunar.fill.job", "lacunar.pictures.job", "lacunar.segment.job")
 WATER_BANDS = ("water", "probability", "disagreement")
 REPORTED_EVERY = 0.2  # seconds
 Progress = Callable[[int, int], None]
@@ -22,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 def main() -> None:
     """Wait for the folder of a job, do it, and leave its outcome there."""
-    threading.Thread(target=_load, daemon=True).start()
+    _load()
     folder = sys.stdin.readline().strip()
     if not folder:
         return
@@ -30,7 +34,7 @@ def main() -> None:
     outcome = run(Path(folder))
     write_json(Path(folder) / "outcome.json", outcome)
     sys.stdout.flush()
-    os._exit(0)  # what is still being loaded is not waited for
+    os._exit(0)  # the thread that watches the server is not waited for
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -63,10 +67,12 @@ class _Reporter:
 
 
 def _load() -> None:
-    with suppress(Exception):  # the job itself tells what is wrong
-        import lacunar.fill.job
-        import lacunar.pictures.job
-        import lacunar.segment.job  # noqa: F401
+    """Load what jobs need, one by one until a job is there; not in a thread, as circular imports would fail."""
+    for name in LOADED:
+        if sys.platform != "win32" and select.select([sys.stdin], [], [], 0)[0]:
+            return
+        with suppress(Exception):  # the job itself tells what is wrong
+            import_module(name)
 
 
 def _leave_with_server() -> None:
