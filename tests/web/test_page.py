@@ -99,9 +99,7 @@ class Page:
         return self.driver.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
     def click(self, selector):
-        element = self.driver.find_element(By.CSS_SELECTOR, selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
 
     def set(self, name, value, event="change"):
         element = self.driver.find_element(By.ID, name)

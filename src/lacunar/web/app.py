@@ -39,6 +39,7 @@ class Service:
 
     def __init__(self, store: Store, *, upload_bytes: int = UPLOAD_BYTES) -> None:
         self.store, self.jobs, self.upload_bytes = store, Jobs(store), upload_bytes
+        self.ending = False  # streams of events end then
         shipped = Path(models.__path__[0]) / "shipped"
         cards = {path.parent.name: read_json(path) or {} for path in sorted(shipped.glob("*/card.json"))}
         self.models = {name: {"name": name, **card} for name, card in cards.items()}
@@ -347,7 +348,7 @@ def job_routes(service: Service) -> APIRouter:
             said = json.dumps(job, default=str)
             if said != before:
                 yield f"data: {said}\n\n"
-            if job["state"] not in ACTIVE:
+            if job["state"] not in ACTIVE or service.ending:
                 return
             before = said
             await asyncio.sleep(LOOK_EVERY)

@@ -4,6 +4,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -29,7 +30,8 @@ def serve(
         port = listening.getsockname()[1]
         named = f"[{host}]" if ":" in host else host
         allowed = {*LOCAL, *hosts, *([socket.gethostname()] if host in ANY else [named])}
-        guarded = Guard(make_app(Service(store, upload_bytes=upload_bytes)), token=token, hosts=allowed, port=port)
+        service = Service(store, upload_bytes=upload_bytes)
+        guarded = Guard(make_app(service), token=token, hosts=allowed, port=port)
         shown = "127.0.0.1" if host in ANY else named
         tell(f"http://{shown}:{port}/?token={token}")
         config = uvicorn.Config(
@@ -40,7 +42,20 @@ def serve(
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=LAST_WORDS,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, service).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events before it waits for connections to close."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._service.ending = True
+        super().handle_exit(sig, frame)
 
 
 def _bound(host: str, port: int) -> socket.socket:

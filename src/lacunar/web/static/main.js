@@ -245,17 +245,22 @@ function showJob(job) {
   const active = ["queued", "running"].includes(job.state);
   const title = `${t(job.kind === "fill" ? "temperature" : job.kind === "face" ? "face" : job.kind)}${job.window ? ` · ${t("preview")}` : ""}`;
   const left = job.seconds_left ? ` · ${t("left", Math.ceil(job.seconds_left))}` : job.ahead > 1 ? ` · ${t("ahead", job.ahead - 1)}` : "";
+  const there = $(`job-${job.id}`), said = `${title}: ${t(`state_${job.state}`)}${left}`;
+  if (active && there?.dataset.state === job.state) { // its Cancel button stays the same, so that a click is not lost
+    there.firstChild.textContent = said;
+    if (job.total) Object.assign(there.querySelector("progress"), { max: job.total, value: job.done });
+    return;
+  }
   const act = (key, does) => make("button", { textContent: t(key), onclick: tried(does) });
   const buttons = active ? [act("cancel", () => remove(`jobs/${job.id}`).then(showJob))]
     : job.state === "done" ? [act("show", () => showResult(job)), act("delete", () => remove(`jobs/${job.id}`).then(listJobs))]
     : [act("resume", async () => { state.wanted = job.id; follow(await post(`jobs/${job.id}/resume`)); }), act("delete", () => remove(`jobs/${job.id}`).then(listJobs))];
   const item = make("li", { id: `job-${job.id}`, className: state.result?.id === job.id ? "shown" : "" },
-    make("div", {}, `${title}: ${t(`state_${job.state}`)}${left}`),
+    make("div", {}, said),
     ...(active ? [make("progress", job.total ? { max: job.total, value: job.done } : {})] : []),
     ...(job.error ? [make("div", { className: "error", textContent: job.error })] : []),
     make("div", { className: "row" }, ...buttons));
   item.dataset.state = job.state;
-  const there = $(item.id);
   if (there) there.replaceWith(item); else $("jobs").prepend(item);
   if (job.state === "done" && state.wanted === job.id) {
     state.wanted = null;
