@@ -85,7 +85,7 @@ class Page:
 
     def ended(self):
         """Wait until the newest job is done and shown."""
-        state = "document.querySelector('#jobs li').dataset.state"
+        state = "document.querySelector('#jobs li')?.dataset.state"
         self.until(f"['done', 'failed'].includes({state})")
         assert self.driver.execute_script(f"return {state}") == "done", self.text("jobs")
 
@@ -107,8 +107,11 @@ class Page:
         self.driver.execute_script(script, element, value, event)
 
     def open_demo(self, name, shown):
+        before = self.driver.execute_script("return document.getElementById('rasters').value")
         self.click(f"[data-demo={name}]")
+        self.until(f"document.getElementById('rasters').value !== '{before}'")
         self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent.includes('{shown}')")
+        self.until("document.querySelectorAll('#jobs li').length === 0")
         self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
 
     def drag(self, *steps):
