@@ -236,7 +236,7 @@ def test_nothing_is_cut_off_at_the_side_of_a_telephone(page):
 def test_no_request_left_this_machine_and_nothing_was_refused(page):
     entries = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in entries if one["method"] == "Network.requestWillBeSent"]
-    web = [url for url in asked if not url.startswith(("data:", "blob:", "chrome:"))]
+    web = [url for url in asked if not url.startswith(("data:", "blob:", "chrome"))]
     assert {urlsplit(url).hostname for url in web} == {"127.0.0.1"}
     assert [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
