@@ -101,7 +101,7 @@ def test_a_product_is_a_reference_without_its_own_clouds(simulated_64, tmp_path)
     np.testing.assert_array_equal(seen[0][known], target.measured().values[known])  # the same bands, but the clouds
     assert (record["references"][0]["date"], record["references"][0]["days_apart"]) == ("2022-12-01", 16)
     with open_guides([other], [], target) as beside:
-        assert {other, *other.glob("*_B10.TIF")} <= set(beside.inputs)
+        assert {*other.glob("*_B10.TIF"), *other.glob("*_MTL.txt")} <= set(beside.inputs)
 
 
 def test_the_options_of_lst_hold_for_a_reference_but_the_air_of_another_day_does_not(simulated_64, tmp_path):

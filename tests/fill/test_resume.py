@@ -34,7 +34,7 @@ def drawn(values, known, missing, model, options, *, coarse, **_):
 def _small_blocks(monkeypatch):
     """Four blocks that cost nothing; what is tested is what becomes of them."""
     monkeypatch.setattr(streaming, "blocks_of", lambda shape: blocks_over(shape, block=32, halo=0))
-    monkeypatch.setattr(streaming, "fill_array", drawn)
+    monkeypatch.setattr("lacunar.fill.array.fill_array", drawn)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_what_is_newly_asked_for_is_done(simulated_64, options, out):
 def test_the_model_is_loaded_once(simulated_64, options, out, monkeypatch):
     fill_lst(simulated_64.folder, out / "out.tif", options=options)
     load, loaded = FillOptions.load, []
-    monkeypatch.setattr(FillOptions, "load", lambda options: loaded.append(options) or load(options))
+    monkeypatch.setattr(FillOptions, "load", lambda options, *given: loaded.append(options) or load(options, *given))
     fill_lst(simulated_64.folder, out / "out.tif", options=replace(options, seed=9), overwrite=True)
     assert len(loaded) == 1
 
