@@ -10,7 +10,7 @@ SAYS = {
     "fill_scene": "of the scene was missing; the fill errs by",
     "fill_with_another_date": "with the other date: RMSE over the gap",
     "inpaint_picture": "two answers differ by",
-    "map_lakes": "of the scene is water; lakes of one hectare or more: 2",
+    "map_lakes": "of the scene is water; lakes of one hectare or more:",
 }
 
 

@@ -188,7 +188,7 @@ def test_a_tile_with_fewer_than_16_known_pixels_is_filled_and_flagged(out, lacun
     ("raster", "message"),
     [
         (np.full((64, 64), np.nan, np.float32), "no measured pixel: 4096 of 4096 pixels are missing"),
-        (np.ones((2, 8, 8), np.float32), r"in\.tif has 2 bands: wanted one; extract it first"),
+        (np.ones((2, 8, 8), np.float32), r"in\.tif has 2 bands: wanted one of 1 band_1, 2 band_2; choose it"),
         (np.ones((8, 8), np.complex64), r"in\.tif: got 1 bands of \['complex64'\]; wanted .* real numbers"),
     ],
 )

@@ -181,6 +181,8 @@ def test_what_libraries_print_stays_off_the_error_stream():
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_like_ctrl_c(name):
     code = "import os, signal, time, lacunar.cli as cli\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores some
+    code += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     code += f"cli.app = lambda **_: (os.kill(os.getpid(), signal.{name}), time.sleep(9))\n"
     ran = subprocess.run([sys.executable, "-c", f"{code}cli.main()"], capture_output=True, text=True, check=False)
     assert ran.returncode == 130

@@ -81,7 +81,7 @@ def test_bad_input_is_refused():
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("moon", {}, "unknown task 'moon': choose one of lst, water, pictures"),
+        ("moon", {}, "unknown task 'moon': choose one of lst, archive, water, pictures, restoration"),
         ("lst", {"masks": "blobs"}, "evaluate lst wants rasters=FOLDER"),
         (
             "water",

@@ -80,7 +80,7 @@ def test_the_picture_is_every_nth_pixel_of_the_whole(scene, monkeypatch, tmp_pat
         seen.update(arrays=arrays, **options)
         return "figure"
 
-    monkeypatch.setattr(accumulators, "lst_figure", figure)
+    monkeypatch.setattr("lacunar.fill.plot.lst_figure", figure)
     monkeypatch.setattr(accumulators, "save_figure", lambda drawn, path: path.write_text(drawn))
     picture = Thumbnail(source, tmp_path / "a.png", has_truth=has_truth)
     for block in blocks(value, kind, sigma):

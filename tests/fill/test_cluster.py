@@ -36,6 +36,11 @@ SIDE = 64
 HOW = ("--evaluations", "2", "--sampler", "ddim", "--samples", "2", "--backend", "eager")
 
 
+def lasting(folder):
+    """What is written whatever a scene shows: the raster of suspect pixels is there where there are any."""
+    return [name for name in contents(folder) if not name.endswith("_suspect.tif")]
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """Two products, one without its metadata, and a list of the three."""
@@ -92,7 +97,7 @@ def same_bands(one, other, names="ac"):
 def test_one_process_fills_what_it_can_and_says_what_it_could_not(alone):
     ran, out = alone
     assert ran.returncode == SOME_FAILED, ran.stderr
-    assert sorted(contents(out)) == ["a_lst.json", "a_lst.tif", "c_lst.json", "c_lst.tif", "lacunar_summary.json"]
+    assert sorted(lasting(out)) == ["a_lst.json", "a_lst.tif", "c_lst.json", "c_lst.tif", "lacunar_summary.json"]
     table = [line.split(" | ") for line in ran.stdout.splitlines()[2:5]]
     assert [row[0].strip("| ") for row in table] == ["a", "b", "c"]
     assert ["holds no MTL file" in row[-1] for row in table] == [False, True, False]
@@ -122,13 +127,14 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(alone, archive, two_work
     (out / "again").mkdir()
     outcomes = fill_scenes(jobs, options_of(tiny_folder), cluster=address, callback=kill)
     assert killed
-    assert [(outcome.status, outcome.why) for outcome in outcomes] == [("filled", "")] * 3
+    # a scene that was whole when its worker died is found and kept
+    assert {(outcome.status, outcome.why) for outcome in outcomes} <= {("filled", ""), ("kept", "")}
     assert [outcome.job for outcome in outcomes] == jobs
     same_bands(out, alone[1])
     assert shares == sorted(shares)
     assert shares[-1] == 1
     left = ["a_lst.json", "a_lst.tif", "again", "again/a_lst.json", "again/a_lst.tif", "c_lst.json", "c_lst.tif"]
-    assert sorted(contents(out)) == left
+    assert sorted(lasting(out)) == left
     again = fill_scenes(jobs, options_of(tiny_folder), cluster=address)
     assert [outcome.status for outcome in again] == ["kept"] * 3
 
@@ -140,7 +146,7 @@ def test_an_interruption_leaves_nothing_half_written(archive, out, tiny_folder, 
     monkeypatch.setattr(batch, "_done", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fill_scenes(jobs_of(archive, "ac", out), options_of(tiny_folder), cluster="local:1")
-    left = set(contents(out))  # a scene that a worker had finished is whole; nothing else may lie there
+    left = set(lasting(out))  # a scene that a worker had finished is whole; nothing else may lie there
     whole = {f"{scene}_lst{ending}" for scene in "ac" for ending in (".tif", ".json")}
     assert left <= whole
     assert all((f"{scene}_lst.tif" in left) == (f"{scene}_lst.json" in left) for scene in "ac")
@@ -202,7 +208,7 @@ def test_auto_is_a_backend_that_all_workers_have(tiny_folder, monkeypatch, lacks
     [("auto", "cuda:0", "cuda"), ("auto", "cpu", "cpu"), ("cuda", "cuda", "cuda"), ("cuda:1", "cuda:1", "cuda:1")],
 )
 def test_a_gpu_that_is_named_is_the_one_that_works(monkeypatch, asked, found, sent):
-    monkeypatch.setattr(batch, "resolve_device", lambda _: found)
+    monkeypatch.setattr("lacunar.models.backend.resolve_device", lambda _: found)
     assert batch._describe(asked)[0] == sent
     if sent != "cuda":
         assert batch._own_device(sent) == sent

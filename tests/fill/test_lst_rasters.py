@@ -68,7 +68,7 @@ def test_the_figure_gets_the_units_and_the_truth_of_the_raster(options, tmp_path
         seen.extend([units, truth is not None])
         raise ValueError("drawn")
 
-    monkeypatch.setattr("lacunar.fill.accumulators.lst_figure", draw)
+    monkeypatch.setattr("lacunar.fill.plot.lst_figure", draw)
     raster = write(tmp_path / "in.tif", np.ones((64, 64), np.float32), units="mm")
     asked = {"figure": tmp_path / "out.png", "truth": raster if has_truth else None}
     with pytest.raises(LacunarError, match="cannot be drawn: drawn"):

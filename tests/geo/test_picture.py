@@ -165,8 +165,8 @@ def test_no_file_a_folder_and_no_picture(tmp_path):
     refused(tmp_path / "text.png", "is no picture that can be read")
     (tmp_path / "empty.png").touch()
     refused(tmp_path / "empty.png", "is no picture that can be read")
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.bmp")
-    refused(tmp_path / "a.bmp", "is no picture that can be read, wanted PNG, JPEG, TIFF, WEBP")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.gif")
+    refused(tmp_path / "a.gif", "is no picture that can be read, wanted PNG, JPEG, TIFF, WEBP")
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "tif"])

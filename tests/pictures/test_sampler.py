@@ -60,29 +60,3 @@ def test_a_sample_is_the_same_whatever_its_company(model):
     other = fill_window(PICTURE, GAP, model, Drawing(PRESETS["fast"], 1, 6), halvings=0)
     np.testing.assert_allclose(alone[0], among[0], atol=1e-5)
     assert np.abs(alone - other)[:, GAP].mean() > 0.02
-
-
-def test_what_a_finer_grid_cannot_see_around_stays_as_it_was_enlarged():
-    """Tiles that are hidden by more than 70 % are not refined: their network was trained on no such missing."""
-    rng = np.random.default_rng(0)
-    pictures, missing = rng.uniform(-0.5, 0.5, (1, 320, 320, 3)).astype(np.float32), np.zeros((320, 320), bool)
-    missing[40:280, 40:280] = True
-    started = np.repeat(np.where(missing[..., None], np.float32(0.25), pictures), 2, axis=0)
-    network = GaussianPicture(variance=0.1)
-    filled = fill_window(pictures, missing, picture_model(network), FEW, halvings=1, started=started)
-    np.testing.assert_allclose(filled[:, 140:180, 140:180], 0.25, atol=1e-6)
-    assert np.abs(filled[:, missing] - 0.25).max() > 0.02
-    all_but_a_frame = np.pad(np.ones((60, 60), bool), 2)
-    started = np.repeat(np.where(all_but_a_frame[..., None], np.float32(0.25), PICTURE), 2, axis=0)
-    told = []
-    filled = fill_window(
-        PICTURE,
-        all_but_a_frame,
-        picture_model(network),
-        FEW,
-        halvings=1,
-        started=started,
-        callback=lambda: told.append(1),
-    )
-    np.testing.assert_allclose(filled[:, 8:56, 8:56], 0.25, atol=1e-6)
-    assert len(told) == 3

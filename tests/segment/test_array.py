@@ -57,7 +57,11 @@ class Relative(Bright):
 
 def model(network, card=None):
     return SimpleNamespace(
-        network=network, schedule=NoiseSchedule.cosine(100), prediction="x_0", card=card or Card(summary="", licence="")
+        name="a model",
+        network=network,
+        schedule=NoiseSchedule.cosine(100),
+        prediction="x_0",
+        card=card or Card(summary="", licence=""),
     )
 
 

@@ -54,7 +54,7 @@ FloatArray = NDArray[np.floating[Any]]
 def parse_bands(text: str) -> tuple[str, ...]:
     """Names of a file's channels in their order, separated by commas, or one of `lacunar.sensors.dialects.LAYOUTS`.
 
-    >>> parse_bands("nir, red, green"), parse_bands("B8,B4,B3"), parse_bands("naip")
+    >>> parse_bands("nir, red, green"), parse_bands("nir08, red, green"), parse_bands("naip")
     (('nir', 'red', 'green'), ('nir', 'red', 'green'), ('naip',))
     """
     names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
