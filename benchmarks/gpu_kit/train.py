@@ -48,7 +48,7 @@ WARM_UP, DECAY = 0.05, 0.4  # shares of the time in which the learning rate rise
 RATE_BATCH = 32  # the learning rates of the recipes belong to about this batch; it grows with the root of the batch
 LARGEST_RATE = 2e-3
 SMOKE_STEPS = 2
-LST_EXAMPLES_PER_CORE_MINUTE = 50.0  # drawn while other parts train; kriging one takes up to a second of a slow core
+LST_EXAMPLES_PER_CORE_MINUTE = 15.0  # drawn while other parts train; kriging one takes up to a second of a slow core
 SHAPES_PER_MINUTE = 240.0  # occlusions drawn before pictures are learned
 EVERY = 60.0  # seconds between two files of weights
 
