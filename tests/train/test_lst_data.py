@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def apart(pack: LstPack) -> LstPack:
 
 
 def examples_of(count=6, seed=0, pack=None, **options) -> LstExamples:
-    return make_examples(pack or dates(), {"hill": 1.0}, count=count, size=SIZE, seed=seed, **options)
+    return make_examples(pack or dates(), MappingProxyType({"hill": 1.0}), count=count, size=SIZE, seed=seed, **options)
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,7 @@ def make_examples(
     A place that the pack lacks, or no tile without unknown pixels, is a ``TrainingError``.
     """
     check_places(pack, weights)
-    draw = partial(_draw_example, pack, weights, size, seed)
+    draw = partial(_draw_example, pack, dict(weights), size, seed)  # a mapping proxy cannot go to another process
     parts = np.zeros((4, count, size, size), dtype=np.float16)
     for done, drawn in enumerate(_mapped(draw, count, workers)):
         for part, field in zip(parts, drawn, strict=True):
