@@ -22,7 +22,7 @@ docs: .venv/installed-docs  ## the site, warnings as errors, and its spelling: d
 
 DATA ?= ../shared/data
 gpu-kit: .venv/installed-dev  ## what a bare machine with a GPU needs to train for minutes: out/gpu-kit/run.sh
-	$(BIN)/python benchmarks/gpu_kit/pack.py --data $(DATA)
+	PYTHONPATH=benchmarks $(BIN)/python -m gpu_kit.pack --data $(DATA)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check --fix .

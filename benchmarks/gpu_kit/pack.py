@@ -13,33 +13,42 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from gpu_kit.plan import PLAN, Part, chosen
+from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.recipes import RECIPES
 from lacunar.train.water_data import MASK_ENDING, WaterScene, split_scenes, water_scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 60 * 2**20  # bytes of the whole folder
+LISTED = 2**20  # bytes from which a file is printed
 WHEELS = ("threadpoolctl",)  # that training needs and the machine lacks
-STARTS = ("water-lite", "lst-small")  # shipped models that runs start from
-WATER_BYTES = 6 * 2**20  # of scenes, besides those that are held out
-LST_BYTES = 9 * 2**20  # of rasters
-FACES_BYTES = 15 * 2**20  # of photographs in their tar
+# MiB of scenes besides those that are held out, of rasters, of photographs in their tar, of pictures for textures
+SHARES = {"water": 6.0, "lst": 9.0, "faces": 15.0, "textures": 2.0}
+TEXTURES = ("waterbodies_rgb_a", "esw_rgb", "arctic_rgb", "coast_rgb", "dhaka_rgb")
 SOURCES = ("src/lacunar", "benchmarks/gpu_kit")
+KINDS = {WaterRecipe: "water", LstRecipe: "lst", PictureRecipe: "faces"}
 
 
-def pack_source(target: Path) -> None:
+def kinds_of(parts: tuple[Part, ...]) -> set[str]:
+    """Which data the recipes need: water, lst, faces."""
+    return {name for kind, name in KINDS.items() if any(isinstance(RECIPES[part.recipe], kind) for part in parts)}
+
+
+def pack_source(target: Path, starts: set[str]) -> None:
     """Source without the shipped weights, but for those that a run starts from."""
     with tarfile.open(target, "w:gz") as archive:
         for folder in SOURCES:
             for file in sorted((ROOT / folder).rglob("*")):
                 name = file.relative_to(ROOT)
-                other = "shipped" in name.parts and not set(STARTS) & set(name.parts)
+                other = "shipped" in name.parts and not starts & set(name.parts)
                 if file.is_file() and "__pycache__" not in name.parts and not other:
                     archive.add(file, str(name))
 
 
-def pack_faces(source: Path, target: Path) -> None:
+def pack_faces(source: Path, target: Path, most: float) -> None:
     """A random share of the photographs, as they are; the last ones, which are held out, always."""
     with tarfile.open(source) as whole, tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as part:
         members = [member for member in sorted(whole.getmembers(), key=lambda one: one.name) if member.isfile()]
@@ -50,40 +59,59 @@ def pack_faces(source: Path, target: Path) -> None:
         chosen = []
         for number, member in [*held_out, *rest]:
             size += 512 + -(-member.size // 512) * 512
-            if size > FACES_BYTES and number < len(kept) - 500:
+            if size > most and number < len(kept) - 500:
                 break
             chosen.append((number, member))
         for _, member in sorted(chosen, key=lambda one: one[0]):
             part.addfile(member, whole.extractfile(member))
 
 
-def stage_water(source: Path, target: Path) -> None:
-    """What every set holds out, and of the rest of each set an equal share of the bytes."""
+def stage_textures(source: Path, target: Path, most: float) -> None:
+    """Pictures of land from above that picture models learn textures from, the same bytes of every set."""
+    for name in TEXTURES:
+        pictures = sorted(file for file in (source / name).glob("*") if not file.stem.endswith("_mask"))
+        random.Random(0).shuffle(pictures)
+        left = most / len(TEXTURES)
+        while pictures and left > 0:
+            left -= _copied(pictures.pop(), target / name)
+
+
+def stage_water(source: Path, target: Path, most: float) -> None:
+    """What every set holds out, and of the rest of each set the same bytes; small sets whole."""
     scenes = water_scenes(source)
     parts = split_scenes(scenes)
-    sets = sorted({scene.set_name for scene in scenes})
     for scene in [*parts.reported, *parts.validation]:
         _scene_copied(source, scene, target)
-    for name in sets:
-        rest = [scene for scene in parts.training if scene.set_name == name]
+    sets: dict[str, list[WaterScene]] = {}
+    for scene in parts.training:
+        sets.setdefault(scene.set_name, []).append(scene)
+
+    def bytes_of(rest: list[WaterScene]) -> int:
+        return sum(file.stat().st_size for scene in rest for file in _files_of(source, scene))
+
+    for number, rest in enumerate(sorted(sets.values(), key=bytes_of)):
         random.Random(0).shuffle(rest)
-        left = WATER_BYTES / len(sets)
+        left = most / (len(sets) - number)
         while rest and left > 0:
-            left -= _scene_copied(source, rest.pop(), target)
+            copied = _scene_copied(source, rest.pop(), target)
+            left, most = left - copied, most - copied
+
+
+def _files_of(source: Path, scene: WaterScene) -> list[Path]:
+    folder = next(folder for folder in [source, *source.rglob(scene.set_name)] if folder.name == scene.set_name)
+    return [*folder.glob(f"{scene.name}.*"), folder / (scene.name + MASK_ENDING)]
 
 
 def _scene_copied(source: Path, scene: WaterScene, target: Path) -> int:
-    folder = next(folder for folder in [source, *source.rglob(scene.set_name)] if folder.name == scene.set_name)
-    files = [*folder.glob(f"{scene.name}.*"), folder / (scene.name + MASK_ENDING)]
-    return sum(_copied(file, target / scene.set_name) for file in files)
+    return sum(_copied(file, target / scene.set_name) for file in _files_of(source, scene))
 
 
-def stage_lst(source: Path, target: Path) -> None:
+def stage_lst(source: Path, target: Path, most: float) -> None:
     """Rasters, the same share of every place, until the bytes are used up."""
     places: dict[str, list[Path]] = {}
     for file in sorted(source.glob("*.tif")):
         places.setdefault(file.stem.split("_")[0], []).append(file)
-    left, turn = LST_BYTES, 0
+    left, turn = most, 0
     while any(turn < len(files) for files in places.values()):
         for files in places.values():
             if turn < len(files) and (turn == 0 or files[turn].stat().st_size <= left):
@@ -97,19 +125,33 @@ def _copied(file: Path, folder: Path) -> int:
     return file.stat().st_size
 
 
-def make_kit(data: Path, kit: Path, *, wheels: bool = True) -> int:
+def make_kit(
+    data: Path,
+    kit: Path,
+    *,
+    parts: tuple[Part, ...] = PLAN,
+    mebibytes: Mapping[str, float] = SHARES,
+    water: Path | None = None,
+    wheels: bool = True,
+) -> int:
     """Write the folder; returns its bytes."""
     shutil.rmtree(kit, ignore_errors=True)
     (kit / "data").mkdir(parents=True)
-    pack_source(kit / "source.tar.gz")
+    pack_source(kit / "source.tar.gz", {part.start for part in parts if part.start})
     shutil.copy(Path(__file__).with_name("run.sh"), kit / "run.sh")
+    kinds, most = kinds_of(parts), {name: 2**20 * size for name, size in {**SHARES, **mebibytes}.items()}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        stage_water(data / "water" / "train", scratch / "water")
-        RECIPES["water-lite"].pack(scratch / "water", None, kit / "data" / "water.npz")
-        stage_lst(data / "lst" / "train", scratch / "lst")
-        RECIPES["lst-small"].pack(scratch / "lst", data / "clouds", kit / "data" / "lst.npz")
-    pack_faces(next((data / "faces" / "train").glob("*.tar")), kit / "data" / "faces.tar")
+        if "water" in kinds:
+            stage_water(water or data / "water" / "train", scratch / "water", most["water"])
+            RECIPES["water-lite"].pack(scratch / "water", None, kit / "data" / "water.npz")
+        if "lst" in kinds:
+            stage_lst(data / "lst" / "train", scratch / "lst", most["lst"])
+            RECIPES["lst-small"].pack(scratch / "lst", data / "clouds", kit / "data" / "lst.npz")
+    if "faces" in kinds:
+        pictures = kit / "data" / "pictures"
+        stage_textures(data / "water" / "train", pictures, most["textures"])
+        pack_faces(next((data / "faces" / "train").glob("*.tar")), pictures / "faces.tar", most["faces"])
     if wheels:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(kit / "wheels"), *WHEELS]
         subprocess.run(command, check=True)
@@ -130,14 +172,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--kit", type=Path, default=Path("out/gpu-kit"))
+    parser.add_argument("--water", type=Path, help="scenes of water in place of DATA/water/train (water_classes.py)")
+    parser.add_argument(
+        "--mebibytes", nargs="*", default=[], metavar="KIND=MIB", help=f"room of {', '.join(SHARES)}; default {SHARES}"
+    )
+    parser.add_argument("recipes", nargs="*", help="pack for these alone; the whole plan where none is given")
     given = parser.parse_args()
-    size = make_kit(given.data, given.kit)
+    rooms = {name: float(size) for name, _, size in (word.partition("=") for word in given.mebibytes)}
+    parts = chosen(given.recipes)
+    size = make_kit(given.data, given.kit, parts=parts, mebibytes=rooms, water=given.water)
     print(f"{given.kit}: {size / 2**20:.1f} MiB of {LARGEST / 2**20:.0f}")
     for file in sorted(given.kit.rglob("*")):
-        if file.is_file():
+        if file.is_file() and file.stat().st_size > LISTED:
             print(f"{file.stat().st_size / 2**20:7.2f} MiB  {file.relative_to(given.kit)}")
     if size > LARGEST:
-        raise SystemExit("the kit is too large: lower WATER_BYTES, LST_BYTES or FACES_BYTES")
+        raise SystemExit("the kit is too large: give less room by --mebibytes, or name fewer recipes")
 
 
 if __name__ == "__main__":

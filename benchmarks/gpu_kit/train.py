@@ -8,20 +8,30 @@ import argparse
 import json
 import math
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Process
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 import torch
-from plan import (
+from safetensors.torch import save
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpu_kit.plan import (
     COMPILE_FROM,
     END_EARLY,
     FASTER,
     LARGEST,
+    NEARLY,
     PEAKS,
     PROBE,
     TIMINGS,
@@ -30,26 +40,22 @@ from plan import (
     expected_per_minute,
     peak_of,
 )
-from safetensors.torch import save
-from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
-
 from lacunar.models.checkpoint import shipped_models
 from lacunar.models.weights import as_dtype
 from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
-from lacunar.train.loop import Ema
+from lacunar.train.loop import Ema, parameter_groups
 from lacunar.train.recipe import Data, Recipe, Start, load_start
 from lacunar.train.recipes import RECIPES
 
 BATCHES = (16, 32, 64, 128, 256, 512, 1024)
-REUSED = 2  # steps on each batch, with new noise and new times: what draws examples is slower than a GPU
+KEPT = 48  # batches on the device: steps that no new batch is there for take one of these, with new noise and times
+AHEAD = 4  # batches on their way to the device
 WARM_UP, DECAY = 0.05, 0.4  # shares of the time in which the learning rate rises, and falls
 RATE_BATCH = 32  # the learning rates of the recipes belong to about this batch; it grows with the root of the batch
 LARGEST_RATE = 2e-3
 SMOKE_STEPS = 2
 LST_EXAMPLES_PER_CORE_MINUTE = 15.0  # drawn while other parts train; kriging one takes up to a second of a slow core
-SHAPES_PER_MINUTE = 240.0  # occlusions drawn before pictures are learned
+SHAPES_PER_MINUTE = 600.0  # occlusions drawn before pictures are learned
 EVERY = 60.0  # seconds between two files of weights
 
 
@@ -60,19 +66,22 @@ class Work:
         self.part, self.device, self.smoke = part, device, arguments.smoke
         self.out, self.kit, self.work = arguments.out, arguments.kit, arguments.work
         self.recipe = small(RECIPES[part.recipe], arguments)
+        self.drawn = folder_of(part, arguments)
         self.record: dict[str, Any] = {"recipe": part.recipe, "start": part.start, "losses": [], "held_out": []}
 
     def load(self) -> None:
         """Data, network and optimiser."""
         pack = pack_of(self.recipe, self.kit, self.work)
         self.recipe = self.recipe.adapted(pack)
-        self.data: Data = self.recipe.load_data(pack, self.work / self.part.recipe, os.cpu_count() or 1, None)
+        self.data: Data = self.recipe.load_data(pack, self.drawn, os.cpu_count() or 1, None)
         start = self.part.start if self.part.start in shipped_models() else None
         self.network = self.recipe.new_network(load_start(self.recipe, start, None).model if start else None)
         self.network.to(self.device, memory_format=torch.channels_last).train()
         self.objective = self.recipe.objective_of(Start())
         self.ema = Ema(self.network, 0.999)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-4, weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(self.network, self.recipe.training.encoder_rate), lr=1e-4, weight_decay=0.01, fused=True
+        )
 
     def loss_of(self, network: nn.Module, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
         """The recipe's own loss, in bfloat16."""
@@ -83,7 +92,7 @@ class Work:
     def step(self, network: nn.Module, batch: dict[str, torch.Tensor], number: int, rate: float) -> torch.Tensor:
         """One step of the optimiser."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         loss = self.loss_of(network, batch, number)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.training.gradient_clip)
@@ -96,22 +105,20 @@ class Work:
         begun = time.monotonic()
         batch_size, network = self._probed(seconds)
         peak = min(LARGEST_RATE, self.recipe.training.learning_rate * math.sqrt(batch_size / RATE_BATCH))
-        loader = iter(self._loader(batch_size))
-        step, images, written, warned = 0, 0, time.monotonic(), False
+        feed = Feed(self._loader(batch_size), self.device)
+        step, written, warned = 0, time.monotonic(), False
         while True:
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in next(loader).items()}
-            for _ in range(REUSED):
-                share = step / SMOKE_STEPS if self.smoke else (time.monotonic() - begun) / seconds
-                if share >= 1:
-                    break
+            share = step / SMOKE_STEPS if self.smoke else (time.monotonic() - begun) / seconds
+            if share < 1:
                 rate = peak * min(1.0, (share + 1e-3) / WARM_UP, (1 - share) / DECAY)
-                loss = self.step(network, batch, step, rate)
+                loss = self.step(network, feed.batch(), step, rate)
                 self.ema.update(self.network, step)
-                step, images = step + 1, images + batch_size
+                step += 1
                 if step % 20 == 1:
                     self.record["losses"].append([step, round(time.monotonic() - begun, 1), round(float(loss), 5)])
-            now = time.monotonic()
-            self.record |= {"steps": step, "images": images, "images_per_second": images / max(now - begun, 1e-9)}
+            now, images = time.monotonic(), step * batch_size
+            self.record |= {"steps": step, "images": images, "images_drawn": feed.arrived * batch_size}
+            self.record["images_per_second"] = images / max(now - begun, 1e-9)
             if not warned and now - begun > min(EVERY, seconds / 2):
                 warned = True
                 self._compare()
@@ -119,6 +126,7 @@ class Work:
                 self.write()
                 written = now
             if share >= 1:
+                feed.close()
                 return
 
     def _loader(self, batch_size: int) -> DataLoader[Any]:
@@ -131,7 +139,7 @@ class Work:
                     yield [(epoch, index) for index in order[first : first + batch_size]]
                 epoch += 1
 
-        workers = 0 if self.smoke else max(1, (os.cpu_count() or 2) - 1)
+        workers = 0 if self.device.type == "cpu" and self.smoke else max(1, (os.cpu_count() or 2) - 1)
         return DataLoader(
             self.data.training,  # type: ignore[arg-type]
             batch_sampler=keys(),
@@ -166,7 +174,7 @@ class Work:
                 break
             if time.monotonic() > ends or found[size] < max(found.values()):
                 break
-        best = max(found, key=lambda size: found[size])
+        best = min(size for size, speed in found.items() if speed > NEARLY * max(found.values()))
         self.record |= {"probe": found, "batch_size": best}
         if self.device.type != "cuda" or seconds < COMPILE_FROM:
             return best, self.network
@@ -227,7 +235,10 @@ class Work:
         """Evaluations a second by batch, a picture of 256 x 256 with 8 samples, and the share of the peak."""
         ends, network, rows = time.monotonic() + seconds, self.network.eval(), {}
         peak = peak_of(device_name(self.device))
+        speed = math.inf
         for size in (1,) if self.smoke else (1, 8, 64, 256):
+            if time.monotonic() + 2 * size / speed > ends:
+                break
             keys = [(0, index % len(self.data.held_out)) for index in range(size)]
             batch = torch.utils.data.default_collate([self.data.held_out[key] for key in keys])
             batch = {name: value.to(self.device) for name, value in batch.items()}
@@ -235,7 +246,7 @@ class Work:
                 self.loss_of(network, batch, 0)
                 self._wait()
                 begun, count = time.monotonic(), 0
-                while count < (1 if self.smoke else 100) and time.monotonic() < ends:
+                while count < (1 if self.smoke else 100) and (not count or time.monotonic() < ends):
                     self.loss_of(network, batch, count)
                     count += 1
                 self._wait()
@@ -248,6 +259,46 @@ class Work:
         tiles = math.ceil(256 / (side * 0.75)) ** 2  # tiles overlap by a quarter
         evaluations = 8 * (1 if isinstance(self.recipe, WaterRecipe) else 10)
         return {"by_batch": rows, "seconds_256_x_256_8_samples": tiles * evaluations / best}
+
+
+class Feed:
+    """Batches on a device: a new one where it has arrived, else one of the last that came, at random."""
+
+    def __init__(self, loader: DataLoader[Any], device: torch.device) -> None:
+        self.arrived, self._device, self._kept = 0, device, list[dict[str, torch.Tensor]]()
+        self._queue: Queue[dict[str, torch.Tensor] | Exception] = Queue(AHEAD)
+        self._open, self._random = True, random.Random(0)
+        self._thread = Thread(target=self._fetch, args=(loader,), daemon=True)
+        self._thread.start()
+
+    def _fetch(self, loader: DataLoader[Any]) -> None:
+        try:
+            for batch in loader:
+                self._queue.put({name: value.to(self._device, non_blocking=True) for name, value in batch.items()})
+                if not self._open:
+                    return
+        except Exception as error:
+            self._queue.put(error)
+
+    def batch(self) -> dict[str, torch.Tensor]:
+        """A batch to train on; what went wrong in drawing it is raised here."""
+        try:
+            new = self._queue.get(block=not self._kept)
+        except Empty:
+            return self._random.choice(self._kept)
+        if isinstance(new, Exception):
+            raise new
+        self.arrived += 1
+        self._kept = [*self._kept[-KEPT + 1 :], new]
+        return new
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._open = False
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._queue.get(timeout=0.1)
+        self._kept.clear()
 
 
 def small(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -268,16 +319,35 @@ def pack_of(recipe: Recipe, kit: Path, work: Path) -> Path:
     if isinstance(recipe, PictureRecipe):
         pack = work / "pictures.npz"
         if not pack.exists():
-            recipe.pack(kit / "data" / "faces.tar", None, pack)
+            recipe.pack(kit / "data" / "pictures", None, pack)
         return pack
     return kit / "data" / ("lst.npz" if isinstance(recipe, LstRecipe) else "water.npz")
 
 
-def draw_beforehand(part: Part, arguments: argparse.Namespace) -> None:
-    """Draw the examples of LST while the GPU trains something else; the part then finds them."""
-    recipe = small(RECIPES[part.recipe], arguments)
-    pack = pack_of(recipe, arguments.kit, arguments.work)
-    recipe.adapted(pack).load_data(pack, arguments.work / part.recipe, max(1, (os.cpu_count() or 2) // 2), None)
+def folder_of(part: Part, arguments: argparse.Namespace) -> Path:
+    """Where a part keeps what it draws once; a smoke test draws less."""
+    folder: Path = arguments.work / f"{part.recipe}{'-smoke' * arguments.smoke}"
+    return folder
+
+
+def draw_beforehand(parts: list[Part], arguments: argparse.Namespace) -> None:
+    """Draw what recipes draw once, while the GPU trains something else; they then find it."""
+    for part in parts:
+        recipe = small(RECIPES[part.recipe], arguments)
+        pack = pack_of(recipe, arguments.kit, arguments.work)
+        recipe.adapted(pack).load_data(pack, folder_of(part, arguments), max(1, (os.cpu_count() or 2) // 2), None)
+
+
+def drawing(parts: list[Part], arguments: argparse.Namespace) -> dict[str, Process]:
+    """Started processes that draw beforehand, by recipe: those of a kind one after the other."""
+    started = {}
+    for kind in (PictureRecipe, LstRecipe):
+        these = [part for part in parts if isinstance(RECIPES[part.recipe], kind)]
+        if these:
+            process = Process(target=draw_beforehand, args=(these, arguments))
+            process.start()
+            started |= {part.recipe: process for part in these}
+    return started
 
 
 def device_name(device: torch.device) -> str:
@@ -303,6 +373,7 @@ def main() -> None:
     for name in ("--kit", "--work", "--out"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--smoke", action="store_true", help="two steps of each recipe, on whatever there is")
+    parser.add_argument("--draw", action="store_true", help="only draw what recipes draw beforehand, for a later run")
     parser.add_argument("minutes", nargs="?", type=float, default=10.0)
     parser.add_argument("recipes", nargs="*", help="RECIPE or RECIPE:SHARE; the plan where none is given")
     given = parser.parse_args()
@@ -321,19 +392,19 @@ def main() -> None:
     ends = begun + 60 * given.minutes - END_EARLY * min(1.0, scale)
     timing = TIMINGS * min(1.0, scale)
     parts = chosen(given.recipes)
-    ahead = [
-        Process(target=draw_beforehand, args=(part, given))
-        for part in parts[1:]
-        if isinstance(RECIPES[part.recipe], LstRecipe)
-    ]
-    for process in ahead:
-        process.start()
+    if given.draw:
+        for process in drawing(list(parts), given).values():
+            process.join()
+        return
+    ahead = drawing(list(parts[1:]), given)
     timings: dict[str, Any] = {"machine": device_name(device), "torch": torch.__version__}
     left = sum(part.share for part in parts)
     for part in parts:
         work, remaining = Work(part, given, device), ends - timing - time.monotonic()
-        for process in ahead if isinstance(RECIPES[part.recipe], LstRecipe) else ():
+        if part.recipe in ahead:
+            process = ahead[part.recipe]
             process.join(None if given.smoke else max(0.0, remaining - 5))
+            remaining = ends - timing - time.monotonic()
             if process.is_alive():
                 process.terminate()
                 remaining = 0.0

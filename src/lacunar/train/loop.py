@@ -210,7 +210,7 @@ def _gradients(
     return float(accelerator.reduce(loss.detach(), reduction="mean"))
 
 
-def _groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
     """Parameters for the optimiser; those of an encoder form a group, with a learning rate of their own."""
     parts: dict[float, list[nn.Parameter]] = {1.0: [], encoder_rate: []}
     for name, parameter in network.named_parameters():
@@ -224,7 +224,7 @@ class _Run:
     def __init__(self, file: Path, network: nn.Module, config: TrainingConfig, origin: str) -> None:
         self.file, self.network, self.config, self.origin = file, network, config, origin
         self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            _groups(network, config.encoder_rate), lr=config.learning_rate, weight_decay=0.01, fused=True
+            parameter_groups(network, config.encoder_rate), lr=config.learning_rate, weight_decay=0.01, fused=True
         )
         self.ema, self.history, self.step = Ema(network, config.ema_decay), History(), 0
 

@@ -64,10 +64,16 @@ def seeded(*seeds: int) -> torch.Generator:
 def draw_noise(
     x_0: Tensor, num_timesteps: int, last_step_share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Timesteps (B,), a share of them the noisiest one, and standard normal noise of the shape of ``x_0``."""
+    """Timesteps (B,) on the CPU, a share of them the noisiest one, and standard normal noise of the shape of ``x_0``.
+
+    A GPU draws the noise itself, from a seed of the generator: its values differ from those that a CPU draws.
+    """
     t = torch.randint(num_timesteps, (len(x_0),), generator=generator)
     t[torch.rand(len(t), generator=generator) < last_step_share] = num_timesteps - 1
-    return t.to(x_0.device), torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    if x_0.device.type != "cuda":
+        return t, torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    there = torch.Generator(x_0.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return t, torch.randn(x_0.shape, generator=there, device=x_0.device)
 
 
 def stacked(examples: Examples, together: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
@@ -82,7 +88,7 @@ def denoiser_of(network: Network, batch: Batch) -> Denoiser:
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         given = network_input(x_t, batch["condition"], batch["missing"]) if "condition" in batch else x_t
-        output: Tensor = network(given, t).float()
+        output: Tensor = network(given, t.to(x_t.device)).float()
         return output
 
     return denoiser
@@ -132,7 +138,7 @@ class DenoisingObjective:
         for start, stack in stacked(examples, SCORED_TOGETHER, device):
             x_0, denoiser = stack["x_0"], denoiser_of(network, stack)
             eps = torch.randn(x_0.shape, generator=seeded(start)).to(device)
-            t = ((start + torch.arange(len(eps))) * steps // len(examples)).to(device)
+            t = (start + torch.arange(len(eps))) * steps // len(examples)
             x_t = q_sample(x_0, t, eps, self.schedule)
             output = denoiser(x_t, t)
             losses += float(self._loss(output, stack, t, eps)) * len(eps)
@@ -180,7 +186,7 @@ class SegmentationObjective:
         """Squared error of x_0 in units of the mask scale, and at every ``anchor_every``-th step the anchor loss."""
         x_0 = (2 * batch["mask"] - 1) * self.mask_scale
         t, eps = draw_noise(x_0, self.schedule.num_timesteps, self.last_step_share, generator)
-        pred_x_0, logits = network(batch["image"], q_sample(x_0, t, eps, self.schedule), t)
+        pred_x_0, logits = network(batch["image"], q_sample(x_0, t, eps, self.schedule), t.to(x_0.device))
         anchor = anchor_loss(logits[:, :1], batch["mask"], batch["valid"])
         if logits.shape[1] > 1:
             anchor = anchor + cover_loss(logits[:, 1:], batch["cover"])
