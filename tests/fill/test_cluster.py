@@ -262,3 +262,20 @@ def test_workers_and_their_threads(monkeypatch, address, gpus, expected):
     assert batch.workers_of(address) == expected
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert batch.workers_of(address) == (expected[0], 1)
+
+
+def test_a_cluster_leaves_dask_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    dask = pytest.importorskip("dask")
+    before = dask.config.get("scheduler", None)
+
+    class Lost(distributed.Client):
+        """A client that closes as one whose scheduler was lost: what it told dask stays."""
+
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
+            self._set_as_default = False
+
+    monkeypatch.setattr("distributed.Client", Lost)
+    with batch.connected("local:1"):
+        pass
+    assert dask.config.get("scheduler", None) == before

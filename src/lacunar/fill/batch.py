@@ -285,6 +285,8 @@ def connected(address: str) -> Iterator["Client"]:
         raise LacunarError(f"--cluster wants Dask distributed ({error}): pip install lacunar[cluster]") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says comes back in our exceptions
     with ExitStack() as stack:
+        # A client makes itself dask's default; one whose scheduler was lost does not take that back when it closes.
+        stack.enter_context(dask.config.set({"scheduler": dask.config.get("scheduler", None)}))
         if address.split(":")[0] == LOCAL:
             workers, threads = workers_of(address)
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

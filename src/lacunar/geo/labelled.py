@@ -148,7 +148,7 @@ def units_of(array: xr.DataArray) -> str:
 def undecoded(array: AnyArray) -> bool:
     """Whether an array holds integers and no attribute says what they mean."""
     scale = [getattr(array, "attrs", {}).get(name) for name in _SCALE]
-    return np.asarray(array[:0]).dtype.kind in "ui" and scale in ([None, None], [1, 0])
+    return array.dtype.kind in "ui" and scale in ([None, None], [1, 0])
 
 
 def dataset_on(array: xr.DataArray, variables: dict[str, Any], attrs: dict[str, Any]) -> xr.Dataset:
