@@ -164,7 +164,7 @@ class Work:
         )
         if self.smoke:
             return 2, self.network
-        found, ends = {}, time.monotonic() + min(PROBE, seconds / 6)
+        found, ends = dict[int, float](), math.inf
         for size in BATCHES:
             batch = {name: value[:1].expand(size, *value.shape[1:]).contiguous() for name, value in one.items()}
             try:
@@ -172,6 +172,7 @@ class Work:
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 break
+            ends = min(ends, time.monotonic() + min(PROBE, seconds / 6))
             if time.monotonic() > ends or found[size] < max(found.values()):
                 break
         best = min(size for size, speed in found.items() if speed > NEARLY * max(found.values()))
@@ -191,8 +192,8 @@ class Work:
     def _speed(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> float:
         """Images a second of forward and backward passes; weights are not changed."""
         size = len(next(iter(batch.values())))
-        for repeat in range(4):
-            if repeat == 1:
+        for repeat in range(5):
+            if repeat == 2:
                 self._wait()
                 begun = time.monotonic()
             self.loss_of(network, batch, repeat).backward()

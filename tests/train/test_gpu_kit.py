@@ -52,7 +52,7 @@ def test_the_kit_trains_everywhere_and_what_comes_back_goes_on(tmp_path: Path, m
     kit, out, work = tmp_path / "kit", tmp_path / "out", tmp_path / "work"
     assert make_kit(make_data(tmp_path / "data"), kit, wheels=False) < 60 * 2**20
     manifest = json.loads((kit / "manifest.json").read_text())
-    assert {"run.sh", "source.tar.gz", "data/faces.tar", "data/water.npz", "data/lst.npz"} <= set(manifest)
+    assert {"run.sh", "source.tar.gz", "data/pictures/faces.tar", "data/water.npz", "data/lst.npz"} <= set(manifest)
     # A Python that has no geospatial library and no diffusers, as the machine with the GPU.
     lacking = f"import sys\nsys.modules.update(dict.fromkeys({BLOCKED!r}))\n"
     (tmp_path / "sitecustomize.py").write_text(lacking)
@@ -69,21 +69,21 @@ def test_the_kit_trains_everywhere_and_what_comes_back_goes_on(tmp_path: Path, m
         assert (out / f"{part.recipe}.safetensors").stat().st_size < 16 * 2**20
     assert set(json.loads((out / "timings.json").read_text())) > {part.recipe for part in PLAN}
 
-    weights = out / "water-lite.safetensors"
-    start = load_start(RECIPES["water-lite"], str(weights), None)
-    assert "water-lite.safetensors" in start.notes[0]
+    weights = out / "water-classes.safetensors"
+    start = load_start(RECIPES["water-classes"], str(weights), None)
+    assert "water-classes.safetensors" in start.notes[0]
     monkeypatch.setattr("lacunar.train.kinds.WATER_HELD_OUT", 2)
-    folder = finish_recipe(RECIPES["water-lite"], kit / "data" / "water.npz", tmp_path / "run", weights)
+    folder = finish_recipe(RECIPES["water-classes"], kit / "data" / "water.npz", tmp_path / "run", weights)
     model = load_model(folder)
     assert model.card.steps == 2
-    assert "--finish water-lite.safetensors" in model.card.command
+    assert "--finish water-classes.safetensors" in model.card.command
     assert {"machine: cpu", "examples: 4"} <= set(model.card.notes)
     assert 0 <= model.card.scores["held_out"]["iou"] <= 1
 
 
 def test_the_plan():
-    assert [part.recipe for part in chosen(["water-lite:2", "lst-small"])] == ["water-lite", "lst-small"]
-    assert chosen(["water-lite:2"])[0].start == "water-lite"
+    assert [part.recipe for part in chosen(["water-classes:2", "lst-small"])] == ["water-classes", "lst-small"]
+    assert chosen(["water-classes:2"])[0].start == "water-lite"
     assert chosen([]) == PLAN
     assert peak_of("NVIDIA H100 80GB HBM3") == PEAKS["H100"]
     assert peak_of("cpu") is None

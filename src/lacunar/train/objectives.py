@@ -29,6 +29,7 @@ SCORED_TOGETHER = 32  # held-out examples in one call of the network
 LEAST_SUM = 1e-12  # keeps a ratio finite where there is nothing to compare with
 CALIBRATION_THINNING = 8  # one pixel in so many is enough to fit two numbers
 NEWTON_STEPS = 12
+LARGEST_FIT = 100.0  # scale or shift of logits
 CROSS_ENTROPY_WEIGHT = 10.0  # beside dice (MedSegDiff-V2, section 3.4)
 COVER_WEIGHT = 2.0  # of the cross-entropy of what is not water
 
@@ -227,8 +228,8 @@ def logit_calibration(
 ) -> tuple[float, float]:
     """Scale and shift of a segmenter's logits that make its probabilities true on held-out examples.
 
-    Maximum likelihood of sigmoid(scale logit + shift), by Newton's method (Platt 1999). ``logits_of`` takes images
-    (B, 6, H, W) to logits (B, 1, H, W); the examples are those of `SegmentationObjective`.
+    Maximum likelihood of sigmoid(scale logit + shift), by Newton's method (Platt 1999); 1 and 0 where there is none.
+    ``logits_of`` takes images (B, 6, H, W) to logits (B, 1, H, W); the examples are those of `SegmentationObjective`.
     """
     logits, masks = [], []
     for _, stack in stacked(examples, SCORED_TOGETHER, device):
@@ -241,7 +242,8 @@ def logit_calibration(
         claimed = torch.sigmoid(given @ fit)
         curvature = given.T @ (given * (claimed * (1 - claimed))[:, None]) + 1e-3 * torch.eye(2, device=device)
         fit = fit + torch.linalg.solve(curvature, given.T @ (truth - claimed))
-    return float(fit[0]), float(fit[1])
+    # Examples that one threshold tells apart without a fault have no such maximum: the steps run away.
+    return (float(fit[0]), float(fit[1])) if bool((fit.abs() < LARGEST_FIT).all()) else (1.0, 0.0)
 
 
 def anchor_loss(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
