@@ -66,6 +66,9 @@ class _Asked:
     backend: opt.BackendOption = "auto"
     celsius: Annotated[bool, typer.Option("--celsius", help="Write degrees Celsius, not kelvin.")] = False
     figure: opt.FigureOption = None
+    qgis_style: Annotated[
+        bool, typer.Option("--qgis-style", help="Write a style beside the raster (.qml), which QGIS loads by itself.")
+    ] = False
     truth: Annotated[Path | None, typer.Option(help="Raster of true values to score the fill against.")] = None
     cluster: Annotated[
         str | None,

@@ -188,6 +188,8 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
         typer.echo(f"samples: {record['realisations']}")
     if files.figure is not None:
         typer.echo(f"picture: {files.figure}")
+    if files.qgis_style:
+        typer.echo(f"style:   {files.style}")
 
 
 def _present_several(outcomes: Sequence["Outcome"], summary: dict[str, Any], path: Path) -> None:

@@ -18,6 +18,7 @@ from lacunar.fill.blocks import BLOCK, FilledBlock, Survey
 from lacunar.fill.guides import Guides
 from lacunar.fill.options import FillOptions
 from lacunar.fill.provenance import Fingerprint, digest_of
+from lacunar.fill.qgis import qgis_style, value_range
 from lacunar.geo.raster import RasterWriter, uncompressed_bytes
 from lacunar.geo.staging import Staging, refuse_existing, resolved, write_text
 from lacunar.geo.windows import Tile, blocks_over
@@ -42,6 +43,7 @@ class OutputFiles:
     figure: Path | None = None  # .png, .pdf or .svg
     truth: Path | None = None  # raster of true values to score the fill against; it is read
     bands_folder: Path | None = None  # for every intermediate of a product's LST, one GeoTIFF each
+    qgis_style: bool = False  # write a style for QGIS beside the raster, as .qml
     celsius: bool = False  # write degrees Celsius, of an input in kelvin
     overwrite: bool = False
     # keep finished blocks beside the raster until it is whole, and go on from those of an interrupted run; a raster
@@ -58,6 +60,11 @@ class OutputFiles:
         return self.raster.with_suffix(".json")
 
     @property
+    def style(self) -> Path:
+        """The style beside the raster, where ``qgis_style`` asks for it."""
+        return self.raster.with_suffix(".qml")
+
+    @property
     def realisations(self) -> Path:
         """The samples beside the raster, a band each, where `FillOptions.realisations` asks for them."""
         return self.raster.with_name(f"{self.raster.stem}_realisations.tif")
@@ -70,6 +77,7 @@ class OutputFiles:
     def written(self, scene: Scene, options: FillOptions) -> list[Path]:
         """All files but the record."""
         asked = [(self.figure, self.figure is not None), (self.realisations, options.realisations)]
+        asked += [(self.style, self.qgis_style)]
         return [self.raster, *(path for path, is_asked in asked if path and is_asked), *_band_paths(scene, self)]
 
     def check_names(self, scene: Scene, options: FillOptions) -> None:
@@ -154,7 +162,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
             units = (unit, "", "K" if files.celsius else unit, *[unit] * len(quantiles))
             told = {"source_values": "0 nodata, 1 measured, 2 filled"}
             told["sigma"] = "one standard deviation of a filled pixel"
-            path = staging.stage(files.raster, size=len(bands) * size)
+            path = self._raster = staging.stage(files.raster, size=len(bands) * size)
             self._writer = self._raster_writer(path, bands, units, **told)
             self._samples_writer = None
             if self._options.realisations:
@@ -162,6 +170,7 @@ class FillWriter(AbstractContextManager["FillWriter"]):
                 path = staging.stage(files.realisations, size=len(bands) * size)
                 self._samples_writer = self._raster_writer(path, bands, (unit,) * len(bands))
             self._sidecar = staging.stage(files.sidecar)
+            self._style = staging.stage(files.style) if files.qgis_style else None
             shown = staging.stage(files.figure) if files.figure else None
             self._thumbnail = Thumbnail(scene, shown, has_truth=files.truth is not None) if shown else None
             self._band_files = [
@@ -215,6 +224,9 @@ class FillWriter(AbstractContextManager["FillWriter"]):
         self._writing.close()
         record = self._record()
         write_text(self._sidecar, json.dumps(record, indent=2, default=str) + "\n")
+        if self._style is not None:
+            units = self._files.units(self._scene)
+            write_text(self._style, qgis_style(*value_range(self._raster), units=units))
         if self._thumbnail is not None:
             self._thumbnail.draw()
         return record

@@ -136,7 +136,7 @@ def command_of(
         parts += [f"--reference={other['source']}" for other in references]
         if options.pop("keep_samples"):
             parts.append(f"--realisations={options['samples']}")
-        parts.append("--figure=filled.png")
+        parts += ["--figure=filled.png", "--qgis-style"]
     elif asked.kind == "water":
         parts += ["--polygons=water.gpkg", "--figure=water.png"]
         if options.pop("keep_clouds"):

@@ -161,7 +161,13 @@ def _fill(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, An
             _write_mask(there, info, edits, mask)
     inputs = FillInputs(**{**vars(inputs), "references": references})
     figure = None if job["window"] else results / "filled.png"
-    files = OutputFiles(raster=results / "filled.tif", figure=figure, resume=True, command=job["command"])
+    files = OutputFiles(
+        raster=results / "filled.tif",
+        figure=figure,
+        qgis_style=not job["window"],
+        resume=True,
+        command=job["command"],
+    )
     record = fill_scene(inputs, files, options, callback=progress)
     return _outcome(record, results / "filled.tif", ("value", "source", "sigma"), job["window"])
 
