@@ -46,6 +46,10 @@ class _Asked:
         list[Path] | None,
         typer.Option("--covariate", help="Static single-band raster, such as an elevation model; repeatable."),
     ] = None
+    radar: Annotated[
+        list[Path] | None,
+        typer.Option("--radar", help="Radar of the same place (VV, VH; power or dB), speckle smoothed; repeatable."),
+    ] = None
     gap_mask: Annotated[Path | None, typer.Option(help="Raster on the same grid; non-zero = to be filled.")] = None
     invert: Annotated[bool, typer.Option("--invert", help="Zero of the gap mask is filled, not non-zero.")] = False
     bbox: opt.BoxOption = ""
@@ -103,6 +107,7 @@ class _Asked:
             clip=opt.region(self.bbox, self.clip),
             references=tuple(self.reference or ()),
             covariates=tuple(self.covariate or ()),
+            radar=tuple(self.radar or ()),
             allow_vrt=self.allow_vrt,
             **how_read,
         )
@@ -138,7 +143,9 @@ class _Asked:
 class _Read:
     """How the numbers of a raster are read."""
 
-    band: Annotated[str | None, typer.Option(help="Number or name of the band, of a raster of several.")] = None
+    band: Annotated[
+        str | None, typer.Option(help="Of a raster of several: number or name of one; by comma, or all: together.")
+    ] = None
     nodata: Annotated[
         float | None, typer.Option(help="Stored number that is missing too; nan: all are measured, -9999 too.")
     ] = None
@@ -185,14 +192,15 @@ def lst_command(
 
 @opt.expanded
 def fill_command(
-    raster: Annotated[
-        list[str], typer.Argument(help=f"Single-band rasters, whose nodata and NaN are the gap; {_OR_MANY}")
-    ],
+    raster: Annotated[list[str], typer.Argument(help=f"Rasters, whose nodata and NaN are the gap; {_OR_MANY}")],
     asked: _Asked,
     read: _Read,
     suspect: opt.SuspectOption = "keep",
 ) -> None:
-    """Fill the gaps of any single-band raster. Bands of the output: value, source (0, 1, 2), sigma."""
+    """Fill the gaps of any raster. Bands of the output: value, source (0, 1, 2), sigma.
+
+    Of several bands (--band) there are a value and a sigma of each, and every band of a guide counts.
+    """
     asked.fill(raster, "raster", suffix="filled", suspect=suspect, **vars(read))
 
 

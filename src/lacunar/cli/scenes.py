@@ -165,7 +165,7 @@ def _present(record: dict[str, Any], files: "OutputFiles") -> None:
     if choice := record.get("reference_choice"):
         chosen, all_dates = len(choice["chosen"]), choice["candidates"]
         typer.echo(f"{chosen} of {all_dates} other dates chosen; the record says why others were left out")
-    for guide in (*record["references"], *record["covariates"]):
+    for guide in (*record["references"], *record["covariates"], *record.get("radar", [])):
         typer.echo(_guided_by(guide))
     if coarse := record["kriging_tiles_from_coarser_level"]:
         typer.echo(f"note: {coarse} tiles start from a coarser level, far from any measured pixel; see sigma there")

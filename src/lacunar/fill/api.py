@@ -39,9 +39,10 @@ from lacunar.sensors.sebal import digital_numbers_hint
 if TYPE_CHECKING:
     from lacunar.models.checkpoint import Model
 
+BAND = "band"  # the first dimension of an array of several bands
 NEIGHBOURS = 9  # dates of a cube that guide the fill of another: the nearest in time
 
-_OF_INPUTS = ("invert", "nodata", "scale", "offset", "band", "clip")  # fields of `FillInputs`
+_OF_INPUTS = ("radar", "invert", "nodata", "scale", "offset", "band", "clip")  # fields of `FillInputs`
 _SOURCES = {"flag_values": [NODATA, MEASURED, FILLED], "flag_meanings": "nodata measured filled"}
 
 
@@ -84,8 +85,9 @@ def fill(
     ----------
     array
         (y, x) in any unit, kelvin for temperature; NaN = missing. Or (time, y, x): every date is filled, guided by the
-        nine nearest others. A DataArray needs coordinates. A dask array is filled block by block when the result is
-        computed, to the same values.
+        nine nearest others. Or a DataArray (band, y, x): each band is filled with all guides, and gives a plane of
+        ``value``, ``source`` and ``sigma``. A DataArray needs coordinates. A dask array is filled block by block when
+        the result is computed, to the same values.
     guides
         Other dates of the place, or static rasters, in any unit; on another grid they are warped, if both have a CRS.
         From four on no network is asked, whatever the preset.
@@ -145,7 +147,9 @@ def fill(
     if len(beside) > MAX_REFERENCES:
         raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
     network = how.load(len(beside)) if model is None or isinstance(model, str | Path) else model
-    if given.ndim == 2:
+    if given.ndim == 3 and given.dims[0] == BAND:
+        filled = _fill_bands(given, missing, beside, how)
+    elif given.ndim == 2:
         filled = _Fill(given, _missing(missing, given), beside, named=len(beside)).dataset(network, how)
     else:
         filled = _fill_dates(given, missing, beside, how, network)
@@ -166,7 +170,7 @@ def fill_file(
     archive: str | Path | None = None,
     **options: Any,  # noqa: ANN401  # they are checked by name
 ) -> dict[str, Any]:
-    """Fill a Landsat product or a single-band raster of any size, block by block.
+    """Fill a Landsat product or a raster of any size, block by block.
 
     Returns the record that is also written beside the output as JSON. Raises `LacunarError` for bad input; nothing is
     written then.
@@ -186,13 +190,16 @@ def fill_file(
     **options
         Fields of `lacunar.fill.options.FillOptions` (``model``, ``preset``, ``seed``, ``quantiles`` ...), of
         `lacunar.fill.outputs.OutputFiles` (``figure``, ``overwrite``, ``resume`` ...), ``lst_options``, and of a raster
-        ``nodata``, ``scale``, ``offset`` and ``band``; ``invert``, of the gap mask; ``clip``, a box or
-        a file of polygons.
+        ``nodata``, ``scale``, ``offset`` and ``band`` (``all``, or several by comma: they are filled together, and
+        every band of a guide counts); ``radar``, rasters of backscatter; ``invert``, of the gap mask; ``clip``, a box
+        or a file of polygons.
     """
     path = Path(path)
     product = path.is_dir() or path.name.lower().endswith(ARCHIVES)
     of_files = {item.name for item in fields(OutputFiles)} & set(options)
     files = OutputFiles(raster=Path(output), **{name: options.pop(name) for name in of_files})
+    if "radar" in options:
+        options["radar"] = tuple(map(Path, options["radar"]))
     candidates, most = (None, 0) if archive is None else candidates_named(str(archive), [path])
     inputs = FillInputs(
         path=path,
@@ -209,6 +216,19 @@ def fill_file(
     if options.get("samples") is None:
         options["samples"] = preset_named(options.get("preset", "fast")).usual_samples
     return fill_scene(inputs, files, FillOptions(**options))
+
+
+def _fill_bands(
+    bands: xr.DataArray, missing: AnyArray | None, guides: list[xr.DataArray], options: FillOptions
+) -> xr.Dataset:
+    """Every band of one date: see `lacunar.fill.bands`."""
+    if not options.uses_field(len(guides)):
+        raise LacunarError(
+            "several bands are filled without a network: leave out model, and take preset fast or instant"
+        )
+    planes = [bands.isel({BAND: number}) for number in range(bands.sizes[BAND])]
+    filled = [_Fill(one, _missing(missing, one), guides, named=len(guides)).dataset(None, options) for one in planes]
+    return xr.concat(filled, dim=bands[BAND] if BAND in bands.coords else BAND)
 
 
 def _fill_dates(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lacunar.geo.raster import RasterWriter, read_raster
 from lacunar.geo.staging import resolved
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
+from lacunar.interpolate.radar import REACH, WIDTHS, in_decibels, is_linear, smoothed
 from lacunar.sensors.plausible import (
     CELSIUS,
     CELSIUS_ZERO,
@@ -33,10 +34,11 @@ from lacunar.sensors.scene import LstOptions, Scene, open_scene
 from lacunar.sensors.sebal import digital_numbers_hint
 
 MAX_REFERENCES = 16  # rasters beside the input, covariates included
+MAX_PLANES = 64  # guides in all: bands of these rasters, and smoothed bands of radar
 KEPT_BLOCK = 1024  # side of the blocks in which LST is kept
 COARSE_FACTOR = 10.0  # pixels this many times the input's are another sensor's: the record says so
 
-Kind = Literal["reference", "covariate"]
+Kind = Literal["reference", "covariate", "radar"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class _Guide:
     date: date | None
     notes: list[str]  # those on pixels come as they are read
     read: Callable[[Tile], NDArray[np.float32]]  # windows of its own grid
+    part: str = ""  # which band of a raster of several, and how it was smoothed
 
 
 class Guides:
@@ -79,13 +82,13 @@ class Guides:
 
     def record(self, found: Sequence[GuideCounts]) -> dict[str, Any]:
         """What the sidecar says: for each raster its file, date, days from the input, and the shares it measures."""
-        entries: dict[str, list[dict[str, Any]]] = {"reference": [], "covariate": []}
+        entries: dict[str, list[dict[str, Any]]] = {kind: [] for kind in get_args(Kind)}
         for guide, counted in zip(self._guides, found, strict=True):
             known = guide.date is not None and self._target_date is not None
             entries[guide.kind].append(
                 {
                     "path": str(guide.scene.path),
-                    "name": guide.scene.title,
+                    "name": f"{guide.scene.title} {guide.part}".strip(),
                     "units": guide.scene.units,
                     "date": guide.date.isoformat() if guide.date else None,
                     "days_apart": abs((guide.date - self._target_date).days) if known else None,  # type: ignore[operator]
@@ -96,7 +99,8 @@ class Guides:
                 }
             )
         chosen = {} if self._choice is None else {"reference_choice": dict(self._choice)}
-        return {"references": entries["reference"], "covariates": entries["covariate"], **chosen}
+        radar = {"radar": entries["radar"]} if entries["radar"] else {}
+        return {"references": entries["reference"], "covariates": entries["covariate"], **radar, **chosen}
 
 
 @contextmanager
@@ -108,16 +112,20 @@ def open_guides(
     *,
     cache: Path | None = None,
     choice: Mapping[str, Any] | None = None,
+    radar: Sequence[Path] = (),
+    every_band: bool = False,
 ) -> Iterator[Guides]:
     """Open other dates and covariates, and check all that can be checked without reading them whole.
 
     References are Landsat products or single-band rasters; degrees Celsius by their unit tag become kelvin where the
     target is in kelvin. Rasters on another grid are warped bilinearly to the target's. The atmosphere in
     ``lst_options`` is that of the target's date and not applied to others. LST of products is kept in
-    the folder ``cache``, if there is one, and read from there. ``choice`` is told in the record. Raises `LacunarError`:
-    too many; one that is the input, or given twice; without overlap or a CRS; of several bands; not in kelvin.
+    the folder ``cache``, if there is one, and read from there. ``choice`` is told in the record. Every band of
+    ``radar`` is a guide, smoothed in decibels (`lacunar.interpolate.radar`); with ``every_band`` every band of the
+    others is one too. Raises `LacunarError`: too many; one that is the input, or given twice; without overlap or a CRS;
+    of several bands; not in kelvin.
     """
-    count = len(paths) + len(covariates)
+    count = len(paths) + len(covariates) + len(radar)
     if count > MAX_REFERENCES:
         raise LacunarError(
             f"got {count} references and covariates: wanted {MAX_REFERENCES} at most; choose the nearest"
@@ -126,15 +134,36 @@ def open_guides(
     with ExitStack() as stack:
         seen = {resolved(file): "the input" for file in (target.path, *target.inputs)}
 
-        def opened(kind: Kind, path: Path) -> Scene:
-            scene = stack.enter_context(open_scene(path, lst_options=replace(options, atmosphere=None)))
-            scene.check_lst(needs_qa=False)
-            _refuse_twice(kind, scene, target, seen)
-            return scene
+        def opened(kind: Kind, path: Path, *, each: bool) -> list[Scene]:
+            apart = replace(options, atmosphere=None)
+            whole = stack.enter_context(open_scene(path, lst_options=apart))
+            scenes = [whole]
+            if each and len(whole.channels) > 1:
+                scenes = [stack.enter_context(open_scene(path, band=number)) for number in whole.channels]
+            for scene in scenes:
+                scene.check_lst(needs_qa=False)
+            _refuse_twice(kind, whole, target, seen)
+            return scenes
 
-        guides = [reference_on(opened("reference", path), target, options, cache) for path in paths]
-        guides += [_covariate(opened("covariate", path), target) for path in covariates]
+        guides: list[_Guide] = []
+        for path in paths:
+            scenes = opened("reference", path, each=every_band)
+            guides += _numbered([reference_on(scene, target, options, cache) for scene in scenes])
+        for path in covariates:
+            guides += _numbered([_covariate(scene, target) for scene in opened("covariate", path, each=every_band)])
+        for path in radar:
+            for number, scene in enumerate(opened("radar", path, each=True), start=1):
+                guides += [_radar(scene, target, number, width) for width in WIDTHS]
+        if len(guides) > MAX_PLANES:
+            raise LacunarError(f"got {len(guides)} bands of guides: wanted {MAX_PLANES} at most; leave dates out")
         yield Guides(guides, target.date, choice)
+
+
+def _numbered(guides: list[_Guide]) -> list[_Guide]:
+    """Guides from one file, told apart where they are several."""
+    if len(guides) == 1:
+        return guides
+    return [replace(guide, part=f"band {number}") for number, guide in enumerate(guides, start=1)]
 
 
 def _reader(
@@ -213,6 +242,27 @@ def _covariate(scene: Scene, target: Scene) -> _Guide:
     read = _reader(scene, notes)
     warped = Warped(scene, target, read, name=f"covariate {scene.path}")
     return _Guide("covariate", scene, warped, None, notes, read)
+
+
+def _radar(scene: Scene, target: Scene, number: int, width: float) -> _Guide:
+    """A band of backscatter, smoothed in decibels on its own grid."""
+    if scene.kind == "product":
+        raise LacunarError(f"radar {scene.path} is a Landsat product: wanted backscatter, such as VV and VH")
+    notes: list[str] = []
+    stored, linear = _reader(scene, notes), is_linear(scene.some_lst())
+    if linear:
+        notes.append("linear power, taken in decibels")
+
+    def read(window: Tile) -> NDArray[np.float32]:
+        top, left = min(window.row, REACH), min(window.col, REACH)
+        bottom = min(scene.shape[0] - window.row - window.height, REACH)
+        right = min(scene.shape[1] - window.col - window.width, REACH)
+        wide = Tile(window.row - top, window.col - left, window.height + top + bottom, window.width + left + right)
+        values = smoothed(in_decibels(stored(wide), linear=linear), width)
+        return values[top : top + window.height, left : left + window.width].astype(np.float32)
+
+    warped = Warped(scene, target, read, name=f"radar {scene.path}")
+    return _Guide("radar", scene, warped, scene.date, notes, read, f"band {number}, smoothed over {width:g} pixels")
 
 
 def _refuse_twice(kind: Kind, scene: Scene, target: Scene, seen: dict[Path, str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lacunar.errors import LacunarError
 from lacunar.fill.archive_choice import choose_references
@@ -28,6 +28,8 @@ class FillInputs:
     invert: bool = False  # its zeros are, not what is non-zero
     references: tuple[Path, ...] = ()  # other dates of the same place
     covariates: tuple[Path, ...] = ()  # static rasters
+    radar: tuple[Path, ...] = ()  # backscatter, every band of which guides once its speckle is smoothed
+    every_band: bool = False  # every band of a reference or covariate is a guide, not only that of one with one band
     # dates among which references are chosen (`lacunar.fill.archive_choice`), how many at most, and the folder where
     # the LST of products is kept from one scene to the next
     candidates: tuple[Path, ...] | None = None
@@ -45,7 +47,7 @@ class FillInputs:
     def files(self) -> tuple[Path, ...]:
         """Every path that was named."""
         mask = (self.gap_mask,) if self.gap_mask else ()
-        return (self.path, *mask, *self.references, *self.covariates)
+        return (self.path, *mask, *self.references, *self.covariates, *self.radar)
 
     def resolved(self) -> "FillInputs":
         """The same with absolute paths, for a process that works in another folder."""
@@ -55,6 +57,7 @@ class FillInputs:
             gap_mask=resolved(self.gap_mask) if self.gap_mask else None,
             references=tuple(resolved(path) for path in self.references),
             covariates=tuple(resolved(path) for path in self.covariates),
+            radar=tuple(resolved(path) for path in self.radar),
             candidates=None if self.candidates is None else tuple(resolved(path) for path in self.candidates),
             lst_cache=resolved(self.lst_cache) if self.lst_cache else None,
         )
@@ -77,7 +80,8 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
                 "`lacunar fill` rasters"
             )
         scene.check_lst()
-        references, how, choice = inputs.references, {"cache": inputs.lst_cache}, None
+        references, choice = inputs.references, None
+        how: dict[str, Any] = {"cache": inputs.lst_cache}
         if inputs.candidates is not None:
             named = {path.resolve() for path in references}
             left = min(inputs.most_references, MAX_REFERENCES - len(references) - len(inputs.covariates))
@@ -85,5 +89,6 @@ def open_inputs(inputs: FillInputs) -> Iterator[tuple[Scene, Guides]]:
             choice = choose_references(scene, others, left, lst_options=inputs.lst_options, **how)
             references += choice.paths
         said_of = None if choice is None else choice.record
-        with open_guides(references, inputs.covariates, scene, inputs.lst_options, choice=said_of, **how) as beside:
+        how |= {"choice": said_of, "radar": inputs.radar, "every_band": inputs.every_band}
+        with open_guides(references, inputs.covariates, scene, inputs.lst_options, **how) as beside:
             yield scene, beside

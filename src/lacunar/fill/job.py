@@ -1,8 +1,9 @@
-"""Fill a scene: a Landsat product, or any single-band raster, becomes a filled raster with its uncertainty."""
+"""Fill a scene: a Landsat product, or any raster, becomes a filled raster with its uncertainty."""
 
 from collections.abc import Callable
 from typing import Any
 
+from lacunar.fill.bands import asks_for_several, fill_bands
 from lacunar.fill.blocks import fill_blocks, survey
 from lacunar.fill.inputs import FillInputs, open_inputs
 from lacunar.fill.options import FillOptions
@@ -22,6 +23,8 @@ def fill_scene(
     `LacunarError` for bad input; nothing is written then.
     """
     options = options or FillOptions()
+    if asks_for_several(inputs.band):
+        return fill_bands(fill_scene, inputs, files, options, callback=callback)
     with open_inputs(inputs) as (scene, guides):
         finish_and_remove_dead(files.raster.parent)
         files.check_names(scene, options)

@@ -32,7 +32,7 @@ class ClippedScene(Scene):
         super().__init__(scene.path)
         self._scene, self.clip = scene, clip
         self._close_after.callback(scene.close)
-        for name in ("name", "title", "kind", "crs", "quantity", "units", "product_id", "date", "inputs"):
+        for name in ("name", "title", "kind", "crs", "quantity", "units", "product_id", "date", "channels", "inputs"):
             setattr(self, name, getattr(scene, name))
         if scene.transform.b or scene.transform.d:
             raise RasterError(f"{scene.name} lies on a rotated grid, of which no part is cut: warp it first (gdalwarp)")

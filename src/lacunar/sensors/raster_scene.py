@@ -53,6 +53,7 @@ class RasterScene(Scene):
         self._alpha_is_band = len(self._chosen) < len(self._bands) == source.count
         if self._alpha_is_band:
             self._chosen = list(range(1, source.count + 1))
+        self.channels = {number: source.band_names[number - 1] for number in self._chosen}
         placed = source.crs is not None or not source.transform.is_identity
         self._orientation = UPRIGHT if placed else orientation_of(path)
         self.shape = window_in_file(Tile(0, 0, *source.shape), source.shape, self._orientation).shape
@@ -106,7 +107,7 @@ class RasterScene(Scene):
             return 1
         names = ", ".join(f"{number} {name}" for number, name in enumerate(source.band_names, start=1))
         if asked is None:
-            extract = "choose it with --band, or extract it first (rio stack --bidx)"
+            extract = "choose it with --band (all: a fill of every one), or extract it first (rio stack --bidx)"
             raise RasterError(f"{self.path} has {source.count} bands: wanted one of {names}; {extract}")
         if asked in source.band_names:
             return source.band_names.index(str(asked)) + 1

@@ -135,6 +135,7 @@ class Scene(AbstractContextManager["Scene"], ABC):
     date: datetime.date | None = None
     clip: str | None = None  # the region of a part
     notes: tuple[str, ...] = ()  # what a user should know about how it was opened
+    channels: Mapping[int, str] = {}  # of a raster: number (from 1) and name of each band that is no transparency
     inputs: list[Path]  # files that are read
 
     def __init__(self, path: Path) -> None:
