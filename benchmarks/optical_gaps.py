@@ -23,10 +23,10 @@ from lacunar.interpolate.radar import WIDTHS, smoothed
 
 SIDE, SHARE, STEP = 224, 0.35, 48  # pixels, of cloud, pixels between windows that are tried
 CLOUD_BITS, FILL = 0b11010, 1  # dilated cloud, cloud and shadow of QA_PIXEL; its fill value
-SENTINEL = {"blue": 2, "green": 3, "red": 4, "nir": 8, "swir1": 11, "swir2": 12}  # of the 12 bands of Level 2A
+SENTINEL = {"green": 3, "red": 4, "nir": 8, "swir1": 11}  # of the 12 bands of Level 2A
 OFFSET, SCALE = 1000, 1e-4  # of Level 2A since 2022, told by its smallest number
 SERIES = ("swir1", "nir", "red", "green")
-TARGETS = (2000, 2015)
+TARGETS = (2015,)
 CLASSICAL: tuple[classical.FillName, ...] = ("laplace", "biharmonic")
 Bands = dict[str, NDArray[np.floating]]
 
@@ -61,7 +61,7 @@ def with_radar(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.float
 
 
 def with_dates(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.floating]]]]:
-    """The same of two dates of a series, in shares of the brightest count; the guides are all bands of the others."""
+    """The same of one date of a series, in shares of the brightest count; the guides are all bands of the others."""
     paths = sorted(path for path in folder.glob("*_????.png"))
     dates = {}
     for path in paths:
