@@ -31,4 +31,5 @@ def check_limit(got: float, most: int, what: str, advice: str, *, error: type[La
     lacunar.errors.LacunarError: got 2,000 samples: wanted at most 256; ask for fewer
     """
     if got > most:
-        raise error(f"got {got:,.0f} {what}: wanted at most {most:,}; {advice}")
+        count = f"{got:,}" if isinstance(got, int) else f"{got:,.0f}"  # a whole number may be beyond any float
+        raise error(f"got {count} {what}: wanted at most {most:,}; {advice}")

@@ -184,6 +184,9 @@ def as_typed(command: list[str]) -> int:
     return 0
 
 
+LISTING = ["/sbin/ldconfig", "-p"]  # ctypes asks for the system's own libraries, when diffusers is imported
+
+
 def _watch(folder: Path) -> None:
     """Note every file that Python opens outside, every connection and every program it starts, in a file of the case.
 
@@ -205,6 +208,8 @@ def _watch(folder: Path) -> None:
         try:
             if event == "open":
                 said = _opened_outside(arguments, own)
+            elif event == "subprocess.Popen" and arguments[1] == LISTING:
+                said = ""
             else:
                 said = f"{event} {arguments[:2]!r}"
                 if event == "socket.connect" and isinstance(arguments[1], str | bytes):
@@ -286,7 +291,10 @@ def _judge_the_files(case: Case, result: Result, folder: Path, before: dict[str,
     new = [name for name in after if name not in before and name not in mine]
     changed = [name for name in before if after.get(name) != before[name] and name not in mine]
     killed = result.outcome == "stopped"
-    hidden = [name for name in new if _is_hidden(name) and not (killed or ".blocks" in name)]
+    asked = {Path(word).stem for word in case.command}  # a name that begins with a point may be what was asked for
+    hidden = [
+        name for name in new if _is_hidden(name) and not (killed or ".blocks" in name or Path(name).stem in asked)
+    ]
     faults += [("half-written", f"left {name}") for name in hidden[:1]]
     lost = [name for name in changed if name.startswith(("in", "elsewhere")) and name not in case.replaced]
     faults += [("inputs changed", f"{name} {'changed' if name in after else 'is gone'}") for name in lost[:1]]

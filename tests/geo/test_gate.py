@@ -12,7 +12,9 @@ from affine import Affine
 from commands import write
 from lacunar.errors import LacunarError, ProductError, RasterError
 from lacunar.geo import gate
+from lacunar.geo.gate import read_vectors
 from lacunar.geo.raster import RasterSource, read_raster
+from lacunar.limits import SAMPLES, check_limit
 
 SECRET, OPEN = 99, 7
 
@@ -240,3 +242,21 @@ def test_a_compressed_archive_that_is_damaged_is_one_line(tmp_path):
     raw[len(raw) // 2] ^= 0xFF
     path.write_bytes(raw)
     fails_to_list(path)
+
+
+def test_polygons_whose_crs_is_an_address_are_refused_without_asking_it(tmp_path):
+    """GDAL would fetch it."""
+    feature = (
+        '{"type":"Feature","properties":{},"geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}}'
+    )
+    file, text = tmp_path / "a.geojson", '{"type":"FeatureCollection",%s"features":[' + feature + "]}"
+    file.write_text(text % "")
+    assert len(read_vectors(file)) == 1
+    file.write_text(text % '"crs":{"type":"link","properties":{"href":"http://127.0.0.1:9/a","type":"ogcwkt"}},')
+    with pytest.raises(RasterError, match="its CRS is a link to an address, which is not asked"):
+        read_vectors(file)
+
+
+def test_a_count_beyond_any_float_is_above_its_limit():
+    with pytest.raises(LacunarError, match="got 1,000,.* steps: wanted at most 256; ask for fewer"):
+        check_limit(10**400, SAMPLES, "steps", "ask for fewer")

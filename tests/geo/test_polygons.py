@@ -23,7 +23,7 @@ UTM = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 def bodies_of(mask, probability=None, *, crs="EPSG:32632", transform=UTM):
     chance = np.ones(mask.shape) if probability is None else probability
     placed = CRS.from_user_input(crs) if crs else None
-    return polygonize(mask, transform, placed, probability=lambda window: chance[window.slices])
+    return polygonize(mask, transform, placed, means={"mean_probability": lambda window: chance[window.slices]})
 
 
 def random_mask(seed, shape=(600, 700), share=0.5):

@@ -168,6 +168,8 @@ def test_a_reverse_step_has_the_variance_of_the_scheduler(tmp_path: Path, varian
         ("config.json", {"num_class_embeds": 10}, "wants a class label"),
         ("config.json", {"layers_per_block": 2}, r"missing \(unet\."),
         ("scheduler_config.json", {"prediction_type": "flow"}, "prediction_type is 'flow', wanted one of epsilon"),
+        ("scheduler_config.json", {"prediction_type": [0]}, r"prediction_type is \[0\], wanted one of epsilon"),
+        ("scheduler_config.json", {"variance_type": {}}, r"variance_type is \{\}, wanted one of fixed_small"),
         (
             "scheduler_config.json",
             {"variance_type": "learned"},

@@ -14,8 +14,9 @@ from affine import Affine
 from PIL import ExifTags, Image
 
 from commands import bands_of, contents, write
+from lacunar.segment import job
 from lacunar.segment.job import WaterOptions, segment_file
-from water_models import lake_scene, stand_in
+from water_models import Block, lake_scene, plain_segmenter, stand_in
 
 BANDS = ("--bands", "blue,green,red,nir")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -84,6 +85,18 @@ def test_a_raster_with_every_output(raster, out, lacunar):
     assert columns["mean_probability"][0] == pytest.approx(probability[lake].mean(), rel=1e-5)
     assert "1 water body, 0.661 ± 0.017 km2, 18.4% of what is valid; " in ran.out
     assert f"polygons: {out / 'lakes.gpkg'} (1)" in ran.out
+
+
+def test_bodies_that_ndwi_contradicts_are_counted(raster, out, lacunar, monkeypatch):
+    def upside_down(*given, **options):
+        return (Block(block.window, 1 - block.samples) for block in plain_segmenter(*given, **options))
+
+    told = ("water", raster[0], *BANDS, "--polygons", out / "lakes.gpkg")
+    assert "NDWI" not in lacunar(*told, "-o", out / "a.tif").out
+    np.testing.assert_allclose(features(out / "lakes.gpkg")[2]["mean_ndwi"], [0.7], atol=0.05)
+    monkeypatch.setattr(job, "segment_blocks", upside_down)
+    ran = lacunar(*told, "-o", out / "b.tif", "--overwrite")
+    assert "note: 2 of 2 water bodies (100.0% of the water) have an NDWI below -0.2, as land has" in ran.out
 
 
 def test_json_is_the_record(raster, out, lacunar):

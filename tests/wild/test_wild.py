@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -242,6 +243,18 @@ def test_holes_of_the_thermal_band_inside_the_image_are_filled(shared, out, lacu
     named, source = bands_of(holes)[0] != 0, bands_of(out / "a.tif")[1]
     assert (source[named & inside] == 2).all()
     assert (named & inside).sum() == 937
+
+
+def test_water_of_flathead_is_water(shared, out, lacunar):
+    """Fields of 31 degrees had been a third of it; NDWI above 0 is 30.2 km2."""
+    product = shared / "data" / "landsat" / "LC08_L1TP_041027_20150604_20170226_01_T1"
+    if not product.is_dir():
+        pytest.skip(f"no real product here: no folder {product}")
+    told = ("--polygons", out / "a.gpkg", "--samples", "1", "--device", "cpu")
+    assert "lacks blue, swir2" in accepted(lacunar("water", product, "-o", out / "a.tif", *told))
+    bodies = gpd.read_file(out / "a.gpkg")
+    assert bodies["area_m2"].sum() == pytest.approx(30.2e6, rel=0.1)
+    assert bodies["mean_ndwi"].min() > -0.2
 
 
 @pytest.mark.parametrize("job", ["lst", "water"])

@@ -7,6 +7,7 @@ sources beside it. Nothing is fetched from a network because a file says so.
 """
 
 import io
+import json
 import logging
 import os
 import tarfile
@@ -175,6 +176,8 @@ def read_vectors(path: Path) -> "gpd.GeoDataFrame":
     if not _first_bytes(path).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(starts):
         raise RasterError(f"{path}: no polygons can be read; wanted a whole {', '.join(_VECTORS)}: convert it")
     try:
+        if starts == b"{":
+            json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_refuse_linked_crs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shapes = pyogrio.read_dataframe(path)
@@ -185,6 +188,13 @@ def read_vectors(path: Path) -> "gpd.GeoDataFrame":
     if not isinstance(shapes, gpd.GeoDataFrame):
         raise RasterError(f"{path} is a table without geometry: wanted polygons")
     return shapes
+
+
+def _refuse_linked_crs(members: dict[str, Any]) -> None:
+    """Refuse a GeoJSON object whose CRS stands at an address, which GDAL would ask."""
+    crs = members.get("crs")
+    if isinstance(crs, dict) and crs.get("type") == "link":
+        raise ValueError("its CRS is a link to an address, which is not asked")
 
 
 @contextmanager

@@ -8,8 +8,9 @@ strip.
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
@@ -63,15 +64,15 @@ def polygonize(
     transform: Affine,
     crs: CRS | None,
     *,
-    probability: Callable[[Tile], NDArray[np.floating[Any]]] | None = None,
+    means: Mapping[str, Callable[[Tile], NDArray[np.floating[Any]]]] = MappingProxyType({}),
 ) -> gpd.GeoDataFrame:
     """Trace the bodies of a mask (H, W) and measure them: one MultiPolygon per body, the largest first.
 
-    Columns are ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of islands included, ``pixels``, and with a
-    reader of the probability (NaN counts as 0) ``mean_probability``. Without a CRS the polygons are in pixels, x the
-    column and y the row, counted downwards from the upper left corner, and so are ``area_pixels`` and
-    ``perimeter_pixels``. A CRS that does not lead to longitude and latitude, or pixels outside where it holds, are a
-    ``RasterError``.
+    Columns are ``id`` (from 1), ``area_m2`` and ``perimeter_m``, shores of islands included, ``pixels``, and the mean
+    over the body (NaN counts as 0) of every raster that ``means`` names and reads by windows. Without a CRS the
+    polygons are in pixels, x the column and y the row, counted downwards from the upper left corner, and so are
+    ``area_pixels`` and ``perimeter_pixels``. A CRS that does not lead to longitude and latitude, or pixels outside
+    where it holds, are a ``RasterError``.
 
     >>> lake = np.array([[True, True], [True, False]])
     >>> polygonize(lake, Affine.identity(), None)[["id", "area_pixels", "perimeter_pixels"]].values.tolist()
@@ -84,8 +85,8 @@ def polygonize(
     else:
         area, perimeter = _on_ellipsoid(outlines, transform, crs)
         columns = {"area_m2": area, "perimeter_m": perimeter, "pixels": np.round(pixels).astype(np.int64)}
-    if probability is not None:
-        columns["mean_probability"] = _sums_within(outlines, probability, mask.shape) / pixels
+    for name, read in means.items():
+        columns[name] = _sums_within(outlines, read, mask.shape) / pixels
     placed, wkt = (outlines, None) if crs is None else (_placed(outlines, transform), crs.to_wkt())
     bodies = gpd.GeoDataFrame(columns, geometry=placed, crs=wkt)
     bodies = bodies.sort_values(area_column(crs), ascending=False, kind="stable", ignore_index=True)

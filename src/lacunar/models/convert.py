@@ -118,12 +118,13 @@ def _from_diffusers(folder: Path) -> tuple[UNet, NoiseSchedule, Prediction]:
         raise ModelError(f"{inner / 'config.json'} describes a {kind}, wanted an unconditional UNet2DModel")
     nested = folder / "scheduler" / "scheduler_config.json"
     scheduler = read_json(nested if nested.is_file() else folder / "scheduler_config.json")
-    prediction = DIFFUSERS_PREDICTIONS.get(scheduler.get("prediction_type", "epsilon"))
-    if prediction is None:
-        names, got = ", ".join(DIFFUSERS_PREDICTIONS), scheduler["prediction_type"]
-        raise ModelError(f"{folder}: prediction_type is {got!r}, wanted one of {names}")
+    predicted = scheduler.get("prediction_type", "epsilon")
+    if not isinstance(predicted, str) or predicted not in DIFFUSERS_PREDICTIONS:
+        names = ", ".join(DIFFUSERS_PREDICTIONS)
+        raise ModelError(f"{folder}: prediction_type is {predicted!r}, wanted one of {names}")
+    prediction = DIFFUSERS_PREDICTIONS[predicted]
     variance = scheduler.get("variance_type", "fixed_small")
-    if variance not in DIFFUSERS_VARIANCES:
+    if not isinstance(variance, str) or variance not in DIFFUSERS_VARIANCES:
         names = ", ".join(DIFFUSERS_VARIANCES)
         raise ModelError(f"{folder}: variance_type is {variance!r}, wanted one of {names}")
     learned, large = variance == "learned_range", variance == "fixed_large"

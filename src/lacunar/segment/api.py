@@ -164,7 +164,7 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
     def read(window: Tile) -> NDArray[np.floating[Any]]:
         return np.asarray(probability[window.slices])
 
-    bodies = polygons.polygonize(np.asarray(class_ == 1), transform, crs, probability=read)
+    bodies = polygons.polygonize(np.asarray(class_ == 1), transform, crs, means={"mean_probability": read})
     return bodies[bodies[polygons.area_column(crs)] >= min_area].reset_index(drop=True)
 
 

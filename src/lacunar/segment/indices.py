@@ -72,11 +72,15 @@ def threshold_water(name: IndexName, bands: Planes) -> Thresholded:
     return Thresholded(index > threshold, index, threshold)
 
 
+def ndwi(bands: Planes) -> NDArray[np.floating[Any]]:
+    """NDWI of six planes, 0 where there is no light; NaN without green or nir."""
+    green, nir = (np.maximum(bands[BANDS.index(band)], 0) for band in _RATIOS["NDWI"])
+    return np.asarray((green - nir) / (green + nir + LEAST_LIGHT))
+
+
 def ndwi_evidence(bands: Planes, gain: float, centre: float, least: float, most: float) -> NDArray[np.float32]:
     """What NDWI adds to the logit of water: gain (NDWI - centre), between least and most; 0 without green or nir."""
-    green, nir = (np.maximum(bands[BANDS.index(band)], 0) for band in _RATIOS["NDWI"])
-    ndwi = (green - nir) / (green + nir + LEAST_LIGHT)
-    return np.asarray(np.nan_to_num(np.clip(gain * (ndwi - centre), least, most)), dtype=np.float32)
+    return np.asarray(np.nan_to_num(np.clip(gain * (ndwi(bands) - centre), least, most)), dtype=np.float32)
 
 
 def _present(bands: Planes) -> set[str]:

@@ -14,6 +14,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 from affine import Affine
+from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.gate import allowing_vrt
@@ -44,6 +45,7 @@ from lacunar.segment.change import (
     total_area,
 )
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.segment.indices import ndwi
 from lacunar.segment.plot import colour_image, overlay, water_figure
 from lacunar.segment.raster_map import (
     BAND_NAMES,
@@ -63,6 +65,7 @@ RASTER_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
 SMALLEST_BODY = 4  # pixels of the smallest polygon that is written where nothing else is asked for
+LAND_NDWI = -0.2  # mean over a body below which NDWI contradicts: open water is above 0, turbid water little below
 MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
 POOR = "one or two visible bands say little about water: probabilities are drawn towards 0.5"
 WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
@@ -163,7 +166,10 @@ def segment_file(
         model = load_segmenter(options.model, device=options.device, backend=options.backend)
         pixels = _map_on(scene, scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
-            bodies = found.polygons()
+            told = {"green", "nir"} <= set(scene.band_names) and look_for(
+                scene.band_names, scene.band_units
+            ) == "ratios"
+            bodies = found.polygons(ndwi=(lambda window: ndwi(scene.planes(window))) if told else None)
             written = _written(bodies, options, scene.transform)
             sigma = area_sigma(found, bodies)
             if files.polygons:
@@ -194,6 +200,7 @@ def segment_file(
         }
         record["notes"] += [] if scene.crs else [WITHOUT_CRS]
         record["notes"] += [POOR] if look_for(scene.band_names) == "poor" else []
+        record["notes"] += _contradicted(bodies)
         record["notes"] += _left_out(bodies, written, options) if files.polygons else []
         if files.mask and pixels["nodata"]:
             share = pixels["nodata"] / math.prod(scene.shape)
@@ -296,6 +303,24 @@ def _left_out(bodies: gpd.GeoDataFrame, written: gpd.GeoDataFrame, options: Wate
     if options.min_area is not None or not count:
         return []
     return [f"polygons of fewer than {SMALLEST_BODY} pixels are left out ({count}); --min-area 0 keeps them"]
+
+
+def _ndwi_reader(scene: Scene) -> Callable[[Tile], NDArray[np.floating[Any]]] | None:
+    """Reads NDWI by windows, where a scene has what it wants in physical units."""
+    told = {"green", "nir"} <= set(scene.band_names) and look_for(scene.band_names, scene.band_units) == "ratios"
+    return (lambda window: ndwi(scene.planes(window))) if told else None
+
+
+def _contradicted(bodies: gpd.GeoDataFrame) -> list[str]:
+    """What NDWI speaks against: ice, snow, shadow and mud can look so, and so can land that was taken for water."""
+    doubtful = bodies[bodies["mean_ndwi"] < LAND_NDWI] if "mean_ndwi" in bodies else bodies[:0]
+    if doubtful.empty:
+        return []
+    share = pixel_counts(doubtful).sum() / pixel_counts(bodies).sum()
+    return [
+        f"{len(doubtful)} of {len(bodies)} water bodies ({share:.1%} of the water) have an NDWI below {LAND_NDWI:g}, "
+        "as land has: look at them (mean_ndwi of the polygons)"
+    ]
 
 
 def _check_size(scene: Scene) -> None:

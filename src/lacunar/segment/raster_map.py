@@ -55,12 +55,18 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         """Standard deviation of the samples; NaN where not valid."""
         return self._band(3, window)
 
-    def polygons(self, where: Callable[[Tile], Bools] | None = None) -> gpd.GeoDataFrame:
-        """Water bodies as in `lacunar.geo.polygons.polygonize`, or the bodies of another mask on this map's grid."""
+    def polygons(
+        self, where: Callable[[Tile], Bools] | None = None, ndwi: Callable[[Tile], Values] | None = None
+    ) -> gpd.GeoDataFrame:
+        """Water bodies as in `lacunar.geo.polygons.polygonize`, or the bodies of another mask on this map's grid.
+
+        They have ``mean_probability``, and ``mean_ndwi`` where a reader of NDWI is given.
+        """
         mask = np.zeros(self.shape, dtype=np.bool_)
         for block in blocks_over(self.shape, block=BLOCK, halo=0):
             mask[block.core.slices] = (where or self.water)(block.core)
-        return polygonize(mask, self.transform, self.crs, probability=self.probability)
+        means = {"mean_probability": self.probability} | ({"mean_ndwi": ndwi} if ndwi else {})
+        return polygonize(mask, self.transform, self.crs, means=means)
 
     def probability_and_disagreement(self, window: Tile) -> Values:
         """Both, (2, H, W); NaN where not valid."""

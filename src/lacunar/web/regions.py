@@ -51,7 +51,7 @@ def lakes_of(folder: Path, info: dict[str, Any], threshold: float) -> dict[str, 
     water = np.zeros(shape, dtype=np.bool_)
     for block in blocks_over(shape, block=BLOCK, halo=0):
         water[block.core.slices] = probability(block.core) >= threshold
-    bodies = polygonize(water, transform, crs, probability=probability)
+    bodies = polygonize(water, transform, crs, means={"mean_probability": probability})
     column, back = area_column(crs), ~transform if crs else Affine.identity()
     lakes = []
     for _, body in bodies.head(LISTED).iterrows():
