@@ -82,6 +82,29 @@ def test_an_unknown_background_is_refused():
         FillOptions(background="magic")
 
 
+def test_samples_of_blocks_meet_in_a_gap_wider_than_the_halo(monkeypatch):
+    values, _, _ = archive(shape=(100, 200), seed=8)
+    missing = np.zeros(values.shape, dtype=bool)
+    missing[20:80, 66:126] = True  # a border of blocks lies at column 96
+
+    def read(tile):
+        return Measured(values[tile.slices], ~missing[tile.slices], missing[tile.slices])
+
+    found = survey(read, values.shape, options=FillOptions(samples=1))
+
+    def sample():
+        options, out = FillOptions(samples=1), np.empty(values.shape)
+        for block in fill_blocks(read, values.shape, found, None, options):
+            out[block.window.slices] = block.value
+        return out
+
+    whole = sample()
+    monkeypatch.setattr("lacunar.fill.blocks.BLOCK", 96)
+    monkeypatch.setattr("lacunar.fill.blocks.HALO", 16)
+    monkeypatch.setattr("lacunar.fill.blocks.WIDE_HALO", 64)
+    assert abs(sample() - whole).max() < 0.2
+
+
 def test_blocks_agree_with_one_another(monkeypatch):
     values, missing, guides = archive(shape=(110, 330), seed=8)
 

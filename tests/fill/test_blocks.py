@@ -219,6 +219,8 @@ def test_only_a_block_and_its_halo_are_read_at_once():
         for block in blocks_over((8192, 8192), block=streaming.BLOCK, halo=streaming.HALO)
     )
     assert largest == (streaming.BLOCK + 2 * streaming.HALO) ** 2
+    widest = max(block.wide.height * block.wide.width for block in streaming.blocks_of((8192, 8192)))
+    assert widest == (streaming.BLOCK + 2 * streaming.WIDE_HALO) ** 2
 
 
 def test_blocks_and_halo_fit_the_grids_of_both_kinds_of_tile():

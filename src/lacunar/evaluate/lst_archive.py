@@ -134,14 +134,15 @@ class ArchiveTask(LstTask):
 
     def lineup(self) -> Lineup:
         """The field of the raster, what it is made of, and networks on kriging with drift."""
-        methods = {name: _other_method(name) for name in OTHERS if name in (*self.methods, LAPLACE)}
+        chosen = [name for name in OTHERS[1:] if name in self.methods]
+        methods: dict[str, Method] = {LAPLACE: _laplace} | ({", ".join(chosen): _by_dates(chosen)} if chosen else {})
         lineup = Lineup(methods | {FIELD: _without_days(field_method(self.samples))}, LAPLACE, [FIELD])
         for model in self.networks():
             for way in self.ways():
                 name = f"{model.name}, {way[0].name}"
                 method = model_method(name, model, way, references=True, background="kriging")
                 enter(lineup, name, _without_days(method), model=model, way=way)
-        lineup.shown = [FIELD, *(name for name in lineup.methods if name != FIELD)]
+        lineup.shown = [FIELD, *(name for name in lineup.methods if name not in (FIELD, *methods)), LAPLACE, *chosen]
         return lineup
 
     def measure(self, case: LstCase, estimate: Estimate) -> list[Row]:
@@ -220,22 +221,33 @@ def _without_days(method: Method) -> Method:
     return lambda values, known, others, days, seed: method(values, known, others, seed)
 
 
-def _other_method(name: str) -> Method:
+def _laplace(
+    values: FloatArray, known: BoolArray, others: Sequence[FloatArray], days: Sequence[int], seed: int
+) -> dict[str, Estimate]:
+    del others, days, seed
+    return {LAPLACE: Estimate(fill("laplace", values, known))}
+
+
+def _by_dates(names: Sequence[str]) -> Method:
+    """The fills of these names from other dates, all by one fit of EM."""
+
     def method(
         values: FloatArray, known: BoolArray, others: Sequence[FloatArray], days: Sequence[int], seed: int
     ) -> dict[str, Estimate]:
         del seed
-        if name == LAPLACE:
-            return {name: Estimate(fill("laplace", values, known))}
-        if not others or (name == CYCLE and len(others) < LEAST_CYCLE):
+        if not others:
             return {}
         dates = np.concatenate([np.where(known, values, np.nan)[None], others]).astype(np.float64)
         model = DateModel.estimated(dates.reshape(len(dates), -1))
-        if name == EM:
-            return {name: Estimate(model.expectation(dates.reshape(len(dates), -1), 0).reshape(known.shape))}
-        full = completed(dates, model)[1:]
-        found = _regression(values, known, full) if name == REGRESSION else _cycle(values, known, full, days)
-        return {name: Estimate(found)}
+        full, share = completed(dates, model)[1:], 1 / len(names)
+        found = {}
+        if EM in names:
+            found[EM] = model.expectation(dates.reshape(len(dates), -1), 0).reshape(known.shape)
+        if REGRESSION in names:
+            found[REGRESSION] = _regression(values, known, full)
+        if CYCLE in names and len(others) >= LEAST_CYCLE:
+            found[CYCLE] = _cycle(values, known, full, days)
+        return {name: Estimate(value, share=share) for name, value in found.items()}
 
     return method
 

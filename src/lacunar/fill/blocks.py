@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 960  # side of a block's core; a multiple of the stride between tiles, so that all blocks share one tile grid
 HALO = 96  # two strides: every tile that touches the core, with its kriging margin, lies inside the block
+WIDE_HALO = 288  # where a gap reaches through the halo: samples of two blocks then meet at their border
 COARSE_CELLS = 512  # cells of the coarse field along the raster's longer side, at most
 FINEST_REDUCTION = 16  # pixels in a cell of the coarse field, at least
 
@@ -223,7 +224,8 @@ def fill_blocks(
 
 def blocks_of(shape: tuple[int, int]) -> tuple[Block, ...]:
     """The blocks of a raster of so many rows and columns, in reading order."""
-    return blocks_over(shape, block=BLOCK, halo=HALO)
+    narrow, wide = (blocks_over(shape, block=BLOCK, halo=halo) for halo in (HALO, WIDE_HALO))
+    return tuple(replace(block, wide=more.outer) for block, more in zip(narrow, wide, strict=True))
 
 
 def fill_block(
@@ -237,7 +239,8 @@ def fill_block(
     callback: Callback | None = None,
 ) -> FilledBlock:
     """Fill the core of one block from all that its halo shows; parameters are those of `fill_blocks`."""
-    outer = (_filling(read, found.suspect) if options.suspect == "fill" else read)(block.outer)
+    reading = _filling(read, found.suspect) if options.suspect == "fill" else read
+    outer = reading(block.outer)
     core = outer.part(block.inner)
     value = np.where(core.known, core.values, np.nan).astype(np.float32)
     sigma = np.where(core.known, 0.0 if core.sigma is None else core.sigma, np.nan).astype(np.float32)
@@ -246,10 +249,14 @@ def fill_block(
     if not core.missing.any():
         drawn = np.repeat(value[None], options.samples, axis=0) if options.realisations else None
         return FilledBlock(block.core, value, source, sigma, quantiles, realisations=drawn)
+    near = _touching(outer.missing, block)
+    if found.raster_field is not None and block.wide is not None and _is_cut(near, block.outer, block.wide):
+        block = Block(block.core, block.wide)
+        outer = reading(block.outer)
+        near = _touching(outer.missing, block)
     beside, origin = None if guides is None else guides(block.outer), (block.outer.row, block.outer.col)
     if found.raster_field is not None:
         others = np.empty((0, *outer.known.shape), dtype=np.float32) if beside is None else beside
-        near = _touching(outer.missing, block)
         filled = fill_from_field(found.raster_field, View(outer.values, outer.known, near, others, origin), options)
     else:
         from lacunar.fill.array import fill_array
@@ -300,6 +307,15 @@ def _touching(missing: BoolArray, block: Block) -> BoolArray:
     inside[np.unique(parts[block.inner.slices])] = True
     inside[0] = False
     return np.asarray(missing & inside[parts])
+
+
+def _is_cut(near: BoolArray, outer: Tile, wide: Tile) -> bool:
+    """Whether pixels ``near`` the core lie at a side of ``outer`` beyond which ``wide`` reaches."""
+    top, left = outer.row > wide.row, outer.col > wide.col
+    bottom = outer.row + outer.height < wide.row + wide.height
+    right = outer.col + outer.width < wide.col + wide.width
+    sides = ((top, near[0]), (bottom, near[-1]), (left, near[:, 0]), (right, near[:, -1]))
+    return any(more and bool(side.any()) for more, side in sides)
 
 
 def _near_core(missing: BoolArray, block: Block) -> BoolArray:

@@ -56,6 +56,7 @@ class Block:
 
     core: Tile
     outer: Tile
+    wide: Tile | None = None  # what it reads where ``outer`` cuts what it has to fill
 
     @property
     def inner(self) -> Tile:
