@@ -1,6 +1,7 @@
 """What the gate lets in: plain rasters of known formats that lead nowhere else and cost no more than they may."""
 
 import io
+import json
 import shutil
 import tarfile
 
@@ -246,17 +247,18 @@ def test_a_compressed_archive_that_is_damaged_is_one_line(tmp_path):
 
 def test_polygons_whose_crs_is_an_address_are_refused_without_asking_it(tmp_path):
     """GDAL would fetch it."""
-    feature = (
-        '{"type":"Feature","properties":{},"geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}}'
-    )
-    file, text = tmp_path / "a.geojson", '{"type":"FeatureCollection",%s"features":[' + feature + "]}"
-    file.write_text(text % "")
+    polygon = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    feature = {"type": "Feature", "properties": {}, "geometry": polygon}
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    file = tmp_path / "a.geojson"
+    file.write_text(json.dumps(collection))
     assert len(read_vectors(file)) == 1
-    file.write_text(text % '"crs":{"type":"link","properties":{"href":"http://127.0.0.1:9/a","type":"ogcwkt"}},')
+    link = {"type": "link", "properties": {"href": "http://127.0.0.1:9/a", "type": "ogcwkt"}}
+    file.write_text(json.dumps({"crs": link} | collection))
     with pytest.raises(RasterError, match="its CRS is a link to an address, which is not asked"):
         read_vectors(file)
 
 
 def test_a_count_beyond_any_float_is_above_its_limit():
-    with pytest.raises(LacunarError, match="got 1,000,.* steps: wanted at most 256; ask for fewer"):
+    with pytest.raises(LacunarError, match=r"got 10[,0]+ steps: wanted at most 256; ask for fewer"):
         check_limit(10**400, SAMPLES, "steps", "ask for fewer")

@@ -190,11 +190,12 @@ def read_vectors(path: Path) -> "gpd.GeoDataFrame":
     return shapes
 
 
-def _refuse_linked_crs(members: dict[str, Any]) -> None:
-    """Refuse a GeoJSON object whose CRS stands at an address, which GDAL would ask."""
+def _refuse_linked_crs(members: dict[str, Any]) -> dict[str, Any]:
+    """A GeoJSON object as it is; one whose CRS stands at an address, which GDAL would ask, is a ``ValueError``."""
     crs = members.get("crs")
     if isinstance(crs, dict) and crs.get("type") == "link":
         raise ValueError("its CRS is a link to an address, which is not asked")
+    return members
 
 
 @contextmanager
