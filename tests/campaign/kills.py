@@ -123,7 +123,7 @@ def killed(number, seed, world, folder):
         return _with(result, "tracebacks", f"{how.name}: exit code {code}: {' '.join(first.said.split())[-300:]}")
     if how != signal.SIGKILL:
         lines = [line for line in first.said.splitlines() if line.strip()]
-        if code and (
+        if code not in (0, -how) and (  # a signal that comes before the command listens ends it without a word
             not lines or not all(line.startswith("lacunar: ") or "kept" in line or ":" in line for line in lines)
         ):
             _with(result, "more than one line", f"{how.name}: {first.said[-200:]!r}")

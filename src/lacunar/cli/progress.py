@@ -35,7 +35,7 @@ class Bars:
     def filling(self, done: int, total: int) -> None:
         """Show the filling, in hundredths of a block."""
         self._show("filling", done, total)
-        self._log_share("filling", done, total)
+        self._log_later(f"filling: {done / max(1, total):.0%}", ended=done == total)
 
     def filling_scenes(self, done: int, total: int) -> None:
         """Show how far several scenes are, in hundredths of a scene."""
@@ -45,15 +45,17 @@ class Bars:
     def segmenting(self, done: int, total: int) -> None:
         """Show the segmentation, in the parts that it counts."""
         self._show("finding water", done, total)
-        self._log_share("finding water", done, total)
+        self._log_later(f"finding water: {done / max(1, total):.0%}", ended=done == total)
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how many answers of an evaluation are there."""
-        self._count("answering cases", done, total)
+        self._show("answering cases", done, total)
+        self._log(f"answering cases: {done} of {total}", last=done == total)
 
     def drawing(self, done: int, total: int) -> None:
         """Show the drawing of examples."""
-        self._count("drawing examples", done, total)
+        self._show("drawing examples", done, total)
+        self._log_later(f"drawing examples: {done} of {total}", ended=done == total)
 
     def training(self, progress: "Progress") -> None:
         """Show the training, with its loss and rate."""
@@ -62,16 +64,12 @@ class Bars:
         step, left = f"step {progress.step} of {progress.steps}", f"{progress.seconds_left / 60:.0f} min left"
         self._log(f"training: {step}, {note}, {left}", last=progress.step == progress.steps)
 
-    def _log_share(self, label: str, done: int, total: int) -> None:
+    def _log_later(self, line: str, *, ended: bool) -> None:
         """Write a line about what began a while ago; what is soon over needs none."""
         if math.isinf(self._logged):
             self._logged = time.monotonic()
-        if done < total:
-            self._log(f"{label}: {done / max(1, total):.0%}", last=False)
-
-    def _count(self, label: str, done: int, total: int) -> None:
-        self._show(label, done, total)
-        self._log(f"{label}: {done} of {total}", last=done == total)
+        if not ended:
+            self._log(line, last=False)
 
     def _show(self, label: str, done: int, total: int, note: str = "") -> None:
         if label not in self._tasks:
