@@ -26,7 +26,7 @@ class Bars:
         self._bars = RichProgress(*columns, console=console, refresh_per_second=1, disable=not console.is_terminal)
         self._bars.start()
         self._tasks: dict[str, Any] = {}
-        self._logged = -math.inf
+        self._logged, self._begun = -math.inf, math.inf
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -66,9 +66,8 @@ class Bars:
 
     def _log_later(self, line: str, *, ended: bool) -> None:
         """Write a line about what began a while ago; what is soon over needs none."""
-        if math.isinf(self._logged):
-            self._logged = time.monotonic()
-        if not ended:
+        self._begun = min(self._begun, time.monotonic())
+        if not ended and time.monotonic() - self._begun >= LOG_EVERY:
             self._log(line, last=False)
 
     def _show(self, label: str, done: int, total: int, note: str = "") -> None:
