@@ -200,6 +200,7 @@ def warm_up(made, scratch: Path) -> None:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)  # of rasters that are made without a place
 
     import diffusers.models.unets.unet_2d  # noqa: F401  # which another user's child could not read
+
     import lacunar.train.recipes
     from lacunar.train.loop import this_process
 
