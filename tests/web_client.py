@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 from starlette.testclient import TestClient
 
 from lacunar.web.app import Service, make_app
@@ -39,6 +40,12 @@ class Client(TestClient):
     def ended(self, identifier, *, within=300.0):
         """A job once it has ended."""
         return self._until(f"{API}/jobs/{identifier}", ("done", "failed", "cancelled"), within)
+
+    def tile(self, identifier, bands, z=0, x=0, y=0):
+        """Bands of a tile, (B, 256, 256)."""
+        answer = self.get(f"{API}/rasters/{identifier}/tiles/{z}/{x}/{y}", params={"bands": bands})
+        assert answer.status_code == 200, answer.text
+        return np.frombuffer(answer.content, dtype="<f4").reshape(-1, 256, 256)
 
     def until(self, identifier, state, *, within=60.0):
         """A job once it has a state."""

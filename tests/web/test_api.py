@@ -15,14 +15,8 @@ from web_client import API
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the test client
 
 
-def tile(web, identifier, bands, z=0, x=0, y=0):
-    answer = web.get(f"{API}/rasters/{identifier}/tiles/{z}/{x}/{y}", params={"bands": bands})
-    assert answer.status_code == 200, answer.text
-    return np.frombuffer(answer.content, dtype="<f4").reshape(-1, 256, 256)
-
-
 def test_a_tile_holds_the_values_of_the_scene_and_nan_beyond_it(web, product_id, simulated_64):
-    (value,) = tile(web, product_id, "value")
+    (value,) = web.tile(product_id, "value")
     with open_scene(simulated_64.folder, lst_options=LstOptions(gap_classes=())) as scene:
         expected = scene.measured()
     np.testing.assert_array_equal(value[:64, :64], np.where(expected.known, expected.values, np.nan))
@@ -42,7 +36,7 @@ def test_a_point_is_the_files_value_at_its_place(web, product_id, simulated_64):
 
 
 def test_the_usual_mask_is_that_of_the_quality_band(web, product_id, simulated_64):
-    (mask,) = tile(web, product_id, "mask")
+    (mask,) = web.tile(product_id, "mask")
     with open_scene(simulated_64.folder) as scene:
         np.testing.assert_array_equal(mask[:64, :64] == 1, scene.measured().missing)
 
@@ -59,7 +53,7 @@ def test_strokes_add_and_erase_in_their_order_and_the_mask_file_says_the_same(we
     row, col = np.mgrid[:64, :64] + 0.5
     square = (row > 10) & (row < 40) & (col > 10) & (col < 40)
     wanted = square & (np.hypot(row - 25, col - 25) > 5)
-    (shown,) = tile(web, product_id, "mask")
+    (shown,) = web.tile(product_id, "mask")
     assert np.abs((shown[:64, :64] == 1).astype(int) - wanted).sum() <= 4  # a circle is drawn as a polygon
     assert told["exact"]
     assert told["share"] == pytest.approx((shown[:64, :64] == 1).mean())
@@ -81,7 +75,7 @@ def test_grow_reaches_as_many_pixels_as_asked(web, product_id):
     masks = []
     for grow in (0, 3):
         web.put(f"{API}/rasters/{product_id}/mask", json={"classes": classes, "grow": grow})
-        masks.append(tile(web, product_id, "mask")[0][:64, :64] == 1)
+        masks.append(web.tile(product_id, "mask")[0][:64, :64] == 1)
     from scipy.ndimage import distance_transform_edt
 
     np.testing.assert_array_equal(masks[1], distance_transform_edt(~masks[0]) <= 3)
@@ -100,14 +94,14 @@ def test_a_large_raster_is_read_from_its_overviews_by_the_same_pixels(web, tmp_p
         writer.write(values[None])
     told = web.opened(web.post(f"{API}/rasters", json={"path": "large.tif"}).json()["id"])
     assert (told["levels"], told["shape"]) == (2, [600, 700])
-    (coarse,) = tile(web, told["id"], "value")
+    (coarse,) = web.tile(told["id"], "value")
     assert np.isfinite(coarse[:150, :175]).all()
     assert np.isnan(coarse[150:]).all()
     for row, col in ((0, 0), (149, 174), (70, 33)):
         seen = coarse[row, col]
         assert abs(seen // 1000 - 4 * row) <= 4
         assert abs(seen % 1000 - 4 * col) <= 4
-    (fine,) = tile(web, told["id"], "value", z=2, x=2, y=1)
+    (fine,) = web.tile(told["id"], "value", z=2, x=2, y=1)
     np.testing.assert_array_equal(fine[:, :188], values[256:512, 512:])
 
 
@@ -144,18 +138,18 @@ def test_a_preview_fills_its_window_alone(web, product_id):
     job = web.ended(web.post(f"{API}/jobs", json=asked).json()["id"])
     assert (job["state"], job["error"]) == ("done", None)
     assert (job["view"]["shape"], job["view"]["origin"]) == ([40, 32], [8, 16])
-    value, source = tile(web, job["id"], "value,source")
-    (before,) = tile(web, product_id, "value")
+    value, source = web.tile(job["id"], "value,source")
+    (before,) = web.tile(product_id, "value")
     measured = source[:40, :32] == 1
     np.testing.assert_array_equal(value[:40, :32][measured], before[8:48, 16:48][measured])
-    (mask,) = tile(web, product_id, "mask")
+    (mask,) = web.tile(product_id, "mask")
     np.testing.assert_array_equal(source[:40, :32] == 2, mask[8:48, 16:48] == 1)
 
 
 def test_water_lakes_add_up_to_the_map_at_any_threshold(web, product_id):
     job = web.ended(web.post(f"{API}/jobs", json={"kind": "water", "raster": product_id, "samples": 1}).json()["id"])
     assert (job["state"], job["error"]) == ("done", None)
-    (probability,) = tile(web, job["id"], "probability")
+    (probability,) = web.tile(job["id"], "probability")
     for threshold in (0.3, 0.7):
         lakes = web.get(f"{API}/rasters/{job['id']}/lakes", params={"threshold": threshold}).json()
         pixels = int((probability >= threshold).sum())
@@ -172,7 +166,7 @@ def test_a_picture_is_kept_outside_its_mask(web):
     told = web.post(f"{API}/uploads", params={"name": "../a b.png"}, content=stream.getvalue(), headers=binary).json()
     told = web.opened(told["id"])
     assert (told["name"], told["jobs"][-2:]) == ("a_b.png", ["picture", "face"])
-    (colour,) = tile(web, told["id"], "colour")
+    (colour,) = web.tile(told["id"], "colour")
     packed = given.astype(np.float64) @ [65536, 256, 1]
     np.testing.assert_array_equal(colour[:80, :96], packed)
     edits = {"strokes": [{"points": [[30, 40], [40, 50]], "radius": 6}]}
@@ -181,7 +175,7 @@ def test_a_picture_is_kept_outside_its_mask(web):
     job = web.ended(web.post(f"{API}/jobs", json=asked).json()["id"])
     assert (job["state"], job["error"]) == ("done", None)
     filled = np.asarray(Image.open(io.BytesIO(web.get(f"{API}/jobs/{job['id']}/results/filled.png").content)))
-    (mask,) = tile(web, told["id"], "mask")
+    (mask,) = web.tile(told["id"], "mask")
     hidden = mask[:80, :96] == 1
     np.testing.assert_array_equal(filled[~hidden], given[~hidden])
     assert (filled[hidden] != given[hidden]).any()

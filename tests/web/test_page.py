@@ -22,6 +22,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from web_inputs import write_inputs
+
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -41,6 +43,8 @@ WITHIN = 240.0  # seconds that a machine that is busy may take
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The address that `lacunar serve` prints."""
+    shown = tmp_path_factory.mktemp("shown")
+    write_inputs(shown)
     command = [
         sys.executable,
         "-m",
@@ -50,6 +54,8 @@ def address(tmp_path_factory):
         "0",
         "--state",
         str(tmp_path_factory.mktemp("state")),
+        "--root",
+        str(shown),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -65,7 +71,11 @@ def browser(tmp_path_factory):
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,900"):
         options.add_argument(flag)
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    prefs = {
+        "download.default_directory": str(downloads),
+        "profile.default_content_setting_values.automatic_downloads": 1,  # else the second waits for a person's yes
+    }
+    options.add_experimental_option("prefs", prefs)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.downloads = downloads
@@ -116,6 +126,14 @@ class Page:
         self.until(f"document.getElementById('rasters').value !== '{before}'")
         self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent.includes('{shown}')")
         self.until("document.querySelectorAll('#jobs li').length === 0")
+        self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
+
+    def open_file(self, name):
+        before = self.driver.execute_script("return document.getElementById('rasters').value")
+        script = "[...document.querySelectorAll('#files button')].find(b => b.textContent === arguments[0]).click()"
+        self.driver.execute_script(script, name)
+        self.until(f"document.getElementById('rasters').value !== '{before}'")
+        self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent === '{name}'")
         self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
 
     def drag(self, *steps):
@@ -200,6 +218,59 @@ def test_water_follows_the_threshold_and_a_lake_can_be_seen(page):
     before = page.hover(0, 0)
     page.click("#lakes tbody tr")
     assert page.hover(1, 1) != before
+
+
+def test_suspect_places_are_decided_in_the_table_and_in_the_image(page):
+    page.open_file("cold.tif")
+    page.click("#find-suspects")
+    page.until("document.querySelectorAll('#suspects tbody tr').length === 2")
+    share = page.text("share")
+    pressed = "[...document.querySelectorAll('#suspects tbody tr:first-child button')].map(b => b.ariaPressed).join()"
+    page.click("#suspects tbody tr:first-child button")
+    page.until(f"{pressed} === 'true,false'")
+    page.until(f"document.getElementById('share').textContent !== '{share}'")
+    page.click("#suspects tbody tr:first-child")  # in the middle of the view now
+    page.until("[...document.querySelectorAll('.leaflet-suspect-pane canvas')].some(one => one.planes)")
+    ActionChains(page.driver).move_to_element(page.map).click().perform()
+    page.until(f"{pressed} === 'false,true'")
+    page.until(f"document.getElementById('share').textContent === '{share}'")
+    page.click("#undo")
+    page.until(f"{pressed} === 'true,false'")
+
+
+def test_another_band_is_shown(page):
+    page.open_file("two.tif")
+    low = page.text("low-text")
+    page.set("band", "2")
+    page.until(f"document.getElementById('low-text').textContent !== '{low}'")
+    assert page.driver.execute_script("return document.getElementById('band').value") == "2"
+
+
+def test_a_date_that_is_dropped_is_compared(page):
+    page.open_file("lake_2023-05-01.tif")
+    page.driver.execute_script(
+        "const data = new DataTransfer(); data.setData('application/x-lacunar', 'lake_2019-05-01.tif');"
+        "document.getElementById('references').dispatchEvent(new DragEvent('drop', {dataTransfer: data}))"
+    )
+    page.until("document.querySelectorAll('#reference-list input:checked').length === 1")
+    page.until("document.getElementById('command').textContent.includes('--change')")
+    assert page.driver.execute_script("return document.getElementById('preview').hidden")
+    page.set("option-samples", "1")
+    page.run()
+    page.ended()
+    page.until("document.querySelectorAll('#dates tbody tr').length === 2")
+    page.until("[...document.querySelectorAll('.leaflet-after-pane canvas')].some(one => one.planes)")
+    assert page.hover(0, 0).startswith("water on both dates")
+
+
+def test_the_link_of_an_option_leads_to_its_place(page):
+    address = page.driver.execute_script("return document.querySelector('#advanced .about').href")
+    before = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.driver.get(address)
+    assert page.driver.execute_script("return document.querySelector(':target').textContent").startswith("--")
+    page.driver.close()
+    page.driver.switch_to.window(before)
 
 
 def test_a_picture_is_filled_where_it_was_masked(page):

@@ -1,7 +1,7 @@
 """The page in the browser: `serve`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from lacunar.errors import LacunarError
 
 _GIB = 2**30
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+_ON_THE_PAGE = ("lst", "fill", "water", "inpaint", "face")  # commands whose options the page links to
 
 
 def serve_command(
@@ -48,6 +49,41 @@ def serve_command(
             hosts=allow_host or (),
             upload_bytes=int(max_upload * _GIB),
             tell=lambda address: typer.echo(f"open {address}"),
+            help_of=options_page,
         )
     finally:
         store.close()
+
+
+def options_page(name: str) -> str | None:
+    """What the options of a command mean, as a page of HTML with a place for each; None for one that the page has not.
+
+    >>> 'id="--preset"' in options_page("fill")
+    True
+    """
+    from html import escape
+
+    from typer.main import get_command
+
+    from lacunar.cli import app
+
+    if name not in _ON_THE_PAGE:
+        return None
+    command: Any = get_command(app)
+    command = command.commands[name]
+    rows = []
+    for one in command.params:
+        if one.param_type_name != "option" or one.name == "help":
+            continue
+        label = ", ".join([*one.opts, *one.secondary_opts])
+        rows.append(
+            f'<dt id="{escape(one.opts[-1] if one.opts[-1].startswith("--") else one.opts[0])}">'
+            f"<code>{escape(label)}</code></dt><dd>{escape(one.help or '')}</dd>"
+        )
+    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in (command.help or "").split("\n\n"))
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>lacunar {name}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/static/app.css"><body class="help"><main><h1>lacunar '
+        f"{name}</h1>{paragraphs}<dl>{''.join(rows)}</dl></main></body></html>"
+    )

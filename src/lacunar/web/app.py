@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import anyio.to_thread
 import numpy as np
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from lacunar import __version__, models
@@ -21,7 +22,7 @@ from lacunar.geo.windows import Tile
 from lacunar.web import views
 from lacunar.web.asked import MODELS_OF, JobAsked, RasterAsked, ZoneAsked, check_job, command_of, needs_mask
 from lacunar.web.jobs import Jobs, QueueFullError
-from lacunar.web.masks import Edits, Mask
+from lacunar.web.masks import SUSPECTS, Edits, Mask
 from lacunar.web.regions import lakes_of, zone_of
 from lacunar.web.security import API
 from lacunar.web.store import ACTIVE, JOB, RASTER, NotFoundError, Store, read_json, safe_name, write_json
@@ -30,15 +31,18 @@ STATIC = Path(__file__).parent / "static"
 UPLOAD_BYTES = 4 * 2**30
 MASK_BYTES = 2**28
 LOOK_EVERY = 0.25  # seconds between two looks at a job whose events are sent
-MASK_BAND = "mask"
+MASK_BAND, SUSPECT_BAND = "mask", "suspect"
 KEEP_TILES = {"Cache-Control": "private, max-age=3600"}
 
 
 class Service:
     """What the routes share: the state folder, the queue, and how large an upload may be."""
 
-    def __init__(self, store: Store, *, upload_bytes: int = UPLOAD_BYTES) -> None:
+    def __init__(
+        self, store: Store, *, upload_bytes: int = UPLOAD_BYTES, help_of: Callable[[str], str | None] | None = None
+    ) -> None:
         self.store, self.jobs, self.upload_bytes = store, Jobs(store), upload_bytes
+        self.help_of = help_of or (lambda _: None)  # the page of a command's options, as HTML
         self.ending = False  # streams of events end then
         shipped = Path(models.__path__[0]) / "shipped"
         cards = {path.parent.name: read_json(path) or {} for path in sorted(shipped.glob("*/card.json"))}
@@ -88,6 +92,25 @@ class Service:
         job = self.jobs.submit({"kind": "open", "raster": folder.name, "name": known["name"], "references": []})
         write_json(folder / "raster.json", {**known, "root": root, "job": job["id"]})
         return self.raster(folder.name)
+
+    def open_band(self, identifier: str, band: int | None) -> dict[str, Any]:
+        """Open another band of an opened raster, as a raster of its own; an uploaded file is shared by a link."""
+        there, info = self.opened(self.store.path(identifier, RASTER).name)
+        source, folder = Path(info["source"]), self.store.new(RASTER)
+        if source.is_relative_to(there):
+            shutil.copytree(there / "input", folder / "input", copy_function=os.link)
+            source = folder / source.relative_to(there)
+        return self.open(folder, {"name": info["name"], "source": str(source), "band": band})
+
+    def search_suspects(self, identifier: str) -> dict[str, Any]:
+        """Queue a search for cloud that the mask does not name; what was accepted or refused before is forgotten."""
+        mask = self.mask(identifier)
+        if "fill" not in self.raster(identifier)["jobs"]:
+            raise LacunarError("cloud is looked for in values in kelvin: wanted a product, or a raster of them")
+        edits = mask.edits().model_copy(update={"accepted": [], "refused": []})
+        mask.save(edits)
+        told = {"kind": "suspects", "raster": identifier, "name": identifier, "references": []}
+        return self.jobs.submit({**told, "edits": edits.model_dump()})
 
     def prepared(self, asked: JobAsked) -> dict[str, Any]:
         """A job, checked, as the queue takes it."""
@@ -175,14 +198,16 @@ def raster_routes(service: Service) -> APIRouter:
 
     @router.post("/rasters", status_code=202)
     def open_raster(asked: RasterAsked) -> dict[str, Any]:
-        """Open a path under ``--root``, or a demo; it can be drawn once its ``state`` is ``ready``."""
-        if (asked.path is None) == (asked.demo is None):
-            raise LacunarError("wanted a path or a demo, one of the two")
+        """Open a path under ``--root``, a demo, or another band; it can be drawn once its ``state`` is ``ready``."""
+        if sum(what is not None for what in (asked.path, asked.demo, asked.raster)) != 1:
+            raise LacunarError("wanted a path, a demo or a raster, one of the three")
+        if asked.raster:
+            return service.open_band(asked.raster, asked.band)
         if asked.demo:
             known: dict[str, Any] = {"name": f"demo: {asked.demo}", "demo": asked.demo}
         else:
             path = service.store.inside_root(str(asked.path))
-            known = {"name": path.name, "source": str(path)}
+            known = {"name": path.name, "source": str(path), "band": asked.band}
         return service.open(service.store.new(RASTER), known)
 
     @router.post("/uploads", status_code=202)
@@ -218,23 +243,26 @@ def raster_routes(service: Service) -> APIRouter:
     def get_tile(identifier: str, z: int, x: int, y: int, bands: str = Query(max_length=200)) -> Response:
         """Give raw float32 (little endian) of the bands named by comma, 256 x 256 each, NaN where there is nothing.
 
-        z is 0 for the coarsest level; ``mask`` is a band too: 1 = to be filled.
+        z is 0 for the coarsest level; ``mask`` is a band too (1 = to be filled), and ``suspect`` (numbers of places).
         """
         folder, info = service.opened(identifier)
         window, step = views.tile_window(info, z, x, y)
         names = bands.split(",")
-        read = [name for name in names if name != MASK_BAND]
+        read = [name for name in names if name not in (MASK_BAND, SUSPECT_BAND)]
         if unknown := [name for name in read if name not in info["bands"]]:
             raise LacunarError(f"no band {unknown[0]!r}: wanted some of {', '.join(info['bands'])}, {MASK_BAND}")
         planes = dict.fromkeys(names, np.empty(0, dtype=np.float32))
         if read:
             numbers = [info["bands"].index(name) + 1 for name in read]
             planes |= dict(zip(read, views.read_window(folder / info["file"], numbers, window, step), strict=True))
+        if SUSPECT_BAND in names:
+            planes[SUSPECT_BAND] = views.read_window(folder / SUSPECTS, [1], window, step)[0]
         if MASK_BAND in names:
             mask = service.mask(identifier)
             planes[MASK_BAND] = mask.window(mask.edits(), window, step).astype(np.float32)
         content = np.stack([planes[name] for name in names]).astype("<f4").tobytes()
-        headers = {"Cache-Control": "no-store"} if MASK_BAND in names else KEEP_TILES
+        changes = MASK_BAND in names or SUSPECT_BAND in names
+        headers = {"Cache-Control": "no-store"} if changes else KEEP_TILES
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     @router.get("/rasters/{identifier}/point")
@@ -293,6 +321,20 @@ def mask_routes(service: Service) -> APIRouter:
         finally:
             path.unlink(missing_ok=True)
         return await anyio.to_thread.run_sync(told, mask, edits)
+
+    @router.post("/rasters/{identifier}/suspects", status_code=202)
+    def search_suspects(identifier: str) -> dict[str, Any]:
+        """Look for places that look like cloud and are not in the mask; the answer is the job that does it."""
+        return service.search_suspects(service.store.path(identifier, RASTER).name)
+
+    @router.get("/rasters/{identifier}/suspects")
+    def get_suspects(identifier: str) -> dict[str, Any]:
+        """Give the places that were found: number, pixels, kelvin below their surroundings, box; null if never looked.
+
+        Accept or refuse them by their numbers, in ``accepted`` and ``refused`` of the mask's edits.
+        """
+        folder = service.store.path(identifier, RASTER)
+        return read_json(folder / "suspects.json") or {"places": None}
 
     @router.get("/rasters/{identifier}/mask", response_class=FileResponse)
     def get_mask(identifier: str) -> FileResponse:
@@ -414,6 +456,14 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-store"})
+
+    @app.get("/help/{command}", include_in_schema=False)
+    def help_page(command: str) -> HTMLResponse:
+        """Tell every option of a command: what the page links to."""
+        told = service.help_of(command)
+        if told is None:
+            raise NotFoundError(f"no command {command[:20]!r} has a page of options")
+        return HTMLResponse(told)
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -17,7 +17,7 @@ JobKind = Literal["fill", "water", "picture", "face"]
 MODELS_OF: dict[JobKind, str] = {"fill": "lst-", "water": "water-", "picture": "picture-", "face": "face-"}
 DEFAULTS: dict[JobKind, dict[str, Any]] = {
     "fill": {
-        "model": "lst-small",
+        "model": None,
         "preset": "fast",
         "samples": None,
         "seed": 0,
@@ -38,11 +38,13 @@ DEFAULTS: dict[JobKind, dict[str, Any]] = {
 
 
 class RasterAsked(BaseModel):
-    """A raster to open: a path under the folder that is shown, or a demo."""
+    """A raster to open: a path under the folder that is shown, a demo, or another band of one that is open."""
 
     model_config = ConfigDict(extra="forbid")
     path: str | None = Field(default=None, max_length=4096)
     demo: Literal["temperature", "picture"] | None = None
+    raster: str | None = Field(default=None, description="identifier of an opened raster, of which a band is wanted")
+    band: int | None = Field(default=None, ge=1, le=10_000, description="what is filled, of a raster of several bands")
 
 
 class JobAsked(BaseModel):
@@ -51,7 +53,9 @@ class JobAsked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: JobKind
     raster: str
-    references: list[str] = Field(default_factory=list, max_length=64, description="of fill: other dates, opened")
+    references: list[str] = Field(
+        default_factory=list, max_length=64, description="other dates, opened: of fill to guide it, of water to compare"
+    )
     window: tuple[int, int, int, int] | None = Field(
         default=None, description=f"row, column, height, width of a preview, at most {TILE} a side; not of pictures"
     )
@@ -100,8 +104,10 @@ def check_job(asked: JobAsked, info: Mapping[str, Any], models: Mapping[str, Any
     if asked.model is not None and (asked.model not in models or not asked.model.startswith(MODELS_OF[asked.kind])):
         fitting = [name for name in models if name.startswith(MODELS_OF[asked.kind])]
         raise LacunarError(f"got the model {asked.model!r}: wanted one of {', '.join(fitting)}")
-    if asked.references and asked.kind != "fill":
-        raise LacunarError(f"references are of fill alone: leave them out of {asked.kind}")
+    if asked.references and asked.kind not in ("fill", "water"):
+        raise LacunarError(f"references are of fill and water: leave them out of {asked.kind}")
+    if asked.references and asked.kind == "water" and asked.window is not None:
+        raise LacunarError("a comparison of dates has no preview: wanted no window, or no references")
     if asked.window is not None:
         row, col, height, width = asked.window
         inside = min(row, col) >= 0 and row + height <= info["shape"][0] and col + width <= info["shape"][1]
@@ -120,25 +126,34 @@ def needs_mask(kind: str, edits: Edits, info: Mapping[str, Any]) -> bool:
     return not edits.only_classes or without_quality
 
 
+def in_order(images: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Opened rasters in their order in time; as they are where one has no date."""
+    dates = [image["date"] for image in images]
+    return sorted(images, key=lambda image: str(image["date"])) if all(dates) else list(images)
+
+
 def command_of(
     asked: JobAsked, info: Mapping[str, Any], edits: Edits, mask: str, references: Sequence[Mapping[str, Any]]
 ) -> str:
     """The command line that does the same."""
     options, path = asked.options(info["kind"]), Path(info["source"])
     name = {"fill": "lst" if info["kind"] == "product" else "fill", "water": "water", "picture": "inpaint"}
-    parts = ["lacunar", name.get(asked.kind, asked.kind), str(path), "-o"]
-    parts += [{"fill": "filled.tif", "water": "water.tif"}.get(asked.kind, "filled.png")]
+    compares = asked.kind == "water" and bool(references)
+    paths = [str(one["source"]) for one in in_order([*references, info])] if compares else [str(path)]
+    parts = ["lacunar", name.get(asked.kind, asked.kind), *paths, "-o"]
+    parts += ["change"] if compares else [{"fill": "filled.tif", "water": "water.tif"}.get(asked.kind, "filled.png")]
     if asked.kind == "fill":
         if needs_mask("fill", edits, info):
             parts += [f"--gap-mask={mask}", *(["--gap-classes="] if info["kind"] == "product" else [])]
         elif info["kind"] == "product":
             parts.append(f"--gap-classes={','.join(edits.classes)}")
         parts += [f"--reference={other['source']}" for other in references]
+        parts += [f"--band={info['band']}"] if info.get("band") else []
         if options.pop("keep_samples"):
             parts.append(f"--realisations={options['samples']}")
         parts += ["--figure=filled.png", "--qgis-style"]
     elif asked.kind == "water":
-        parts += ["--polygons=water.gpkg", "--figure=water.png"]
+        parts += ["--change"] if compares else ["--polygons=water.gpkg", "--figure=water.png"]
         if options.pop("keep_clouds"):
             parts.append("--keep-clouds")
     else:

@@ -15,7 +15,7 @@ from lacunar.web.store import ACTIVE, JOB, NotFoundError, Store, read_json, writ
 MOST_QUEUED = 100
 KILLED_WITHIN = 5.0  # seconds that a killed process may take to end
 WORKER = [sys.executable, "-m", "lacunar.web.worker"]
-QUICK = "open"  # the kind that, like previews, does not wait for whole scenes
+QUICK = ("open", "suspects")  # kinds that, like previews, do not wait for whole scenes; none is listed
 
 Lane = Literal["quick", "long"]
 
@@ -81,9 +81,9 @@ class Jobs:
             return self._told(self._job(identifier))
 
     def all(self) -> list[dict[str, Any]]:
-        """Every job but those that open rasters, the newest first."""
+        """Every job but those that open rasters or look for cloud, the newest first."""
         with self._changed:
-            jobs = [job for job in self._jobs.values() if job["kind"] != QUICK]
+            jobs = [job for job in self._jobs.values() if job["kind"] not in QUICK]
             return [self._told(job) for job in sorted(jobs, key=lambda job: -float(job["created"]))]
 
     def cancel(self, identifier: str) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class Jobs:
 
 
 def _lane_of(job: dict[str, Any]) -> Lane:
-    return "quick" if job["kind"] == QUICK or job.get("window") else "long"
+    return "quick" if job["kind"] in QUICK or job.get("window") else "long"
 
 
 def _ended(process: "subprocess.Popen[str]") -> None:

@@ -32,9 +32,12 @@ MAX_RADIUS = 2000.0  # pixels of a brush
 MAX_STROKES, MAX_POINTS = 2000, 20_000
 COUNTED = 1024  # pixels a side from which the share of a mask is told
 IMPORTED = "imported_mask.tif"
+SUSPECTS = "suspects.tif"  # numbered places that look like cloud
+PLACES = 2000  # of them at most
 BLOCK = 1024
 
 Bools = NDArray[np.bool_]
+Number = Annotated[int, Field(ge=1, le=PLACES)]
 Place = tuple[Annotated[float, Field(ge=-1e6, le=1e6)], Annotated[float, Field(ge=-1e6, le=1e6)]]
 
 
@@ -57,18 +60,20 @@ class Stroke(BaseModel):
 
 
 class Edits(BaseModel):
-    """A mask: quality classes and an imported mask, grown by ``grow`` pixels, then strokes in their order."""
+    """A mask: quality classes, an imported mask, suspect places, grown by ``grow`` pixels, then strokes in order."""
 
     model_config = ConfigDict(extra="forbid")
     classes: list[QaClass] = Field(default_factory=list)
     grow: int = Field(default=0, ge=0, le=MAX_GROW)
     imported: bool = False
+    accepted: list[Number] = Field(default_factory=list, max_length=PLACES, description="suspect places to be filled")
+    refused: list[Number] = Field(default_factory=list, max_length=PLACES, description="suspect places that stay")
     strokes: list[Stroke] = Field(default_factory=list, max_length=MAX_STROKES)
 
     @property
     def only_classes(self) -> bool:
         """Whether the classes alone say it, so that a job needs no mask file."""
-        return not (self.grow or self.imported or self.strokes)
+        return not (self.grow or self.imported or self.accepted or self.strokes)
 
 
 class Mask:
@@ -77,7 +82,7 @@ class Mask:
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self._folder, self._info = folder, info
         self.shape = (int(info["shape"][0]), int(info["shape"][1]))
-        self._grid = Grid(self.shape, info)
+        self.grid = Grid(self.shape, info)
 
     def edits(self) -> Edits:
         """The edits that were saved; at first the usual quality classes, which a raster without them ignores."""
@@ -87,9 +92,11 @@ class Mask:
         return Edits(classes=[name for name in GAP_CLASSES if name in self._info["classes"]])
 
     def save(self, edits: Edits) -> None:
-        """Keep edits; ``imported`` needs an imported mask."""
+        """Keep edits; ``imported`` needs an imported mask, suspect places a search."""
         if edits.imported and not (self._folder / IMPORTED).is_file():
             raise LacunarError("no mask was imported: import one first (POST .../mask)")
+        if (edits.accepted or edits.refused) and not (self._folder / SUSPECTS).is_file():
+            raise LacunarError("no suspect places were looked for: do that first (POST .../suspects)")
         write_json(self._folder / "edits.json", edits.model_dump())
 
     def take(self, path: Path) -> Edits:
@@ -99,7 +106,7 @@ class Mask:
             gap = read_mask(path, read_picture(picture), of=picture).missing
         else:
             with RasterSource(path) as source:
-                check_same_grid(self._grid, source, names=(self._info["name"], path.name))
+                check_same_grid(self.grid, source, names=(self._info["name"], path.name))
                 gap = np.zeros(self.shape, dtype=np.bool_)
                 for block in blocks_over(self.shape, block=BLOCK, halo=0):
                     part = source.read(block.core, bands=[1])
@@ -166,7 +173,7 @@ class Mask:
         return "picture" in self._info["jobs"]
 
     def _base(self, edits: Edits, window: Tile, step: int) -> tuple[Bools, Bools, Bools]:
-        """What classes and imported mask name, what no edit can take away, and what lies outside the image."""
+        """What classes, imported mask and accepted places name, what no edit takes away, and what lies outside."""
         rows, cols = -(-window.height // step), -(-window.width // step)
         row, col = np.mgrid[window.row : window.row + rows * step : step, window.col : window.col + cols * step : step]
         beyond = (row >= self.shape[0]) | (col >= self.shape[1])
@@ -181,10 +188,12 @@ class Mask:
             forced = lacking if self._info["kind"] == "product" else forced
         if edits.imported:
             gap = gap | (np.nan_to_num(read_window(self._folder / IMPORTED, [1], window, step)[0]) > 0)
+        if edits.accepted:
+            gap = gap | np.isin(read_window(self._folder / SUSPECTS, [1], window, step)[0], edits.accepted)
         return gap, forced, outside
 
     def _writer(self, path: Path) -> RasterWriter:
-        grid = self._grid
+        grid = self.grid
         return RasterWriter(
             path, shape=self.shape, transform=grid.transform, crs=grid.crs, band_names=("missing",), overwrite=True
         )

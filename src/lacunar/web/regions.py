@@ -1,5 +1,7 @@
-"""Numbers of areas: the mean of a polygon with its sigma, and the table of lakes."""
+"""Areas: the mean of a polygon with its sigma, the table of lakes, and the water gained and lost between dates."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from lacunar.errors import LacunarError
+from lacunar.geo.grid import Gridded
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.limits import MASK_PIXELS, check_limit
 from lacunar.web.views import read_window
 
+LAND, WATER, GAINED, LOST = range(4)  # values of a raster of change
 LISTED = 500  # lakes in a table
 BLOCK = 1024
 
@@ -62,3 +66,28 @@ def lakes_of(folder: Path, info: dict[str, Any], threshold: float) -> dict[str, 
         lakes.append({"id": int(body["id"]), "area": float(body[column]), "probability": sure, "box": box})
     total = float(bodies[column].sum())
     return {"unit": "m2" if crs else "pixels", "count": len(bodies), "total": total, "lakes": lakes}
+
+
+def write_change(maps: Sequence[Path], path: Path, grid: Gridded, *, threshold: float) -> None:
+    """Write what became of the water from the first of ``maps`` to the last, NaN where one of them is not valid."""
+    from lacunar.geo.raster import RasterWriter
+    from lacunar.geo.warp import Warped
+    from lacunar.segment.raster_map import WaterMap
+
+    with ExitStack() as stack:
+        first, last = (stack.enter_context(WaterMap(maps[at])) for at in (0, -1))
+
+        def probabilities(window: Tile) -> NDArray[np.float32]:
+            both = np.stack([first.probability(window), last.probability(window)])
+            return np.where(np.isfinite(both).all(axis=0), both, np.nan).astype(np.float32)
+
+        warped = Warped(first, grid, probabilities, name=maps[0].name, count=2)
+        writer = RasterWriter(
+            path, shape=grid.shape, transform=grid.transform, crs=grid.crs, band_names=("change",), overwrite=True
+        )
+        with writer:
+            for block in blocks_over(grid.shape, block=BLOCK, halo=0):
+                before, after = warped.read(block.core)
+                wet, is_wet = before >= threshold, after >= threshold
+                kind = np.select([wet & is_wet, is_wet, wet], [WATER, GAINED, LOST], LAND).astype(np.float32)
+                writer.write(np.where(np.isfinite(before), kind, np.nan)[None], block.core)

@@ -19,18 +19,26 @@ ANY = ("0.0.0.0", "::")  # every interface of the machine
 
 
 def serve(
-    store: Store, *, host: str, port: int, hosts: Sequence[str] = (), upload_bytes: int, tell: Callable[[str], None]
+    store: Store,
+    *,
+    host: str,
+    port: int,
+    hosts: Sequence[str] = (),
+    upload_bytes: int,
+    tell: Callable[[str], None],
+    help_of: Callable[[str], str | None] | None = None,
 ) -> None:
     """Serve until Ctrl-C; ``tell`` gets the address of the page. A port that is taken is a `LacunarError`.
 
-    ``hosts`` are further names under which a browser may ask for the page.
+    ``hosts`` are further names under which a browser may ask for the page; ``help_of`` gives the options of a command
+    as HTML.
     """
     token = secrets.token_urlsafe(24)
     with _bound(host, port) as listening:
         port = listening.getsockname()[1]
         named = f"[{host}]" if ":" in host else host
         allowed = {*LOCAL, *hosts, *([socket.gethostname()] if host in ANY else [named])}
-        service = Service(store, upload_bytes=upload_bytes)
+        service = Service(store, upload_bytes=upload_bytes, help_of=help_of)
         guarded = Guard(make_app(service), token=token, hosts=allowed, port=port)
         shown = "127.0.0.1" if host in ANY else named
         tell(f"http://{shown}:{port}/?token={token}")

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.gate import gdal, open_raster
 from lacunar.geo.picture import read_picture
-from lacunar.geo.raster import RasterWriter
+from lacunar.geo.raster import RasterSource, RasterWriter
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.limits import check_limit
 from lacunar.sensors.landsat import LandsatScene
@@ -41,9 +41,14 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
-def make_view(path: Path, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write ``view.tif`` of an input into a folder, and describe it; what cannot be read is a `LacunarError`."""
-    with open_scene(path, lst_options=LstOptions(gap_classes=()), keep_clouds=True) as scene:
+def make_view(path: Path, folder: Path, progress: Progress, *, band: int | None = None) -> dict[str, Any]:
+    """Write ``view.tif`` of an input into a folder, and describe it; what cannot be read is a `LacunarError`.
+
+    ``band`` is what is filled of a raster of several; without it the first one, where no colours can be made of them.
+    """
+    if band is None and _needs_band(path):
+        band = 1
+    with open_scene(path, lst_options=LstOptions(gap_classes=()), keep_clouds=True, band=band) as scene:
         check_limit(math.prod(scene.shape), PIXELS, f"pixels in {scene.name}", "cut out a part", error=RasterError)
         has_value, why_not = _works(lambda: scene.check_lst(needs_qa=False))
         has_value = has_value and not (scene.kind == "picture" and path.suffix.lower() not in (".tif", ".tiff"))
@@ -91,6 +96,8 @@ def make_view(path: Path, folder: Path, progress: Progress) -> dict[str, Any]:
             "notes": list(dict.fromkeys(scene.lst_notes() if has_value else scene.band_notes if has_bands else ())),
             "jobs": [*jobs, *(["picture", "face"] if picture is not None else [])],
             "classes": told if has_qa else {},
+            "band": band,
+            "bands_of_file": _bands_of(path) if scene.kind == "raster" else [],
             "files": [str(one) for one in scene.inputs],
             **describe(folder / "view.tif"),
         }
@@ -191,6 +198,22 @@ def _value_and_flags(scene: Scene, window: Tile) -> tuple[Floats, NDArray[np.int
             for bit, name in enumerate(CLASSES):
                 flags = flags | np.where(scene.qa_flags((name,), window), 1 << bit, 0)
     return np.where(part.known, part.values, np.nan).astype(np.float32), flags
+
+
+def _needs_band(path: Path) -> bool:
+    """Whether a raster holds several bands that are nothing to any job as they are."""
+    with open_scene(path, lst_options=LstOptions(gap_classes=()), keep_clouds=True) as scene:
+        no_value = not _works(lambda: scene.check_lst(needs_qa=False))[0]
+        return scene.kind == "raster" and no_value and not _works(scene.check_bands)[0] and len(_bands_of(path)) > 1
+
+
+def _bands_of(path: Path) -> list[str]:
+    """Names of the bands of a raster file; none of what only holds one, such as a .zip."""
+    try:
+        with RasterSource(path) as source:
+            return list(source.band_names)
+    except LacunarError:
+        return []
 
 
 class _Colours:

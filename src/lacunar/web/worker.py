@@ -101,14 +101,14 @@ def _open(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, An
     if demo := known.get("demo"):
         known["source"] = str(_demo(demo, there / "input"))
         write_json(there / "raster.json", known)
-    view = make_view(Path(known["source"]), there, progress)
+    view = make_view(Path(known["source"]), there, progress, band=known.get("band"))
     Store.check_inside([Path(name) for name in view.pop("files")], known.get("root"), there)
-    write_json(there / "view.json", view)
     mask = there / "input" / "mask.png"
     if mask.is_file():
         from lacunar.web.masks import Mask
 
         Mask(there, view | {"source": known["source"]}).take(mask)
+    write_json(there / "view.json", view)  # from now on it is open: with its mask
     return {"record": {}}
 
 
@@ -155,7 +155,11 @@ def _fill(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, An
         mask = results / "mask.tif" if job["has_mask"] else None
         how = LstOptions(gap_classes=() if mask else edits.classes) if product else LstOptions()
         inputs = FillInputs(
-            path=Path(info["source"]), kind="product" if product else "raster", lst_options=how, gap_mask=mask
+            path=Path(info["source"]),
+            kind="product" if product else "raster",
+            lst_options=how,
+            gap_mask=mask,
+            band=info.get("band"),
         )
         if mask and not mask.is_file():
             _write_mask(there, info, edits, mask)
@@ -191,7 +195,8 @@ def _cut(there: Path, info: dict[str, Any], edits: Any, window: tuple[int, ...],
 
     tile = Tile(*window)
     gap = Mask(there, info).window(edits, tile)
-    with open_scene(Path(info["source"]), lst_options=LstOptions(gap_classes=())) as scene:
+    how = LstOptions(gap_classes=())
+    with open_scene(Path(info["source"]), lst_options=how, band=info.get("band")) as scene:
         scene.check_lst(needs_qa=False)
         part = scene.measured(tile)
         with _part_writer(folder / "cut.tif", scene, tile, ("value",), units=(scene.units,)) as writer:
@@ -206,8 +211,10 @@ def _water(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, A
     from lacunar.models.backend import load_segmenter, resolve_device
     from lacunar.segment.job import WaterOptions, segment_file
 
-    _, info = _raster(folder, job["raster"])
+    there, info = _raster(folder, job["raster"])
     asked, results = job["options"], folder / "results"
+    if job["references"]:
+        return _change(job, folder, (there, info), progress)
     output = results / "water.tif"
     common = {name: asked[name] for name in ("threshold", "samples", "seed")}
     device = resolve_device("auto")
@@ -230,6 +237,43 @@ def _water(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, A
     record = segment_file(info["source"], output, options=options, callback=progress)
     _write_table(results / "water.gpkg", results / "lakes.csv")
     return _outcome(record, output, WATER_BANDS, None)
+
+
+def _change(
+    job: dict[str, Any], folder: Path, shown: tuple[Path, dict[str, Any]], progress: Progress
+) -> dict[str, Any]:
+    """Map the water of several dates, and what was gained and lost between them."""
+    from lacunar.models.backend import resolve_device
+    from lacunar.segment.job import WaterOptions, compare_dates
+    from lacunar.web.asked import in_order
+    from lacunar.web.masks import Mask
+    from lacunar.web.regions import write_change
+
+    there, info = shown
+    asked, results = job["options"], folder / "results"
+    images = in_order([*(_raster(folder, one)[1] for one in job["references"]), info])
+    options = WaterOptions(
+        **{name: asked[name] for name in ("model", "threshold", "samples", "seed", "keep_clouds", "min_area")},
+        device=resolve_device("auto"),
+        backend="auto",
+        overwrite=True,
+        command=job["command"],
+    )
+    record = compare_dates([Path(image["source"]) for image in images], results, options=options, callback=progress)
+    maps, drawn = [Path(path) for path in record["outputs"]], results / "change.tif"
+    write_change(maps, drawn, Mask(there, info).grid, threshold=asked["threshold"])
+    return _outcome(record, drawn, ("change",), None)
+
+
+def _suspects(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Look for cloud that the mask does not name."""
+    from lacunar.web.masks import Edits
+    from lacunar.web.suspects import search
+
+    there, info = _raster(folder, job["raster"])
+    found = search(there, info, Edits.model_validate(job["edits"]), progress)
+    write_json(there / "suspects.json", found)
+    return {"record": {"places": len(found["places"])}}
 
 
 def _segment_part(
@@ -305,6 +349,7 @@ def _outcome(record: dict[str, Any], path: Path, names: tuple[str, ...], window:
 
 JOBS: dict[str, Callable[[dict[str, Any], Path, Progress], dict[str, Any]]] = {
     "open": _open,
+    "suspects": _suspects,
     "fill": _fill,
     "water": _water,
     "picture": _picture,

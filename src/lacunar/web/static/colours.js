@@ -57,6 +57,12 @@ export const water = look => (planes, pixels, count) => {
   }
 };
 
+// What became of the water between two dates: 1 water on both, 2 gained, 3 lost.
+export const CHANGES = { 1: [20, 90, 170, 170], 2: [0, 190, 120, 255], 3: [225, 90, 30, 255] };
+export const change = (planes, pixels, count) => {
+  for (let i = 0; i < count; i++) if (CHANGES[planes.change[i]]) pixels.set(CHANGES[planes.change[i]], 4 * i);
+};
+
 // Stripes: they are seen on every colour map.
 export const missing = (planes, pixels, count) => {
   const side = Math.sqrt(count);

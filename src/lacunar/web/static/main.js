@@ -1,9 +1,10 @@
 // The shell: three jobs, four steps, one canvas.
 
 import { address, get, loadWords, make, number, post, put, remove, speak, spoken, t, watch, call } from "./api.js";
-import { RAMPS, colour, missing, scalar, source, table, water } from "./colours.js";
+import { RAMPS, change, colour, missing, scalar, source, table, water } from "./colours.js";
 import { Drawing } from "./mask.js";
 import { results } from "./results.js";
+import { Suspects } from "./suspects.js";
 import { View } from "./view.js";
 
 const $ = id => document.getElementById(id);
@@ -12,7 +13,7 @@ export const state = {
   kind: "fill", id: null, info: null, models: [], presets: [], references: new Set(), jobs: new Map(), result: null, layer: "before",
   looks: {}, most_sigma: Infinity, threshold: 0.5, maskVersion: 0, chosen: {},
 };
-const drawing = new Drawing(view, { changed: maskChanged, measured: points => results.measure(points) });
+const drawing = new Drawing(view, { changed: maskChanged, measured: points => results.measure(points), picked: point => suspects.pick(point) });
 const KELVIN = 273.15;
 
 // --- messages ---
@@ -27,9 +28,12 @@ export const tried = act => async (...given) => {
   try { await act(...given); } catch (error) { say(error.message, true); }
 };
 
+const suspects = new Suspects({ view, drawing, say, tried, shown: () => showTools() });
+
 // --- 1 input ---
 
-const openRaster = tried(async told => {
+// A raster once it is open.
+async function opened(told) {
   say(t("opening", told.name));
   while (told.state === "opening") {
     await new Promise(done => setTimeout(done, 250));
@@ -39,8 +43,32 @@ const openRaster = tried(async told => {
   if (told.state === "failed") throw new Error(told.error);
   say("");
   await listRasters();
-  await useRaster(told);
-});
+  return told;
+}
+
+const openRaster = tried(async told => useRaster(await opened(told)));
+
+// Another date, which does not take the place of what is shown.
+async function addReference(told) {
+  const other = await opened(told);
+  if (other.id === state.id) return;
+  if (!other.jobs.includes(state.kind)) throw new Error(t("no_reference", other.name));
+  state.references.add(other.id);
+  showOptions();
+}
+
+const DRAGGED = "application/x-lacunar"; // a path of the list of files, dragged
+async function addDropped(data) {
+  const path = data.getData(DRAGGED), files = [...data.files];
+  if (path) await addReference(await post("rasters", { path }));
+  await addFiles(files);
+}
+async function addFiles(files) {
+  for (const file of files) {
+    say(t("uploading", file.name));
+    await addReference(await call("POST", `uploads?name=${encodeURIComponent(file.name)}`, file));
+  }
+}
 
 const upload = tried(async file => {
   say(t("uploading", file.name));
@@ -62,7 +90,9 @@ const listFiles = tried(async under => {
   $("crumbs").replaceChildren(crumb(told.root, ""), ...parts.flatMap((part, i) => [" / ", crumb(part, parts.slice(0, i + 1).join("/"))]));
   const act = one => one.kind === "folder" ? () => listFiles(one.path) : tried(async () => openRaster(await post("rasters", { path: one.path })));
   const name = one => `${one.kind === "folder" ? "▸ " : one.kind === "product" ? "◆ " : ""}${one.name}`;
-  $("files").replaceChildren(...told.entries.map(one => make("li", {}, make("button", { textContent: name(one), onclick: act(one) }))));
+  const dragged = one => event => event.dataTransfer.setData(DRAGGED, one.path);
+  $("files").replaceChildren(...told.entries.map(one => make("li", {}, make("button", {
+    textContent: name(one), onclick: act(one), draggable: one.kind !== "folder", ondragstart: one.kind === "folder" ? null : dragged(one) }))));
 });
 
 async function useRaster(info) {
@@ -75,12 +105,21 @@ async function useRaster(info) {
   $("hover").textContent = "";
   const about = [`${info.shape[1]} × ${info.shape[0]}`, info.crs, info.date, ...info.notes].filter(Boolean);
   $("about").textContent = about.join(" · ");
+  showBands();
   view.open(info);
   view.map.on("moveend", () => requestAnimationFrame(drawScale));
   await drawing.open(info.id);
+  await suspects.open(info.id, info.jobs.includes("fill") && info.units.value === "K");
   const fits = kind => info.jobs.includes(kind);
   useKind(info.kind === "picture" && fits("picture") ? "picture" : fits(state.kind) ? state.kind : ["fill", "water", "picture"].find(fits));
   await listJobs();
+}
+
+function showBands() {
+  const { band, bands_of_file: names } = state.info;
+  $("band-row").hidden = !(names?.length > 1);
+  $("band").replaceChildren(make("option", { value: "", textContent: "–" }), ...(names ?? []).map((name, i) => make("option", { value: i + 1, textContent: `${i + 1} ${name}` })));
+  $("band").value = band ?? "";
 }
 
 // --- jobs in one shell ---
@@ -128,6 +167,7 @@ function maskChanged(told) {
   showClasses();
   showTools();
   showMask();
+  suspects.repaint();
   askCommand();
 }
 
@@ -157,7 +197,18 @@ function field(name, input, help) {
   input.addEventListener("change", () => { state.chosen[`${state.kind}/${name}`] = input.type === "checkbox" ? input.checked : input.value; askCommand(); });
   const kept = state.chosen[`${state.kind}/${name}`];
   if (kept !== undefined) input[input.type === "checkbox" ? "checked" : "value"] = kept;
-  return make("label", { title: help ?? "" }, make("span", { textContent: t(name) }), input);
+  return make("label", { title: help ?? "" }, make("span", { textContent: t(name) }), input, ...about(name));
+}
+
+// The link to what an option means.
+const FLAGS = { content: null, keep_samples: "--realisations", references: "--reference" };
+function about(name) {
+  const flag = name in FLAGS ? FLAGS[name] : `--${name.replaceAll("_", "-")}`;
+  const command = { fill: state.info.kind === "product" ? "lst" : "fill", water: "water", picture: "inpaint" }[state.kind];
+  if (!flag) return [];
+  const link = make("a", { href: `help/${command}#${flag}`, target: "_blank", rel: "noopener", textContent: "?", title: t("about_option", flag), className: "about" });
+  link.setAttribute("aria-label", link.title);
+  return [link];
 }
 
 const choice = (names, usual, label = name => name) => {
@@ -172,18 +223,13 @@ function showOptions() {
   const { kind, info } = state, shown = [], hidden = [];
   const presets = choice(state.presets.map(one => one.name), "fast", name => {
     const one = state.presets.find(preset => preset.name === name);
-    return `${name} (${t("evaluations", one.evaluations)})`;
+    const bare = kind === "fill" && !state.chosen["fill/model"] && ["fast", "instant"].includes(name);
+    return `${name} (${bare ? t("no_network") : t("evaluations", one.evaluations)})`;
   });
   if (kind !== "water") shown.push(field("preset", presets, t("preset_help")));
   if (kind === "picture") shown.push(field("content", choice(["anything", "face"], "anything", t)));
   shown.push(field("samples", figure({ fill: 8, water: 4, picture: 4 }[kind], { min: 1, max: 64 }), t("samples_help")));
   if (kind === "fill") {
-    const others = (state.rasters ?? []).filter(one => one.id !== state.id && one.can_be_reference);
-    for (const other of others) {
-      const input = box(state.references.has(other.id));
-      input.onchange = () => { state.references[input.checked ? "add" : "delete"](other.id); askCommand(); };
-      shown.push(make("label", { title: t("references_help") }, input, `${t("reference")}: ${other.name}`));
-    }
     if (info.kind === "product") hidden.push(field("suspect", choice(["report", "fill", "keep"], "report", name => t(`suspect_${name}`))));
     hidden.push(field("keep_samples", box(info.shape[0] * info.shape[1] <= 4e6), t("keep_samples_help")));
   }
@@ -191,10 +237,33 @@ function showOptions() {
     hidden.push(field("min_area", figure("", { min: 0, placeholder: "4 px" })));
     if (info.kind === "product") hidden.push(field("keep_clouds", box(false)));
   }
+  if (kind !== "picture") {
+    const names = state.models.filter(one => one.kind === kind).map(one => one.name);
+    const model = choice(kind === "fill" ? ["", ...names] : names, kind === "fill" ? "" : "water-lite", name => name || t("model_by_preset"));
+    hidden.push(field("model", model));
+    model.addEventListener("change", () => showOptions());
+  }
   hidden.push(field("seed", figure(0, { min: 0 })));
   $("options").replaceChildren(...shown);
   $("advanced").replaceChildren(...hidden);
+  showReferences();
   askCommand();
+}
+
+const others = () => (state.rasters ?? []).filter(one => one.id !== state.id && one.jobs.includes(state.kind));
+const references = () => others().map(one => one.id).filter(id => state.references.has(id));
+
+// Other dates: of a fill to guide it, of water to compare. They are dropped here, or chosen among what is open.
+function showReferences() {
+  const { kind } = state;
+  $("references").hidden = kind === "picture";
+  $("references").firstElementChild.textContent = t(kind === "water" ? "dates" : "references");
+  $("reference-list").replaceChildren(...others().map(other => {
+    const input = box(state.references.has(other.id));
+    input.onchange = () => { state.references[input.checked ? "add" : "delete"](other.id); showReferences(); askCommand(); };
+    return make("label", {}, input, [other.name, other.date].filter(Boolean).join(" · "));
+  }));
+  $("preview").hidden = kind === "picture" || (kind === "water" && references().length > 0);
 }
 
 function asked(window) {
@@ -203,8 +272,9 @@ function asked(window) {
   const job = { kind, raster: state.id, seed: Number(value("seed").value), samples: instant ? 1 : Number(value("samples").value) };
   if (kind !== "water") job.preset = value("preset").value;
   if (kind === "picture" && value("content").value === "face") job.kind = "face";
-  if (kind === "fill") Object.assign(job, { keep_samples: value("keep_samples").checked && !instant && job.samples > 1 && !window, references: [...state.references], suspect: value("suspect")?.value });
-  if (kind === "water") Object.assign(job, { threshold: state.threshold, min_area: value("min_area").value === "" ? undefined : Number(value("min_area").value), keep_clouds: value("keep_clouds")?.checked || undefined });
+  if (kind === "fill") Object.assign(job, { keep_samples: value("keep_samples").checked && !instant && job.samples > 1 && !window, references: references(), suspect: value("suspect")?.value });
+  if (kind !== "picture" && value("model").value) job.model = value("model").value;
+  if (kind === "water") Object.assign(job, { references: references(), threshold: state.threshold, min_area: value("min_area").value === "" ? undefined : Number(value("min_area").value), keep_clouds: value("keep_clouds")?.checked || undefined });
   if (window) job.window = window;
   return job;
 }
@@ -275,7 +345,7 @@ function showResult(job) {
   for (const one of document.querySelectorAll("#jobs li")) one.classList.toggle("shown", one.id === `job-${job.id}`);
   if (kind === "water") state.threshold = job.options.threshold;
   results.show(job);
-  showLayer({ fill: "value", water: "water", picture: "sample" }[kind]);
+  showLayer(compares(job) ? "change" : { fill: "value", water: "water", picture: "sample" }[kind]);
   if (job.view?.origin) {
     const [row, col] = job.view.origin, [height, width] = job.view.shape;
     if (!view.map.getBounds().contains([[row, col], [row + height, col + width]])) view.map.fitBounds([[row, col], [row + height, col + width]]);
@@ -283,6 +353,8 @@ function showResult(job) {
 }
 
 // --- layers, legend, hover ---
+
+export const compares = job => job?.kind === "water" && job.references.length > 0;
 
 const baseBand = () => state.kind === "fill" || !state.info.bands.includes("colour") ? "value" : "colour";
 
@@ -300,7 +372,8 @@ export function showLayer(name) {
   state.layer = name;
   const { result, info } = state, layers = ["before"];
   if (result?.kind === "fill") layers.push("value", "sigma", "source");
-  if (result?.kind === "water") layers.push("water", "probability", "disagreement");
+  if (compares(result)) layers.push("change");
+  else if (result?.kind === "water") layers.push("water", "probability", "disagreement");
   if (result && !result.view) layers.push("sample");
   $("layers").replaceChildren(...layers.map(one => make("button", { textContent: t(`layer_${one}`), onclick: () => showLayer(one) })));
   [...$("layers").children].forEach((button, i) => button.setAttribute("aria-pressed", layers[i] === name));
@@ -312,9 +385,9 @@ export function showLayer(name) {
   if (name === "sample") view.setPicture("after", results.sample());
   else if (name === "before") view.set("after", null);
   else {
-    const told = result.kind === "fill" ? ["value", "source", "sigma"] : ["probability", "disagreement"];
+    const told = result.kind === "fill" ? ["value", "source", "sigma"] : compares(result) ? ["change"] : ["probability", "disagreement"];
     const unsure = (planes, i) => planes.source[i] === 2 && planes.sigma[i] > state.most_sigma;
-    const painter = name === "source" ? source : name === "water" ? water(state)
+    const painter = name === "source" ? source : name === "water" ? water(state) : name === "change" ? change
       : scalar(name, look(name), result.kind === "fill" ? unsure : undefined);
     view.set("after", { id: result.id, bands: told, info: result.view, paint: painter });
   }
@@ -378,6 +451,8 @@ function hover(event) {
   if (after?.source > 0) {
     const sigma = after.source === 2 ? ` ± ${number(after.sigma)}` : "";
     parts.push(`${told("value", after.value)}${sigma}`, t(after.source === 2 ? "filled" : "measured"));
+  } else if (after && "change" in after && !Number.isNaN(after.change)) {
+    parts.push(t(["is_land", "change_both", "change_gained", "change_lost"][after.change]));
   } else if (after && "probability" in after && !Number.isNaN(after.probability)) {
     parts.push(`${t("layer_probability")} ${number(after.probability)}`, t(after.probability >= state.threshold ? "is_water" : "is_land"));
   } else if (before && "value" in before && !Number.isNaN(before.value)) {
@@ -429,6 +504,13 @@ function wire() {
     await call("POST", `rasters/${state.id}/mask?name=${encodeURIComponent(file.name)}`, file);
     await drawing.open(state.id);
   });
+  $("band").onchange = tried(async () => $("band").value && openRaster(await post("rasters", { raster: state.id, band: Number($("band").value) })));
+  const zone = $("references");
+  zone.ondragover = event => { event.preventDefault(); zone.classList.add("over"); };
+  zone.ondragleave = event => { if (!zone.contains(event.relatedTarget)) zone.classList.remove("over"); };
+  zone.ondrop = tried(async event => { event.preventDefault(); zone.classList.remove("over"); await addDropped(event.dataTransfer); });
+  $("add-reference").onclick = () => $("reference-file").click();
+  $("reference-file").onchange = tried(() => addFiles([...$("reference-file").files]));
   $("preview").onclick = () => submit(view.window());
   $("run").onclick = () => submit(null);
   $("copy").onclick = () => navigator.clipboard.writeText($("command").textContent);

@@ -3,9 +3,10 @@
 import { get, put } from "./api.js";
 
 export class Drawing {
-  // `view` shows; `changed(told)` hears the mask's edits and share; `measured(points)` gets a polygon to measure.
-  constructor(view, { changed, measured }) {
-    Object.assign(this, { view, changed, measured, tool: "pan", radius: 6, history: [], at: -1, busy: Promise.resolve() });
+  // `view` shows; `changed(told)` hears the mask's edits and share; `measured(points)` gets a polygon to measure, and
+  // `picked(point)` a click on a suspect place.
+  constructor(view, { changed, measured, picked }) {
+    Object.assign(this, { view, changed, measured, picked, tool: "pan", radius: 6, history: [], at: -1, busy: Promise.resolve() });
     const on = (kind, act) => view.element.addEventListener(kind, act, { capture: true });
     on("pointerdown", event => this.#down(event));
     on("pointermove", event => this.#move(event));
@@ -57,6 +58,7 @@ export class Drawing {
     if (this.tool === "pan" || event.button !== 0 || event.target.closest(".leaflet-control")) return;
     event.stopPropagation();
     const point = this.view.place(event);
+    if (this.tool === "suspect") return this.picked(point);
     if (this.tool === "polygon" || this.tool === "measure") {
       this.points = [...(this.points ?? []), point];
     } else {

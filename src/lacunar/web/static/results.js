@@ -1,6 +1,7 @@
 // What a job gave: downloads, sigma and threshold sliders, areas, lakes, samples.
 
 import { address, get, make, number, post, t } from "./api.js";
+import { CHANGES } from "./colours.js";
 
 const $ = id => document.getElementById(id);
 let page; // what main.js shares
@@ -58,7 +59,24 @@ function filled(job) {
   return body;
 }
 
+// Water on several dates: a row for each, and the colours of what changed.
+function changed(job) {
+  const metres = "water_m2" in job.record.dates[0], unit = metres ? "m2" : "pixels";
+  const area = value => value === null ? "" : metres ? number(value / 1e6, 4) : number(value, 0);
+  const cells = (tag, texts) => make("tr", {}, ...texts.map(text => make(tag, { textContent: text })));
+  const head = cells("th", [t("date"), `${t("water")}, ${metres ? "km²" : "px"}`, t("change_gained"), t("change_lost")]);
+  const rows = job.record.dates.map(one => cells("td", [one.date ?? one.image, area(one[`water_${unit}`]), area(one[`gained_${unit}`]), area(one[`lost_${unit}`])]));
+  const keys = [[2, "change_gained"], [3, "change_lost"], [1, "change_both"]].map(([kind, key]) => {
+    const swatch = make("i", { className: "swatch" });
+    swatch.style.background = `rgb(${CHANGES[kind].slice(0, 3).join()})`;
+    return make("span", {}, swatch, ` ${t(key)}`);
+  });
+  return [make("div", { className: "row" }, ...keys), make("div", { className: "table" }, make("table", { id: "dates" }, make("thead", {}, head), make("tbody", {}, ...rows))),
+    ...job.record.notes.map(note => make("p", { className: "quiet", textContent: note }))];
+}
+
 function water(job) {
+  if (job.references.length) return changed(job);
   const { state } = page, lakes = make("div", { id: "lakes" });
   let timer;
   const list = () => {

@@ -64,7 +64,7 @@ export class View {
       crs, minZoom: -2, maxZoom: info.levels + 6, zoomSnap: 0.25, attributionControl: false, zoomAnimation: false, fadeAnimation: false,
       maxBounds: [[-rows, -cols], [2 * rows, 2 * cols]], doubleClickZoom: false, keyboard: false,
     });
-    for (const [name, order] of [["before", 210], ["after", 220], ["mask", 230]]) this.map.createPane(name).style.zIndex = order;
+    for (const [name, order] of [["before", 210], ["after", 220], ["mask", 230], ["suspect", 240]]) this.map.createPane(name).style.zIndex = order;
     this.bounds = L.latLngBounds([[0, 0], [rows, cols]]);
     this.map.fitBounds(this.bounds);
     this.map.on("move zoom resize", () => this.clip());
