@@ -81,6 +81,11 @@ class DateModel:
             out[pixels] = self._left(given) < most
         return out
 
+    @property
+    def left_by_all(self) -> float:
+        """Share of the variance of the first date that all others leave."""
+        return self._left(np.arange(len(self.mean)) > 0) / float(self.covariance[0, 0])
+
     def _weights(self, given: BoolArray, date: int) -> FloatArray:
         return np.asarray(np.linalg.solve(self.covariance[np.ix_(given, given)], self.covariance[given, date]))
 

@@ -4,7 +4,8 @@
 the target given them (`lacunar.interpolate.archive_field`), whose fine, middle and coarse parts are weighted by
 generalised least squares with a ridge that maximises the marginal likelihood. The residual is a Gaussian Markov random
 field (`lacunar.interpolate.gmrf`), continued over the edges of a block by the same field on block means. The scale of
-sigma, by distance from a measured pixel, is what gaps transplanted onto measured pixels of the sample tell.
+sigma, by distance from a measured pixel, is what gaps transplanted onto measured pixels of the sample tell. Where other
+dates tell little, such as radar of sea, these gaps decide whether they are used at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from lacunar.interpolate.archive_field import LEAST_VARIANCE, DateModel, completed
+from lacunar.interpolate.archive_field import LEAST_VARIANCE, UNINFORMED, DateModel, completed
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.gmrf import RANGE, SMOOTHNESS, MarkovField, pixel_noise
 
@@ -117,6 +118,7 @@ class RasterField:
     plain_factor: float = 1.0  # and where no other date tells anything
     # level -> quantile of error / sigma on transplanted gaps; may be empty
     error_quantiles: Mapping[str, float] = field(default_factory=dict)
+    rough: bool = True  # with other dates: whether the residual is rougher and shorter than the values themselves
     far: FloatArray = field(default_factory=lambda: np.zeros((1, 1)))  # residual of block means, completed
     reduction: int = 0  # pixels in a cell of ``far``; 0 where there are no block means
 
@@ -155,7 +157,11 @@ class RasterField:
 
     def markov(self, known: BoolArray, missing: BoolArray) -> MarkovField:
         """The residual's field: rougher and shorter than that of the values, where other dates tell the rest."""
-        beside = {} if self.dates is None else {"correlation_range": RESIDUAL_RANGE, "smoothness": RESIDUAL_SMOOTHNESS}
+        beside = (
+            {}
+            if self.dates is None or not self.rough
+            else {"correlation_range": RESIDUAL_RANGE, "smoothness": RESIDUAL_SMOOTHNESS}
+        )
         return MarkovField(known, missing, **beside)
 
     def informed(self, view: View) -> BoolArray:
@@ -214,7 +220,11 @@ def _fitted(views: Sequence[View], pixels: FloatArray | None, coarse: CoarseFiel
         if len(used) > 1 and np.isfinite(pixels[0]).any():
             model = replace(model, dates=DateModel.estimated(pixels[used]), used=used)
     if views:
-        model = _calibrated(_weighted(model, views), views)
+        tried = [model]
+        if model.dates is not None and model.dates.left_by_all > UNINFORMED:
+            tried += [replace(model, rough=False), RasterField(centre)]
+        # sorted by error alone; of equal ones (nothing transplanted) the first
+        model, _ = min((_calibrated(_weighted(one, views), views) for one in tried), key=lambda one: one[1])
     return _with_far(model, coarse)
 
 
@@ -242,23 +252,24 @@ def _weighted(model: RasterField, views: Sequence[View]) -> RasterField:
     return replace(model, coefficients=coefficients, scale=scale, plain_scale=plain_scale)
 
 
-def _calibrated(model: RasterField, views: Sequence[View]) -> RasterField:
-    """Factors of sigma and quantiles of errors, on gaps transplanted onto measured pixels."""
+def _calibrated(model: RasterField, views: Sequence[View]) -> tuple[RasterField, float]:
+    """Factors of sigma and quantiles of errors, on gaps transplanted onto measured pixels, and the RMSE there."""
     hidden = [_transplanted(view) for view in views]
     shown = [
         replace(view, known=view.known & ~hide, missing=view.missing | hide)
         for view, hide in zip(views, hidden, strict=True)
     ]
     if not any(hide.any() for hide in hidden):
-        return model
+        return model, 0.0
     tried = model
     if model.dates is not None:
         flat = np.concatenate([view.dates()[model.used].reshape(len(model.used), -1) for view in shown], axis=1)
         tried = replace(model, dates=DateModel.estimated(flat, start=model.dates, iterations=REFITS))
     tried = _weighted(tried, shown)
-    errors, distances, informed = [], [], []
+    errors, distances, informed, squares = [], [], [], []
     for view, less, hide in zip(views, shown, hidden, strict=True):
         told = tried.told(less, unit_sigma=True)
+        squares.append((view.values - told.mean)[hide] ** 2)
         errors.append((view.values - told.mean)[hide] / told.sigma[hide] * tried.scale / model.scale)
         distances.append(ndimage.distance_transform_edt(~less.known)[hide])
         informed.append(tried.informed(less)[hide])
@@ -273,7 +284,7 @@ def _calibrated(model: RasterField, views: Sequence[View]) -> RasterField:
     sizes[0] = 0.0
     quantiles = {f"{1 - level:g}": -float(size) for level, size in zip(LEVELS, sizes, strict=True)}
     quantiles |= {f"{level:g}": float(size) for level, size in zip(LEVELS, sizes, strict=True)}
-    return replace(model, error_quantiles=quantiles)
+    return replace(model, error_quantiles=quantiles), float(np.sqrt(np.mean(np.concatenate(squares))))
 
 
 def _with_far(model: RasterField, coarse: CoarseField) -> RasterField:
