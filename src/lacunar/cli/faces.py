@@ -32,6 +32,10 @@ class _Asked:
     invert: Annotated[bool, typer.Option("--invert", help="Black of the mask is filled, white kept.")] = False
     samples: Annotated[int, typer.Option(min=1, help="Different answers, drawn together.")] = 1
     mean: Annotated[bool, typer.Option("--mean", help="Write the mean of the samples instead of each.")] = False
+    choose: Annotated[
+        bool,
+        typer.Option("--choose", help="Rank the samples, by their border and a face by symmetry; write the best."),
+    ] = False
     preset: opt.PresetOption = "fast"
     sampler: opt.SamplerOption = None
     evaluations: opt.EvaluationsOption = None
@@ -120,6 +124,8 @@ def _present(record: dict[str, Any], *, print_json: bool) -> None:
     typer.echo(
         f"filled {record['pixels_filled']} pixels ({share:.1%}) of {record['picture']['kind']} in {seconds:.0f} s"
     )
+    if found := record.get("ranking"):
+        typer.echo(f"chosen: sample {found['written']} of {record['samples']}, by its border and symmetry")
     for note in record["notes"]:
         typer.echo(f"note: {note}")
     for path in record["outputs"]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face, choose_face, find_faces
 from lacunar.pictures.fill import Callback, Drawing, FilledRegion, fill_regions, paste, to_model
 from lacunar.pictures.missing_regions import BoolArray
+from lacunar.pictures.ranking import ranked
 from lacunar.pictures.sampler import frame_evaluations
 from lacunar.plotting import check_figure
 from lacunar.versions import versions
@@ -52,6 +53,7 @@ class PictureOptions:
     evaluations: int | None = None  # in place of the preset's
     samples: int = 1
     mean: bool = False  # write the mean of the samples in place of each
+    choose: bool = False  # rank the samples (`lacunar.pictures.ranking`) and write the best alone
     invert: bool = False  # black of the mask is filled, not white
     seed: int = 0
     device: str = "cpu"
@@ -69,6 +71,9 @@ class PictureOptions:
             )
         if self.mean and self.samples == 1:
             raise LacunarError("the mean of 1 sample is that sample: wanted --samples 2 or more; 8 are usual")
+        if self.choose and (self.mean or self.samples == 1):
+            got = "the mean" if self.mean else "1 sample"
+            raise LacunarError(f"got {got} to choose from: wanted --samples 2 or more, without --mean; 8 are usual")
         check_figure(self.sheet)
 
     @property
@@ -143,7 +148,7 @@ def fill_face_file(
             detail = load_filler(choice.detail, device=options.device, backend=options.backend)
         return fill_face(picture, missing, face, model, detail, options.drawing, callback=callback)
 
-    record = _write_filled(picture, found, fill, (path, mask), output, options)
+    record = _write_filled(picture, found, fill, (path, mask), output, options, face)
     frame = {name: round(float(getattr(face, name)), 1) for name in ("x", "y", "side")}
     frame |= {"tilt_degrees": round(float(face.tilt), 1), "votes": face.votes}
     return record | {"face": frame, "detail_model": choice.detail}
@@ -173,7 +178,7 @@ def _locate(picture: Picture, missing: BoolArray, choice: FaceChoice) -> Face:
 
 def numbered(output: Path, options: PictureOptions) -> list[Path]:
     """The files to write: one, or of several samples NAME_1, NAME_2, ..."""
-    if options.samples == 1 or options.mean:
+    if options.samples == 1 or options.mean or options.choose:
         return [output]
     return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(1, options.samples + 1)]
 
@@ -185,6 +190,7 @@ def _write_filled(
     inputs: Sequence[Path],
     output: Path,
     options: PictureOptions,
+    face: Face | None = None,
 ) -> dict[str, Any]:
     """Check the outputs, fill, write; no output takes its name before all of them are whole."""
     begun, missing = time.perf_counter(), mask.missing
@@ -194,12 +200,15 @@ def _write_filled(
         sheet = staging.stage(options.sheet) if options.sheet is not None else None
         model = load_filler(options.model, device=options.device, backend=options.backend)
         regions = fill(model)
+        ranking = ranked(picture, missing, regions, face) if options.choose else None
         for number, path in enumerate(hidden):
-            write_picture(path, paste(picture, regions, sample=None if options.mean else number))
+            shown = number if ranking is None else ranking.best
+            write_picture(path, paste(picture, regions, sample=None if options.mean else shown))
         if sheet is not None:
             from lacunar.pictures.plot import draw_sheet
 
-            draw_sheet(sheet, picture, missing, regions, title=inputs[0].name)
+            places = () if ranking is None else ranking.places
+            draw_sheet(sheet, picture, missing, regions, title=inputs[0].name, places=places)
     return {
         "input": str(inputs[0]),
         "mask": str(inputs[1]),
@@ -216,6 +225,7 @@ def _write_filled(
         "evaluations_per_sample": frame_evaluations(model, options.chosen),
         "samples": options.samples,
         "mean": options.mean,
+        **({} if ranking is None else {"ranking": asdict(ranking) | {"written": ranking.best + 1}}),
         "seed": options.seed,
         "device": options.device,
         "backend": model.backend,

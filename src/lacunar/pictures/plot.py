@@ -21,9 +21,18 @@ DPI = 150
 
 
 def draw_sheet(
-    path: Path, picture: Picture, missing: NDArray[np.bool_], regions: Sequence[FilledRegion], *, title: str
+    path: Path,
+    picture: Picture,
+    missing: NDArray[np.bool_],
+    regions: Sequence[FilledRegion],
+    *,
+    title: str,
+    places: Sequence[int] = (),
 ) -> None:
-    """Draw the part of a picture around its regions, before and after; a full disk is a ``RasterError``."""
+    """Draw the part of a picture around its regions, before and after; a full disk is a ``RasterError``.
+
+    ``places`` are those of ranked samples.
+    """
     windows = [region.window for region in regions]
     top, left = min(window.row for window in windows), min(window.col for window in windows)
     bottom, right = max(one.row + one.height for one in windows), max(one.col + one.width for one in windows)
@@ -32,11 +41,16 @@ def draw_sheet(
     filled = [paste(picture, regions, sample=number) for number in range(len(regions[0].samples))]
     given, *samples = ((to_model(one.colours[part], one.white) + 1) / 2 for one in (picture, *filled))
     with disk_errors(path):
-        contact_sheet(given, missing[part], samples, title=title).savefig(path, dpi=DPI)
+        contact_sheet(given, missing[part], samples, title=title, places=places).savefig(path, dpi=DPI)
 
 
 def contact_sheet(
-    original: FloatArray, missing: NDArray[np.bool_], samples: Sequence[FloatArray], *, title: str = ""
+    original: FloatArray,
+    missing: NDArray[np.bool_],
+    samples: Sequence[FloatArray],
+    *,
+    title: str = "",
+    places: Sequence[int] = (),
 ) -> Figure:
     """Draw the original (H, W, 3) in [0, 1], masked, and every sample; of several also mean and standard deviation.
 
@@ -44,7 +58,8 @@ def contact_sheet(
     """
     masked = np.where(missing[..., None], MASKED_GREY, original)
     panels = [("original", original), ("masked", masked)]
-    panels += [(f"sample {number}", sample) for number, sample in enumerate(samples, start=1)]
+    said = [f", place {place}" + (" (chosen)" if place == 1 else "") for place in places] or [""] * len(samples)
+    panels += [(f"sample {number + 1}{said[number]}", sample) for number, sample in enumerate(samples)]
     several = len(samples) > 1
     if several:
         panels.append(("mean", np.mean(samples, axis=0)))
