@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from lacunar import __version__
-from lacunar.cli import demo, evaluation, faces, lst, restoring, serving, sharpening, training, water
+from lacunar.cli import demo, evaluation, faces, lst, restoring, sampling, serving, sharpening, training, water
 from lacunar.errors import LacunarError
 from lacunar.versions import version_report
 
@@ -28,6 +28,7 @@ app.command("sharpen")(sharpening.sharpen_command)
 app.command("inpaint")(faces.inpaint_command)
 app.command("face")(faces.face_command)
 app.command("restore")(restoring.restore_command)
+app.command("sample")(sampling.sample_command)
 app.command("water")(water.water_command)
 app.command("demo")(demo.demo_command)
 app.command("serve")(serving.serve_command)
