@@ -9,6 +9,7 @@ import rasterio
 from commands import contents, write
 from lacunar.errors import LacunarError
 from lacunar.evaluate.unconditional import SampleOptions, compare, standardised, statistics, write_samples
+from lacunar.models.backend import load_filler
 from lacunar.models.unconditional import draw_untold
 
 RNG = np.random.default_rng(0)

@@ -72,6 +72,7 @@ def write_samples(
     side = model.network.config.sample_size
     real = _pictures(like, side) if pictures else _tiles(like, side)
     drawn = draw_untold(model, options.n, seed=options.seed, evaluations=options.evaluations, callback=callback)
+    shown: FloatArray
     if pictures:
         shown = (np.moveaxis(drawn, 1, 3).clip(-1, 1) + 1) / 2
         compared = compare(shown.mean(axis=3), real.mean(axis=3))

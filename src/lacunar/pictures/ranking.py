@@ -37,7 +37,7 @@ class Ranking:
 def ranked(picture: Picture, missing: BoolArray, regions: Sequence[FilledRegion], face: Face | None = None) -> Ranking:
     """Rank the samples of the missing pixels (H, W) of a picture, by its border and, of a ``face``, its symmetry."""
     filled = [paste(picture, regions, sample=number) for number in range(len(regions[0].samples))]
-    shown = [(to_model(one.colours, one.white) + 1) / 2 for one in filled]
+    shown = [np.asarray((to_model(one.colours, one.white) + 1) / 2, dtype=np.float32) for one in filled]
     border = [border_break(one, missing) for one in shown]
     symmetry = [0.0 if face is None else asymmetry(one, missing, face) for one in shown]
     marks = _spread(border) + _spread(symmetry)
@@ -50,15 +50,13 @@ def border_break(filled: FloatArray, missing: BoolArray) -> float:
     box = bounding_box(missing)
     top, left = max(0, box.row - MARGIN), max(0, box.col - MARGIN)
     part = np.s_[top : box.row + box.height + MARGIN, left : box.col + box.width + MARGIN]
-    values, hidden = filled[part].astype(np.float64), missing[part]
     total, count = 0.0, 0
-    for axis in (0, 1):
-        for flipped in (False, True):
-            v, m = (np.flip(one, axis) if flipped else one for one in (values, hidden))
-            v, m = (np.moveaxis(one, axis, 0) for one in (v, m))
-            there = ~m[:-2] & ~m[1:-1] & m[2:]
-            total += float(np.abs(v[2:] - 2 * v[1:-1] + v[:-2])[there].mean(axis=-1).sum())
-            count += int(there.sum())
+    for turns in range(4):
+        values, hidden = np.rot90(filled[part].astype(np.float64), turns), np.rot90(missing[part], turns)
+        there = ~hidden[:-2] & ~hidden[1:-1] & hidden[2:]
+        breaks = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
+        total += float(breaks[there].mean(axis=-1).sum())
+        count += int(there.sum())
     return total / max(1, count)
 
 
@@ -79,4 +77,4 @@ def asymmetry(filled: FloatArray, missing: BoolArray, face: Face) -> float:
 def _spread(marks: Sequence[float]) -> NDArray[np.float64]:
     """Marks in units of their own spread; zeros where they are all alike."""
     values = np.asarray(marks, dtype=np.float64)
-    return (values - values.mean()) / max(float(values.std()), 1e-9)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
