@@ -62,7 +62,7 @@ def with_radar(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.float
 
 def with_dates(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.floating]]]]:
     """The same of one date of a series, in shares of the brightest count; the guides are all bands of the others."""
-    paths = sorted(path for path in folder.glob("*_????.png"))
+    paths = sorted(folder.glob("*_[0-9][0-9][0-9][0-9].png"))
     dates = {}
     for path in paths:
         stored = read_raster(path).data[: len(SERIES)] / 255
