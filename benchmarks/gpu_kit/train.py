@@ -47,13 +47,14 @@ from lacunar.train.loop import Ema, parameter_groups
 from lacunar.train.recipe import Data, Recipe, Start, load_start
 from lacunar.train.recipes import RECIPES
 
-BATCHES = (16, 32, 64, 128, 256, 512, 1024)
+BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 KEPT = 48  # batches on the device: steps that no new batch is there for take one of these, with new noise and times
 AHEAD = 4  # batches on their way to the device
 WARM_UP, DECAY = 0.05, 0.4  # shares of the time in which the learning rate rises, and falls
 RATE_BATCH = 32  # the learning rates of the recipes belong to about this batch; it grows with the root of the batch
 LARGEST_RATE = 2e-3
 SMOKE_STEPS = 2
+PROBED, MEASURED = 5, 3  # passes for each batch size, and those of them that are measured
 LST_EXAMPLES_PER_CORE_MINUTE = 15.0  # drawn while other parts train; kriging one takes up to a second of a slow core
 SHAPES_PER_MINUTE = 600.0  # occlusions drawn before pictures are learned
 EVERY = 60.0  # seconds between two files of weights
@@ -173,7 +174,8 @@ class Work:
                 torch.cuda.empty_cache()
                 break
             ends = min(ends, time.monotonic() + min(PROBE, seconds / 6))
-            if time.monotonic() > ends or found[size] < max(found.values()):
+            next_one = PROBED * 2 * size / found[size]  # seconds, at most
+            if time.monotonic() + next_one > ends or found[size] < max(found.values()):
                 break
         best = min(size for size, speed in found.items() if speed > NEARLY * max(found.values()))
         self.record |= {"probe": found, "batch_size": best}
@@ -192,14 +194,14 @@ class Work:
     def _speed(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> float:
         """Images a second of forward and backward passes; weights are not changed."""
         size = len(next(iter(batch.values())))
-        for repeat in range(5):
-            if repeat == 2:
+        for repeat in range(PROBED):
+            if repeat == PROBED - MEASURED:
                 self._wait()
                 begun = time.monotonic()
             self.loss_of(network, batch, repeat).backward()
             self.optimiser.zero_grad(set_to_none=True)
         self._wait()
-        return 3 * size / (time.monotonic() - begun)
+        return MEASURED * size / (time.monotonic() - begun)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
