@@ -4,8 +4,8 @@
 # it in $LACUNAR_KIT_WORK for a later run.
 #
 # Needs bash, tar and a Python with torch; no network. Everything else lies in this folder (`make gpu-kit`). Results go to
-# $OUT, or to out/ beside this file: RECIPE.safetensors (averaged weights, float16, written anew every minute), RECIPE.json
-# (losses, images per second) and timings.json.
+# $OUT, or to out/ beside this file: RECIPE.safetensors (averaged weights, float16, written anew every minute), records.json
+# (losses, images per second of each recipe) and timings.json.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=${LACUNAR_KIT_WORK:-$(mktemp -d)}

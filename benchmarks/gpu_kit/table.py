@@ -38,10 +38,8 @@ def main(folder: Path) -> None:
     """Print the table."""
     timings = json.loads((folder / "timings.json").read_text())
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
-    for file in sorted(folder.glob("*.json")):
-        if file.name != "timings.json":
-            record = json.loads(file.read_text())
-            rows.append(row(record, timings[record["recipe"]]))
+    for recipe, record in sorted(json.loads((folder / "records.json").read_text()).items()):
+        rows.append(row(record, timings[recipe]))
     print(f"{timings['machine']}, PyTorch {timings['torch']}:\n")
     print("\n".join("| " + " | ".join(cells) + " |" for cells in rows))
 

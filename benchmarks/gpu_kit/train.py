@@ -232,7 +232,9 @@ class Work:
         if len(weights) > LARGEST:
             raise SystemExit(f"{self.part.recipe}: the weights have {len(weights)} bytes, more than {LARGEST}")
         write_whole(self.out / f"{self.part.recipe}.safetensors", weights)
-        write_whole(self.out / f"{self.part.recipe}.json", json.dumps(self.record, indent=1).encode())
+        told = self.out / "records.json"  # one file for all recipes: few files come back
+        records = json.loads(told.read_text()) if told.exists() else {}
+        write_whole(told, json.dumps({**records, self.part.recipe: self.record}, indent=1).encode())
 
     def timings(self, seconds: float) -> dict[str, Any]:
         """Evaluations a second by batch, a picture of 256 x 256 with 8 samples, and the share of the peak."""
