@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", help="pack for these alone; the whole plan where none is given")
     given = parser.parse_args()
     rooms = {name: float(size) for name, _, size in (word.partition("=") for word in given.mebibytes)}
+    if set(rooms) - set(SHARES):
+        parser.error(f"--mebibytes: got {', '.join(sorted(set(rooms) - set(SHARES)))}; wanted {', '.join(SHARES)}")
     parts = chosen(given.recipes)
     size = make_kit(given.data, given.kit, parts=parts, mebibytes=rooms, water=given.water)
     print(f"{given.kit}: {size / 2**20:.1f} MiB of {LARGEST / 2**20:.0f}")

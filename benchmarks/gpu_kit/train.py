@@ -5,6 +5,7 @@ network and objective; only the loop is not that of `lacunar train`, because tim
 """
 
 import argparse
+import atexit
 import json
 import math
 import os
@@ -48,10 +49,11 @@ from lacunar.train.recipe import Data, Recipe, Start, load_start
 from lacunar.train.recipes import RECIPES
 
 BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-KEPT = 48  # batches on the device: steps that no new batch is there for take one of these, with new noise and times
+# Batches that stay on the device, at most, and their share of its memory: where no new batch has arrived, a step takes
+# one of them again, with new noise and times.
+KEPT, KEPT_SHARE = 48, 0.2
 AHEAD = 4  # batches on their way to the device
 WARM_UP, DECAY = 0.05, 0.4  # shares of the time in which the learning rate rises, and falls
-RATE_BATCH = 32  # the learning rates of the recipes belong to about this batch; it grows with the root of the batch
 LARGEST_RATE = 2e-3
 SMOKE_STEPS = 2
 PROBED, MEASURED = 5, 3  # passes for each batch size, and those of them that are measured
@@ -68,7 +70,7 @@ class Work:
         self.out, self.kit, self.work = arguments.out, arguments.kit, arguments.work
         self.recipe = small(RECIPES[part.recipe], arguments)
         self.drawn = folder_of(part, arguments)
-        self.record: dict[str, Any] = {"recipe": part.recipe, "start": part.start, "losses": [], "held_out": []}
+        self.record: dict[str, Any] = {"recipe": part.recipe, "start": part.start, "losses": []}
 
     def load(self) -> None:
         """Data, network and optimiser."""
@@ -105,9 +107,10 @@ class Work:
         """Train for so many seconds; writes weights every minute and at the end."""
         begun = time.monotonic()
         batch_size, network = self._probed(seconds)
-        peak = min(LARGEST_RATE, self.recipe.training.learning_rate * math.sqrt(batch_size / RATE_BATCH))
+        training = self.recipe.training  # its rate belongs to its batch, and grows with the root of the batch
+        peak = min(LARGEST_RATE, training.learning_rate * math.sqrt(batch_size / training.batch_size))
         feed = Feed(self._loader(batch_size), self.device)
-        step, written, warned = 0, time.monotonic(), False
+        step, written, warned, started = 0, time.monotonic(), False, time.monotonic()
         while True:
             share = step / SMOKE_STEPS if self.smoke else (time.monotonic() - begun) / seconds
             if share < 1:
@@ -119,8 +122,8 @@ class Work:
                     self.record["losses"].append([step, round(time.monotonic() - begun, 1), round(float(loss), 5)])
             now, images = time.monotonic(), step * batch_size
             self.record |= {"steps": step, "images": images, "images_drawn": feed.arrived * batch_size}
-            self.record["images_per_second"] = images / max(now - begun, 1e-9)
-            if not warned and now - begun > min(EVERY, seconds / 2):
+            self.record["images_per_second"] = images / max(now - started, 1e-9)
+            if not warned and now - started > min(EVERY, seconds / 2):
                 warned = True
                 self._compare()
             if share >= 1 or now - written > EVERY:
@@ -273,6 +276,7 @@ class Feed:
         self.arrived, self._device, self._kept = 0, device, list[dict[str, torch.Tensor]]()
         self._queue: Queue[dict[str, torch.Tensor] | Exception] = Queue(AHEAD)
         self._open, self._random = True, random.Random(0)
+        self._room = KEPT_SHARE * torch.cuda.mem_get_info()[0] if device.type == "cuda" else 0.0
         self._thread = Thread(target=self._fetch, args=(loader,), daemon=True)
         self._thread.start()
 
@@ -294,7 +298,9 @@ class Feed:
         if isinstance(new, Exception):
             raise new
         self.arrived += 1
-        self._kept = [*self._kept[-KEPT + 1 :], new]
+        size = sum(tensor.nbytes for tensor in new.values())
+        most = int(self._room / size) if self._room else KEPT
+        self._kept = [*self._kept, new][-max(1, min(KEPT, most)) :]
         return new
 
     def close(self) -> None:
@@ -330,8 +336,10 @@ def pack_of(recipe: Recipe, kit: Path, work: Path) -> Path:
 
 
 def folder_of(part: Part, arguments: argparse.Namespace) -> Path:
-    """Where a part keeps what it draws once; a smoke test draws less."""
-    folder: Path = arguments.work / f"{part.recipe}{'-smoke' * arguments.smoke}"
+    """Where a part keeps what it draws once; a run of other minutes draws another number."""
+    recipe = small(RECIPES[part.recipe], arguments)
+    count = getattr(recipe, "shapes", getattr(recipe, "examples", 0))
+    folder: Path = arguments.work / f"{part.recipe}-{count}"
     return folder
 
 
@@ -351,6 +359,7 @@ def drawing(parts: list[Part], arguments: argparse.Namespace) -> dict[str, Proce
         if these:
             process = Process(target=draw_beforehand, args=(these, arguments))
             process.start()
+            atexit.register(process.terminate)  # a run that is ended does not wait for it
             started |= {part.recipe: process for part in these}
     return started
 
@@ -398,11 +407,14 @@ def main() -> None:
     timing = TIMINGS * min(1.0, scale)
     parts = chosen(given.recipes)
     if given.draw:
-        for process in drawing(list(parts), given).values():
+        processes = drawing(list(parts), given).values()
+        for process in processes:
             process.join()
-        return
+        raise SystemExit(max((process.exitcode or 0 for process in processes), default=0))
     ahead = drawing(list(parts[1:]), given)
-    timings: dict[str, Any] = {"machine": device_name(device), "torch": torch.__version__}
+    told = given.out / "timings.json"
+    timings: dict[str, Any] = json.loads(told.read_text()) if told.exists() else {}
+    timings |= {"machine": device_name(device), "torch": torch.__version__}
     left = sum(part.share for part in parts)
     for part in parts:
         work, remaining = Work(part, given, device), ends - timing - time.monotonic()
@@ -423,7 +435,7 @@ def main() -> None:
             continue
         work.train(seconds)
         timings[part.recipe] = work.timings(timing / len(parts))
-        write_whole(given.out / "timings.json", json.dumps(timings, indent=1).encode())
+        write_whole(told, json.dumps(timings, indent=1).encode())
         print(
             f"{part.recipe}: {work.record['steps']} steps, {work.record['images_per_second']:.0f} images/s", flush=True
         )

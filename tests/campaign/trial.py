@@ -296,8 +296,9 @@ def _judge_the_files(case: Case, result: Result, folder: Path, before: dict[str,
         name for name in new if _is_hidden(name) and not (killed or ".blocks" in name or Path(name).stem in asked)
     ]
     faults += [("half-written", f"left {name}") for name in hidden[:1]]
-    replaced = (*case.replaced, *(f"{name}/" for name in case.replaced))
-    lost = [name for name in changed if name.startswith(("in", "elsewhere")) and not name.startswith(replaced)]
+    inside = tuple(f"{name}/" for name in case.replaced)
+    kept = [name for name in changed if name not in case.replaced and not name.startswith(inside)]
+    lost = [name for name in kept if name.startswith(("in", "elsewhere"))]
     faults += [("inputs changed", f"{name} {'changed' if name in after else 'is gone'}") for name in lost[:1]]
     strays = [name for name in new if not name.startswith("out/") and name not in hidden and not case.free]
     strays = [name for name in strays if not (killed and name.startswith("tmp"))]

@@ -245,7 +245,8 @@ def test_a_compressed_archive_that_is_damaged_is_one_line(tmp_path):
     fails_to_list(path)
 
 
-def test_polygons_whose_crs_is_an_address_are_refused_without_asking_it(tmp_path):
+@pytest.mark.parametrize("names", ["crs type link", "CRS Type LINKS", "crs type url"])
+def test_polygons_whose_crs_is_an_address_are_refused_without_asking_it(tmp_path, names):
     """GDAL would fetch it."""
     polygon = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
     feature = {"type": "Feature", "properties": {}, "geometry": polygon}
@@ -253,8 +254,9 @@ def test_polygons_whose_crs_is_an_address_are_refused_without_asking_it(tmp_path
     file = tmp_path / "a.geojson"
     file.write_text(json.dumps(collection))
     assert len(read_vectors(file)) == 1
-    link = {"type": "link", "properties": {"href": "http://127.0.0.1:9/a", "type": "ogcwkt"}}
-    file.write_text(json.dumps({"crs": link} | collection))
+    crs, kind, value = names.split()
+    link = {kind: value, "properties": {"href": "http://127.0.0.1:9/a", "type": "ogcwkt"}}
+    file.write_text(json.dumps({crs: link} | collection))
     with pytest.raises(RasterError, match="its CRS is a link to an address, which is not asked"):
         read_vectors(file)
 

@@ -177,7 +177,7 @@ def read_vectors(path: Path) -> "gpd.GeoDataFrame":
         raise RasterError(f"{path}: no polygons can be read; wanted a whole {', '.join(_VECTORS)}: convert it")
     try:
         if starts == b"{":
-            json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_refuse_linked_crs)
+            json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_linked_crs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shapes = pyogrio.read_dataframe(path)
@@ -190,11 +190,17 @@ def read_vectors(path: Path) -> "gpd.GeoDataFrame":
     return shapes
 
 
-def _refuse_linked_crs(members: dict[str, Any]) -> dict[str, Any]:
-    """A GeoJSON object as it is; one whose CRS stands at an address, which GDAL would ask, is a ``ValueError``."""
-    crs = members.get("crs")
-    if isinstance(crs, dict) and crs.get("type") == "link":
-        raise ValueError("its CRS is a link to an address, which is not asked")
+def _refuse_linked_crs(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Members of a GeoJSON object; where its CRS stands at an address, which GDAL would ask, a ``ValueError``.
+
+    GDAL takes names and kinds in any case, and the kinds by their first letters.
+    """
+    for name, value in members:
+        if name.lower() != "crs" or not isinstance(value, list):
+            continue
+        inner = [(key.lower(), str(kind).lower()) for key, kind in (pair for pair in value if isinstance(pair, tuple))]
+        if any(key == "type" and kind.startswith(("link", "url")) for key, kind in inner):
+            raise ValueError("its CRS is a link to an address, which is not asked")
     return members
 
 

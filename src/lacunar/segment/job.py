@@ -166,10 +166,7 @@ def segment_file(
         model = load_segmenter(options.model, device=options.device, backend=options.backend)
         pixels = _map_on(scene, scene, files.raster, model, options, callback)
         with WaterMap(files.raster) as found:
-            told = {"green", "nir"} <= set(scene.band_names) and look_for(
-                scene.band_names, scene.band_units
-            ) == "ratios"
-            bodies = found.polygons(ndwi=(lambda window: ndwi(scene.planes(window))) if told else None)
+            bodies = found.polygons(ndwi=_ndwi_reader(scene))
             written = _written(bodies, options, scene.transform)
             sigma = area_sigma(found, bodies)
             if files.polygons:

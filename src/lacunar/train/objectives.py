@@ -242,7 +242,7 @@ def logit_calibration(
         claimed = torch.sigmoid(given @ fit)
         curvature = given.T @ (given * (claimed * (1 - claimed))[:, None]) + 1e-3 * torch.eye(2, device=device)
         fit = fit + torch.linalg.solve(curvature, given.T @ (truth - claimed))
-    # Examples that one threshold tells apart without a fault have no such maximum: the steps run away.
+    # Separable examples have no maximum: Newton's steps diverge.
     return (float(fit[0]), float(fit[1])) if bool((fit.abs() < LARGEST_FIT).all()) else (1.0, 0.0)
 
 
