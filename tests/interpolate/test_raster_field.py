@@ -117,6 +117,20 @@ def test_factors_of_sigma_come_from_a_transplanted_gap():
     assert np.mean(np.abs(z) < model.error_quantiles["0.975"]) == pytest.approx(0.95, abs=0.04)
 
 
+def test_samples_vary_as_the_truth_does():
+    """Smooth land with a gap in the middle, which neither turned nor mirrored falls on measured pixels."""
+    truth = 300 + 3 * field(np.random.default_rng(5), 3)
+    gap = np.zeros(truth.shape, dtype=bool)
+    gap[24:72, 24:72] = True
+    view = View(np.where(gap, np.nan, truth), ~gap, gap, np.zeros((0, *gap.shape)))
+    told = fitted(view).told(view, noise=pixel_noise(gap.shape, (0, 0), 8, 3))
+    samples = (told.mean + told.sigma * told.deviates)[:, 26:70, 26:70]
+    assert 0.5 < np.mean(np.abs(truth - told.mean)[gap] < told.sigma[gap]) < 0.9
+    for lag in (1, 2, 4, 8, 16):
+        ours, theirs = (np.mean((x[..., lag:] - x[..., :-lag]) ** 2) for x in (samples, truth[26:70, 26:70]))
+        assert 0.4 < ours / theirs < 2.5
+
+
 def test_a_constant_raster_and_a_single_pixel():
     gap = np.zeros((40, 40), dtype=bool)
     gap[5:30, 5:30] = True

@@ -3,7 +3,8 @@
 ``value = base + residual``. Without other dates the base is the mean of the raster. With some it is the expectation of
 the target given them (`lacunar.interpolate.archive_field`), whose fine, middle and coarse parts are weighted by
 generalised least squares with a ridge that maximises the marginal likelihood. The residual is a Gaussian Markov random
-field (`lacunar.interpolate.gmrf`), continued over the edges of a block by the same field on block means. The scale of
+field (`lacunar.interpolate.gmrf`), continued over the edges of a block by the same field on block means. Samples are
+drawn from another such field, whose variogram is that of the residual (`lacunar.interpolate.texture`). The scale of
 sigma, by distance from a measured pixel, is what gaps transplanted onto measured pixels of the sample tell. Where other
 dates tell little, such as radar of sea, these gaps decide whether they are used at all.
 """
@@ -18,6 +19,7 @@ from scipy import ndimage, special
 from lacunar.interpolate.archive_field import LEAST_VARIANCE, UNINFORMED, DateModel, completed
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.gmrf import RANGE, SMOOTHNESS, MarkovField, pixel_noise
+from lacunar.interpolate.texture import Texture, texture_of
 
 VIEW, MOST_VIEWS = 288, 6  # side in pixels, and number, of the windows that a raster is judged by
 WHOLE = 400  # pixels: a raster that is no larger is one view
@@ -113,6 +115,7 @@ class RasterField:
     unit: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of the expectation given other dates
     coefficients: FloatArray = field(default_factory=lambda: np.zeros(0))  # of its fine, middle and coarse parts
     scale: float = 1.0  # of the residual
+    texture: Texture | None = None  # of its samples; without, that of the field of the mean
     plain_scale: float = 1.0  # of the values themselves
     factors: FloatArray = field(default_factory=lambda: np.ones(len(DISTANCES)))  # of sigma, at `DISTANCES`
     plain_factor: float = 1.0  # and where no other date tells anything
@@ -136,8 +139,13 @@ class RasterField:
         residual, held = self._continued(np.where(view.known, view.values - base, 0.0), view)
         given = view.known | held
         markov = self.markov(given, view.missing & informed & ~held)
-        residual, draws = markov.with_draws(residual, noise, threads=threads)
-        mean, draws = base + residual, self.scale * draws
+        if self.texture is None:
+            residual, draws = markov.with_draws(residual, noise, threads=threads)
+            mean, draws = base + residual, self.scale * draws
+        else:
+            mean = base + markov.completed(residual[None], threads=threads)[0]
+            markov = self.texture.markov(given, markov.missing)
+            draws = self.texture.scale * markov.with_draws(np.zeros(shape), noise, threads=threads)[1]
         variance = np.where(held, self.scale**2, markov.variance(draws[:SIGMA_DRAWS]))
         left = view.missing & ~(given | informed)
         if left.any():  # no date tells of them: the field of the values themselves, beside what is told by now
@@ -249,7 +257,12 @@ def _weighted(model: RasterField, views: Sequence[View]) -> RasterField:
     coefficients, scale_squared = _ridged(products, count)
     scale = float(np.sqrt(scale_squared))
     plain_scale = scale if model.dates is None else float(np.sqrt(max(plain / max(pixels, 1), LEAST_VARIANCE)))
-    return replace(model, coefficients=coefficients, scale=scale, plain_scale=plain_scale)
+    model = replace(model, coefficients=coefficients, scale=scale, plain_scale=plain_scale)
+    residuals = [
+        np.where(view.known, view.values - one - np.tensordot(coefficients, model.parts(one), axes=1), np.nan)
+        for view, one in zip(views, expected, strict=True)
+    ]
+    return replace(model, texture=texture_of(residuals))
 
 
 def _calibrated(model: RasterField, views: Sequence[View]) -> tuple[RasterField, float]:
@@ -265,12 +278,13 @@ def _calibrated(model: RasterField, views: Sequence[View]) -> tuple[RasterField,
     if model.dates is not None:
         flat = np.concatenate([view.dates()[model.used].reshape(len(model.used), -1) for view in shown], axis=1)
         tried = replace(model, dates=DateModel.estimated(flat, start=model.dates, iterations=REFITS))
-    tried = _weighted(tried, shown)
+    tried = replace(_weighted(tried, shown), texture=model.texture)
+    ratio = tried.scale / model.scale if model.texture is None else 1.0
     errors, distances, informed, squares = [], [], [], []
     for view, less, hide in zip(views, shown, hidden, strict=True):
         told = tried.told(less, unit_sigma=True)
         squares.append((view.values - told.mean)[hide] ** 2)
-        errors.append((view.values - told.mean)[hide] / told.sigma[hide] * tried.scale / model.scale)
+        errors.append((view.values - told.mean)[hide] / told.sigma[hide] * ratio)
         distances.append(ndimage.distance_transform_edt(~less.known)[hide])
         informed.append(tried.informed(less)[hide])
     error, distance, told_of = np.concatenate(errors), np.concatenate(distances), np.concatenate(informed)
@@ -305,9 +319,15 @@ def _with_far(model: RasterField, coarse: CoarseField) -> RasterField:
 
 
 def _transplanted(view: View) -> BoolArray:
-    """The gap turned by 180 degrees (or mirrored, where that hides more), on measured pixels."""
-    turned, mirrored = (view.missing[::-1, way] & view.known for way in (np.s_[::-1], np.s_[:]))
-    hidden = turned if turned.sum() >= mirrored.sum() else mirrored
+    """The gap turned by 180 degrees (or mirrored, where that hides more), on measured pixels.
+
+    Where neither hides half as many as are missing, as of a gap in the middle, the gap moved by half the view may do.
+    """
+    gap, half = view.missing, [length // 2 for length in view.missing.shape]
+    hidden = max((gap[::-1, ::-1] & view.known, gap[::-1] & view.known), key=np.sum)
+    if 2 * hidden.sum() < gap.sum():
+        moved = (np.roll(gap, step, axis=(0, 1)) & view.known for step in ((half[0], 0), (0, half[1]), half))
+        hidden = max((hidden, *moved), key=np.sum)
     return hidden if view.known.sum() - hidden.sum() >= LEAST_KNOWN else np.zeros_like(hidden)
 
 
