@@ -162,3 +162,16 @@ def test_ridges_keep_a_term_that_tells_and_shrink_one_that_does_not():
     assert coefficients[0] == pytest.approx(2, abs=0.2)
     assert abs(coefficients[1]) < 0.1
     assert scale_squared == pytest.approx(1, abs=0.2)
+
+
+def test_guides_that_tell_little_do_no_harm():
+    """Radar of the sea: transplanted gaps say that the field alone fills better, or a smoother residual does."""
+    rng = np.random.default_rng(5)
+    truth = 10 * field(rng, 8)
+    gap = field(rng, 7) > 0.6
+    others = 10 * rng.standard_normal((3, *gap.shape))
+    view = View(np.where(gap, np.nan, truth), ~gap, gap, others)
+    alone = replace(view, others=others[:0])
+    model = fitted(view)
+    assert model.dates is None or not model.rough
+    assert rmse(model.told(view), truth, gap) <= 1.02 * rmse(fitted(alone).told(alone), truth, gap)
