@@ -26,7 +26,7 @@ CLOUD_BITS, FILL = 0b11010, 1  # dilated cloud, cloud and shadow of QA_PIXEL; it
 SENTINEL = {"green": 3, "red": 4, "nir": 8, "swir1": 11}  # of the 12 bands of Level 2A
 OFFSET, SCALE = 1000, 1e-4  # of Level 2A since 2022, told by its smallest number
 SERIES = ("swir1", "nir", "red", "green")
-TARGETS = (2015,)
+TARGETS, NEAREST = (2015,), 4  # years that are filled, and others that guide
 CLASSICAL: tuple[classical.FillName, ...] = ("laplace", "biharmonic")
 Bands = dict[str, NDArray[np.floating]]
 
@@ -61,7 +61,7 @@ def with_radar(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.float
 
 
 def with_dates(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.floating]]]]:
-    """The same of one date of a series, in shares of the brightest count; the guides are all bands of the others."""
+    """The same of one date of a series, in shares of the brightest count; guides are all bands of the nearest ones."""
     paths = sorted(folder.glob("*_[0-9][0-9][0-9][0-9].png"))
     dates = {}
     for path in paths:
@@ -69,7 +69,8 @@ def with_dates(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.float
         row, col = ((length - SIDE) // 2 for length in stored.shape[1:])
         dates[int(path.stem[-4:])] = stored[:, row : row + SIDE, col : col + SIDE]
     for year in TARGETS:
-        others = [band for other, bands in dates.items() if other != year for band in bands]
+        nearest = sorted(dates.keys() - {year}, key=lambda other: abs(other - year))[:NEAREST]
+        others = [band for other in nearest for band in dates[other]]
         yield f"{paths[0].stem[:-5]} {year}", dict(zip(SERIES, dates[year], strict=True)), others
 
 

@@ -48,10 +48,10 @@ from lacunar.pictures.fill import Drawing, fill_regions, paste
 from lacunar.pictures.restore import restored
 
 MODELS = ("lst-small", "face-small", "picture-small", "picture-prior")
-CASES, CALIBRATION, SIDE = 6, 2, 64
+CASES, CALIBRATION, SIDE = 4, 1, 64
 WORSE, FASTER, SMALLER = 1.01, 1.3, 0.5
 PRUNED = 0.5
-BATCH, ROUNDS = 8, 5
+BATCH, ROUNDS = 8, 3
 
 Fill = Callable[[Model, int], float]  # mean square error of a case
 Given = list[dict[str, NDArray[Any]]]
@@ -67,7 +67,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[tuple[str, ...]] = []
     for name in asked.model:
-        rows += rows_of(name, fill_of(name, asked.data))
+        for row in rows_of(name, fill_of(name, asked.data)):
+            print(row, flush=True)
+            rows.append(row)
     print(markdown_table(("network", "as", "error", "of float32", "speed", "size, MB", "compressed", "passes"), rows))
 
 

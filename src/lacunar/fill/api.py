@@ -13,7 +13,7 @@ from lacunar.diffusion.samplers import preset_named
 from lacunar.errors import LacunarError
 from lacunar.fill.archive_choice import candidates_named
 from lacunar.fill.blocks import FILLED, MEASURED, NODATA, Survey, blocks_of, fill_block, survey
-from lacunar.fill.guides import MAX_REFERENCES
+from lacunar.fill.guides import MAX_PLANES, MAX_REFERENCES
 from lacunar.fill.inputs import FillInputs
 from lacunar.fill.job import fill_scene
 from lacunar.fill.options import FillOptions
@@ -144,8 +144,9 @@ def fill(
     given = as_labelled(array, name="the array")
     _refuse_what_is_not_measured(array, given)
     beside = [on_grid(guide, given, name=f"guide {number}") for number, guide in enumerate(_listed(guides), start=1)]
-    if len(beside) > MAX_REFERENCES:
-        raise LacunarError(f"got {len(beside)} guides: wanted {MAX_REFERENCES} at most; choose the nearest dates")
+    most = MAX_PLANES if given.dims[0] == BAND else MAX_REFERENCES
+    if len(beside) > most:
+        raise LacunarError(f"got {len(beside)} guides: wanted {most} at most; choose the nearest dates")
     network = how.load(len(beside)) if model is None or isinstance(model, str | Path) else model
     if given.ndim == 3 and given.dims[0] == BAND:
         filled = _fill_bands(given, missing, beside, how)
