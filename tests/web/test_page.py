@@ -130,8 +130,9 @@ class Page:
 
     def open_file(self, name):
         before = self.driver.execute_script("return document.getElementById('rasters').value")
-        script = "[...document.querySelectorAll('#files button')].find(b => b.textContent === arguments[0]).click()"
-        self.driver.execute_script(script, name)
+        there = f"[...document.querySelectorAll('#files button')].find(one => one.textContent === '{name}')"
+        self.until(f"{there} !== undefined")
+        self.driver.execute_script(f"{there}.click()")
         self.until(f"document.getElementById('rasters').value !== '{before}'")
         self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent === '{name}'")
         self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")

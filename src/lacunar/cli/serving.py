@@ -84,6 +84,7 @@ def options_page(name: str) -> str | None:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>lacunar {name}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/static/app.css"><body class="help"><main><h1>lacunar '
-        f"{name}</h1>{paragraphs}<dl>{''.join(rows)}</dl></main></body></html>"
+        '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
+        '<link rel="stylesheet" href="/static/app.css"><body class="help"><main>'
+        f"<h1>lacunar {name}</h1>{paragraphs}<dl>{''.join(rows)}</dl></main></body></html>"
     )

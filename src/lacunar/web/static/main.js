@@ -137,6 +137,7 @@ function useKind(kind) {
   $("preview").hidden = kind === "picture";
   drawing.use("pan");
   state.result = null;
+  $("hover").textContent = "";
   $("result").hidden = true;
   showClasses();
   showOptions();
