@@ -178,6 +178,7 @@ def test_a_reverse_step_has_the_variance_of_the_scheduler(tmp_path: Path, varian
         ("scheduler_config.json", {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid', wanted one of linear"),
         ("scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is set"),
         ("scheduler_config.json", {"beta_start": "low"}, "not numbers that make a schedule"),
+        ("scheduler_config.json", {"beta_end": 10**400}, "not numbers that make a schedule"),
         ("scheduler_config.json", {"trained_betas": ["a"]}, "not numbers that make a schedule"),
         ("scheduler_config.json", {"num_train_timesteps": None}, "not numbers that make a schedule"),
     ],

@@ -158,7 +158,7 @@ def _diffusers_schedule(scheduler: Mapping[str, Any], folder: Path) -> NoiseSche
             return NoiseSchedule.cosine(steps)
         power = 0.5 if name == "scaled_linear" else 1.0  # even steps in the square root of beta, or in beta itself
         return NoiseSchedule.from_betas(np.linspace(start**power, end**power, steps) ** (1 / power))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{folder}: the scheduler's settings are not numbers that make a schedule: {error}") from error
