@@ -314,7 +314,7 @@ def test_train_packs_runs_and_goes_on(lacunar, recipe, places, out):
         ("face-small", "clouds", "masks", "lst-small, lst-full"),
         ("water-small", "workers", 2, "lst-small, lst-full"),
         ("lst-prior", "workers", 2, "lst-small, lst-full"),
-        ("water-small", "distill", "lst-small", "lst-small, lst-full, picture-small, face-small"),
+        ("water-small", "distill", "lst-small", "lst-small, lst-full, picture-small, face-small, face-full"),
     ],
 )
 def test_an_option_without_a_meaning_for_a_recipe_is_refused(lacunar, out, name, option, value, takers):
