@@ -25,6 +25,19 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_lost_scheduler():
+    """Let no test compute on a Dask cluster that an earlier one has lost."""
+    if "distributed" in sys.modules:
+        import dask
+        from distributed import default_client
+
+        try:
+            default_client()
+        except ValueError:  # there is none
+            dask.config.set(scheduler=None)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """The folder of a gap-filling model with few, random weights."""

@@ -118,7 +118,7 @@ def test_bands_of_a_labelled_array_are_filled(scene):
     told = lc.fill(array, preset="instant", guides=array[:1].copy(data=PATTERN[None]))
     assert told["value"].dims == ("band", "y", "x")
     assert list(told["band"].values) == ["green", "nir", "red"]
-    assert float(np.abs(told["value"] - BANDS).max()) < 0.1
+    assert float(np.abs(told["value"] - BANDS).max()) < 0.15
     with pytest.raises(LacunarError, match=r"several bands are filled without a network: leave out model"):
         lc.fill(array, preset="paper")
 
