@@ -53,6 +53,7 @@ class Guard:
             refusal = (401, "the token is missing or wrong: open the address that `lacunar serve` printed")
 
         async def answer(message: Message) -> None:
+            """Send a message, with the headers of security and, to who came with the token, its cookie."""
             if message["type"] == "http.response.start":
                 more = dict(HEADERS)
                 if in_address and refusal is None:
