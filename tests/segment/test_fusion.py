@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from lacunar.errors import LacunarError, RasterError
 from lacunar.geo.windows import blocks_over
 from lacunar.segment.fusion import (
     MOST_RATERS,
+    SampledBlock,
     check_fusion,
     decision_patterns,
     fit_staple,
@@ -35,7 +35,7 @@ def counts_of(samples):
 
 def as_blocks(samples, side):
     return [
-        SimpleNamespace(window=block.core, samples=samples[:, *block.core.slices])
+        SampledBlock(window=block.core, samples=samples[:, *block.core.slices])
         for block in blocks_over(samples.shape[1:], block=side, halo=0)
     ]
 

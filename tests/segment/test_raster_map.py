@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from lacunar.errors import RasterError
 from lacunar.geo.windows import Tile, blocks_over
 from lacunar.segment.fusion import decided_block
-from lacunar.segment.raster_map import CELL, WaterMap, blocks_on, thinned, water_and_sigma, write_classes, write_map
+from lacunar.segment.raster_map import CELL, ClassWriter, WaterMap, blocks_on, thinned, water_and_sigma, write_map
 
 GRID = Affine(30.0, 0.0, 400000.0, 0.0, -30.0, 5700000.0)
 
@@ -100,9 +100,13 @@ def test_deviations_add_within_a_cell_and_their_squares_between_cells(tmp_path):
 
 
 def test_the_water_alone_is_written_in_8_bits(tmp_path, probability):
-    made(tmp_path / "map.tif", probability, np.zeros_like(probability))
-    with WaterMap(tmp_path / "map.tif") as found:
-        write_classes(tmp_path / "water.tif", found, {"source": "a.tif"})
+    blocks = [
+        decided_block(b.core, probability[b.core.slices], 0 * probability[b.core.slices], 0.5)
+        for b in blocks_over(probability.shape, block=16, halo=0)
+    ]
+    with ClassWriter(tmp_path / "water.tif", grid(probability.shape), ("water",), {"source": "a.tif"}) as kinds:
+        assert list(kinds.passing(blocks)) == blocks
+    assert kinds.pixels == {"land": int((probability < 0.5).sum()), "water": int((probability >= 0.5).sum())}
     with rasterio.open(tmp_path / "water.tif") as dataset:
         assert (dataset.dtypes, dataset.nodata, dataset.crs.to_epsg()) == (("uint8",), 255.0, 32632)
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"

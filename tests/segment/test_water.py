@@ -89,7 +89,7 @@ def test_a_raster_with_every_output(raster, out, lacunar):
 
 def test_bodies_that_ndwi_contradicts_are_counted(raster, out, lacunar, monkeypatch):
     def upside_down(*given, **options):
-        return (Block(block.window, 1 - block.samples) for block in plain_segmenter(*given, **options))
+        return (Block(block.window, 1 - block.samples, block.cover) for block in plain_segmenter(*given, **options))
 
     told = ("water", raster[0], *BANDS, "--polygons", out / "lakes.gpkg")
     assert "NDWI" not in lacunar(*told, "-o", out / "a.tif").out
@@ -154,7 +154,7 @@ def test_what_is_transparent_is_told(tmp_path, out, lacunar):
     path = picture(tmp_path / "lake.png", np.concatenate([values[[3, 2, 1]], alpha]))
     ran = lacunar("water", path, "-o", out / "mask.png", "--bands", "nir,red,green")
     assert ran.code == 0, ran.err
-    assert "note: 10.0% of the image is not valid (transparent or nodata): black in the mask" in ran.out
+    assert "note: 10.0% of the image is not valid: black in the mask" in ran.out
     record = json.loads((out / "mask.json").read_text())
     assert record["pixels"] == {"water": lake.sum(), "land": (~lake)[6:].sum(), "nodata": 6 * lake.shape[1]}
 

@@ -136,7 +136,7 @@ def test_a_product_without_reflective_bands(product, refused):
 
 
 def test_clouds_of_what_is_no_product(raster, refused):
-    message = r"lake\.tif is a raster, of which no cloud is masked: leave out --keep-clouds"
+    message = r"lake\.tif is a raster, of which water-lite masks no cloud: leave out --keep-clouds"
     refused(raster, message, *BANDS, "--keep-clouds")
 
 
@@ -304,7 +304,7 @@ def test_a_change_of_one_date(raster, out, refused):
 
 @pytest.mark.parametrize("option", [("--polygons", "a.gpkg"), ("--figure", "a.png")])
 def test_a_change_with_outputs_of_its_own(raster, out, refused, option):
-    message = "a change writes its own polygons and figure into .*: leave out the two options"
+    message = r"a change writes its own polygons \(of water\) and figure into .*: leave out --polygons, --polygons-of"
     refused((raster, raster), message, *BANDS, *option, change=True, output=out / "change")
 
 

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import rasterio
 
-from commands import write
+from commands import bands_of, write
 from lacunar.cli.serving import options_page
+from lacunar.geo.raster import RasterSource
+from lacunar.segment import api
+from lacunar.segment.job import WaterOptions, compare_dates
+from lacunar.web import worker
 from lacunar.web.app import STATIC
+from lacunar.web.regions import lakes_of, write_change
 from surfaces import surface
+from water_models import lake_scene, model_of_classes, plain_segmenter, stand_in
 from web_client import API
 from web_inputs import write_inputs
 
@@ -128,3 +134,34 @@ def test_every_option_that_the_page_links_to_has_its_place(web):
     assert options_page("train") is None
     assert "help/${command}#${flag}" in (STATIC / "main.js").read_text(encoding="utf-8")
     assert web.get("/help/train").status_code == 404
+
+
+def test_a_model_of_classes_serves_previews_lakes_and_changes(tmp_path, monkeypatch):
+    """What the worker and the page do with its maps: cloud is not valid, and no class is taken for water."""
+    stand_in(monkeypatch, model_of_classes)
+    monkeypatch.setattr(api, "segment_blocks", plain_segmenter)
+    monkeypatch.setattr(api, "load_segmenter", lambda model: model)
+    values, lake = lake_scene()
+    before = write(tmp_path / "a.tif", (values * 10000).round().astype(np.uint16))
+    values[:, 2:10, :15], values[3, 2:10, :15] = 0.23, 0.33  # cloud
+    after = write(tmp_path / "b.tif", (values * 10000).round().astype(np.uint16))
+    for path in (before, after):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.descriptions = ("blue", "green", "red", "nir")
+    model = model_of_classes("classes")
+    how = {"keep_clouds": False, "model": model, "samples": 1, "seed": 0, "threshold": 0.5}
+    worker._segment_part({"source": str(after)}, (0, 0, 60, 70), tmp_path / "part.tif", **how)
+    hidden = np.zeros(lake.shape, bool)
+    hidden[2:10, :15] = True
+    np.testing.assert_array_equal(bands_of(tmp_path / "part.tif")[0], np.where(hidden, 255, lake))
+    compare_dates([before, after], tmp_path / "dates", options=WaterOptions(samples=1))
+    maps = sorted((tmp_path / "dates").glob("0*.tif"))
+    with RasterSource(maps[0]) as grid:
+        write_change(maps, tmp_path / "change.tif", grid, threshold=0.5)
+        info = {"bands": list(worker.WATER_BANDS), "file": maps[1].name, "shape": lake.shape, "crs": "EPSG:32632"}
+        info["transform"] = tuple(grid.transform)[:6]
+    change = bands_of(tmp_path / "change.tif")[0]
+    np.testing.assert_array_equal(np.isnan(change), hidden)
+    assert set(np.unique(change[~hidden])) == {0, 1}
+    lakes = lakes_of(tmp_path / "dates", info, 0.5)
+    assert (lakes["count"], lakes["lakes"][0]["box"]) == (1, [15, 20, 40, 50])

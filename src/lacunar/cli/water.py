@@ -30,7 +30,8 @@ class _Asked:
     offset: Annotated[float | None, typer.Option(help="Reflectance = value x scale + offset.")] = None
     nodata: Annotated[float | None, typer.Option(help="Pixels that hold this in all channels are not valid.")] = None
     keep_clouds: Annotated[
-        bool, typer.Option("--keep-clouds", help="Of a product: map cloud and cloud shadow too, which are nodata else.")
+        bool,
+        typer.Option("--keep-clouds", help="Map cloud and cloud shadow too, which are nodata where they are known."),
     ] = False
     bbox: opt.BoxOption = ""
     clip: opt.ClipOption = None
@@ -39,7 +40,16 @@ class _Asked:
     fusion: Annotated[str, typer.Option(help="mean of the samples, or staple.")] = "mean"
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None
-    classes: Annotated[Path | None, typer.Option(help="GeoTIFF of the water alone, in 8 bits: 1, 0, 255.")] = None
+    polygons_of: Annotated[
+        str,
+        typer.Option(
+            help="Classes of which polygons are written, by comma, that the model knows: water, snow or ice ..."
+        ),
+    ] = "water"
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="GeoTIFF of classes in 8 bits: 0 land, 1 water, 2 ... what else the model knows."),
+    ] = None
     min_area: Annotated[
         float | None, typer.Option(help="Least area of a polygon in m2 (pixels without a CRS); 4 pixels by default.")
     ] = None
@@ -70,7 +80,8 @@ def water_command(
     from lacunar.sensors.bands import parse_bands
 
     bands = parse_bands(asked.bands) if asked.bands else ()
-    said = {"bands": bands, "clip": opt.region(asked.bbox, asked.clip), "device": opt.resolve_device(asked.device)}
+    said: dict[str, Any] = {"polygons_of": [name for name in asked.polygons_of.split(",") if name.strip()]}
+    said |= {"bands": bands, "clip": opt.region(asked.bbox, asked.clip), "device": opt.resolve_device(asked.device)}
     options = opt.given_to(WaterOptions, asked, **said)
     change = asked.change or asked.series
     if len(image) > 1 and not change:
@@ -103,6 +114,8 @@ def _present(record: dict[str, Any], asked: _Asked) -> None:
     typer.echo(f"record:   {output.with_suffix('.json')}")
     if asked.polygons is not None:
         typer.echo(f"polygons: {asked.polygons} ({water['bodies_in_polygons']})")
+    if asked.classes is not None:
+        typer.echo(f"classes:  {asked.classes}")
     if asked.figure is not None:
         typer.echo(f"picture:  {asked.figure}")
 

@@ -179,6 +179,7 @@ class RasterWriter:
     tags: Mapping[str, str] = field(default_factory=dict)
     nodata: float = np.nan  # stored where there is no value, in all bands
     dtype: str = "float32"  # or uint8
+    colours: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)  # of the values of one uint8 band
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -204,6 +205,8 @@ class RasterWriter:
                 self._staging = create_raster(self._staged, **profile, **_TILED)
                 self._staging.descriptions, self._staging.units = self.band_names, self.units
                 self._staging.update_tags(**self.tags)
+                if self.colours:
+                    self._staging.write_colormap(1, self.colours)
             except BaseException:
                 self._remove_hidden()
                 raise

@@ -18,18 +18,17 @@ from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, segment_blocks
-from lacunar.segment.fusion import NOT_VALID, THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.segment.classes import LAND, WATER, WATER_NAME, class_numbers, flags, number_of
+from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.job import DEFAULT_MODEL
 from lacunar.sensors.bands import BANDS, RGB, recognise
 from lacunar.sensors.dialects import laid_out, translated
 from lacunar.sensors.plausible import ValueJudge
 from lacunar.sensors.scene import Planes, planes_of, sample_planes, scale_of
 
-_CLASSES = {"flag_values": [0, 1, NOT_VALID], "flag_meanings": "land water not_valid"}
-
 
 class SegmentedArrays(NamedTuple):
-    """What `segment` gives for a numpy array; ``class_``: 0 land, 1 water, 255 not valid."""
+    """What `segment` gives for a numpy array; ``class_``: see there."""
 
     class_: NDArray[np.uint8]
     probability: NDArray[np.float32]
@@ -68,8 +67,9 @@ def segment(
     Returns
     -------
     xarray.Dataset or SegmentedArrays
-        ``class`` (0 land, 1 water, 255 not valid), ``probability`` of water and ``disagreement`` (standard deviation of
-        the samples), on the coordinates of the image. For a numpy array a named tuple of arrays.
+        ``class`` (0 land, 1 water, 255 not valid, and from 2 on what else the model knows, such as cloud: its
+        attributes ``flag_values`` and ``flag_meanings`` say), ``probability`` of water and ``disagreement`` (standard
+        deviation of the samples), on the coordinates of the image. For a numpy array a named tuple of arrays.
 
     Raises
     ------
@@ -104,6 +104,7 @@ def segment(
     encoding = recognise(sample[~np.isnan(sample).all(axis=1)], dtype=dtype, picture=is_picture, name="the image")
     scale = np.float32(scale_of(sample))
     network = model if isinstance(model, SegmentationModel) else load_segmenter(model)
+    classes = network.network.spec.classes
     blocks = segment_blocks(
         lambda window: planes(window) / scale,
         shape,
@@ -116,26 +117,31 @@ def segment(
     class_ = np.empty(shape, dtype=np.uint8)
     probability, disagreement = np.empty((2, *shape), dtype=np.float32)
     with temporary_room("fusion") as room:
-        for block in fuse_blocks(blocks, method=fusion, threshold=threshold, folder=room.path):
+        fused = fuse_blocks(blocks, method=fusion, threshold=threshold, folder=room.path, classes=classes)
+        for block in fused:
             cut = block.window.slices
-            class_[cut], probability[cut], disagreement[cut] = block.water, block.probability, block.disagreement
+            class_[cut], probability[cut], disagreement[cut] = block.classes, block.probability, block.disagreement
     if not isinstance(image, xr.DataArray):
         return SegmentedArrays(class_, probability, disagreement)
     variables = {
-        "class": (class_, _CLASSES),
+        "class": (class_, flags(class_numbers(classes))),
         "probability": (probability, {"long_name": "probability of water"}),
         "disagreement": (disagreement, {"long_name": "standard deviation of the samples"}),
     }
     return dataset_on(given, variables, {"model": network.name, "threshold": threshold})
 
 
-def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) -> gpd.GeoDataFrame:
-    """Water bodies as polygons with their area on the ellipsoid.
+def polygonize(
+    found: xr.Dataset | SegmentedArrays, *, of: str | int = WATER_NAME, min_area: float = 0.0
+) -> gpd.GeoDataFrame:
+    """Water bodies, or those of another class, as polygons with their area on the ellipsoid.
 
     Parameters
     ----------
     found
         What `segment` gave. A CRS that does not lead to longitude and latitude is a ``LacunarError``.
+    of
+        Name or number of a class; of a tuple of arrays, where others than land and water have no names, its number.
     min_area
         Least area, in square metres; in pixels without a CRS.
 
@@ -143,7 +149,7 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
     -------
     geopandas.GeoDataFrame
         One MultiPolygon per body, the largest first: ``id``, ``area_m2``, ``perimeter_m`` (``area_pixels`` and
-        ``perimeter_pixels`` without a CRS) and ``mean_probability``.
+        ``perimeter_pixels`` without a CRS) and, of water, ``mean_probability``.
 
     Examples
     --------
@@ -156,15 +162,19 @@ def polygonize(found: xr.Dataset | SegmentedArrays, *, min_area: float = 0.0) ->
     """
     if isinstance(found, SegmentedArrays):
         transform, crs, (class_, probability, _) = Affine.identity(), None, found
+        there = [int(value) for value in np.unique(class_)]
+        said = flags({"land": LAND, "water": WATER} | {str(value): value for value in there if value > WATER})
     else:
         grid = grid_of(found["class"])
-        transform, crs = grid.transform, grid.crs
+        transform, crs, said = grid.transform, grid.crs, found["class"].attrs
         class_, probability = found["class"].values, found["probability"].values
+    number = number_of(of, said["flag_meanings"], said["flag_values"])
 
     def read(window: Tile) -> NDArray[np.floating[Any]]:
         return np.asarray(probability[window.slices])
 
-    bodies = polygons.polygonize(np.asarray(class_ == 1), transform, crs, means={"mean_probability": read})
+    means = {"mean_probability": read} if number == WATER else {}
+    bodies = polygons.polygonize(np.asarray(class_ == number), transform, crs, means=means)
     return bodies[bodies[polygons.area_column(crs)] >= min_area].reset_index(drop=True)
 
 

@@ -7,7 +7,7 @@ NDWI as evidence where the bands are many.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ POOR_SHARE = (
 )
 COARSE_VIEWS = 2  # answers that are averaged in a coarse look
 SUREST = 11.0  # logit that is kept of a coarse look, in 16 bits
+LEAST_WEIGHT = 1e-3  # of an image's own look at what is not water, beside the coarse ones
 
 VIEWS = ((0, False), (2, False), (0, True), (2, True), (1, False), (3, False), (1, True), (3, True))
 
@@ -53,36 +54,54 @@ Look = Literal["coarse", "ratios", "plain", "poor"]
 
 @dataclass(frozen=True)
 class Segmented:
-    """Samples of a mask: probability of water (K, H, W) in each, NaN where the image is not valid."""
+    """Samples of a mask: probability of water (K, H, W) in each, NaN where the image is not valid.
+
+    ``cover`` (C, H, W) tells what a pixel is if it is not water, the samples' mean: probabilities of the model's other
+    classes, which add up to 1.
+    """
 
     samples: Values
+    cover: Values
     evaluations: int  # of the network, for each sample of each tile
 
 
-class TiledSegmenter(TiledNetwork):
-    """A diffusion segmenter on tiles, each of whose images is read once."""
+class TiledAnswers(TiledNetwork):
+    """A segmenter on tiles; its answers are of the water, and ``cover`` is what the last one said of the rest."""
 
-    def __init__(self, model: SegmentationModel, bands: Tensor, tiles: tuple[Tile, ...]) -> None:
-        shape = (bands.shape[-2], bands.shape[-1])
-        super().__init__(tiles, shape, device=bands.device, overlap=_overlap(model), batch=BATCH)
-        self.network = model.network
-        read = [self.network.condition(bands[None, :, *tile.slices]) for tile in tiles]
-        self.conditions = Condition(*(torch.cat(parts) for parts in zip(*read, strict=True)))
-
-    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
-        """Predict x_0 for the patches of some tiles."""
-        condition = Condition(*(part[first:last] for part in self.conditions))
-        pred_x_0: Tensor = self.network.restore(patches, t, condition.repeated(len(patches) // (last - first)))
-        return pred_x_0
-
-
-class TiledViews(TiledNetwork):
-    """A plain segmenter on tiles: each sample is its answer to another turned or mirrored view of a tile."""
+    cover: Tensor  # (C, H, W): see `Segmented`
 
     def __init__(self, model: SegmentationModel, bands: Tensor, tiles: tuple[Tile, ...]) -> None:
         shape = (bands.shape[-2], bands.shape[-1])
         super().__init__(tiles, shape, device=bands.device, overlap=_overlap(model), batch=BATCH)
         self.network, self.bands = model.network, bands
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Predict x_0 (K, 1, H, W)."""
+        answer = super().__call__(x_t, t)
+        self.cover = answer[:, 1:].mean(dim=0)
+        return answer[:, :1]
+
+    def answer(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Water in mask units, and the probabilities of the other classes (B, 1 + C, h, w)."""
+        return torch.cat([self.network.restore(x_t, t, condition), condition.logits[:, 1:].softmax(dim=1)], dim=1)
+
+
+class TiledSegmenter(TiledAnswers):
+    """A diffusion segmenter on tiles, each of whose images is read once."""
+
+    def __init__(self, model: SegmentationModel, bands: Tensor, tiles: tuple[Tile, ...]) -> None:
+        super().__init__(model, bands, tiles)
+        read = [self.network.condition(bands[None, :, *tile.slices]) for tile in tiles]
+        self.conditions = Condition(*(torch.cat(parts) for parts in zip(*read, strict=True)))
+
+    def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
+        """Answer for the patches of some tiles."""
+        condition = Condition(*(part[first:last] for part in self.conditions))
+        return self.answer(patches, t, condition.repeated(len(patches) // (last - first)))
+
+
+class TiledViews(TiledAnswers):
+    """A plain segmenter on tiles: each sample is its answer to another turned or mirrored view of a tile."""
 
     def predict(self, patches: Tensor, t: Tensor, first: int, last: int) -> Tensor:
         """Answers for some tiles; of the patches only their number is used."""
@@ -95,7 +114,7 @@ class TiledViews(TiledNetwork):
         quarters, mirrored = VIEWS[view]
         turned = torch.rot90(image, quarters, (2, 3))
         turned = turned.flip(3) if mirrored else turned
-        answer: Tensor = self.network.restore(turned[:, :1], t, self.network.condition(turned.contiguous()))
+        answer = self.answer(turned[:, :1], t, self.network.condition(turned.contiguous()))
         return torch.rot90(answer.flip(3) if mirrored else answer, -quarters, (2, 3))
 
 
@@ -122,6 +141,7 @@ def segment_array(
         )
     count, steps = samples_and_steps(model, samples, steps)
     drawn = np.empty((count, *bands.shape[1:]), dtype=np.float32)
+    cover = np.empty((len(model.network.spec.classes) - 1, *bands.shape[1:]), dtype=np.float32)
     for block in segment_blocks(
         lambda window: bands[:, *window.slices],
         (bands.shape[1], bands.shape[2]),
@@ -132,8 +152,8 @@ def segment_array(
         seed=seed,
         callback=callback,
     ):
-        drawn[:, *block.window.slices] = block.samples
-    return Segmented(drawn, steps)
+        drawn[:, *block.window.slices], cover[:, *block.window.slices] = block.samples, block.cover
+    return Segmented(drawn, cover, steps)
 
 
 def _segment_window(
@@ -145,8 +165,8 @@ def _segment_window(
     seed: int,
     origin: tuple[int, int],
     callback: Callback | None,
-) -> Values:
-    """Samples of a window; ``origin`` is its first row and column in the raster, to which the noise belongs."""
+) -> tuple[Values, Values]:
+    """Samples and cover of a window; ``origin`` is its first row and column in the raster: the noise belongs there."""
     spec, (height, width) = model.network.spec, bands.shape[1:]
     valid = np.isfinite(bands).any(axis=0)
     pads = [(0, -length % spec.stride if length < spec.sample_size else 0) for length in (height, width)]
@@ -155,7 +175,8 @@ def _segment_window(
     tiles = tiles_touching(tiles, np.pad(valid, pads))
     count, steps = samples_and_steps(model, samples, steps)
     if not tiles:
-        return np.full((count, height, width), np.nan, dtype=np.float32)
+        nothing = np.full((count + len(spec.classes) - 1, height, width), np.nan, dtype=np.float32)
+        return nothing[:count], nothing[count:]
     device, scale = next(model.network.parameters()).device, spec.mask_scale
     tiled = TiledSegmenter if spec.diffusion else TiledViews
     with torch.inference_mode():
@@ -167,10 +188,11 @@ def _segment_window(
             prediction=model.prediction,
             clip_x_0=(-scale, scale),
         )
-        drawn = ((mask[:, 0] / scale + 1) / 2).clamp(0, 1).float().cpu().numpy()
-    drawn = drawn[:, :height, :width]
-    require_finite(drawn[:, valid], model.name)
-    return np.where(valid, drawn, np.nan).astype(np.float32)
+        probability = ((mask[:, 0] / scale + 1) / 2).clamp(0, 1)
+        found = torch.cat([probability, denoiser.cover]).float().cpu().numpy()[:, :height, :width]
+    require_finite(found[:, valid], model.name)
+    found = np.where(valid, found, np.nan).astype(np.float32)
+    return found[:count], found[count:]
 
 
 def samples_and_steps(model: SegmentationModel, samples: int, steps: int) -> tuple[int, int]:
@@ -210,7 +232,8 @@ def segment_blocks(
     """Yield the samples of a raster of any size in blocks that part it without overlap, in the memory of one block.
 
     ``read`` gives the planes of any window, ``look`` is what `look_for` says of them; the rest is as in
-    `segment_array`. Coarse looks at the whole raster come first and are held in memory, less than a byte per pixel.
+    `segment_array`. Coarse looks at the whole raster come first and are held in memory, less than a byte per pixel and
+    class.
     """
     looked = look == "coarse" and bool(model.card.looks)
     looks = dict(model.card.looks) if looked else {}
@@ -222,26 +245,30 @@ def segment_blocks(
     for text, weight in looks.items():
         factor = int(text)
         report = _share(callback, begun / work, 1 / factor**2 / work)
-        seen = np.full([-(-side // factor) for side in shape], np.nan, dtype=np.float16)
+        sides = (-(-shape[0] // factor), -(-shape[1] // factor))
+        seen = np.full((len(model.network.spec.classes), *sides), np.nan, dtype=np.float16)  # logit of water, cover
         views = min(samples, COARSE_VIEWS)
-        for block in _blocks(_coarser(read, shape, factor), seen.shape, model, samples=views, callback=report, **given):
-            seen[block.window.slices] = _logit(block.samples).mean(axis=0)
+        for block in _blocks(_coarser(read, shape, factor), sides, model, samples=views, callback=report, **given):
+            seen[0, *block.window.slices] = _logit(block.samples).mean(axis=0)
+            seen[1:, *block.window.slices] = block.cover
         coarse.append((factor, weight, seen))
         begun += 1 / factor**2
     report = _share(callback, begun / work, 1 / work) if looks else callback
     for block in _blocks(read, shape, model, samples=samples, callback=report, **given):
         if look == "poor":
-            yield SampledBlock(block.window, expit(POOR_SHARE * _logit(block.samples)))
+            yield replace(block, samples=expit(POOR_SHARE * _logit(block.samples)))
             continue
         if not looked:
             yield block
             continue
         logits = _logit(block.samples)
-        joined = shift + own * logits
+        joined, cover, total = shift + own * logits, max(own, LEAST_WEIGHT) * block.cover, max(own, LEAST_WEIGHT)
         for factor, weight, seen in coarse:
             there = _enlarged(seen, block.window, factor)
-            joined += weight * np.where(np.isnan(there), logits, there)
-        yield SampledBlock(block.window, expit(joined))
+            joined += weight * np.where(np.isnan(there[0]), logits, there[0])
+            cover += max(weight, 0.0) * np.where(np.isnan(there[1:]), block.cover, there[1:])
+            total += max(weight, 0.0)
+        yield SampledBlock(block.window, expit(joined), cover / total)
 
 
 def _share(callback: Callback | None, begun: float, part: float) -> Callback | None:
@@ -273,15 +300,15 @@ def _coarser(read: Reader, shape: tuple[int, int], factor: int) -> Reader:
 
 
 def _enlarged(coarse: NDArray[np.float16], window: Tile, factor: int) -> Values:
-    """A window of fine pixels, interpolated between the centres of coarse ones."""
+    """A window of fine pixels, interpolated between the centres of coarse ones (C, H, W)."""
     at = []
-    for first, side, length in zip((window.row, window.col), window.shape, coarse.shape, strict=True):
+    for first, side, length in zip((window.row, window.col), window.shape, coarse.shape[1:], strict=True):
         place = ((np.arange(first, first + side) + 0.5) / factor - 0.5).clip(0, length - 1)
         before = np.minimum(place.astype(int), max(length - 2, 0))
         at.append((before, np.minimum(before + 1, length - 1), (place - before).astype(np.float32)))
     (above, below, down), (left, right, across) = at
-    rows = coarse[above] * (1 - down[:, None]) + coarse[below] * down[:, None]
-    enlarged: Values = rows[:, left] * (1 - across) + rows[:, right] * across
+    rows = coarse[:, above] * (1 - down[:, None]) + coarse[:, below] * down[:, None]
+    enlarged: Values = rows[:, :, left] * (1 - across) + rows[:, :, right] * across
     return enlarged
 
 
@@ -310,7 +337,7 @@ def _blocks(
                 callback(100 * number + 100 * done // total, 100 * len(blocks))
 
         planes = read(block.outer)
-        drawn = _segment_window(
+        drawn, cover = _segment_window(
             planes,
             model,
             steps=steps,
@@ -321,7 +348,7 @@ def _blocks(
         )
         if evidence:
             drawn = expit(_logit(drawn) + ndwi_evidence(planes, *evidence))
-        yield SampledBlock(block.core, drawn[:, *block.inner.slices])
+        yield SampledBlock(block.core, drawn[:, *block.inner.slices], cover[:, *block.inner.slices])
         report(1, 1)
 
 

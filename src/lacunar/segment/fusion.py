@@ -5,8 +5,8 @@ sensitivity and specificity. All that it needs of a pixel is which raters said w
 over the whole image, the estimate runs on the 2**K counts, and a second pass looks each pixel up, without seams.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 from lacunar.geo.staging import disk_errors
 from lacunar.geo.windows import Tile
+from lacunar.segment.classes import NOT_VALID, clouds_of, decided
 
 FusionName = Literal["mean", "staple"]
 
 THRESHOLD = 0.5  # probability from which a pixel is water; also where STAPLE takes a sample to say water
-NOT_VALID = 255  # in the band `water`, where the image has no valid pixel
 MOST_RATERS = 15  # a pattern, or that there is none, fits 16 bits
 FIRST_GUESS = 0.99999  # sensitivity and specificity of every rater to begin with, as in the authors' own software
 TOLERANCE = 1e-10  # the estimate stands when no sensitivity or specificity changes by more
@@ -35,20 +35,28 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SampledBlock:
-    """A window and its samples: probability of water (K, h, w) in each, NaN where the image is not valid."""
+    """A window and its samples: probability of water (K, h, w) in each, NaN where the image is not valid.
+
+    ``cover`` (C, h, w): what a pixel is if it is not water, as probabilities of the model's other classes.
+    """
 
     window: Tile
     samples: Values
+    cover: NDArray[np.floating[Any]] = field(default_factory=lambda: np.empty((0, 0, 0), dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class FusedBlock:
-    """A window of the fused map: water (1, or 0 for land, 255 not valid), its probability, the samples' deviation."""
+    """A window of the fused map: water (1, or 0 for land, 255 not valid), its probability, the samples' deviation.
+
+    ``classes`` are numbers as in `lacunar.segment.classes`; of a model of water alone they are the water.
+    """
 
     window: Tile
     water: NDArray[np.uint8]
     probability: Values
     disagreement: Values
+    classes: NDArray[np.uint8]
 
 
 class Staple(NamedTuple):
@@ -72,24 +80,47 @@ def check_fusion(method: str, *, samples: int, threshold: float) -> None:
 
 
 def fuse_blocks(
-    blocks: Iterable[SampledBlock], *, method: FusionName = "mean", threshold: float = THRESHOLD, folder: Path
+    blocks: Iterable[SampledBlock],
+    *,
+    method: FusionName = "mean",
+    threshold: float = THRESHOLD,
+    folder: Path,
+    classes: Sequence[str] = ("water",),
 ) -> Iterator[FusedBlock]:
     """Fuse the samples of an image block by block; a pixel is water from the threshold on.
 
-    ``staple`` reads all blocks first; until then 6 bytes per pixel wait in ``folder``. What `check_fusion` refuses, or
-    a full folder, is a ``LacunarError``.
+    ``classes`` are the model's. ``staple`` reads all blocks first; until then 6 bytes per pixel, and 2 for each class
+    after water, wait in ``folder``. What `check_fusion` refuses, or a full folder, is a ``LacunarError``.
     """
     if method == "staple":
-        yield from _fused_by_staple(blocks, threshold, folder)
+        yield from _fused_by_staple(blocks, threshold, folder, classes)
         return
     for block in blocks:
-        yield decided_block(block.window, *mean_and_disagreement(block.samples), threshold)
+        yield decided_block(block.window, *mean_and_disagreement(block.samples), threshold, block.cover, classes)
 
 
-def decided_block(window: Tile, probability: Values, disagreement: Values, threshold: float) -> FusedBlock:
-    """A block that is water from this probability on."""
+def decided_block(
+    window: Tile,
+    probability: Values,
+    disagreement: Values,
+    threshold: float,
+    cover: NDArray[np.floating] | None = None,
+    classes: Sequence[str] = ("water",),
+) -> FusedBlock:
+    """A block that is water from this probability on, else what its cover says."""
     water = np.where(np.isnan(probability), np.uint8(NOT_VALID), (probability >= threshold).astype(np.uint8))
-    return FusedBlock(window, water, probability, disagreement)
+    kinds = water if cover is None else decided(water, cover, classes)
+    return FusedBlock(window, water, probability, disagreement, kinds)
+
+
+def without_clouds(block: FusedBlock, classes: Sequence[str]) -> FusedBlock:
+    """The block with cloud and cloud shadow not valid, but for its classes: nothing is known of the ground there."""
+    hidden = np.isin(block.classes, clouds_of(classes))
+    water = np.where(hidden, np.uint8(NOT_VALID), block.water)
+    probability, disagreement = (
+        np.where(hidden, np.float32(np.nan), plane) for plane in (block.probability, block.disagreement)
+    )
+    return FusedBlock(block.window, water, probability, disagreement, block.classes)
 
 
 def mean_and_disagreement(samples: Values) -> tuple[Values, Values]:
@@ -152,7 +183,9 @@ def _share(weight: Floats, decided: Bools) -> Floats:
     return np.asarray(weight @ decided / total if total > 0 else np.ones(decided.shape[1]))
 
 
-def _fused_by_staple(blocks: Iterable[SampledBlock], threshold: float, folder: Path) -> Iterator[FusedBlock]:
+def _fused_by_staple(
+    blocks: Iterable[SampledBlock], threshold: float, folder: Path, classes: Sequence[str]
+) -> Iterator[FusedBlock]:
     held: list[tuple[Tile, Path]] = []
     counts = np.zeros(1, dtype=np.int64)
     for block in blocks:
@@ -163,11 +196,12 @@ def _fused_by_staple(blocks: Iterable[SampledBlock], threshold: float, folder: P
         with disk_errors(held[-1][1]), held[-1][1].open("wb") as file:
             np.save(file, patterns)
             np.save(file, mean_and_disagreement(block.samples)[1])
+            np.save(file, block.cover.astype(np.float16))
     table = fit_staple(counts).probability.astype(np.float32) if held else np.zeros(0, dtype=np.float32)
     for window, path in held:
         with path.open("rb") as file:
-            patterns, disagreement = np.load(file), np.load(file)
+            patterns, disagreement, cover = np.load(file), np.load(file), np.load(file)
         path.unlink()
         valid = patterns != _NO_PATTERN
         probability = np.where(valid, table[np.where(valid, patterns, 0)], np.float32(np.nan))
-        yield decided_block(window, probability, disagreement, threshold)
+        yield decided_block(window, probability, disagreement, threshold, cover, classes)

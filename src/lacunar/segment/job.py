@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,17 +44,27 @@ from lacunar.segment.change import (
     draw_series,
     total_area,
 )
-from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
+from lacunar.segment.classes import (
+    CLOUDS,
+    WATER_NAME,
+    category_names,
+    class_numbers,
+    clouds_of,
+    known_classes,
+)
+from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks, without_clouds
 from lacunar.segment.indices import ndwi
 from lacunar.segment.plot import colour_image, overlay, water_figure
 from lacunar.segment.raster_map import (
     BAND_NAMES,
+    ClassMap,
+    ClassWriter,
     WaterMap,
     blocks_on,
+    bodies_of_classes,
     planes_on,
     thinned,
     thinning_of,
-    write_classes,
     write_map,
 )
 from lacunar.sensors.scene import Scene, open_scene
@@ -82,7 +92,7 @@ class WaterOptions:
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
-    keep_clouds: bool = False
+    keep_clouds: bool = False  # map cloud too, by a quality band or by the model's classes
     clip: str | None = None  # only this part of each image, as there
     allow_vrt: bool = False  # whether an image may be a VRT, of plain rasters beside it
     steps: int = SEGMENTER_STEPS  # evaluations of the network for a sample
@@ -98,7 +108,8 @@ class WaterOptions:
     series: bool = False  # of dates: a figure of them all, `series.png`
     pixel_size: float | None = None  # metres: what the figure of a series takes pixels for, without a CRS
     polygons: Path | None = None  # .gpkg or .geojson
-    classes: Path | None = None  # .tif: water alone, in 8 bits
+    polygons_of: Sequence[str] = (WATER_NAME,)  # classes of the model
+    classes: Path | None = None  # .tif: the class of each pixel, in 8 bits
     figure: Path | None = None  # .png, .pdf or .svg
     overwrite: bool = False
     command: str = ""  # what the user typed, for the record
@@ -150,42 +161,33 @@ def segment_file(
     """
     image, output, begun = Path(image), Path(output), time.perf_counter()
     options = options or WaterOptions(**fields)
-    for option, value in (("--min-area", options.min_area), ("--simplify", options.simplify)):
-        if value and not options.polygons:
-            raise LacunarError(
-                f"{option} {value:g} without polygons, which alone it changes (the map keeps all water): wanted "
-                f"--polygons FILE beside {option}"
-            )
+    _check_polygon_options(options)
     with allowing_vrt(options.allow_vrt), ExitStack() as stack:
         scene = _open(image, options, stack)
-        if options.keep_clouds and scene.kind != "product":
-            raise LacunarError(f"{scene.name} is a {scene.kind}, of which no cloud is masked: leave out --keep-clouds")
         staging = stack.enter_context(Staging(overwrite=options.overwrite, inputs=[*scene.inputs, Path(options.model)]))
         check_measurable(scene.crs)
         files = _Files(staging, scene, output, options)
         model = load_segmenter(options.model, device=options.device, backend=options.backend)
-        pixels = _map_on(scene, scene, files.raster, model, options, callback)
-        with WaterMap(files.raster) as found:
+        numbers, traced = _classes_of(model, scene, options)
+        mapped = _map_on(scene, scene, files.raster, model, options, callback, classes=files.classes)
+        with WaterMap(files.raster) as found, ClassMap(files.classes) as kinds:
             bodies = found.polygons(ndwi=_ndwi_reader(scene))
-            written = _written(bodies, options, scene.transform)
             sigma = area_sigma(found, bodies)
+            features = bodies_of_classes({name: kinds.where(numbers[name]) for name in traced}, found, bodies)
+            written = _written(features, options, scene.transform)
             if files.polygons:
                 write_polygons(files.polygons, written, scene.transform)
-            if files.classes:
-                write_classes(files.classes, found, _tags(scene, options))
+            if files.names:
+                write_text(files.names, category_names(numbers))
             if files.mask and files.overlay:
                 _write_pictures(scene, found, files.mask, files.overlay)
             if files.figure:
-                reads = (scene.planes, found.water, found.probability, found.disagreement)
-                image_planes, *drawn = (thinned(read, scene.shape) for read in reads)
-                with disk_errors(files.figure):
-                    place = Place.of(scene, thinning_of(scene.shape))
-                    shown = water_figure(colour_image(image_planes), *drawn, title=scene.name, place=place)
-                    save_figure(shown, files.figure)
+                _draw(files.figure, scene, found, kinds, numbers)
         record = scene.record() | {
             "output": str(output),
             "bands_written": list(BAND_NAMES) if output.suffix.lower() in RASTER_ENDINGS else ["water"],
-            "pixels": pixels,
+            "pixels": mapped.pixels,
+            "classes": mapped.classes,
             "water": {
                 area_column(scene.crs): total_area(bodies),
                 area_column(scene.crs).replace("area", "sigma"): sigma,
@@ -195,13 +197,11 @@ def segment_file(
             },
             **_how(options, model, time.perf_counter() - begun),
         }
-        record["notes"] += [] if scene.crs else [WITHOUT_CRS]
-        record["notes"] += [POOR] if look_for(scene.band_names) == "poor" else []
-        record["notes"] += _contradicted(bodies)
-        record["notes"] += _left_out(bodies, written, options) if files.polygons else []
-        if files.mask and pixels["nodata"]:
-            share = pixels["nodata"] / math.prod(scene.shape)
-            record["notes"].append(f"{share:.1%} of the image is not valid (transparent or nodata): black in the mask")
+        record["notes"] += [*([] if scene.crs else [WITHOUT_CRS]), *mapped.notes, *_contradicted(bodies)]
+        record["notes"] += _left_out(features, written, options) if files.polygons else []
+        if files.mask and mapped.pixels["nodata"]:
+            share = mapped.pixels["nodata"] / math.prod(scene.shape)
+            record["notes"].append(f"{share:.1%} of the image is not valid: black in the mask")
         write_text(files.record, json.dumps(record, indent=2) + "\n")
     return record
 
@@ -234,10 +234,10 @@ def compare_dates(
             for name in ("areas.csv", "change.gpkg", "change.png", "change.json")
         )
         model = load_segmenter(options.model, device=options.device, backend=options.backend)
-        dates = []
+        dates, mapped = [], []
         for index, (scene, raster) in enumerate(zip(scenes, rasters, strict=True)):
-            pixels = _map_on(first, scene, raster, model, options, _share(callback, index, len(scenes)))
-            dates.append(DatedWater.of(scene, stack.enter_context(WaterMap(raster)), pixels))
+            mapped.append(_map_on(first, scene, raster, model, options, _share(callback, index, len(scenes))))
+            dates.append(DatedWater.of(scene, stack.enter_context(WaterMap(raster)), mapped[-1].pixels))
         changes = [change_between(*pair) for pair in pairwise(dates)]
         bodies = pd.concat(changes, ignore_index=True)
         written = _written(bodies, options, first.transform)
@@ -250,7 +250,10 @@ def compare_dates(
                 series = staging.stage(folder / "series.png", make_folder=True)
                 save_figure(draw_series(dates, planes, pixel_size=options.pixel_size), series)
         record = {
-            "dates": [scene.record() | row for scene, row in zip(scenes, rows, strict=True)],
+            "dates": [
+                own | {"notes": [*own["notes"], *one.notes]} | row
+                for own, one, row in zip((scene.record() for scene in scenes), mapped, rows, strict=True)
+            ],
             "grid_of": str(first.path),
             "outputs": [str(target) for target in targets],
             **_least(options),
@@ -270,11 +273,30 @@ def _open(image: Path, options: WaterOptions, stack: ExitStack) -> Scene:
     return scene
 
 
+def _check_polygon_options(options: WaterOptions) -> None:
+    others = ", ".join(options.polygons_of) if tuple(options.polygons_of) != (WATER_NAME,) else ""
+    told = {
+        "--min-area": f"{options.min_area:g}" if options.min_area else "",
+        "--simplify": f"{options.simplify:g}" if options.simplify else "",
+        "--polygons-of": others,
+    }
+    for option, value in told.items():
+        if value and not options.polygons:
+            raise LacunarError(
+                f"{option} {value} without polygons, which alone it changes (the map keeps all water): wanted "
+                f"--polygons FILE beside {option}"
+            )
+
+
 def _check_comparison(images: Sequence[Path], folder: Path, options: WaterOptions) -> None:
     if len(images) < 2:
         raise LacunarError(f"{len(images)} image: a change wants two or more, in their order in time")
-    if options.polygons or options.figure:
-        raise LacunarError(f"a change writes its own polygons and figure into {folder}: leave out the two options")
+    others = tuple(options.polygons_of) != (WATER_NAME,)
+    if options.polygons or options.figure or options.classes or others:
+        raise LacunarError(
+            f"a change writes its own polygons (of water) and figure into {folder}: leave out --polygons, "
+            "--polygons-of, --classes and --figure"
+        )
     if folder.suffix.lower() in FILE_ENDINGS:
         raise LacunarError(f"{folder}: a change writes a folder, wanted a name without '{folder.suffix}'")
 
@@ -337,10 +359,35 @@ def _check_order(scenes: Sequence[Scene]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Mapped:
+    pixels: dict[str, int]  # of the map: water, land, nodata
+    classes: dict[str, int]  # pixels of each class of the scene itself
+    notes: tuple[str, ...]
+
+
+def _classes_of(model: SegmentationModel, scene: Scene, options: WaterOptions) -> tuple[dict[str, int], list[str]]:
+    """Numbers of a model's classes, and those of which polygons are wanted; refuses what the model does not know."""
+    names = model.network.spec.classes
+    if options.keep_clouds and scene.kind != "product" and not clouds_of(names):
+        raise LacunarError(
+            f"{scene.name} is a {scene.kind}, of which {model.name} masks no cloud: leave out --keep-clouds"
+        )
+    return class_numbers(names), known_classes(options.polygons_of, names, model.name)
+
+
 def _map_on(
-    first: Scene, scene: Scene, path: Path, model: SegmentationModel, options: WaterOptions, callback: Callback | None
-) -> dict[str, int]:
-    """Write the map of a scene on the grid of the first one; counts its pixels of water, land and nodata."""
+    first: Scene,
+    scene: Scene,
+    path: Path,
+    model: SegmentationModel,
+    options: WaterOptions,
+    callback: Callback | None,
+    *,
+    classes: Path | None = None,
+) -> _Mapped:
+    """Write the map of a scene on the grid of the first one, and the classes of the scene where they are wanted."""
+    names, tags = model.network.spec.classes, _tags(scene, options)
     blocks = segment_blocks(
         scene.planes,
         scene.shape,
@@ -351,17 +398,21 @@ def _map_on(
         seed=options.seed,
         callback=callback,
     )
-    fused = fuse_blocks(blocks, method=options.fusion, threshold=options.threshold, folder=path.parent)
-    if same_grid(scene, first):
-        return write_map(path, fused, scene, _tags(scene, options))
-    own = path.with_name(f"own_grid_{path.name}")  # in the hidden folder, with which it goes
-    write_map(own, fused, scene)
-    with WaterMap(own) as one:
-        counts = write_map(
-            path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first, _tags(scene, options)
-        )
-    own.unlink()
-    return counts
+    how: dict[str, Any] = {"method": options.fusion, "threshold": options.threshold, "classes": names}
+    masks = bool(clouds_of(names)) and not (options.keep_clouds or scene.has_quality)
+    own = path if same_grid(scene, first) else path.with_name(f"own_grid_{path.name}")  # in the hidden folder
+    with ClassWriter(classes, scene, names, tags) as kinds:
+        fused = kinds.passing(fuse_blocks(blocks, folder=path.parent, **how))
+        pixels = write_map(own, (without_clouds(block, names) for block in fused) if masks else fused, scene, tags)
+    if own != path:
+        with WaterMap(own) as one:
+            pixels = write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first, tags)
+        own.unlink()
+    notes = [POOR] if look_for(scene.band_names) == "poor" else []
+    if masks and (hidden := sum(kinds.pixels.get(name, 0) for name in CLOUDS)):
+        share = hidden / math.prod(scene.shape)
+        notes.append(f"{share:.1%} is cloud or cloud shadow to {model.name}: not valid; --keep-clouds maps it")
+    return _Mapped(pixels, kinds.pixels, tuple(notes))
 
 
 class _Files:
@@ -388,7 +439,10 @@ class _Files:
             self.raster = self.mask.with_name("map.tif")  # in the hidden folder, with which it goes
         self.record = staging.stage(output.with_suffix(".json"))
         self.polygons = staging.stage(options.polygons) if options.polygons else None
-        self.classes = staging.stage(options.classes) if options.classes else None
+        self.classes, self.names = self.raster.with_name(f"classes_of_{self.raster.name}"), None  # hidden as well
+        if options.classes:
+            self.classes = staging.stage(options.classes)
+            self.names = staging.stage(options.classes.with_name(f"{options.classes.name}.aux.xml"))
         self.figure = staging.stage(options.figure) if options.figure else None
 
 
@@ -398,6 +452,16 @@ def _tags(scene: Scene, options: WaterOptions) -> dict[str, str]:
 
 def _bytes_of(scene: Scene) -> int:
     return len(BAND_NAMES) * np.dtype(np.float32).itemsize * math.prod(scene.shape)
+
+
+def _draw(path: Path, scene: Scene, found: WaterMap, kinds: ClassMap, numbers: Mapping[str, int]) -> None:
+    reads = (scene.planes, found.water, found.probability, found.disagreement, kinds.read)
+    image_planes, *drawn, classes = (thinned(read, scene.shape) for read in reads)
+    told_apart = {name: classes == number for name, number in numbers.items()} if len(numbers) > 2 else {}
+    place = Place.of(scene, thinning_of(scene.shape))
+    with disk_errors(path):
+        shown = water_figure(colour_image(image_planes), *drawn, title=scene.name, place=place, classes=told_apart)
+        save_figure(shown, path)
 
 
 def _write_pictures(scene: Scene, found: WaterMap, mask: Path, over: Path) -> None:

@@ -1,7 +1,8 @@
 """Maps of water as pictures (8-bit arrays) and matplotlib figures: over the image, and what changed between dates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lacunar.plotting import Place, mark_place
+from lacunar.segment.classes import LAND_NAME, class_colours
 
 STRETCH = (1.0, 99.0)  # percentiles of an image that become black and white
 WATER = (0.10, 0.55, 1.00)  # red, green, blue: of the fill
@@ -93,16 +95,21 @@ def water_figure(
     *,
     title: str | None = None,
     place: Place | None = None,
+    classes: Mapping[str, Bools] = MappingProxyType({}),
 ) -> Figure:
     """Draw the image (H, W, 3), the water (H, W) over it, its probability, and how far the samples disagree.
 
-    Probability and disagreement (H, W) are NaN where not valid. Shapes that do not fit are a ``ValueError``.
+    Probability and disagreement (H, W) are NaN where not valid. Where ``classes`` are given, name -> (H, W), all of
+    them are drawn in place of the water, with a legend. Shapes that do not fit are a ``ValueError``.
     """
     figure, axes = _panels(1, 4, water.shape, title=title, extra=0.4)
     _show(axes[0, 0], image, "Image")
     if place is not None:
         mark_place(axes[0, 0], water.shape, place)
-    _show(axes[0, 1], overlay(image, water), "Water")
+    if classes:
+        _show_classes(axes[0, 1], image, classes)
+    else:
+        _show(axes[0, 1], overlay(image, water), "Water")
     maps = (
         (probability, "Probability", _PROBABILITY_MAP, 1.0),
         (disagreement, "Disagreement of samples", _DISAGREEMENT_MAP, _HIGHEST_DISAGREEMENT),
@@ -117,6 +124,22 @@ def water_figure(
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, colors=_INK, length=2)
     return figure
+
+
+def _show_classes(axes: Axes, image: Colours, classes: Mapping[str, Bools]) -> None:
+    """All classes but land in their colours over the image, and a legend of those that occur."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    shown, handles = image / 255.0, []
+    for name, colour in class_colours(numbers).items():
+        where = classes[name]
+        if name != LAND_NAME:
+            shown[where] = TRANSPARENCY / 2 * shown[where] + (1 - TRANSPARENCY / 2) * np.array(colour)
+            handles += [Patch(facecolor=colour, edgecolor=_FAINT, label=name)] if where.any() else []
+    _show(axes, _bytes(shown), "Classes")
+    if handles:
+        axes.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, fontsize=8
+        )
 
 
 def change_figure(maps: Sequence[DatedMap]) -> Figure:

@@ -4,13 +4,14 @@ The bands are ``water`` (1 water, 0 land), ``probability`` of water, and ``disag
 samples. All are float32, as a GeoTIFF has one type for all its bands, and 255 in all of them is nodata.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lacunar.geo.grid import Gridded
@@ -18,7 +19,8 @@ from lacunar.geo.polygons import polygonize
 from lacunar.geo.raster import RasterSource, RasterWriter
 from lacunar.geo.warp import Warped
 from lacunar.geo.windows import Tile, blocks_over
-from lacunar.segment.fusion import NOT_VALID, Bools, FusedBlock, Values, decided_block
+from lacunar.segment.classes import NOT_VALID, WATER_NAME, class_colours, class_numbers, in_bytes, told
+from lacunar.segment.fusion import Bools, FusedBlock, Values, decided_block
 from lacunar.sensors.bands import BANDS
 from lacunar.sensors.scene import Scene
 
@@ -78,22 +80,86 @@ class WaterMap(AbstractContextManager["WaterMap"]):
         return values
 
 
-def write_classes(path: Path, found: WaterMap, tags: Mapping[str, str]) -> None:
-    """Write the water of a map alone (.tif), in 8 bits: 1 water, 0 land, 255 nodata."""
-    writer = RasterWriter(
-        path,
-        shape=found.shape,
-        transform=found.transform,
-        crs=found.crs,
-        band_names=BAND_NAMES[:1],
-        tags={"water_values": TAGS["water_values"], **tags},
-        nodata=float(NOT_VALID),
-        dtype="uint8",
-    )
-    with writer:
-        for block in blocks_over(found.shape, block=BLOCK, halo=0):
-            core = block.core
-            writer.write(np.where(found.valid(core), found.water(core), np.float32(np.nan))[None], core)
+def bodies_of_classes(
+    traced: Mapping[str, Callable[[Tile], Bools]], found: WaterMap, water: gpd.GeoDataFrame
+) -> gpd.GeoDataFrame:
+    """Polygons of several classes, in this order, each from where it is; those of water are given.
+
+    The column ``class`` has their names; ``mean_probability`` is of water alone.
+    """
+    parts = []
+    for name, where in traced.items():
+        bodies = water if name == WATER_NAME else found.polygons(where).drop(columns="mean_probability")
+        bodies = bodies.copy()
+        bodies.insert(1, "class", pd.Series(name, index=bodies.index, dtype=object))
+        parts.append(bodies)
+    filled = [part for part in parts if len(part)] or parts[:1]
+    bodies = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
+    bodies["id"] = np.arange(1, len(bodies) + 1)
+    return bodies
+
+
+class ClassMap(AbstractContextManager["ClassMap"]):
+    """Classes that `ClassWriter` wrote, open for reading in a ``with`` block."""
+
+    def __init__(self, path: Path) -> None:
+        self._source = RasterSource(path)
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+
+    def read(self, window: Tile) -> Values:
+        """Numbers of the classes; NaN where not valid."""
+        values: Values = self._source.read(window).data[0]
+        return values
+
+    def where(self, number: int) -> Callable[[Tile], Bools]:
+        """Tells where a window is of a class."""
+        return lambda window: np.asarray(self.read(window) == number)
+
+
+class ClassWriter(AbstractContextManager["ClassWriter"]):
+    """Counts the classes of a map, and writes them in 8 bits (.tif) where a file is given; in a ``with`` block."""
+
+    def __init__(
+        self, path: Path | None, grid: Gridded, classes: Sequence[str], tags: Mapping[str, str] | None = None
+    ) -> None:
+        self.numbers = class_numbers(classes)
+        colours = class_colours(self.numbers)
+        self._counts = np.zeros(NOT_VALID + 1, dtype=np.int64)
+        self._writer = path and RasterWriter(
+            path,
+            shape=grid.shape,
+            transform=grid.transform,
+            crs=grid.crs,
+            band_names=("class",),
+            tags={"class_values": told(self.numbers), **(tags or {})},
+            nodata=float(NOT_VALID),
+            dtype="uint8",
+            colours={self.numbers[name]: in_bytes(colour) for name, colour in colours.items()},
+        )
+
+    def __enter__(self) -> "ClassWriter":
+        if self._writer:
+            self._writer.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._writer:
+            self._writer.__exit__(kind, *rest)
+
+    def passing(self, blocks: Iterable[FusedBlock]) -> Iterator[FusedBlock]:
+        """The same blocks, whose classes are counted and written as they pass."""
+        for block in blocks:
+            self._counts += np.bincount(block.classes.ravel(), minlength=self._counts.size)
+            if self._writer:
+                self._writer.write(block.classes[None].astype(np.float32), block.window)
+            yield block
+
+    @property
+    def pixels(self) -> dict[str, int]:
+        """Pixels of each class so far."""
+        return {name: int(self._counts[number]) for name, number in self.numbers.items()}
 
 
 def write_map(

@@ -66,6 +66,11 @@ class ClippedScene(Scene):
         return self._scene.intermediates(self._there(window or self._whole))
 
     @property
+    def has_quality(self) -> bool:
+        """As of the whole scene."""
+        return self._scene.has_quality
+
+    @property
     def band_names(self) -> tuple[BandName, ...]:
         """Those of the whole scene."""
         return self._scene.band_names

@@ -271,6 +271,11 @@ class Scene(AbstractContextManager["Scene"], ABC):
         """The reflectance by which all bands are divided, from a sample of blocks."""
         return scale_of(sample_planes(self.reflectance, self.shape, self.name))
 
+    @property
+    def has_quality(self) -> bool:
+        """Whether it brings a quality band, by which clouds are masked."""
+        return False
+
     def check_bands(self) -> None:
         """Refuse a scene whose `planes` cannot be read."""
         _ = self.common_scale

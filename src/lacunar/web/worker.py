@@ -282,6 +282,7 @@ def _segment_part(
     output: Path,
     *,
     keep_clouds: bool,
+    model: Any,  # noqa: ANN401  # a `SegmentationModel`; the page loads its class only when it works
     **how: Any,  # noqa: ANN401
 ) -> None:
     """Map the water of a window; its scale is that of the window."""
@@ -289,14 +290,18 @@ def _segment_part(
 
     from lacunar.geo.windows import Tile
     from lacunar.segment.api import segment
+    from lacunar.segment.classes import WATER, clouds_of
     from lacunar.sensors.scene import open_scene
 
     tile = Tile(*window)
     with open_scene(info["source"], keep_clouds=keep_clouds) as scene:
-        found: Any = segment(scene.bands(tile), **how)
-        planes = [found[name].values.astype(np.float32) for name in ("class", *WATER_BANDS[1:])]
+        found: Any = segment(scene.bands(tile), model=model, **how)
+        classes, (probability, disagreement) = found["class"].values, (found[name].values for name in WATER_BANDS[1:])
+        masked = [] if keep_clouds or scene.has_quality else clouds_of(model.network.spec.classes)
+        seen = np.isfinite(probability) & ~np.isin(classes, masked)
+        planes = ((classes == WATER).astype(np.float32), probability, disagreement)
         with _part_writer(output, scene, tile, WATER_BANDS, nodata=255.0) as writer:
-            writer.write(np.stack([np.where(np.isfinite(planes[1]), plane, np.nan) for plane in planes]))
+            writer.write(np.stack([np.where(seen, plane, np.float32(np.nan)) for plane in planes]))
 
 
 def _part_writer(path: Path, scene: Any, tile: Any, names: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401
