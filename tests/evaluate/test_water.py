@@ -181,7 +181,7 @@ def test_samples_are_drawn_once_and_fewer_are_the_first(monkeypatch):
     def segment(bands, model, *, steps, samples, seed):
         asked.append((model.name, steps, samples, seed))
         values = np.stack([np.full(bands.shape[1:], share, np.float32) for share in (0.2, 0.9, 0.6, 0.9)[:samples]])
-        return SimpleNamespace(samples=values, evaluations=steps)
+        return SimpleNamespace(samples=values, cover=(), evaluations=steps)
 
     monkeypatch.setattr("lacunar.evaluate.water.segment_array", segment)
     runs = model_runs(network(), steps=(5,), samples=(1, 4))
@@ -201,7 +201,7 @@ def test_a_plain_segmenter_is_asked_once_and_for_every_view(monkeypatch):
     def segment(bands, model, *, steps, samples, seed):
         assert steps == 1
         views = np.arange(samples, dtype=np.float32)[:, None, None] / samples + 0.5 / samples
-        return SimpleNamespace(samples=np.broadcast_to(views, (samples, 2, 2)), evaluations=1)
+        return SimpleNamespace(samples=np.broadcast_to(views, (samples, 2, 2)), cover=(), evaluations=1)
 
     monkeypatch.setattr("lacunar.evaluate.water.segment_array", segment)
     plain = network(diffusion=False)
@@ -266,7 +266,7 @@ def segment(bands, model, *, steps, samples, seed):
     seen = np.nan_to_num(bands[1])
     sure = 1 / (1 + np.exp((seen - np.median(seen) * 0.7) * 20))
     noise = draws.normal(0, 0.2 / steps, (samples, *sure.shape))
-    return SimpleNamespace(samples=(sure + noise).clip(0, 1).astype(np.float32), evaluations=steps)
+    return SimpleNamespace(samples=(sure + noise).clip(0, 1).astype(np.float32), cover=(), evaluations=steps)
 
 
 def load(folder, *, device, backend):

@@ -220,7 +220,7 @@ def _task(name: str, options: Mapping[str, Any]) -> Task:
 
 def _staged(staging: Staging, folder: Path, task: Task, cases: Any, lineup: Lineup) -> dict[str, Path]:  # noqa: ANN401
     """Where every output is written first, by name."""
-    tables = [f"{name}.csv" for name in ("scores", "cases", *task.more_tables)]
+    tables = [f"{name}.csv" for name in ("scores", "cases", *task.more_tables(cases))]
     names = [*tables, "scores.json", "report.html", *(f"{name}.png" for name in task.plots(cases, lineup))]
     return {name: staging.stage(folder / name, make_folder=True) for name in names}
 

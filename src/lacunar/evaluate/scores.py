@@ -99,7 +99,7 @@ def _score(own: pd.DataFrame, base: pd.DataFrame | None, scheme: Scheme, seed: i
 
 def _resampled(rows: pd.DataFrame, unit: str, units: Sequence[str], seed: int) -> dict[str, FloatArray]:
     """Sums over the units drawn, column by column, one for each resample; the first draws every unit once."""
-    numbers = rows.select_dtypes("number").assign(cases=1.0)
+    numbers = rows.select_dtypes("number").copy().assign(cases=1.0)  # a copy is in one piece
     table = np.zeros((len(units), numbers.shape[1]))
     np.add.at(table, rows[unit].map(units.index).to_numpy(), numbers.to_numpy(np.float64))
     with np.errstate(invalid="ignore"):  # 0 times an infinite score

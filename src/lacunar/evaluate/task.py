@@ -40,6 +40,7 @@ class Estimate:
     limits: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None  # of the central 95 %; without: 1.96 sigma
     antithetic: bool = False  # samples i and i + K/2 come from opposite noise
     probability: NDArray[np.floating] | None = None  # of a boolean answer
+    kinds: Mapping[str, BoolArray] = field(default_factory=dict)  # where each class is, of a map of several
     evaluations: int = 0  # of the network, for one tile and all samples together
     share: float = 1.0  # of the method's time that this answer took; NaN where it cannot be told
 
@@ -105,7 +106,6 @@ class Task(ABC):
     note: ClassVar[str]  # what a reader of the scores has to know
     columns: ClassVar[Columns]  # of the main table; the first tells the group, the second is the method
     inputs: ClassVar[tuple[str, ...]]  # options that name the data; the first is needed
-    more_tables: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self.at_least(seed=0)
@@ -144,6 +144,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, sums: pd.DataFrame, lineup: Lineup) -> dict[str, pd.DataFrame]:
         """Tables of scores: ``scores``, ``cases`` and `more_tables`."""
+
+    def more_tables(self, cases: Sequence[Any]) -> tuple[str, ...]:
+        """Names of further tables of scores."""
+        del cases
+        return ()
 
     def reliability(self, sums: pd.DataFrame) -> list[Row]:
         """Reliability curves: columns as lists."""

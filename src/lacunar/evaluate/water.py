@@ -32,6 +32,7 @@ from lacunar.evaluate.task import (
     Task,
     chosen,
 )
+from lacunar.evaluate.water_covers import cover_rows, cover_tables, score_covers, tell_covers
 from lacunar.evaluate.water_metrics import (
     ERROR_BINS,
     LAKE_SIZES,
@@ -42,11 +43,13 @@ from lacunar.evaluate.water_metrics import (
     error_counts,
     lake_counts,
     probability_counts,
+    thin_water,
 )
 from lacunar.metrics import Confusion, confusion
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, VIEWS, segment_array
+from lacunar.segment.classes import class_numbers, decided
 from lacunar.segment.fusion import THRESHOLD
 from lacunar.segment.indices import INDEX_NAMES, IndexName, index_names, threshold_water
 from lacunar.segment.plot import Z_95, colour_image
@@ -58,6 +61,7 @@ DARKNESS = f"{INDEX_NAMES[-1]}{OTSU}"  # what every set allows
 QUARTILES = (0.25, 0.5, 0.75)
 FAR = "far from lakes"
 LAKE_CLASSES = (*stratum_names(LAKE_SIZES), FAR)
+OF_CLASSES = "classes"  # in the column of sizes: the row counts pixels of a class of the mask
 
 COLOURS = {"found": "#56b4e9", "missed": "#d55e00", "false": "#f0e442", "land": "#e8e8e8"}  # Okabe and Ito
 WATER_BLUE, UNKNOWN = "#0072b2", "#ffffff"
@@ -87,10 +91,15 @@ def _calibration_error(own: Sums) -> FloatArray:
     return np.asarray(gaps / _over_bins(own, "binned").sum(axis=0))
 
 
+def _of_lakes(part: FloatArray, whole: FloatArray, lakes: FloatArray) -> FloatArray:
+    """A share, NaN where a resample holds no lake."""
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=lakes > 0))
+
+
 SCHEME = Scheme(
     unit="image",
     by=("set",),
-    counts=("pixels",),
+    counts=("pixels", "thin"),
     ratios={
         "water": lambda own: (own["both"] + own["only_truth"]) / own["pixels"],
         "iou": lambda own: _pixels(own).iou,
@@ -98,6 +107,7 @@ SCHEME = Scheme(
         "pixel_accuracy": lambda own: _pixels(own).pixel_accuracy,
         "precision": lambda own: _pixels(own).precision,
         "recall": lambda own: _pixels(own).recall,
+        "thin_recall": lambda own: _of_lakes(own["thin_found"], own["thin"], own["thin"]),
         "f1": lambda own: _pixels(own).f1,
         "boundary_f1": boundary_f1,
         "calibration_error": _calibration_error,
@@ -111,11 +121,6 @@ SCHEME = Scheme(
     },
     intervals=("iou", "pixel_accuracy", "f1", "boundary_f1", "iou_gain", "boundary_gain"),
 )
-
-
-def _of_lakes(part: FloatArray, whole: FloatArray, lakes: FloatArray) -> FloatArray:
-    """A share, NaN where a resample holds no lake."""
-    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=lakes > 0))
 
 
 LAKES = Scheme(
@@ -190,7 +195,7 @@ class WaterTask(Task):
         "share of water, the Brier score the mean squared error of the probability: 0 is best. The error AUROC says "
         "how often a wrong pixel has a larger claimed chance of error than a right one: 1 is best, 0.5 is chance. A "
         "lake is a body of true water joined by sides or corners; false water counts against the nearest lake up to 10 "
-        "pixels away."
+        "pixels away. Thin water is at most 2 pixels wide: what an opening by 3 x 3 pixels removes."
     )
     columns: ClassVar[Columns] = {
         "set": ("set", ""),
@@ -202,6 +207,7 @@ class WaterTask(Task):
         "pixel_accuracy": ("pixel accuracy", ".3f"),
         "precision": ("precision", ".3f"),
         "recall": ("recall", ".3f"),
+        "thin_recall": ("recall, thin water", ".3f"),
         "f1": ("F1", ".3f"),
         "boundary_f1": ("boundary F1 (2 px)", ".3f"),
         "boundary_gain": ("boundary gain", "+.3f"),
@@ -212,7 +218,6 @@ class WaterTask(Task):
         "seconds": ("s / image", ".2f"),
     }
     inputs: ClassVar[tuple[str, ...]] = ("scenes", "names")
-    more_tables: ClassVar[tuple[str, ...]] = ("lakes",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,6 +228,10 @@ class WaterTask(Task):
     def cases(self) -> list[WaterScene]:
         """The scenes of the sets and names that are wanted."""
         return restrict(water_scenes(self.scenes), names=self.names, sets=self.sets)
+
+    def more_tables(self, cases: Sequence[WaterScene]) -> tuple[str, ...]:
+        """Lakes by size, and classes where masks tell them."""
+        return ("lakes", "covers") if tell_covers(cases) else ("lakes",)
 
     def load(self, case: WaterScene) -> WaterCase:
         """A scene with its arrays."""
@@ -260,11 +269,13 @@ class WaterTask(Task):
         return load_segmenter(text, device=self.device, backend=self.backend)
 
     def measure(self, case: WaterCase, estimate: Estimate) -> list[Row]:
-        """Counts over the pixels whose truth is known, and over the lakes of each size."""
+        """Counts over the pixels whose truth is known, over the lakes of each size, and over the classes of a mask."""
         water, truth, valid = estimate.value, case.truth, case.valid
+        thin = thin_water(truth, valid)
         pixels = confusion(water, truth, region=valid)
         shores = boundary_counts(water, truth, valid=valid)
         counts: dict[str, Any] = {"size": "", "pixels": int(valid.sum()), **vars(pixels), **shores}
+        counts |= {"thin": int(thin.sum()), "thin_found": int((thin & water).sum())}
         counts |= {"image_iou": float(pixels.iou), "image_f1": float(pixels.f1)}
         counts |= {"image_boundary_f1": float(boundary_f1(shores)), "area_in_sigma": np.nan, "area_in_95": np.nan}
         bins: dict[str, Any] = dict.fromkeys(("binned", "claimed", "water", "squares"), [np.nan] * PROBABILITY_BINS)
@@ -276,22 +287,27 @@ class WaterTask(Task):
         counts |= {f"{name}_{i}": value for name, values in bins.items() for i, value in enumerate(values)}
         lakes = lake_counts(water, truth, valid=valid)
         rows = [{name: values[i] for name, values in lakes.items()} for i in range(len(LAKE_CLASSES))]
-        return [counts, *({"size": size, **row} for size, row in zip(LAKE_CLASSES, rows, strict=True))]
+        kinds = estimate.kinds or {"water": water, "land": ~water}
+        covers = [{"size": OF_CLASSES, **row} for row in cover_rows(kinds, case.scene.mask, valid)]
+        return [counts, *({"size": size, **row} for size, row in zip(LAKE_CLASSES, rows, strict=True)), *covers]
 
     def score(self, sums: pd.DataFrame, lineup: Lineup) -> dict[str, pd.DataFrame]:
         """Scores of every set, of its lakes by size, and of every image."""
         indices = [name for name in lineup.methods if name not in lineup.curves]
         order = dict.fromkeys([*indices, *lineup.curves, *sums["method"]])
         table = sums.assign(method=pd.Categorical(sums["method"], list(order), ordered=True))
-        whole, lakes = table[table["size"] == ""], table[table["size"] != ""]
+        whole, lakes = table[table["size"] == ""], table[table["size"].isin(LAKE_CLASSES)]
+        covers = table[table["size"] == OF_CLASSES]
         lakes = lakes.assign(size=pd.Categorical(lakes["size"], list(LAKE_CLASSES), ordered=True))
         pooled = pool(lakes, LAKES, baseline=lineup.baseline, seed=self.seed)
         counts = ["both", "only_estimate", "only_truth", "neither"]
         cases = score_each(whole.assign(method=sums["method"]), SCHEME, ("set", "image"))
+        told = {} if covers.empty else {"covers": score_covers(covers, baseline=lineup.baseline, seed=self.seed)}
         return {
             "scores": pool(whole, SCHEME, baseline=lineup.baseline, seed=self.seed),
             "cases": pd.concat([cases.drop(columns=list(SCHEME.means)), whole[counts].astype(int)], axis=1),
             "lakes": pooled[(pooled["lakes"] > 0) | (pooled["size"] == FAR)],
+            **told,
         }
 
     def reliability(self, sums: pd.DataFrame) -> list[Row]:
@@ -330,7 +346,8 @@ class WaterTask(Task):
         return plots | {"images": Plot("Image by image", each, _draw_images)}
 
     def details(self, found: Found) -> dict[str, pd.DataFrame]:
-        """Scores by size of the lake, means over images, and IoU of every image."""
+        """Scores by size of the lake, of classes, means over images, and IoU of every image."""
+        covers = found.tables.get("covers")
         lakes, each, methods = found.tables["lakes"], found.tables["cases"], found.lineup.shown
         near, far = lakes[lakes["size"] != FAR], lakes[lakes["size"] == FAR]
         index: Columns = {"set": ("set", ""), "size": ("lake", ""), "lakes": ("lakes", "d"), "pixels": ("pixels", "d")}
@@ -345,6 +362,7 @@ class WaterTask(Task):
             "Recall by size of the lake": by_method(near, "recall", ".3f", index=index, methods=methods),
             "Lakes found: half of their pixels or more": by_method(near, "found", "d", index=index, methods=methods),
             "False water far from lakes": by_method(far, "false_pixels", "d", index=index, methods=methods),
+            **({} if covers is None else cover_tables(covers, methods)),
             "Means of the images' own scores": text_of(found.scores, means),
             "IoU of every image": by_method(each, "iou", ".3f", index=image, methods=methods),
         }
@@ -448,12 +466,18 @@ def model_method(model: SegmentationModel, runs: Sequence[Run]) -> Method:
             answers[run.name] = Estimate(
                 probability >= THRESHOLD,
                 probability=probability,
+                kinds=_kinds(probability >= THRESHOLD, segmented.cover, model.network.spec.classes),
                 evaluations=segmented.evaluations * count,
                 share=1.0 if run.samples == most else float("nan"),
             )
         return answers
 
     return method
+
+
+def _kinds(water: BoolArray, cover: NDArray[np.floating[Any]], classes: Sequence[str]) -> dict[str, BoolArray]:
+    numbers = decided(water.astype(np.uint8), cover, classes)
+    return {name: numbers == number for name, number in class_numbers(classes).items()}
 
 
 def paired(drawn: int, count: int) -> list[int]:

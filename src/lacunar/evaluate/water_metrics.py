@@ -13,6 +13,7 @@ from scipy import ndimage
 from lacunar.errors import LacunarError
 from lacunar.metrics import ratio
 
+THIN = 2  # pixels: water of this width or less is thin
 BOUNDARY_TOLERANCE = 2.0  # pixels between the centres of a shore and the shore that it matches
 LAKE_SIZES = (100, 1000, 10_000)  # pixels of a water body: edges of the classes, the upper one included
 LAKE_REACH = 10.0  # pixels: false water at most so far from a lake counts against it
@@ -55,6 +56,24 @@ def boundary_counts(
         "true_shore": int(theirs.sum()),
         "true_shore_hits": _near(theirs, ours, tolerance),
     }
+
+
+def thin_water(truth: BoolArray, valid: BoolArray) -> BoolArray:
+    """Water at most `THIN` pixels wide: what an opening by a square of one more removes, but for corners of the rest.
+
+    What is not known beside it may be water, so nothing is thin for being cut off there.
+
+    >>> water = np.zeros((7, 9), bool)
+    >>> water[3, 1:8] = True
+    >>> int(thin_water(water, np.ones((7, 9), bool)).sum())
+    7
+    """
+    _check(truth, truth, valid)
+    side = THIN + 1
+    maybe = np.pad(truth | ~valid, side, constant_values=True)
+    wide = ndimage.binary_opening(maybe, structure=np.ones((side, side)))
+    near = ndimage.binary_dilation(wide, structure=_CORNERS)[side:-side, side:-side]
+    return np.asarray(truth & valid & ~near)
 
 
 def boundary_f1(counts: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
