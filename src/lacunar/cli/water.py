@@ -125,7 +125,7 @@ def _present_change(record: dict[str, Any], asked: _Asked) -> None:
         line = f"{one['date'] or one['image']}: {_area(one, 'water', plus_minus='sigma')}"
         unit = "m2" if "water_m2" in one else "pixels"
         if one[f"gained_{unit}"] is not None:
-            line += f" (gained {_area(one, 'gained')}, lost {_area(one, 'lost')})"
+            line += f" (gained {_area(one, 'gained')}, lost {_area(one, 'lost')}{_moved(one)})"
         typer.echo(line)
     for note in dict.fromkeys(note for part in (*record["dates"], record) for note in part["notes"]):
         typer.echo(f"note: {note}")
@@ -133,6 +133,12 @@ def _present_change(record: dict[str, Any], asked: _Asked) -> None:
     names |= {"series": "series.png"} if asked.series else {}
     for label, name in names.items():
         typer.echo(f"{label + ':':<9} {asked.output / name}")
+
+
+def _moved(one: dict[str, Any]) -> str:
+    length = "m" if "shore_m" in one else "pixels"
+    rate = one[f"migration_{length}_per_year"]
+    return "" if rate is None else f"; shores moved {rate:.3g} {length} a year"
 
 
 def _area(values: dict[str, Any], what: str = "area", *, plus_minus: str = "") -> str:

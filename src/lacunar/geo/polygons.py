@@ -21,7 +21,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS as GeodeticCRS
-from pyproj import Geod
+from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.features import shapes
 from scipy.sparse import coo_array
@@ -57,6 +57,19 @@ def check_measurable(crs: CRS | None) -> None:
 def area_column(crs: CRS | None) -> str:
     """Name of the column of areas: square metres, or pixels without a CRS."""
     return "area_m2" if crs is not None else "area_pixels"
+
+
+def pixel_sides(transform: Affine, crs: CRS | None, shape: tuple[int, int]) -> tuple[float, float]:
+    """Metres of a pixel's width and height on the ellipsoid, in the middle of a raster; 1 and 1 without a CRS."""
+    if crs is None:
+        return 1.0, 1.0
+    geodetic, ellipsoid = _geodetic(crs)
+    row, col = shape[0] / 2, shape[1] / 2
+    corners = [transform @ (x, y) for x, y in ((col, row), (col + 1, row), (col, row + 1))]
+    there = Transformer.from_crs(crs.to_wkt(), geodetic, always_xy=True)
+    x, y = there.transform([corner[0] for corner in corners], [corner[1] for corner in corners])
+    _, _, (width, height) = ellipsoid.inv([x[0]] * 2, [y[0]] * 2, x[1:], y[1:])
+    return float(width), float(height)
 
 
 def polygonize(

@@ -17,6 +17,7 @@ from lacunar.geo.windows import Tile
 from lacunar.segment.fusion import Bools, Values
 from lacunar.segment.plot import DatedMap, change_figure, colour_image, series_figure
 from lacunar.segment.raster_map import WaterMap, thinned, water_and_sigma
+from lacunar.segment.shoreline import migration, shore_length
 from lacunar.sensors.scene import Scene
 
 KM, SQUARE_KM = 1e3, 1e6  # metres, square metres
@@ -75,14 +76,21 @@ def _new_water(dry: WaterMap, wet: WaterMap) -> Callable[[Tile], Bools]:
 
 
 def change_rows(dates: Sequence[DatedWater], changes: Sequence[gpd.GeoDataFrame]) -> list[dict[str, Any]]:
-    """One row for each date: its water, and what changed since the date before (None for the first)."""
+    """One row for each date: its water, and what changed since the date before (None for the first).
+
+    ``shore`` is the mean length of the shores of both dates, ``migration`` how far they moved in a year.
+    """
     column = area_column(dates[0].found.crs)
     unit = column.removeprefix("area_")
+    length = "m" if dates[0].found.crs is not None else "pixels"
+    columns = (f"gained_{unit}", f"lost_{unit}", f"shore_{length}", migration_column(length))
     rows = []
-    for one, change in zip(dates, [None, *changes], strict=True):
-        moved: dict[str, float | None] = {f"gained_{unit}": None, f"lost_{unit}": None}
-        if change is not None:
-            moved = {f"{kind}_{unit}": total_area(change[change["change"] == kind]) for kind in ("gained", "lost")}
+    for before, one, change in zip([None, *dates], dates, [None, *changes], strict=False):
+        moved: list[float | None] = [None] * len(columns)
+        if before is not None and change is not None:
+            gained, lost = (total_area(change[change["change"] == kind]) for kind in ("gained", "lost"))
+            shore = (shore_length(before.found, one.found) + shore_length(one.found, before.found)) / 2
+            moved = [gained, lost, round(shore, 1), migration(gained + lost, shore, _years(before, one))]
         rows.append(
             {
                 "image": one.name,
@@ -91,10 +99,31 @@ def change_rows(dates: Sequence[DatedWater], changes: Sequence[gpd.GeoDataFrame]
                 f"sigma_{unit}": one.sigma,
                 "bodies": len(one.bodies),
                 "valid_share": round(one.valid_share, 6),
-                **moved,
+                **dict(zip(columns, moved, strict=True)),
             }
         )
     return rows
+
+
+def migration_column(length: str) -> str:
+    """Name of the column that says how far shores moved, in ``m`` or ``pixels``."""
+    return f"migration_{length}_per_year"
+
+
+def mean_migration(dates: Sequence[DatedWater], rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """How far shores moved in a year over all dates: the mean of the rows, each by its years."""
+    column = migration_column("m" if dates[0].found.crs is not None else "pixels")
+    known = [
+        (row[column], years)
+        for before, one, row in zip(dates, dates[1:], rows[1:], strict=False)
+        if row[column] is not None and (years := _years(before, one))
+    ]
+    total = sum(years for _, years in known)
+    return {column: round(sum(rate * years for rate, years in known) / total, 4) if total else None}
+
+
+def _years(before: DatedWater, after: DatedWater) -> float | None:
+    return None if before.year is None or after.year is None else after.year - before.year
 
 
 def draw_changes(dates: Sequence[DatedWater], planes: Sequence[Callable[[Tile], Values]]) -> Figure:

@@ -42,6 +42,7 @@ from lacunar.segment.change import (
     change_rows,
     draw_changes,
     draw_series,
+    mean_migration,
     total_area,
 )
 from lacunar.segment.classes import (
@@ -254,6 +255,7 @@ def compare_dates(
                 own | {"notes": [*own["notes"], *one.notes]} | row
                 for own, one, row in zip((scene.record() for scene in scenes), mapped, rows, strict=True)
             ],
+            **mean_migration(dates, rows),
             "grid_of": str(first.path),
             "outputs": [str(target) for target in targets],
             **_least(options),
