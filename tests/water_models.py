@@ -56,7 +56,10 @@ def plain_model(name, device="cpu", backend="eager"):
     """Stands in for `lacunar.models.backend.load_segmenter`."""
     network = SimpleNamespace(spec=SimpleNamespace(diffusion=True, classes=("water",)))
     return SimpleNamespace(
-        name=str(name), network=network, card=SimpleNamespace(sha256="0" * 64, looks={}, ndwi=()), backend=backend
+        name=str(name),
+        network=network,
+        card=SimpleNamespace(sha256="0" * 64, looks={}, ndwi=(), ranges={}),
+        backend=backend,
     )
 
 

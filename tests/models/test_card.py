@@ -81,3 +81,13 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_card_refuses(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Card.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "ranges", [{"lst": (0, 1)}, {"red": (1, 0)}, {"red": (0,)}, {"red": "01"}, {"red": (0, float("inf"))}, ["red"]]
+)
+def test_ranges_that_are_none_are_refused(ranges: Any) -> None:
+    with pytest.raises(ModelError, match=r"model card: ranges is .* wanted two rising numbers by band, of blue, green"):
+        Card(summary="", licence="", ranges=ranges)
+    given = Card(summary="", licence="", ranges={"red": (0.02, 1.5)})
+    assert "| ranges | red 0.02 to 1.5 |" in given.to_markdown("a", parameters=1, dtype="float32")

@@ -294,3 +294,13 @@ def test_ndwi_is_evidence_where_bands_are_many():
     np.testing.assert_allclose(found[:, 32:], expit(-4), atol=1e-4)
     bands[0] = np.nan  # three bands: no evidence, and the looks' own shift
     assert segment_array(bands, model(Bright(), card), steps=1, samples=1).samples[0].min() > 0.99
+
+
+def test_values_that_training_did_not_show_are_doubted():
+    bands = np.full((6, 64, 64), np.nan, np.float32)
+    bands[:3] = 0.1
+    bands[2, :32] = 0.05
+    card = Card(summary="", licence="", ranges={"blue": (0, 2), "red": (0.08, 2), "nir": (0, 2)})
+    found = segment_array(bands, model(Bright(), card), steps=1, samples=1).samples[0]
+    np.testing.assert_allclose(found[:32], expit(0.5 * logit(0.95)), atol=1e-3)
+    np.testing.assert_allclose(found[32:], 0.9, atol=1e-3)

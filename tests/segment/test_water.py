@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from commands import bands_of, contents, write
 from lacunar.segment import job
 from lacunar.segment.job import WaterOptions, segment_file
-from water_models import Block, lake_scene, plain_segmenter, stand_in
+from water_models import Block, lake_scene, plain_model, plain_segmenter, stand_in
 
 BANDS = ("--bands", "blue,green,red,nir")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -373,3 +373,17 @@ def test_change_of_pictures_is_in_pixels(tmp_path, out, lacunar):
     assert (ran.code, ran.err) == (0, "")
     assert table(out / "change" / "areas.csv")[1]["lost_pixels"] == "250.0"
     assert ran.out.count("note: the image has no CRS") == 1
+
+
+def test_values_that_the_model_never_saw_are_told(raster, out, lacunar, monkeypatch):
+    def model(name, device="cpu", backend="eager"):
+        loaded = plain_model(name)
+        loaded.card.ranges = {"blue": (0, 9), "nir": (0.1, 9)}  # the lake is darker: 900 pixels less an island
+        return loaded
+
+    monkeypatch.setattr(job, "load_segmenter", model)
+    ran = lacunar("water", raster[0], "-o", out / "water.tif", *BANDS)
+    told = "18.4% of the image has values that water-lite saw in no training (nir): probabilities there are drawn"
+    assert f"note: {told} towards 0.5" in ran.out
+    monkeypatch.setattr(job, "MUCH_BEYOND", 0.2)
+    assert "saw in no training" not in lacunar("water", raster[0], "-o", out / "again.tif", *BANDS).out

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lacunar.errors import ModelError
+from lacunar.sensors.bands import BANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Card:
     # of a segmenter, on images of more bands: what NDWI adds to its logits; see
     # `lacunar.segment.indices.ndwi_evidence`
     ndwi: tuple[float, ...] = ()
+    # of a segmenter: band -> least and most of nearly all its values in training, divided by the image's common scale
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # limits, and whatever a user has to know
     sha256: str = ""  # of ``model.safetensors``; `save_model` fills it in
 
@@ -58,6 +61,9 @@ class Card:
         fits = all((key == "shift" or str(key).isdecimal()) and isinstance(value, int | float) for key, value in looks)
         _require(fits, "looks", self.looks, "numbers by how coarse a look is, and by shift")
         _require(len(self.ndwi) in (0, 4), "ndwi", self.ndwi, "four numbers or none")
+        spans = self.ranges.items() if isinstance(self.ranges, Mapping) else [("", None)]
+        fits = all(band in BANDS and _is_span(span) for band, span in spans)
+        _require(fits, "ranges", self.ranges, f"two rising numbers by band, of {', '.join(BANDS)}")
         tables = self.error_quantiles.values() if isinstance(self.error_quantiles, Mapping) else [None]
         fits = all(isinstance(table, Mapping) and _rises(table) for table in tables)
         _require(fits, "error_quantiles", self.error_quantiles, "for each preset numbers that rise with the level")
@@ -83,6 +89,7 @@ class Card:
             "sigma factor": ", ".join(f"{preset} {factor}" for preset, factor in self.sigma_factor.items()),
             "looks": ", ".join(f"{look}: {weight}" for look, weight in self.looks.items()),
             "ndwi": ", ".join(map(str, self.ndwi)),
+            "ranges": ", ".join(f"{band} {low} to {high}" for band, (low, high) in self.ranges.items()),
             "command": f"`{self.command}`" if self.command else "",
             "sha256": f"`{self.sha256}`" if self.sha256 else "",
         }
@@ -108,6 +115,11 @@ def _flat(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _require(fits: bool, name: str, value: object, wanted: str) -> None:
     if not fits:
         raise ModelError(f"model card: {name} is {value!r}, wanted {wanted}")
+
+
+def _is_span(span: object) -> bool:
+    fits = isinstance(span, list | tuple) and len(span) == 2 and all(isinstance(end, int | float) for end in span)
+    return fits and -math.inf < span[0] < span[1] < math.inf  # type: ignore[index]
 
 
 def _rises(table: Mapping[Any, Any]) -> bool:

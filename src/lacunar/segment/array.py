@@ -6,7 +6,7 @@ model says so, it looks at images of few bands at coarser pixels too, since a la
 NDWI as evidence where the bands are many.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ FEW_BANDS = 3  # of images that are looked at coarsely too: from four on, the ra
 POOR_SHARE = (
     0.45  # of the logits of images of one or two visible bands: fitted on held-out tiles of which green is left
 )
+BEYOND_SHARE = 0.5  # of the logits of pixels with values that training did not show: said, not fitted
 COARSE_VIEWS = 2  # answers that are averaged in a coarse look
 SUREST = 11.0  # logit that is kept of a coarse look, in 16 bits
 LEAST_WEIGHT = 1e-3  # of an image's own look at what is not water, beside the coarse ones
@@ -218,6 +219,18 @@ def look_for(bands: Collection[str], units: str = "") -> Look:
     return "plain" if units.endswith(PICTURE) else "ratios"
 
 
+def beyond(planes: Values, ranges: Mapping[str, Sequence[float]]) -> Values:
+    """Which bands of which pixels (bands, H, W) have values beyond those of training, as `Card.ranges` tells them.
+
+    >>> beyond(np.full((6, 1, 1), 3.0, np.float32), {"blue": (0, 2), "red": (0, 4)})[:, 0, 0].tolist()
+    [True, False]
+    """
+    found = [
+        (planes[BANDS.index(band)] < low) | (planes[BANDS.index(band)] > high) for band, (low, high) in ranges.items()
+    ]
+    return np.stack(found)
+
+
 def segment_blocks(
     read: Reader,
     shape: tuple[int, int],
@@ -323,7 +336,7 @@ def _blocks(
     evidence: Sequence[float],
     callback: Callback | None,
 ) -> Iterator[SampledBlock]:
-    """The samples of one look at a raster, with the evidence of NDWI where that is wanted.
+    """The samples of one look at a raster, with the evidence of NDWI where that is wanted, and doubt where it is due.
 
     All blocks share one grid of tiles, and each reads two strides of tiles around its core: so there is no seam.
     """
@@ -348,6 +361,9 @@ def _blocks(
         )
         if evidence:
             drawn = expit(_logit(drawn) + ndwi_evidence(planes, *evidence))
+        if model.card.ranges:
+            unknown = beyond(planes, model.card.ranges).any(axis=0)
+            drawn = np.where(unknown, expit(BEYOND_SHARE * _logit(drawn)), drawn)
         yield SampledBlock(block.core, drawn[:, *block.inner.slices], cover[:, *block.inner.slices])
         report(1, 1)
 

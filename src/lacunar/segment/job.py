@@ -34,7 +34,14 @@ from lacunar.limits import MASK_PIXELS, SAMPLES, check_limit
 from lacunar.models.backend import check_backend, load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.plotting import Place, check_figure, save_figure
-from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, samples_and_steps, segment_blocks
+from lacunar.segment.array import (
+    SEGMENTER_SAMPLES,
+    SEGMENTER_STEPS,
+    beyond,
+    look_for,
+    samples_and_steps,
+    segment_blocks,
+)
 from lacunar.segment.change import (
     DatedWater,
     area_sigma,
@@ -77,6 +84,7 @@ PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
 SMALLEST_BODY = 4  # pixels of the smallest polygon that is written where nothing else is asked for
 LAND_NDWI = -0.2  # mean over a body below which NDWI contradicts: open water is above 0, turbid water little below
+MUCH_BEYOND = 0.05  # of an image beyond the ranges of training; these leave out a part in 500 of each band
 MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
 POOR = "one or two visible bands say little about water: probabilities are drawn towards 0.5"
 WITHOUT_CRS = "the image has no CRS: areas, perimeters and polygons are in pixels, from the upper left corner"
@@ -411,10 +419,29 @@ def _map_on(
             pixels = write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first, tags)
         own.unlink()
     notes = [POOR] if look_for(scene.band_names) == "poor" else []
+    notes += _beyond(scene, model)
     if masks and (hidden := sum(kinds.pixels.get(name, 0) for name in CLOUDS)):
         share = hidden / math.prod(scene.shape)
         notes.append(f"{share:.1%} is cloud or cloud shadow to {model.name}: not valid; --keep-clouds maps it")
     return _Mapped(pixels, kinds.pixels, tuple(notes))
+
+
+def _beyond(scene: Scene, model: SegmentationModel) -> list[str]:
+    """What a scene has that the model's training did not show, where that is much; large images are thinned out."""
+    if not model.card.ranges:
+        return []
+    planes = thinned(scene.planes, scene.shape)
+    known = np.isfinite(planes).any(axis=0)
+    unseen = beyond(planes, model.card.ranges)[:, known]
+    share = float(unseen.any(axis=0).mean()) if known.any() else 0.0
+    if share < MUCH_BEYOND:
+        return []
+    bands = [band for band, own in zip(model.card.ranges, unseen, strict=True) if own.mean() >= MUCH_BEYOND / 2]
+    told = ", ".join(bands or model.card.ranges)
+    return [
+        f"{share:.1%} of the image has values that {model.name} saw in no training ({told}): probabilities there are "
+        "drawn towards 0.5"
+    ]
 
 
 class _Files:
