@@ -1,7 +1,7 @@
 """The card of a model: what it was made from and how good it is."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -77,10 +77,14 @@ class Card:
             raise ModelError(f"model card: unknown keys {unknown}, missing keys {missing}; known are {sorted(known)}")
         return cls(**values)
 
-    def to_markdown(self, name: str, *, parameters: int, dtype: str) -> str:
-        """Return the card as Markdown, for the model called `name` with so many parameters stored as `dtype`."""
+    def to_markdown(self, name: str, *, parameters: int, dtype: str, classes: Sequence[str] = ()) -> str:
+        """Return the card as Markdown, for the model called `name` with so many parameters stored as `dtype`.
+
+        ``classes`` are what a segmenter tells apart, where that is more than water.
+        """
         facts = {
             "parameters": f"{parameters:,} ({dtype})",
+            "classes": ", ".join(classes),
             "licence": self.licence,
             "data": "; ".join(self.data),
             "places": ", ".join(self.places),

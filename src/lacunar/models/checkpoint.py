@@ -132,7 +132,8 @@ def save_model(
             _write_json(temporary / SCALING_FILE, model.scaling.to_dict())
         _write_json(temporary / CARD_FILE, asdict(card))
         parameters = sum(tensor.numel() for tensor in state.values())
-        text = card.to_markdown(target.name, parameters=parameters, dtype=dtype)
+        classes = () if isinstance(model, Model) or len(model.network.spec.classes) == 1 else model.network.spec.classes
+        text = card.to_markdown(target.name, parameters=parameters, dtype=dtype, classes=classes)
         (temporary / README_FILE).write_text(text, encoding="utf-8")
     return target
 
