@@ -1,6 +1,8 @@
 """Clipped highlights of one exposure against the light that shorter ones measured: error in stops.
 
-    python benchmarks/highlights.py FOLDER      # pictures and exposure_times.csv (filename, shutter_time in seconds)
+    python benchmarks/highlights.py FOLDER > docs/evidence/tables/highlights.md
+
+FOLDER holds pictures and exposure_times.csv (filename, shutter_time in seconds).
 
 The truth is the mean of light by time over all exposures, each weighted by how far a value is from black and white
 (Debevec and Malik 1997, with the sRGB curve as the camera's). Of each exposure that is clipped in part, what it clips

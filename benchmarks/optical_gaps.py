@@ -1,7 +1,9 @@
 """Optical bands under transplanted clouds: RMSE, spectral angle and NDVI error of fills, with and without guides.
 
-    python benchmarks/optical_gaps.py radar FOLDER CLOUDS       # NAME_S2L2A.tif (12 bands) beside NAME_S1RTC.tif (dB)
-    python benchmarks/optical_gaps.py dates FOLDER CLOUDS       # NAME_YEAR.png: SWIR 1, NIR, red, green
+    python benchmarks/optical_gaps.py radar FOLDER CLOUDS > docs/evidence/tables/optical_radar.md
+    python benchmarks/optical_gaps.py dates FOLDER CLOUDS > docs/evidence/tables/optical_dates.md
+
+FOLDER holds NAME_S2L2A.tif (12 bands) beside NAME_S1RTC.tif (dB), or NAME_YEAR.png: SWIR 1, NIR, red, green.
 
 CLOUDS holds Landsat QA_PIXEL rasters; of each the window of 224 pixels whose share of cloud or shadow is nearest 35 %
 is taken. All bands of a pixel are hidden. Scores are of hidden pixels: RMSE over the bands, the mean spectral angle in
@@ -9,6 +11,7 @@ degrees (Kruse et al. 1993), and the RMSE of NDVI.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +48,7 @@ def main() -> None:
                 score = scores(bands, filled, hidden)
                 found.setdefault(method, []).append(score)
                 rows.append((place, f"{cloud}, {hidden.mean():.0%}", method, *texts(score)))
-                print(rows[-1], flush=True)
+                print(rows[-1], file=sys.stderr, flush=True)
     rows += [("mean", "", method, *texts(np.mean(all_of, axis=0))) for method, all_of in found.items()]
     print(markdown_table(("place", "cloud", "fill", "RMSE", "spectral angle, degrees", "NDVI RMSE"), rows))
 

@@ -1,23 +1,27 @@
 """The shipped networks in 8 and 16 bits and with small weights left out: own score, speed, size on this CPU.
 
-    python benchmarks/smaller.py DATA          # lst/test (LST rasters), clouds (masks), faces/test (pictures)
+    python benchmarks/smaller.py DATA > docs/evidence/tables/smaller.md
+
+DATA holds lst/test (LST rasters), clouds (masks), faces/test (pictures) and water/test (scenes with masks).
 
 Each network is exported to ONNX and turned by ONNX Runtime's own tools: int8 dynamic, int8 static (per channel, QDQ,
 calibrated on what the network was given while it filled other cases), float16 with 32-bit inputs. The smaller half of
 the weights of every convolution set to 0 is tried too: no kernel here is faster for zeros, a compressed file is
-smaller. The score is the root mean square error over what is hidden when the product fills by it: kelvin, or shares of
-white. What passes is at most 1 % worse and 1.3 times as fast or half as large as the float32 graph. Seconds are CPU
-seconds of one thread.
+smaller. The score is the root mean square error over what is hidden when the product fills by it, in kelvin or in
+shares of white; of water it is 1 - IoU. What passes is at most 1 % worse and 1.3 times as fast or half as large as the
+float32 graph. Seconds are CPU seconds of one thread.
 """
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +43,27 @@ from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import Picture, read_picture
 from lacunar.models import onnx as exports
-from lacunar.models.backend import BackendUNet, load_filler, with_backend
-from lacunar.models.checkpoint import Model
+from lacunar.models.backend import BackendSegmenter, BackendUNet, load_model, with_backend
+from lacunar.models.checkpoint import Model, SegmentationModel
 from lacunar.pictures.degradation import Degradation
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_regions, paste
 from lacunar.pictures.restore import restored
+from lacunar.segment.array import segment_array
+from lacunar.train.water_data import IGNORE, WATER, water_scenes
 
-MODELS = ("lst-small", "face-small", "picture-small", "picture-prior")
-CASES, CALIBRATION, SIDE = 4, 1, 64
+MODELS = ("lst-small", "face-small", "picture-small", "picture-prior", "water-lite")
+CASES, CALIBRATION, SIDE = 8, 1, 64
+SCENES = "multispectral6"  # of water
 WORSE, FASTER, SMALLER = 1.01, 1.3, 0.5
 PRUNED = 0.5
 BATCH, ROUNDS = 8, 3
 
-Fill = Callable[[Model, int], float]  # mean square error of a case
+Network = Model | SegmentationModel
+Fill = Callable[[Any, int], float]  # mean square error of a case, or its 1 - IoU squared
 Given = list[dict[str, NDArray[Any]]]
+Sessions = dict[str, onnxruntime.InferenceSession]  # by part of a network
 
 
 def main() -> None:
@@ -68,7 +77,7 @@ def main() -> None:
     rows: list[tuple[str, ...]] = []
     for name in asked.model:
         for row in rows_of(name, fill_of(name, asked.data)):
-            print(row, flush=True)
+            print(row, file=sys.stderr, flush=True)
             rows.append(row)
     print(markdown_table(("network", "as", "error", "of float32", "speed", "size, MB", "compressed", "passes"), rows))
 
@@ -79,28 +88,30 @@ def rows_of(name: str, fill: Fill) -> Iterator[tuple[str, ...]]:
         room = Path(folder)
         exports.CACHE_VARIABLE = "LACUNAR_BENCHMARK_CACHE"
         exports.os.environ[exports.CACHE_VARIABLE] = folder
-        model = load_filler(name)
+        model = load_model(name)
         with_backend(model, "onnx")
-        graph = next(room.glob("*.onnx"))
-        given: Given = []
-        session = opened(graph)
-        recording = with_session(model, session, given)
+        graphs = {path.name.split("-")[0]: path for path in room.glob("*.onnx")}
+        given: dict[str, Given] = {part: [] for part in graphs}
+        recording = with_sessions(model, {part: opened(path) for part, path in graphs.items()}, given)
         for case in range(CASES, CASES + CALIBRATION):
             fill(recording, case)
         plain = None
         for kind, make in VARIANTS.items():
-            path = room / f"{kind.replace(' ', '_')}.onnx"
+            made = {part: room / f"{part}_{kind.replace(' ', '_')}.turned" for part in graphs}
             try:
-                make(graph, path, given)
-                session = opened(path)
-                errors = [fill(with_session(model, session), case) for case in range(CASES)]
-                found = (float(np.sqrt(np.mean(errors))), seconds_of(session, given), path.stat().st_size / 2**20)
+                for part, path in made.items():
+                    make(graphs[part], path, given[part])
+                sessions = {part: opened(path) for part, path in made.items()}
+                errors = [fill(with_sessions(model, sessions), case) for case in range(CASES)]
+                taken = sum(seconds_of(sessions[part], given[part]) for part in made)
+                size = sum(path.stat().st_size for path in made.values()) / 2**20
+                found = (float(np.sqrt(np.mean(errors))), taken, size)
             except Exception as error:
                 yield name, kind, f"failed: {str(error).splitlines()[0][:60]}", *[""] * 5
                 continue
             plain = plain or found
             ratios = [one / base for one, base in zip(found, plain, strict=True)]
-            packed = len(zlib.compress(path.read_bytes(), 6)) / 2**20
+            packed = sum(len(zlib.compress(path.read_bytes(), 6)) for path in made.values()) / 2**20
             passes = ratios[0] <= WORSE and (ratios[1] <= 1 / FASTER or ratios[2] <= SMALLER)
             yield (
                 name,
@@ -190,22 +201,29 @@ def opened(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
 
 
-def with_session(model: Model, session: onnxruntime.InferenceSession, given: Given | None = None) -> Model:
-    """The model whose network a graph answers for; what it is given is kept."""
+def with_sessions(model: Network, sessions: Sessions, given: dict[str, Given] | None = None) -> Network:
+    """The model whose network graphs answer for; what they are given is kept."""
+    runs = {part: partial(answered, session, given and given[part]) for part, session in sessions.items()}
+    if isinstance(model, Model):
+        return replace(model, network=BackendUNet(model.network, runs["unet"]))
+    network: Any = BackendSegmenter(model.network, runs["condition"], runs.get("restore"))
+    return replace(model, network=network)
+
+
+def answered(session: onnxruntime.InferenceSession, given: Given | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """What a graph answers."""
     names = [one.name for one in session.get_inputs()]
-
-    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-        fed = {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
-        if given is not None:
-            given.append({name: values[:BATCH] for name, values in fed.items()})
-        return tuple(torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in session.run(None, fed))
-
-    return replace(model, network=BackendUNet(model.network, run))
+    fed = {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
+    if given is not None:
+        given.append({name: values[:BATCH] for name, values in fed.items()})
+    return tuple(torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in session.run(None, fed))
 
 
 def seconds_of(session: onnxruntime.InferenceSession, given: Sequence[dict[str, NDArray[Any]]]) -> float:
     """CPU seconds of one call on a batch, the median of rounds."""
-    one = {name: np.resize(values, (BATCH, *values.shape[1:])) for name, values in given[0].items()}
+    one = {name: np.resize(values, (BATCH, *values.shape[1:])) for name, values in given[0].items()} if given else {}
+    if not one:
+        return 0.0
     session.run(None, one)
     taken = []
     for _ in range(ROUNDS):
@@ -231,6 +249,16 @@ def fill_of(name: str, data: Path) -> Fill:
             return float(np.mean((told - case.truth)[case.missing] ** 2))
 
         return fill
+    if name.startswith("water"):
+        scenes = water_scenes(data / "water" / "test" / SCENES)[: CASES + CALIBRATION]
+
+        def missed(model: SegmentationModel, number: int) -> float:
+            scene = scenes[number % len(scenes)]
+            told = segment_array(scene.bands(), model).samples.mean(axis=0) > 0.5
+            counted, water = scene.mask != IGNORE, scene.mask == WATER
+            return float((1 - np.sum(told & water & counted) / max(1, np.sum((told | water) & counted))) ** 2)
+
+        return missed
     pictures = [_small(path) for path in sorted((data / "faces" / "test").glob("*.png"))[: CASES + CALIBRATION]]
 
     def fill_picture(model: Model, number: int) -> float:
@@ -238,10 +266,11 @@ def fill_of(name: str, data: Path) -> Fill:
         white = picture.colours / 255
         if name == "picture-prior":
             degradation = Degradation(task="superres", scale=4)
-            seen = degradation.measured(white.astype(np.float32))
+            side = SIDE // degradation.scale
+            seen = white.reshape(side, degradation.scale, side, degradation.scale, 3).mean(axis=(1, 3))
             preset = PRESETS["balanced"]
             preset = replace(preset, steps=20, sampler="diffpir", name="")
-            told = restored(seen, degradation, model, preset=preset, seed=(0, number))
+            told = restored(seen.astype(np.float32), degradation, model, preset=preset, seed=(0, number))
             return float(np.mean((told - white) ** 2))
         hidden = occlusion("strokes", picture.shape, 0.3, rng=np.random.default_rng(number))
         drawing = Drawing(PRESETS["fast"], 2, number)

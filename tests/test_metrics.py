@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio
 
 from lacunar.errors import LacunarError
-from lacunar.metrics import Confusion, bias, confusion, mae, mse, psnr, ratio, rmse, ssim
+from lacunar.metrics import Confusion, bias, confusion, gradient_energy, mae, mse, psnr, ratio, rmse, ssim
 
 NUMERIC = [mse, rmse, mae, bias]
 
@@ -227,3 +227,12 @@ def test_ssim_refuses_what_it_cannot_compare():
         ssim(image, image, data_range=1.0, region=border)
     with pytest.raises(LacunarError, match="NaN"):
         ssim(np.where(border, np.nan, image), image, data_range=1.0)
+
+
+def test_gradient_energy_counts_pairs_that_touch_the_region():
+    picture = np.array([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
+    region = np.array([[False, True, False], [False, False, False]])
+    assert gradient_energy(picture, region=region) == 1 + 4 + 1
+    assert gradient_energy(np.stack([picture, 2 * picture]), region=region) == 5 * 6
+    with pytest.raises(LacunarError, match="empty region"):
+        gradient_energy(picture, region=np.zeros((2, 3), bool))

@@ -39,7 +39,7 @@ from lacunar.geo.picture import Picture, read_picture
 from lacunar.interpolate.classical import fill
 from lacunar.interpolate.membrane import membrane_fill
 from lacunar.interpolate.pca_prior import background_mean
-from lacunar.metrics import mse, psnr, ssim
+from lacunar.metrics import gradient_energy, mse, psnr, ssim
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
@@ -72,6 +72,7 @@ Pixels = NDArray[np.uint8]
 SCHEME = Scheme(
     unit="picture",
     by=("rate", "hidden_by"),
+    ratios={"sharpness": lambda own: own["gradient"] / own["true_gradient"]},
     means=("mse", "psnr", "ssim", "image_mse", "image_psnr", "image_ssim"),
     compared={"gain": lambda own, base: (own["psnr"] - base["psnr"]) / own["cases"]},
     intervals=("psnr", "ssim", "gain", "image_psnr", "image_ssim"),
@@ -124,9 +125,10 @@ class PictureTask(FillTask):
     )
     note: ClassVar[str] = (
         "Values from 0 to 1, means over the pictures; PSNR is the mean of the pictures' decibels. Image scores count "
-        "known pixels too, which are exact, so they flatter, and more so the less is hidden. A single sample has about "
-        "twice the squared error of the mean of many: it shows one face that may be there, the mean what all have in "
-        "common. Seconds are those of all samples of a picture, on the machine named below."
+        "known pixels too, which are exact, so they flatter, and more so the less is hidden. Gradient energy is "
+        "that of the filled pixels of all pictures, as a share of the truth's: 1 is as sharp. A single sample "
+        "has about twice the squared error of the mean of many: it shows one face that may be there, the mean what all "
+        "have in common. Seconds are those of all samples of a picture, on the machine named below."
     )
     columns: ClassVar[Columns] = {
         "rate": ("hidden", share),
@@ -135,6 +137,7 @@ class PictureTask(FillTask):
         "psnr": ("PSNR, dB", ".2f"),
         "gain": ("dB over {baseline}", ".2f"),
         "ssim": ("SSIM", ".3f"),
+        "sharpness": ("gradient energy", ".2f"),
         "image_mse": ("image MSE", ".4f"),
         "image_psnr": ("image PSNR, dB", ".2f"),
         "image_ssim": ("image SSIM", ".3f"),
@@ -180,6 +183,8 @@ class PictureTask(FillTask):
             "mse": mse(ours, truth, region=case.missing),
             "psnr": psnr(ours, truth, data_range=1.0, region=case.missing),
             "ssim": ssim(ours, truth, data_range=1.0, region=case.missing),
+            "gradient": gradient_energy(ours, region=case.missing),
+            "true_gradient": gradient_energy(truth, region=case.missing),
             "image_mse": mse(ours, truth),
             "image_psnr": psnr(ours, truth, data_range=1.0),
             "image_ssim": ssim(ours, truth, data_range=1.0),
@@ -320,12 +325,13 @@ def model_method(name: str, model: Model, way: tuple[Preset, int]) -> Method:
         draws = Draws(preset, samples, seed)
         if len(pixels) == model.network.config.sample_size:
             drawn = _to_pixels(fill_window(to_model(pixels, WHITE)[None], missing, model, draws, halvings=0))
+            expected = drawn.mean(axis=0)
         else:
             picture, face = Picture(pixels), Face.whole((len(pixels), len(pixels)))
             regions = fill_face(picture, missing, face, model, None, draws)
             pasted = [paste(picture, regions, sample=sample).colours for sample in range(samples)]
-            drawn = np.stack(pasted).astype(np.float64)
-        mean = Estimate(drawn.mean(axis=0), samples=drawn, evaluations=each * len(drawn))
+            drawn, expected = np.stack(pasted).astype(np.float64), paste(picture, regions).colours.astype(np.float64)
+        mean = Estimate(expected, samples=drawn, evaluations=each * len(drawn))
         if len(drawn) == 1:
             return {name: mean}
         return {name: mean, f"{name}, {ONE_SAMPLE}": Estimate(drawn[0], evaluations=each, share=1 / len(drawn))}

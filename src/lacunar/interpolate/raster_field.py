@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from lacunar.interpolate.archive_field import LEAST_VARIANCE, UNINFORMED, DateModel, completed
+from lacunar.interpolate.archive_field import LEAST_VARIANCE, DateModel, completed
 from lacunar.interpolate.background import CoarseField
 from lacunar.interpolate.gmrf import RANGE, SMOOTHNESS, MarkovField, pixel_noise
 from lacunar.interpolate.texture import Texture, texture_of
@@ -34,6 +34,8 @@ WITHIN_SIGMA = 0.6827  # share of the errors within one sigma
 LEAST_TRANSPLANTED = 100  # pixels at a distance, below which the factor of all pixels counts
 LEAST_KNOWN = 16  # pixels that a transplanted gap has to leave
 SIGMA_DRAWS, SIGMA_SEED = 8, 7
+LITTLE = 0.4  # share of the variance that other dates leave, from which on transplanted gaps decide on them
+WORTH_IT = 0.93  # of the error without them, that theirs may be: one transplanted gap errs by some per cent
 REFITS = 4  # iterations of EM, from the fit that knows all, for dates without what a transplanted gap hides
 
 BoolArray = NDArray[np.bool_]
@@ -228,11 +230,11 @@ def _fitted(views: Sequence[View], pixels: FloatArray | None, coarse: CoarseFiel
         if len(used) > 1 and np.isfinite(pixels[0]).any():
             model = replace(model, dates=DateModel.estimated(pixels[used]), used=used)
     if views:
-        tried = [model]
-        if model.dates is not None and model.dates.left_by_all > UNINFORMED:
-            tried += [replace(model, rough=False), RasterField(centre)]
-        # sorted by error alone; of equal ones (nothing transplanted) the first
-        model, _ = min((_calibrated(_weighted(one, views), views) for one in tried), key=lambda one: one[1])
+        little = model.dates is not None and model.dates.left_by_all > LITTLE
+        model, error = _calibrated(_weighted(replace(model, rough=not little), views), views)
+        if little:
+            alone, without = _calibrated(_weighted(RasterField(centre), views), views)
+            model = alone if error > WORTH_IT * without else model
     return _with_far(model, coarse)
 
 

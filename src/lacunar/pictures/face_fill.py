@@ -13,6 +13,7 @@ from lacunar.geo.windows import Tile
 from lacunar.interpolate.gmrf import MarkovField
 from lacunar.interpolate.membrane import membrane_fill
 from lacunar.models.checkpoint import Model
+from lacunar.pictures.face_detail import detailed
 from lacunar.pictures.face_frame import Face, from_frame, in_frame, to_frame
 from lacunar.pictures.fill import Drawing, FilledRegion, check_model, check_picture_model, fill_window, to_model
 from lacunar.pictures.missing_regions import MissingRegion, bounding_box, check_window, find_regions, window_around
@@ -39,8 +40,8 @@ def fill_face(
     """Draw samples of what hides a face: ``missing`` pixels (H, W) of a photograph.
 
     The face model's field is the size of the frame; on a finer grid its answer is drift, and a Gaussian field completes
-    what is known around (`completed`). ``detail``, a picture model, fills what lies outside the frame; with None
-    nothing may lie outside. ``callback`` gets
+    what is known around (`completed`). Samples then get detail (`detailed`), their mean does not. ``detail``, a picture
+    model, fills what lies outside the frame; with None nothing may lie outside. ``callback`` gets
     (steps done, all): the face in its frame, then each region in the photograph. A mask that does not touch the frame,
     hides all of it, or lies outside without a ``detail`` is a ``PictureError``; a model of another kind is a
     ``ModelError``.
@@ -83,7 +84,10 @@ class _Job:
     drawing: Drawing
 
     def in_frame(self, model: Model) -> FloatArray:
-        """What is added to the membrane in the frame, on a finer grid where the face is larger, (K, fine, fine, 3)."""
+        """What is added to the membrane in the frame, on a finer grid where the face is larger, (K + 1, fine, fine, 3).
+
+        The last is the mean.
+        """
         size = model.network.config.sample_size
         window = _window_of(self.face, self.missing.shape)
         shifted = replace(self.face, x=self.face.x - window.col, y=self.face.y - window.row)
@@ -93,7 +97,11 @@ class _Job:
         drawn = fill_window(frame[None], hidden, model, self.drawing, halvings=0)
         fine = min(FINER * size, max(size, round(self.face.side)))
         frame, hidden = to_frame(self._seen(window)[0], self.missing[window.slices], shifted, fine)
-        return np.asarray(completed(drawn, frame, hidden) - membrane_fill(frame, hidden), dtype=np.float32)
+        samples = completed(drawn, frame, hidden)
+        mean = samples.mean(axis=0)
+        if not self.drawing.preset.mean_only:
+            samples = detailed(samples, mean, hidden, fine / size)
+        return np.asarray(np.concatenate([samples, mean[None]]) - membrane_fill(frame, hidden), dtype=np.float32)
 
     def in_photograph(self, framed: BoolArray, residual: FloatArray) -> FilledRegion:
         """The fill of the frame over the membrane of the photograph."""
@@ -102,9 +110,10 @@ class _Job:
         window = window_around(box, wanted, framed.shape, of="the mask on the face spans")
         seen, hidden, inside = self._seen(window), self.missing[window.slices], framed[window.slices]
         rows, cols = np.nonzero(inside)
-        filled = np.repeat(membrane_fill(seen[0], hidden)[None], self.drawing.samples, axis=0)
+        filled = np.repeat(membrane_fill(seen[0], hidden)[None], len(residual), axis=0)
         filled[:, rows, cols] += from_frame(residual, self.face, rows + window.row, cols + window.col)
-        return FilledRegion(window, inside, filled[:, inside].clip(-1, 1))
+        *samples, mean = filled[:, inside].clip(-1, 1)
+        return FilledRegion(window, inside, np.stack(samples), mean)
 
     def outside(self, region: MissingRegion, filled: list[FilledRegion], detail: Model) -> FilledRegion:
         """Fill a region that lies outside the frame; what was filled before is known now."""

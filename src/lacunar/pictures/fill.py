@@ -56,6 +56,12 @@ class FilledRegion:
     window: Tile
     inside: BoolArray
     samples: FloatArray
+    smooth_mean: FloatArray | None = None  # (P, 3), where samples have detail that their mean should not have
+
+    @property
+    def mean(self) -> FloatArray:
+        """(P, 3): what is expected."""
+        return np.asarray(self.samples.mean(axis=0)) if self.smooth_mean is None else self.smooth_mean
 
 
 def fill_regions(
@@ -147,7 +153,7 @@ def paste(picture: Picture, regions: Sequence[FilledRegion], *, sample: int | No
     """
     colours, alpha = picture.colours.copy(), None if picture.alpha is None else picture.alpha.copy()
     for region in regions:
-        values = region.samples.mean(axis=0) if sample is None else region.samples[sample]
+        values = region.mean if sample is None else region.samples[sample]
         colours[region.window.slices][region.inside] = to_pixels(values, colours)
         if alpha is not None:
             alpha[region.window.slices][region.inside] = picture.white

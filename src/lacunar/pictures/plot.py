@@ -38,16 +38,18 @@ def draw_sheet(
     bottom, right = max(one.row + one.height for one in windows), max(one.col + one.width for one in windows)
     step = max(1, -(-max(bottom - top, right - left) // SIDE))
     part = (slice(top, bottom, step), slice(left, right, step))
-    filled = [paste(picture, regions, sample=number) for number in range(len(regions[0].samples))]
-    given, *samples = ((to_model(one.colours[part], one.white) + 1) / 2 for one in (picture, *filled))
+    numbers = [*range(len(regions[0].samples)), None]
+    filled = [paste(picture, regions, sample=number) for number in numbers]
+    given, *samples, mean = ((to_model(one.colours[part], one.white) + 1) / 2 for one in (picture, *filled))
     with disk_errors(path):
-        contact_sheet(given, missing[part], samples, title=title, places=places).savefig(path, dpi=DPI)
+        contact_sheet(given, missing[part], samples, mean, title=title, places=places).savefig(path, dpi=DPI)
 
 
 def contact_sheet(
     original: FloatArray,
     missing: NDArray[np.bool_],
     samples: Sequence[FloatArray],
+    mean: FloatArray | None = None,
     *,
     title: str = "",
     places: Sequence[int] = (),
@@ -62,7 +64,7 @@ def contact_sheet(
     panels += [(f"sample {number + 1}{said[number]}", sample) for number, sample in enumerate(samples)]
     several = len(samples) > 1
     if several:
-        panels.append(("mean", np.mean(samples, axis=0)))
+        panels.append(("mean", np.mean(samples, axis=0) if mean is None else mean))
     count = len(panels) + several
     columns = count if count <= COLUMNS else min((COLUMNS, COLUMNS - 1), key=lambda wide: -count % wide)
     rows = -(-count // columns)
