@@ -48,8 +48,8 @@ class Axis:
 
     def mirrored(self, values: FloatArray) -> FloatArray:
         """The mirror image of (S, S, C) values; 0 where it would lie outside."""
-        rows, cols = np.indices(values.shape[:2]).astype(np.float64)
-        at = self.reflected(rows, cols, len(values))
+        places = np.indices(values.shape[:2]).astype(np.float64)
+        at = self.reflected(places[0], places[1], len(values))
         planes = [map_coordinates(plane, at, order=1, mode="constant") for plane in np.moveaxis(values, 2, 0)]
         return np.stack(planes, axis=2)
 
