@@ -41,10 +41,7 @@ class _Asked:
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is water.")] = 0.5
     polygons: Annotated[Path | None, typer.Option(help="Water bodies to write: .gpkg or .geojson.")] = None
     polygons_of: Annotated[
-        str,
-        typer.Option(
-            help="Classes of which polygons are written, by comma, that the model knows: water, snow or ice ..."
-        ),
+        str, typer.Option(help="Classes whose bodies are written, by comma: water, or what else the model knows.")
     ] = "water"
     classes: Annotated[
         Path | None,
@@ -80,8 +77,7 @@ def water_command(
     from lacunar.sensors.bands import parse_bands
 
     bands = parse_bands(asked.bands) if asked.bands else ()
-    said: dict[str, Any] = {"polygons_of": [name for name in asked.polygons_of.split(",") if name.strip()]}
-    said |= {"bands": bands, "clip": opt.region(asked.bbox, asked.clip), "device": opt.resolve_device(asked.device)}
+    said = {"bands": bands, "clip": opt.region(asked.bbox, asked.clip), "device": opt.resolve_device(asked.device)}
     options = opt.given_to(WaterOptions, asked, **said)
     change = asked.change or asked.series
     if len(image) > 1 and not change:

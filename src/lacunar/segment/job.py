@@ -117,13 +117,16 @@ class WaterOptions:
     series: bool = False  # of dates: a figure of them all, `series.png`
     pixel_size: float | None = None  # metres: what the figure of a series takes pixels for, without a CRS
     polygons: Path | None = None  # .gpkg or .geojson
-    polygons_of: Sequence[str] = (WATER_NAME,)  # classes of the model
+    polygons_of: Sequence[str] | str = (WATER_NAME,)  # classes of the model; or text, by comma
     classes: Path | None = None  # .tif: the class of each pixel, in 8 bits
     figure: Path | None = None  # .png, .pdf or .svg
     overwrite: bool = False
     command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
+        asked = self.polygons_of
+        names = [name for name in asked.split(",") if name.strip()] if isinstance(asked, str) else asked
+        object.__setattr__(self, "polygons_of", tuple(names))
         least = (self.seed, self.min_area or 0, self.simplify)
         if self.samples < 1 or self.steps < 1 or not all(value >= 0 for value in least):
             raise LacunarError(
