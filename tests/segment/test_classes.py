@@ -17,6 +17,8 @@ from lacunar.models.backend import load_segmenter
 from lacunar.segment import array
 from lacunar.segment.array import segment_array, segment_blocks
 from lacunar.segment.fusion import SampledBlock, fuse_blocks, without_clouds
+from lacunar.sensors.scene import UNMASKED
+from products import file_of
 from water_models import lake_scene, model_of_classes, plain_model, save_random, stand_in
 
 BANDS = ("--bands", "blue,green,red,nir")
@@ -209,6 +211,19 @@ def test_classes_want_polygons_and_no_change(raster, out, lacunar, monkeypatch):
     assert (ran.code, "--polygons-of cloud without polygons" in ran.err) == (2, True)
     ran = lacunar("water", raster[0], raster[0], "-o", out / "a", *BANDS, "--change", "--classes", out / "c.tif")
     assert (ran.code, "leave out --polygons, --polygons-of, --classes and --figure" in ran.err) == (2, True)
+
+
+def test_a_product_without_a_quality_band_is_masked_by_the_model(product, out, lacunar, monkeypatch):
+    product_masks = "is cloud or cloud shadow by the quality band"
+    for model in (model_of_classes, plain_model):
+        stand_in(monkeypatch, model)
+        assert "to water-lite" not in lacunar("water", product, "-o", out / "a.tif", "--overwrite").out
+    file_of(product, "QA_PIXEL").unlink()
+    for model, told in ((plain_model, UNMASKED), (model_of_classes, "is cloud or cloud shadow to water-lite")):
+        stand_in(monkeypatch, model)
+        ran = lacunar("water", product, "-o", out / "a.tif", "--overwrite")
+        assert ran.code == 0
+        assert [note in ran.out for note in (UNMASKED, told, product_masks)] == [told == UNMASKED, True, False]
 
 
 def test_clouds_are_not_seen_in_a_change(raster, tmp_path, out, lacunar, monkeypatch):

@@ -75,7 +75,7 @@ from lacunar.segment.raster_map import (
     thinning_of,
     write_map,
 )
-from lacunar.sensors.scene import Scene, open_scene
+from lacunar.sensors.scene import UNMASKED, Scene, open_scene
 from lacunar.versions import file_tags, versions
 
 DEFAULT_MODEL = "water-lite"
@@ -84,6 +84,7 @@ PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")
 SMALLEST_BODY = 4  # pixels of the smallest polygon that is written where nothing else is asked for
 LAND_NDWI = -0.2  # mean over a body below which NDWI contradicts: open water is above 0, turbid water little below
+LEAST_SHARE = 0.0005  # of an image that is told as more than nothing
 MUCH_BEYOND = 0.05  # of an image beyond the ranges of training; these leave out a part in 500 of each band
 MAX_MASK_PIXELS = 2**26  # a PNG is written from memory, 32 bytes a pixel: 2 GiB
 POOR = "one or two visible bands say little about water: probabilities are drawn towards 0.5"
@@ -209,7 +210,7 @@ def segment_file(
             },
             **_how(options, model, time.perf_counter() - begun),
         }
-        record["notes"] += [*([] if scene.crs else [WITHOUT_CRS]), *mapped.notes, *_contradicted(bodies)]
+        record["notes"] = [*mapped.notes, *([] if scene.crs else [WITHOUT_CRS]), *_contradicted(bodies)]
         record["notes"] += _left_out(features, written, options) if files.polygons else []
         if files.mask and mapped.pixels["nodata"]:
             share = mapped.pixels["nodata"] / math.prod(scene.shape)
@@ -263,8 +264,8 @@ def compare_dates(
                 save_figure(draw_series(dates, planes, pixel_size=options.pixel_size), series)
         record = {
             "dates": [
-                own | {"notes": [*own["notes"], *one.notes]} | row
-                for own, one, row in zip((scene.record() for scene in scenes), mapped, rows, strict=True)
+                scene.record() | {"notes": list(one.notes)} | row
+                for scene, one, row in zip(scenes, mapped, rows, strict=True)
             ],
             **mean_migration(dates, rows),
             "grid_of": str(first.path),
@@ -376,7 +377,7 @@ def _check_order(scenes: Sequence[Scene]) -> None:
 class _Mapped:
     pixels: dict[str, int]  # of the map: water, land, nodata
     classes: dict[str, int]  # pixels of each class of the scene itself
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # on the scene, its bands and its clouds
 
 
 def _classes_of(model: SegmentationModel, scene: Scene, options: WaterOptions) -> tuple[dict[str, int], list[str]]:
@@ -421,11 +422,13 @@ def _map_on(
         with WaterMap(own) as one:
             pixels = write_map(path, blocks_on(one, first, threshold=options.threshold, name=scene.name), first, tags)
         own.unlink()
-    notes = [POOR] if look_for(scene.band_names) == "poor" else []
+    notes = [note for note in scene.band_notes if not (masks and note == UNMASKED)]
+    notes += [POOR] if look_for(scene.band_names) == "poor" else []
     notes += _beyond(scene, model)
     if masks and (hidden := sum(kinds.pixels.get(name, 0) for name in CLOUDS)):
         share = hidden / math.prod(scene.shape)
-        notes.append(f"{share:.1%} is cloud or cloud shadow to {model.name}: not valid; --keep-clouds maps it")
+        told = f"{share:.1%}" if share >= LEAST_SHARE else "less than 0.1%"
+        notes.append(f"{told} is cloud or cloud shadow to {model.name}: not valid; --keep-clouds maps it")
     return _Mapped(pixels, kinds.pixels, tuple(notes))
 
 

@@ -28,7 +28,17 @@ from lacunar.sensors.delivery import IN_ARCHIVE, band_sources, mtl_name_of, open
 from lacunar.sensors.landsat_qa import QaClass, QaForm, qa_flags
 from lacunar.sensors.mtl import MTL_SIZE_LIMIT, Mtl, parse_mtl
 from lacunar.sensors.plausible import PLAUSIBLE_LST
-from lacunar.sensors.scene import BoolArray, LstOptions, Measured, Planes, Scene, blocks_from_centre, date_in, planes_of
+from lacunar.sensors.scene import (
+    UNMASKED,
+    BoolArray,
+    LstOptions,
+    Measured,
+    Planes,
+    Scene,
+    blocks_from_centre,
+    date_in,
+    planes_of,
+)
 from lacunar.sensors.sebal import ReflectanceForm
 
 ST_QA_KELVIN = 0.01  # of a digital number of ST_QA, the uncertainty of ST_B10 (LSDS-1619)
@@ -355,7 +365,7 @@ class LandsatScene(Scene):
     def _cloud_notes(self) -> tuple[str, ...]:
         """The share of the footprint that clouds hide, or that nothing tells it."""
         if self._qa_band is None:
-            return ("the product has no quality band: clouds and their shadows are not masked",)
+            return (UNMASKED,)
         seen = hidden = 0
         for block in blocks_over(self.shape, block=CLOUD_SIDE, halo=0):
             qa = self._qa(block.core)

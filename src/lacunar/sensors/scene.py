@@ -44,6 +44,7 @@ SEEN_PIXELS = 100_000  # that tell what a raster holds; fewer where it has fewer
 READ_SIDE = 1024  # of the blocks in which a labelled array is read
 SAMPLE_SIDE = 256  # of the blocks whose pixels give the common scale
 SAMPLE_BLOCKS = 36  # of them, spread over the image: all of it up to 1536 x 1536 pixels
+UNMASKED = "the product has no quality band: clouds and their shadows are not masked"
 
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, spread evenly whatever their number
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
