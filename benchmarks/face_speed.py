@@ -2,15 +2,18 @@
 
     python benchmarks/face_speed.py            RePaint's 2,410 evaluations are extrapolated from a few dozen
     python benchmarks/face_speed.py --full     all of them are run
+    python benchmarks/face_speed.py --cpu --preset fast --size 256 --detail none > docs/evidence/tables/face_speed.md
 
 The picture is a smooth pattern: the time does not depend on what it shows. The first call warms up and is not counted.
-The threads are PyTorch's own choice; set OMP_NUM_THREADS for another number.
+The threads are PyTorch's own choice; set OMP_NUM_THREADS for another number. With --cpu one thread, and its CPU
+seconds, which other work on the machine does not lengthen much.
 """
 
 import argparse
 import time
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lacunar.diffusion.samplers import PRESETS, Preset, preset_named
@@ -40,21 +43,26 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the photograph, all of which is the face")
     parser.add_argument("--samples", type=int, default=8, help="drawn together, beside one alone")
     parser.add_argument("--full", action="store_true", help="run all evaluations of the preset paper")
+    parser.add_argument("--preset", nargs="+", choices=tuple(PRESETS), default=tuple(PRESETS))
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds of one thread")
     options = parser.parse_args()
-    model, detail = load_filler(options.model), load_filler(options.detail)
+    if options.cpu:
+        torch.set_num_threads(1)
+        time.perf_counter = time.process_time
+    model, detail = load_filler(options.model), None if options.detail == "none" else load_filler(options.detail)
     side = model.network.config.sample_size
     in_frame(model, side, preset_named("instant"), 1)  # the first call pays for what is loaded on demand
     rows = []
-    for name in PRESETS:
+    for name in options.preset:
         for samples in (1,) if name in ("paper", "instant") else (1, options.samples):
             rows.append(row(name, samples, model, detail, options.size, full=options.full))
     print(describe_machine())
     print(f"\n{HIDDEN:.0%} hidden; {model.name} in its frame of {side} x {side} pixels, and a photograph of ", end="")
-    print(f"{options.size} x {options.size} with {detail.name}.\n")
+    print(f"{options.size} x {options.size}{f' with {detail.name}' if detail else ''}.\n")
     print(markdown_table(("preset", "samples", "evaluations of each", "frame, s", "photograph, s", "how"), rows))
 
 
-def row(name: str, samples: int, model: Model, detail: Model, size: int, *, full: bool) -> tuple[str, ...]:
+def row(name: str, samples: int, model: Model, detail: Model | None, size: int, *, full: bool) -> tuple[str, ...]:
     """One line of the table."""
     preset, side = preset_named(name), model.network.config.sample_size
     if preset.conditional:
@@ -78,7 +86,7 @@ def in_frame(model: Model, side: int, preset: Preset, samples: int) -> float:
     return time.perf_counter() - begun
 
 
-def in_photograph(model: Model, detail: Model, size: int, preset: Preset, samples: int) -> float:
+def in_photograph(model: Model, detail: Model | None, size: int, preset: Preset, samples: int) -> float:
     """Seconds in a photograph that is all face, as `lacunar face --whole` fills it."""
     pixels, gap = example(size)
     begun = time.perf_counter()
