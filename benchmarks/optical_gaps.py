@@ -44,13 +44,14 @@ def main() -> None:
     rows, found = [], dict[str, list[NDArray[np.floating]]]()
     for place, bands, guides in (with_radar if asked.guides == "radar" else with_dates)(asked.folder):
         for cloud, hidden in clouds_of(asked.clouds):
+            told = dict[str, NDArray[np.floating]]()
             for method, filled in fills(bands, hidden, guides, f"lacunar, {asked.guides}"):
-                score = scores(bands, filled, hidden)
-                found.setdefault(method, []).append(score)
-                rows.append((place, f"{cloud}, {hidden.mean():.0%}", method, *texts(score)))
-                print(rows[-1], file=sys.stderr, flush=True)
-    rows += [("mean", "", method, *texts(np.mean(all_of, axis=0))) for method, all_of in found.items()]
-    print(markdown_table(("place", "cloud", "fill", "RMSE", "spectral angle, degrees", "NDVI RMSE"), rows))
+                told[method] = scores(bands, filled, hidden)
+                print(place, cloud, method, text(told[method]), file=sys.stderr, flush=True)
+                found.setdefault(method, []).append(told[method])
+            rows.append((place, f"{cloud}, {hidden.mean():.0%}", *map(text, told.values())))
+    rows.append(("mean", "", *(text(np.mean(all_of, axis=0)) for all_of in found.values())))
+    print(markdown_table(("place", "cloud", *found), rows))
 
 
 def with_radar(folder: Path) -> Iterator[tuple[str, Bands, list[NDArray[np.floating]]]]:
@@ -115,9 +116,9 @@ def scores(truth: Bands, filled: Bands, hidden: NDArray[np.bool_]) -> NDArray[np
     )
 
 
-def texts(score: NDArray[np.floating]) -> tuple[str, str, str]:
-    """Cells of the table."""
-    return f"{score[0]:.4f}", f"{score[1]:.2f}", f"{score[2]:.3f}"
+def text(score: NDArray[np.floating]) -> str:
+    """A cell of the table."""
+    return f"{score[0]:.4f}, {score[1]:.2f}°, {score[2]:.3f}"
 
 
 if __name__ == "__main__":
