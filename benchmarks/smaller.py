@@ -53,8 +53,8 @@ from lacunar.pictures.restore import restored
 from lacunar.segment.array import segment_array
 from lacunar.train.water_data import IGNORE, WATER, water_scenes
 
-MODELS = ("lst-small", "face-small", "picture-small", "picture-prior", "water-lite")
-CASES, CALIBRATION, SIDE = 8, 1, 64
+MODELS = ("water-lite", "picture-prior", "lst-small", "picture-small", "face-small")
+CASES, CALIBRATION, SIDE = 4, 1, 64
 SCENES = "multispectral6"  # of water
 WORSE, FASTER, SMALLER = 1.01, 1.3, 0.5
 PRUNED = 0.5
