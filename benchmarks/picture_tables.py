@@ -3,7 +3,7 @@
     python benchmarks/picture_tables.py FOLDER [FOLDER ...] -o docs/evidence/tables
 
 Of faces writes ``faces_SIZE.md`` (every method at every rate) and ``faces_SIZE_kinds.md`` (the gain of the network's
-mean by what hides the face); of restorations ``restore.md`` and the figure ``restore.png``, two pictures of each task.
+mean by what hides the face); of restorations a table and a figure named as the folder, two pictures of each task.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main() -> None:
     for folder in options.folder:
         record = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         scores = pd.read_csv(folder / "scores.csv")
-        tables = faces(scores, record) if "hidden_by" in scores else {"restore": table_of(scores, RESTORED, record)}
+        tables = faces(scores, record) if "hidden_by" in scores else {folder.name: table_of(scores, RESTORED, record)}
         for name, text in tables.items():
             (options.output / f"{name}.md").write_text(f"{text}\n\n{told_of(folder, record)}\n", encoding="utf-8")
         if "task" in scores:
-            figure(folder, scores["task"].unique()).save(options.output / "restore.png", optimize=True)
+            figure(folder, scores["task"].unique()).save(options.output / f"{folder.name}.png", optimize=True)
 
 
 def faces(scores: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, str]:
@@ -89,7 +89,7 @@ def figure(folder: Path, tasks: np.ndarray) -> Image.Image:
     for one in shown:
         whole.paste(one, (0, top))
         top += one.height
-    return whole.quantize(256)
+    return whole.quantize(128)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ def test_tables_of_restorations(tmp_path, monkeypatch):
     evaluate("restoration", pictures=tmp_path / "in", size=32, tasks=("superres",), models=(), output=tmp_path / "out")
     monkeypatch.setattr(sys, "argv", ["picture_tables.py", str(tmp_path / "out"), "-o", str(tmp_path)])
     picture_tables.main()
-    lines = (tmp_path / "restore.md").read_text().splitlines()
+    lines = (tmp_path / "out.md").read_text().splitlines()
     assert lines[0].startswith("| task | method | PSNR, dB | dB over classical |")
     assert [line.split(" | ")[1] for line in lines[2:4]] == ["classical", "Lanczos"]
     assert lines[-1].startswith("1 pictures at 32 x 32 pixels; lacunar ")
-    with Image.open(tmp_path / "restore.png") as figure:
+    with Image.open(tmp_path / "out.png") as figure:
         assert figure.width == picture_tables.FIGURE_WIDTH
 
 
