@@ -9,7 +9,7 @@ from html_reader import Reader, is_self_contained
 from lacunar.errors import LacunarError
 from lacunar.evaluate.job import evaluate
 from lacunar.evaluate.lst import FIELD
-from lacunar.evaluate.lst_archive import CYCLE, EM, LAPLACE, REGRESSION, ArchiveTask, cloud_over
+from lacunar.evaluate.lst_archive import CYCLE, DRIFT, EM, LAPLACE, OTHERS, REGRESSION, ArchiveTask, cloud_over
 
 DAYS = ("20240601", "20240620", "20250520", "20241210", "20230701", "20230901")
 SIDE = 64
@@ -54,20 +54,30 @@ def test_cases_are_dates_beside_others_the_near_ones_last(dates):
 
 def test_dates_help_and_the_report_tells_it(dates, tmp_path):
     result = evaluate(
-        "archive", output=tmp_path / "out", **dates, counts=(0, 5), rates=(0.3,), size=SIDE, every=2, samples=2
+        "archive",
+        output=tmp_path / "out",
+        **dates,
+        counts=(0, 5),
+        rates=(0.3, 0.5),
+        size=SIDE,
+        every=2,
+        samples=2,
+        methods=(*OTHERS, DRIFT),
     )
-    scores = result.scores[result.scores["kind"] == "references"].set_index(["stratum", "method"])
+    scores = result.scores[(result.scores["kind"] == "references") & (result.scores["rate"] == 0.3)]
+    scores = scores.set_index(["stratum", "method"])
     assert set(scores.loc[" 0"].index) == {FIELD, f"{FIELD}, one sample", LAPLACE}
-    assert {EM, REGRESSION, CYCLE} < set(scores.loc[" 5"].index)
+    assert {EM, REGRESSION, CYCLE, DRIFT} < set(scores.loc[" 5"].index)
     error = scores["rmse"]
     assert error[" 5", FIELD] < 0.6 * error[" 0", FIELD]
     assert error[" 5", FIELD] < error[" 5", REGRESSION]
+    assert error[" 5", DRIFT] < 0.8 * error[" 0", FIELD]
     assert error[" 5", LAPLACE] == error[" 0", LAPLACE]
     assert scores.loc[(" 5", FIELD), "rmse_low"] <= error[" 5", FIELD] <= scores.loc[(" 5", FIELD), "rmse_high"]
     assert set(result.cases["references"]) == {0, 5}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert is_self_contained(page)
-    assert len(Reader(page).named("img")) == 3
+    assert len(Reader(page).named("img")) == 4
     assert "| references | missing | method |" in result.markdown()
 
 

@@ -61,6 +61,12 @@ def test_a_sentence_for_each_group():
     assert said == ["15 %: net 1.00, 2.00 [1.50, 2.25]", "50 %: net -, -"]
 
 
+def test_every_column_before_the_method_tells_the_group():
+    text = text_of(SCORES.assign(stratum="1"), {"stratum": ("dates", "")} | dict(COLUMNS))
+    said = sentences(text, "{ours.stratum}, {ours.rate}", preferred=["net"], baseline="kriging")
+    assert said == ["1, 15 %", "1, 50 %"]
+
+
 def test_a_markdown_table():
     assert markdown_table(("a", "b"), [(1, "x"), (2, "y")]).splitlines()[2:] == ["| 1 | x |", "| 2 | y |"]
 

@@ -19,8 +19,10 @@ from lacunar.evaluate.plot import line_panels
 from lacunar.evaluate.report import Columns, share
 from lacunar.evaluate.scores import FloatArray, pool, score_each
 from lacunar.evaluate.task import BoolArray, Estimate, Found, Lineup, Method, Plot, Row, enter
+from lacunar.fill.array import COARSE_CELL
 from lacunar.geo.missing_shapes import exact_rate
 from lacunar.interpolate.archive_field import DateModel, completed
+from lacunar.interpolate.background import CoarseField, background_field
 from lacunar.interpolate.classical import fill
 
 OWN_RATE = 0.25  # of cloud over each reference
@@ -29,6 +31,7 @@ RIDGE = 1e-3  # of the regression on dates, in units of their variance
 YEAR = 365.25  # days
 LEAST_CYCLE = 3  # dates that an annual cycle is fitted to
 LAPLACE, EM, REGRESSION, CYCLE = "laplace", "EM alone (as DINEOF)", "ridge on dates", "annual cycle"
+DRIFT = "kriging with drift"  # takes ten times as long as the others: only where it is asked for
 OTHERS: tuple[str, ...] = (LAPLACE, EM, REGRESSION, CYCLE)
 
 
@@ -91,7 +94,7 @@ class ArchiveTask(LstTask):
 
     def known_methods(self) -> tuple[str, ...]:
         """The fills without a model that can be chosen."""
-        return OTHERS
+        return (*OTHERS, DRIFT)
 
     def cases(self) -> list[LstCase]:
         """Every target at every rate beside every number of references; the same clouds for all numbers."""
@@ -136,6 +139,7 @@ class ArchiveTask(LstTask):
         """The field of the raster, what it is made of, and networks on kriging with drift."""
         chosen = [name for name in OTHERS[1:] if name in self.methods]
         methods: dict[str, Method] = {LAPLACE: _laplace} | ({", ".join(chosen): _by_dates(chosen)} if chosen else {})
+        methods |= {DRIFT: _drift} if DRIFT in self.methods else {}
         lineup = Lineup(methods | {FIELD: _without_days(field_method(self.samples))}, LAPLACE, [FIELD])
         for model in self.networks():
             for way in self.ways():
@@ -226,6 +230,20 @@ def _laplace(
 ) -> dict[str, Estimate]:
     del others, days, seed
     return {LAPLACE: Estimate(fill("laplace", values, known))}
+
+
+def _drift(
+    values: FloatArray, known: BoolArray, others: Sequence[FloatArray], days: Sequence[int], seed: int
+) -> dict[str, Estimate]:
+    """What networks start from: kriging, tile by tile, with the dates as drift."""
+    del days, seed
+    if not others:
+        return {}
+    guides = np.stack(list(others))
+    cells = tuple(CoarseField.of(one, np.isfinite(one), COARSE_CELL) for one in guides)
+    coarse = replace(CoarseField.of(values, known, COARSE_CELL), guides=cells)
+    field = background_field(values, known, ~known, coarse, kriged=True, guides=guides)
+    return {DRIFT: Estimate(field.mean, field.sigma)}
 
 
 def _by_dates(names: Sequence[str]) -> Method:

@@ -38,9 +38,12 @@ def by_method(scores: pd.DataFrame, name: str, form: Form, *, index: Columns, me
 
 
 def sentences(text: pd.DataFrame, template: str, *, preferred: Sequence[str], baseline: str) -> list[str]:
-    """A template filled for each value of the first column; ``ours`` is the first preferred method that is there."""
+    """A template filled for each group of rows; ``ours`` is the first preferred method that is there.
+
+    The columns before that of the method tell the group.
+    """
     lines = []
-    for _, own in text.groupby(text.columns[0], sort=False):
+    for _, own in text.groupby(list(text.columns[: text.columns.get_loc("method")]), sort=False):
         rows = own.set_index("method", drop=False)
         ours = next(name for name in preferred if name in rows.index)
         base = rows.reindex([baseline]).fillna("-").iloc[0]

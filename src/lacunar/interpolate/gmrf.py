@@ -22,6 +22,7 @@ RANGE = 256.0  # pixels; chosen on training places by transplanted clouds, as SM
 SMOOTHNESS = 2.0  # b, in squared pixels
 STRIDES = ((4, 8.0), (16, 48.0))  # pixels between nodes, where anything measured is farther than so many pixels
 CHUNK = 30_000  # missing pixels that are solved at a time, where the gap falls apart
+DISTANCE_STEPS = 6.0  # for each doubling of the distance to the nearest measured pixel: where variance is averaged
 POOLING = 16.0  # pixels: width of the Gaussian over which the variance of draws is pooled
 NOISE_CELL = 64  # side of the cells of the absolute grid that each have their own noise
 
@@ -91,8 +92,11 @@ class MarkovField:
         """(H, W) marginal variance: that of draws (K, H, W) at like distances from measured pixels, pooled."""
         out = np.zeros(self.missing.shape)
         squares = np.mean(draws[:, self.missing] ** 2, axis=0)
-        steps = np.rint(2 * self.distance[self.missing]).astype(np.intp)
-        usual = (np.bincount(steps, squares) / np.maximum(np.bincount(steps), 1))[steps]
+        places = DISTANCE_STEPS * np.log2(1 + self.distance[self.missing])
+        steps = np.rint(places).astype(np.intp)
+        counts = np.bincount(steps)
+        there = np.flatnonzero(counts)
+        usual = np.interp(places, there, np.bincount(steps, squares)[there] / counts[there])
         out[self.missing] = squares / usual
         weight = ndimage.gaussian_filter(self.missing.astype(np.float64), POOLING, mode="constant")
         pooled = ndimage.gaussian_filter(out, POOLING, mode="constant")
