@@ -88,6 +88,7 @@ def test_the_variance_of_few_draws_is_near_the_true_one():
     found = field.variance(draws)
     assert (found[~missing] == 0).all()
     assert np.sqrt(np.mean(np.log(found[missing] / exact) ** 2)) < 0.3
+    assert (field_of(missing | ~missing, missing & ~missing).variance(draws) == 0).all()  # nothing missing
 
 
 def test_nodes_deep_in_a_gap_change_next_to_nothing(monkeypatch):

@@ -91,6 +91,8 @@ class MarkovField:
     def variance(self, draws: FloatArray) -> FloatArray:
         """(H, W) marginal variance: that of draws (K, H, W) at like distances from measured pixels, pooled."""
         out = np.zeros(self.missing.shape)
+        if not self.missing.any():
+            return out
         squares = np.mean(draws[:, self.missing] ** 2, axis=0)
         places = DISTANCE_STEPS * np.log2(1 + self.distance[self.missing])
         steps = np.rint(places).astype(np.intp)
