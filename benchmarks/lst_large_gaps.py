@@ -6,6 +6,7 @@ One round cloud hides the middle of each raster.
 """
 
 import argparse
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def main() -> None:
         squares.setdefault("Laplace", []).append((laplace - values)[gap] ** 2)
         squares.setdefault("mean of the known pixels", []).append((values[left].mean() - values)[gap] ** 2)
         distances.append(ndimage.distance_transform_edt(gap)[gap])
-        print(f"{name} done", flush=True)
+        print(f"{name} done", file=sys.stderr, flush=True)
     print(describe_machine())
     print(f"\n{len(distances)} rasters, a round cloud of {2 * options.radius} pixels; RMSE in K.\n")
     distance = np.concatenate(distances)

@@ -1,10 +1,10 @@
-"""Peak memory and seconds of filling large rasters: memory must not grow, seconds only as the gap does.
+"""Peak memory and CPU seconds of filling large rasters: memory must not grow, seconds only as the gap does.
 
     python benchmarks/lst_memory.py                              1024 to 16384 pixels square
     python benchmarks/lst_memory.py --sizes 20000 --preset instant
     python benchmarks/lst_memory.py --steps 1                    memory alone: the seconds then mean nothing
 
-The figure shows both against the pixels of the gap, and the exponent of seconds ~ pixels ** exponent: 1 is linear.
+The figure shows both against the pixels of the gap, and the exponent of CPU seconds ~ pixels ** exponent: 1 is linear.
 Each raster is filled by a process of its own, whose peak resident memory the operating system reports (Unix only).
 The gap is a few large clouds that grow with the raster: in the largest, most of it is far from anything measured.
 """
@@ -59,6 +59,7 @@ class Measured:
     filled: int  # pixels
     memory: float  # MiB at the peak
     seconds: float
+    cpu: float  # seconds of all threads: other work on the machine does not count
 
 
 def main() -> None:
@@ -78,10 +79,10 @@ def main() -> None:
     how = f"Model {options.model or 'none'}, preset {options.preset}{steps}, {options.samples} sample(s)"
     machine = describe_machine()
     print(f"{machine}\n\n{how}.\n")
-    header = ("raster", "gap", "peak memory, MiB", "seconds", "filled pixels/s")
+    header = ("raster", "filled pixels", "peak memory, MiB", "seconds", "CPU s", "filled pixels a CPU s")
     print(markdown_table(header, [row(each) for each in found]))
     if len(found) > 1:
-        print(f"\nseconds ~ gap pixels ** {exponent(found):.2f}")
+        print(f"\nCPU seconds ~ gap pixels ** {exponent(found):.2f}")
         draw(found, options.figure, f"{how}\n{machine}")
 
 
@@ -89,16 +90,17 @@ def row(found: Measured) -> tuple[str, ...]:
     """One row of the table."""
     return (
         f"{found.size} x {found.size}",
-        f"{100 * found.filled / found.size**2:.1f} %",
+        f"{found.filled:,}",
         f"{found.memory:.0f}",
         f"{found.seconds:.0f}",
-        f"{found.filled / found.seconds:.0f}",
+        f"{found.cpu:.0f}",
+        f"{found.filled / found.cpu:,.0f}",
     )
 
 
 def exponent(found: Sequence[Measured]) -> float:
-    """Slope of the logarithm of the seconds against that of the gap's pixels, by least squares."""
-    pixels, seconds = ([getattr(each, name) for each in found] for name in ("filled", "seconds"))
+    """Slope of the logarithm of the CPU seconds against that of the gap's pixels, by least squares."""
+    pixels, seconds = ([getattr(each, name) for each in found] for name in ("filled", "cpu"))
     return float(np.polyfit(np.log(pixels), np.log(seconds), 1)[0])
 
 
@@ -106,16 +108,16 @@ def draw(found: Sequence[Measured], path: Path, title: str) -> None:
     """Write the figure: seconds and peak memory against the gap's pixels."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     pixels = np.array([each.filled for each in found])
-    seconds = np.array([each.seconds for each in found])
+    seconds = np.array([each.cpu for each in found])
     left.loglog(pixels, seconds, "o-", label=f"measured, exponent {exponent(found):.2f}")
     left.loglog(pixels, seconds[-1] * pixels / pixels[-1], "--", color="grey", label="proportional to the last")
-    left.set(xlabel="pixels filled", ylabel="seconds")
+    left.set(xlabel="pixels filled", ylabel="CPU seconds")
     left.legend()
     right.semilogx(pixels, [each.memory for each in found], "o-")
     right.set(xlabel="pixels filled", ylabel="peak memory, MiB", ylim=(0, None))
     for axes in (left, right):
         for each in found:
-            value = each.seconds if axes is left else each.memory
+            value = each.cpu if axes is left else each.memory
             axes.annotate(
                 f"{each.size}²", (each.filled, value), textcoords="offset points", xytext=(4, -11), fontsize=8
             )
@@ -165,7 +167,7 @@ def measure(source: Path, size: int, options: argparse.Namespace) -> Measured:
     if process.returncode:
         sys.exit(f"filling {size} x {size} pixels ended with exit code {process.returncode}")
     filled = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))["pixels"]["filled"]
-    return Measured(size, filled, usage.ru_maxrss / MAXRSS_PER_MIB, seconds)
+    return Measured(size, filled, usage.ru_maxrss / MAXRSS_PER_MIB, seconds, usage.ru_utime + usage.ru_stime)
 
 
 if __name__ == "__main__":

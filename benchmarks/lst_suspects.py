@@ -9,6 +9,7 @@ Alps' slopes, coasts), and water and snow of a Landsat product.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def main() -> None:
                 ]
                 row.append(f"{sum(n for n, _ in taken) / sum(n for _, n in taken):.2%}" if taken else "-")
             rows.append(row)
-            print("|".join(row), flush=True)
+            print("|".join(row), file=sys.stderr, flush=True)
     print(f"\n{describe_machine()}; {np.mean(seconds):.2f} CPU s a raster of {options.size} x {options.size} pixels\n")
     print(markdown_table(("beside", "z", *(f"{depth} K" for depth in DEPTHS), *PLACES), rows))
     print(f"\n{product_table(options.data / PRODUCT)}")

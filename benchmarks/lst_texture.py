@@ -9,6 +9,7 @@ spectrum is a periodogram (Hann window, plane removed).
 """
 
 import argparse
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def main() -> None:
             samples = [texture(one[square]) for one in filled.realisations]
             told.setdefault(f"{label}, samples", []).append(np.mean(samples, axis=0))
             told.setdefault(f"{label}, mean of {options.samples}", []).append(texture(filled.mean[square]))
-        print(f"{name} done", flush=True)
+        print(f"{name} done", file=sys.stderr, flush=True)
     print(describe_machine())
     print(
         f"\n{len(truths)} rasters, {options.side} of {options.size} pixels square hidden, {options.samples} samples.\n"
