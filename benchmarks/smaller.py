@@ -2,14 +2,14 @@
 
     python benchmarks/smaller.py DATA > docs/evidence/tables/smaller.md
 
-DATA holds lst/test (LST rasters), clouds (masks), faces/test (pictures) and water/test (scenes with masks).
+DATA holds lst/test (LST rasters), clouds (masks) and faces/test (pictures).
 
 Each network is exported to ONNX and turned by ONNX Runtime's own tools: int8 dynamic, int8 static (per channel, QDQ,
 calibrated on what the network was given while it filled other cases), float16 with 32-bit inputs. The smaller half of
 the weights of every convolution set to 0 is tried too: no kernel here is faster for zeros, a compressed file is
 smaller. The score is the root mean square error over what is hidden when the product fills by it, in kelvin or in
-shares of white; of water it is 1 - IoU. What passes is at most 1 % worse and 1.3 times as fast or half as large as the
-float32 graph. Seconds are CPU seconds of one thread.
+shares of white. What passes is at most 1 % worse and 1.3 times as fast or half as large as the float32 graph. Seconds
+are CPU seconds of one thread. Networks of water are left out: their tiles are 512 pixels wide.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +42,22 @@ from lacunar.fill.options import FillOptions
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.geo.picture import Picture, read_picture
 from lacunar.models import onnx as exports
-from lacunar.models.backend import BackendSegmenter, BackendUNet, load_model, with_backend
-from lacunar.models.checkpoint import Model, SegmentationModel
+from lacunar.models.backend import BackendUNet, load_filler, with_backend
+from lacunar.models.checkpoint import Model
 from lacunar.pictures.degradation import Degradation
 from lacunar.pictures.face_fill import fill_face
 from lacunar.pictures.face_frame import Face
 from lacunar.pictures.fill import Drawing, fill_regions, paste
 from lacunar.pictures.restore import restored
-from lacunar.segment.array import segment_array
-from lacunar.train.water_data import IGNORE, WATER, water_scenes
 
-MODELS = ("water-lite", "picture-prior", "lst-small", "picture-small", "face-small")
+MODELS = ("lst-small", "face-small", "picture-small", "picture-prior")
 CASES, CALIBRATION, SIDE = 4, 1, 64
-SCENES = "multispectral6"  # of water
 WORSE, FASTER, SMALLER = 1.01, 1.3, 0.5
 PRUNED = 0.5
 BATCH, ROUNDS = 8, 3
 
-Network = Model | SegmentationModel
-Fill = Callable[[Any, int], float]  # mean square error of a case, or its 1 - IoU squared
+Fill = Callable[[Model, int], float]  # mean square error of a case
 Given = list[dict[str, NDArray[Any]]]
-Sessions = dict[str, onnxruntime.InferenceSession]  # by part of a network
 
 
 def main() -> None:
@@ -88,30 +82,27 @@ def rows_of(name: str, fill: Fill) -> Iterator[tuple[str, ...]]:
         room = Path(folder)
         exports.CACHE_VARIABLE = "LACUNAR_BENCHMARK_CACHE"
         exports.os.environ[exports.CACHE_VARIABLE] = folder
-        model = load_model(name)
+        model = load_filler(name)
         with_backend(model, "onnx")
-        graphs = {path.name.split("-")[0]: path for path in room.glob("*.onnx")}
-        given: dict[str, Given] = {part: [] for part in graphs}
-        recording = with_sessions(model, {part: opened(path) for part, path in graphs.items()}, given)
+        graph = next(room.glob("*.onnx"))
+        given: Given = []
+        recording = with_session(model, opened(graph), given)
         for case in range(CASES, CASES + CALIBRATION):
             fill(recording, case)
         plain = None
         for kind, make in VARIANTS.items():
-            made = {part: room / f"{part}_{kind.replace(' ', '_')}.turned" for part in graphs}
+            path = room / f"{kind.replace(' ', '_')}.turned"
             try:
-                for part, path in made.items():
-                    make(graphs[part], path, given[part])
-                sessions = {part: opened(path) for part, path in made.items()}
-                errors = [fill(with_sessions(model, sessions), case) for case in range(CASES)]
-                taken = sum(seconds_of(sessions[part], given[part]) for part in made)
-                size = sum(path.stat().st_size for path in made.values()) / 2**20
-                found = (float(np.sqrt(np.mean(errors))), taken, size)
+                make(graph, path, given)
+                session = opened(path)
+                errors = [fill(with_session(model, session), case) for case in range(CASES)]
+                found = (float(np.sqrt(np.mean(errors))), seconds_of(session, given), path.stat().st_size / 2**20)
             except Exception as error:
                 yield name, kind, f"failed: {str(error).splitlines()[0][:60]}", *[""] * 5
                 continue
             plain = plain or found
             ratios = [one / base for one, base in zip(found, plain, strict=True)]
-            packed = sum(len(zlib.compress(path.read_bytes(), 6)) for path in made.values()) / 2**20
+            packed = len(zlib.compress(path.read_bytes(), 6)) / 2**20
             passes = ratios[0] <= WORSE and (ratios[1] <= 1 / FASTER or ratios[2] <= SMALLER)
             yield (
                 name,
@@ -201,29 +192,22 @@ def opened(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
 
 
-def with_sessions(model: Network, sessions: Sessions, given: dict[str, Given] | None = None) -> Network:
-    """The model whose network graphs answer for; what they are given is kept."""
-    runs = {part: partial(answered, session, given and given[part]) for part, session in sessions.items()}
-    if isinstance(model, Model):
-        return replace(model, network=BackendUNet(model.network, runs["unet"]))
-    network: Any = BackendSegmenter(model.network, runs["condition"], runs.get("restore"))
-    return replace(model, network=network)
-
-
-def answered(session: onnxruntime.InferenceSession, given: Given | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """What a graph answers."""
+def with_session(model: Model, session: onnxruntime.InferenceSession, given: Given | None = None) -> Model:
+    """The model whose network a graph answers for; what it is given is kept."""
     names = [one.name for one in session.get_inputs()]
-    fed = {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
-    if given is not None:
-        given.append({name: values[:BATCH] for name, values in fed.items()})
-    return tuple(torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in session.run(None, fed))
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        fed = {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
+        if given is not None:
+            given.append({name: values[:BATCH] for name, values in fed.items()})
+        return tuple(torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in session.run(None, fed))
+
+    return replace(model, network=BackendUNet(model.network, run))
 
 
 def seconds_of(session: onnxruntime.InferenceSession, given: Sequence[dict[str, NDArray[Any]]]) -> float:
     """CPU seconds of one call on a batch, the median of rounds."""
-    one = {name: np.resize(values, (BATCH, *values.shape[1:])) for name, values in given[0].items()} if given else {}
-    if not one:
-        return 0.0
+    one = {name: np.resize(values, (BATCH, *values.shape[1:])) for name, values in given[0].items()}
     session.run(None, one)
     taken = []
     for _ in range(ROUNDS):
@@ -249,16 +233,6 @@ def fill_of(name: str, data: Path) -> Fill:
             return float(np.mean((told - case.truth)[case.missing] ** 2))
 
         return fill
-    if name.startswith("water"):
-        scenes = water_scenes(data / "water" / "test" / SCENES)[: CASES + CALIBRATION]
-
-        def missed(model: SegmentationModel, number: int) -> float:
-            scene = scenes[number % len(scenes)]
-            told = segment_array(scene.bands(), model).samples.mean(axis=0) > 0.5
-            counted, water = scene.mask != IGNORE, scene.mask == WATER
-            return float((1 - np.sum(told & water & counted) / max(1, np.sum((told | water) & counted))) ** 2)
-
-        return missed
     pictures = [_small(path) for path in sorted((data / "faces" / "test").glob("*.png"))[: CASES + CALIBRATION]]
 
     def fill_picture(model: Model, number: int) -> float:
