@@ -9,6 +9,7 @@ by `model_6b.onnx` of ukis-csmask (Apache-2.0), where that is sure; what is wate
 """
 
 import argparse
+from itertools import product as product_of
 from pathlib import Path
 from shutil import copyfile
 
@@ -16,12 +17,14 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 import lacunar as lc
 from lacunar.train.water_data import COVER, IGNORE, WATER, water_scenes
 from water_peers import CLOUD, LAND, REFLECTANCE, SHADOW, SIDE, SNOW, WATER_CLASS, Planes, teacher
 
 SURE, SURE_OF_WATER = 0.7, 0.9  # least probability of a label
+REACH = 40  # pixels from a cloud to its shadow, at most: what is dark elsewhere may be lava or wood
 LABELLED = ("multispectral6", "landsat6")
 
 
@@ -44,14 +47,15 @@ def main() -> None:
             counts += write_mask(mask, options.output / name / f"{scene.name}_mask.png")
     for product in options.product:
         bands = np.asarray(lc.open_scene(product).bands())
-        for top, left in ((0, 0), (0, -SIDE), (-SIDE, 0), (-SIDE, -SIDE)):
-            tile = np.roll(bands, (-top, -left), (1, 2))[:, :SIDE, :SIDE]
+        starts = ([*range(0, length - SIDE, SIDE), length - SIDE] for length in bands.shape[1:])
+        for top, left in product_of(*starts):
+            tile = bands[:, top : top + SIDE, left : left + SIDE]
             known = np.isfinite(tile).all(axis=0)
             claimed = probabilities(np.nan_to_num(tile))
             water = claimed[..., WATER_CLASS]
             unsure = (claimed.argmax(axis=-1) == WATER_CLASS) & (water < SURE_OF_WATER)
             mask = np.where(water >= SURE_OF_WATER, WATER, covers(claimed))
-            name = options.output / "landsat6" / f"{product.name}_{top % 1000}_{left % 1000}"
+            name = options.output / "landsat6" / f"{product.name}_{top}_{left}"
             values = np.where(known, np.round(tile * REFLECTANCE), 0).astype(np.int16)
             profile = {"driver": "GTiff", "count": len(values), "height": SIDE, "width": SIDE, "dtype": "int16"}
             with rasterio.open(f"{name}.tif", "w", **profile, compress="deflate") as file:
@@ -65,6 +69,9 @@ def covers(claimed: Planes) -> NDArray[np.uint8]:
     likeliest, found = claimed.argmax(axis=-1), np.zeros(claimed.shape[:2], np.uint8)
     for label, value in zip((LAND, CLOUD, SHADOW, SNOW), COVER, strict=True):
         found[(likeliest == label) & (claimed.max(axis=-1) >= SURE)] = value
+    shadow = COVER[2]
+    far = distance_transform_edt(likeliest != CLOUD) > REACH if (likeliest == CLOUD).any() else True
+    found[(found == shadow) & far] = 0
     return found
 
 

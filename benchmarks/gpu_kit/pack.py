@@ -16,8 +16,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+from safetensors.torch import save
+
 from gpu_kit.plan import PLAN, Part, chosen
+from lacunar.models.weights import as_dtype
 from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
+from lacunar.train.recipe import WEIGHTS_ENDING
 from lacunar.train.recipes import RECIPES
 from lacunar.train.water_data import MASK_ENDING, WaterScene, split_scenes, water_scenes
 
@@ -26,10 +31,21 @@ LARGEST = 60 * 2**20  # bytes of the whole folder
 LISTED = 2**20  # bytes from which a file is printed
 WHEELS = ("threadpoolctl",)  # that training needs and the machine lacks
 # MiB of scenes besides those that are held out, of rasters, of photographs in their tar, of pictures for textures
-SHARES = {"water": 6.0, "lst": 9.0, "faces": 14.0, "textures": 1.5}
+SHARES = {"water": 6.0, "lst": 9.0, "faces": 11.0, "textures": 1.5}
 TEXTURES = ("waterbodies_rgb_a", "esw_rgb", "arctic_rgb", "coast_rgb", "dhaka_rgb")
 SOURCES = ("src/lacunar", "benchmarks/gpu_kit")
 KINDS = {WaterRecipe: "water", LstRecipe: "lst", PictureRecipe: "faces"}
+
+
+def pack_starts(parts: tuple[Part, ...], target: Path) -> None:
+    """Weights of recipes that start from ImageNet, whose packages the machine lacks."""
+    for part in parts:
+        recipe = RECIPES[part.recipe]
+        if isinstance(recipe, WaterRecipe) and recipe.network.encoder != "unet" and not part.start:
+            target.mkdir(exist_ok=True)
+            torch.manual_seed(recipe.training.seed)
+            weights = as_dtype(recipe.new_network(None).state_dict(), "float16")
+            (target / f"{part.recipe}{WEIGHTS_ENDING}").write_bytes(save(weights))
 
 
 def kinds_of(parts: tuple[Part, ...]) -> set[str]:
@@ -139,12 +155,13 @@ def make_kit(
     (kit / "data").mkdir(parents=True)
     pack_source(kit / "source.tar.gz", {part.start for part in parts if part.start})
     shutil.copy(Path(__file__).with_name("run.sh"), kit / "run.sh")
+    pack_starts(parts, kit / "starts")
     kinds, most = kinds_of(parts), {name: 2**20 * size for name, size in {**SHARES, **mebibytes}.items()}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if "water" in kinds:
             stage_water(water or data / "water" / "train", scratch / "water", most["water"])
-            RECIPES["water-lite"].pack(scratch / "water", None, kit / "data" / "water.npz")
+            RECIPES["water-classes"].pack(scratch / "water", None, kit / "data" / "water.npz")
         if "lst" in kinds:
             stage_lst(data / "lst" / "train", scratch / "lst", most["lst"])
             RECIPES["lst-small"].pack(scratch / "lst", data / "clouds", kit / "data" / "lst.npz")

@@ -16,8 +16,8 @@ COLUMNS = (
 )
 
 
-def row(record: dict, timing: dict) -> list[str]:
-    """One recipe."""
+def row(record: dict, timing: dict | None) -> list[str]:
+    """One recipe; a run whose batch was given, or that was not timed, tells less."""
     size, peak = record["batch_size"], record["per_minute_expected_of_an_h100"]
     compiled = f" ({record['compiled']} when compiled)" if "compiled" in record else ""
     return [
@@ -25,10 +25,12 @@ def row(record: dict, timing: dict) -> list[str]:
         str(size),
         f"{record['images_per_second']:,.0f}",
         f"{60 * record['images_per_second'] / peak:.1%}",
-        f"{record['probe'][str(size)]:,.0f}{compiled}",
+        f"{record['probe'][str(size)]:,.0f}{compiled}" if "probe" in record else "",
         f"{record['images']:,}",
         f"{record['images_drawn']:,}",
-        ", ".join(f"{batch}: {one['evaluations_per_second']:,.0f}" for batch, one in timing["by_batch"].items()),
+        ", ".join(f"{batch}: {one['evaluations_per_second']:,.0f}" for batch, one in timing["by_batch"].items())
+        if timing
+        else "",
     ]
 
 
@@ -37,7 +39,7 @@ def main(folder: Path) -> None:
     timings = json.loads((folder / "timings.json").read_text())
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
     for recipe, record in sorted(json.loads((folder / "records.json").read_text()).items()):
-        rows.append(row(record, timings[recipe]))
+        rows.append(row(record, timings.get(recipe)))
     print(f"{timings['machine']}, PyTorch {timings['torch']}:\n")
     print("\n".join("| " + " | ".join(cells) + " |" for cells in rows))
 

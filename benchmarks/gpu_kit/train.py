@@ -45,7 +45,7 @@ from lacunar.models.checkpoint import shipped_models
 from lacunar.models.weights import as_dtype
 from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import Ema, parameter_groups
-from lacunar.train.recipe import Data, Recipe, Start, load_start
+from lacunar.train.recipe import WEIGHTS_ENDING, Data, Recipe, Start, load_start
 from lacunar.train.recipes import RECIPES
 
 BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -68,6 +68,7 @@ class Work:
     def __init__(self, part: Part, arguments: argparse.Namespace, device: torch.device) -> None:
         self.part, self.device, self.smoke = part, device, arguments.smoke
         self.out, self.kit, self.work = arguments.out, arguments.kit, arguments.work
+        self.batch, self.workers = arguments.batch, arguments.workers or max(1, (os.cpu_count() or 2) - 1)
         self.recipe = small(RECIPES[part.recipe], arguments)
         self.drawn = folder_of(part, arguments)
         self.record: dict[str, Any] = {"recipe": part.recipe, "start": part.start, "losses": []}
@@ -77,7 +78,8 @@ class Work:
         pack = pack_of(self.recipe, self.kit, self.work)
         self.recipe = self.recipe.adapted(pack)
         self.data: Data = self.recipe.load_data(pack, self.drawn, os.cpu_count() or 1, None)
-        start = self.part.start if self.part.start in shipped_models() else None
+        packed = self.kit / "starts" / f"{self.part.recipe}{WEIGHTS_ENDING}"
+        start = str(packed) if packed.exists() else self.part.start if self.part.start in shipped_models() else None
         self.network = self.recipe.new_network(load_start(self.recipe, start, None).model if start else None)
         self.network.to(self.device, memory_format=torch.channels_last).train()
         self.objective = self.recipe.objective_of(Start())
@@ -143,7 +145,7 @@ class Work:
                     yield [(epoch, index) for index in order[first : first + batch_size]]
                 epoch += 1
 
-        workers = 0 if self.device.type == "cpu" and self.smoke else max(1, (os.cpu_count() or 2) - 1)
+        workers = 0 if self.device.type == "cpu" and self.smoke else self.workers
         return DataLoader(
             self.data.training,  # type: ignore[arg-type]
             batch_sampler=keys(),
@@ -168,6 +170,9 @@ class Work:
         )
         if self.smoke:
             return 2, self.network
+        if self.batch:
+            self.record["batch_size"] = self.batch
+            return self.batch, self.network
         found, ends = dict[int, float](), math.inf
         for size in BATCHES:
             batch = {name: value[:1].expand(size, *value.shape[1:]).contiguous() for name, value in one.items()}
@@ -388,6 +393,9 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--smoke", action="store_true", help="two steps of each recipe, on whatever there is")
     parser.add_argument("--draw", action="store_true", help="only draw what recipes draw beforehand, for a later run")
+    parser.add_argument("--batch", type=int, help="batch size; searched for where it is not given")
+    parser.add_argument("--workers", type=int, help="processes that draw examples; one for each core but one")
+    parser.add_argument("--no-timings", action="store_true", help="train to the end")
     parser.add_argument("minutes", nargs="?", type=float, default=10.0)
     parser.add_argument("recipes", nargs="*", help="RECIPE or RECIPE:SHARE; the plan where none is given")
     given = parser.parse_args()
@@ -404,7 +412,7 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, 60 * given.minutes)  # whatever hangs, the run ends
     scale = given.minutes / 10.0  # a rehearsal scales the fixed times, too
     ends = begun + 60 * given.minutes - END_EARLY * min(1.0, scale)
-    timing = TIMINGS * min(1.0, scale)
+    timing = 0.0 if given.no_timings else TIMINGS * min(1.0, scale)
     parts = chosen(given.recipes)
     if given.draw:
         processes = drawing(list(parts), given).values()
@@ -434,8 +442,9 @@ def main() -> None:
             print(f"{part.recipe}: left out, there is no time for it", flush=True)
             continue
         work.train(seconds)
-        timings[part.recipe] = work.timings(timing / len(parts))
-        write_whole(told, json.dumps(timings, indent=1).encode())
+        if timing:
+            timings[part.recipe] = work.timings(timing / len(parts))
+            write_whole(told, json.dumps(timings, indent=1).encode())
         print(
             f"{part.recipe}: {work.record['steps']} steps, {work.record['images_per_second']:.0f} images/s", flush=True
         )

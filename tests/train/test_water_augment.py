@@ -73,16 +73,31 @@ def test_only_pictures_in_true_colour_are_painted(only):
     assert all(image[:, :, 4:12].mean() < 0.2 for image, *_ in drawn(names=("nir", "red", "green")))
 
 
-def test_opaque_cloud_is_bright_and_no_water(only):
+def test_opaque_cloud_is_bright_and_no_water_and_throws_a_shadow(only):
     only("CLOUDED")
-    hidden = 0
+    hidden = shaded = 0
     for image, water, cover in drawn():
         lost = (WATER > 0) & (water == 0)
         hidden += int(lost.sum())
         assert (water <= WATER).all()
         assert (cover[lost] == CLOUD).all()
-        assert (image.mean(dim=0, keepdim=True)[lost] > 0.4).all()
+        assert (image.mean(dim=0, keepdim=True)[lost] > 0.25).all()
+        dark = image.mean(dim=0, keepdim=True)[(cover == SHADOW) & (WATER == 0)]
+        shaded += dark.numel()
+        assert (dark < 0.6).all()
     assert hidden > 500
+    assert shaded > 200
+
+
+def test_clouds_absorb_in_the_short_wave_infrared(only):
+    only("CLOUDED")
+    ratios = []
+    for image, _, cover in drawn(names=BANDS):
+        cloud = (cover == CLOUD)[0]
+        if cloud.sum() > 50:
+            ratios.append(float(image[5, cloud].mean() / image[1, cloud].mean()))
+    assert np.mean(ratios) < 0.8
+    assert max(ratios) < 1.2
 
 
 def test_snow_is_bright_but_in_the_short_wave_infrared(only):

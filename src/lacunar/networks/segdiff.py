@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lacunar.errors import ModelError
 from lacunar.limits import CHANNELS, LAYERS
+from lacunar.networks.efficientnet import Encoder as PretrainedEncoder
 from lacunar.networks.efficientnet import PretrainedUNet
 from lacunar.networks.layers import (
     BANDS_IN,
@@ -33,9 +34,10 @@ from lacunar.networks.layers import (
 from lacunar.networks.ssformer import HEADS, SSFormer
 
 SegmenterKind = Literal["watersegdiff", "segdiff"]
-Encoder = Literal["unet", "efficientnet-lite0"]
+Encoder = Literal["unet"] | PretrainedEncoder
+ENCODERS: tuple[str, ...] = ("unet", *get_args(PretrainedEncoder))
 
-ENCODER_LEVELS = 5  # of EfficientNet-Lite0: strides 2 to 32
+ENCODER_LEVELS = 5  # of EfficientNet-Lite: strides 2 to 32
 TIME_CHANNELS = 128
 ENCODER_BLOCKS = 3  # residual blocks of SegDiff's image encoder
 
@@ -60,7 +62,7 @@ class SegmenterConfig:
     anchor: bool = True  # uncertain spatial attention between the two; always False of SegDiff
     ss_former: bool = True  # the spectrum-space transformer at the bottleneck; always False of SegDiff
     diffusion: bool = True  # False: the condition U-Net alone, a plain segmenter
-    # encoder of the condition U-Net; EfficientNet-Lite0 (pretrained on ImageNet) wants five `condition_widths`, those
+    # encoder of the condition U-Net; EfficientNet-Lite (pretrained on ImageNet) wants five `condition_widths`, those
     # of its decoder
     encoder: Encoder = "unet"
     # what is told apart: water, then whatever else (only with a pretrained encoder)
@@ -80,8 +82,8 @@ class SegmenterConfig:
                     f"segmenter config: {name} is {value!r}, wanted two or more multiples of {GROUPS}, finest first"
                 )
             object.__setattr__(self, name, tuple(value))
-        if self.encoder not in get_args(Encoder):
-            raise ModelError(f"segmenter config: encoder is {self.encoder!r}, wanted one of {list(get_args(Encoder))}")
+        if self.encoder not in ENCODERS:
+            raise ModelError(f"segmenter config: encoder is {self.encoder!r}, wanted one of {list(ENCODERS)}")
         if self.encoder != "unet" and (self.kind == "segdiff" or len(self.condition_widths) != ENCODER_LEVELS):
             raise ModelError(
                 f"segmenter config: {self.encoder} in {self.kind} with {len(self.condition_widths)} condition_widths; "
@@ -92,7 +94,7 @@ class SegmenterConfig:
             raise ModelError(f"segmenter config: classes is {names!r}, wanted water and then other names, each once")
         object.__setattr__(self, "classes", tuple(names))
         if len(names) > 1 and self.encoder == "unet":
-            raise ModelError(f"segmenter config: {len(names)} classes with encoder unet; wanted efficientnet-lite0")
+            raise ModelError(f"segmenter config: {len(names)} classes with encoder unet; wanted a pretrained one")
         if len(self.condition_widths) != len(self.widths):
             raise ModelError(
                 f"segmenter config: {len(self.condition_widths)} condition_widths and {len(self.widths)} widths; "
@@ -173,7 +175,7 @@ class WaterSegDiff(nn.Module):
         self.condition_unet: ConditionUNet | PretrainedUNet = (
             ConditionUNet(spec.condition_widths)
             if spec.encoder == "unet"
-            else PretrainedUNet(spec.condition_widths, len(spec.classes))
+            else PretrainedUNet(spec.condition_widths, len(spec.classes), encoder=spec.encoder)
         )
         if not spec.diffusion:
             return

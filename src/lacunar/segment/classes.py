@@ -9,7 +9,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from lacunar.errors import LacunarError
@@ -102,7 +101,12 @@ def flags(numbers: Mapping[str, int]) -> dict[str, Any]:
 def class_colours(numbers: Mapping[str, int]) -> dict[str, tuple[float, float, float]]:
     """Red, green and blue (0 to 1) of each class."""
     others = iter(_OTHER_COLOURS * len(numbers))
-    return {name: to_rgb(COLOURS.get(name) or next(others)) for name in numbers}
+    return {name: _parts(COLOURS.get(name) or next(others)) for name in numbers}
+
+
+def _parts(colour: str) -> tuple[float, float, float]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red / 255, green / 255, blue / 255
 
 
 def in_bytes(colour: tuple[float, float, float]) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from lacunar.models.backend import load_filler, load_segmenter
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model
 from lacunar.models.weights import blind_weights, extend_weights, sha256_of, transfer_weights
-from lacunar.networks.efficientnet import WEIGHTS_PACKAGE, PretrainedUNet
+from lacunar.networks.efficientnet import PretrainedUNet, weights_package
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.unet import UNet, UNetConfig
 from lacunar.train.lst_data import LstDataset, LstExamples, LstTiles, load_lst, make_examples, pack_lst
@@ -50,10 +50,12 @@ from lacunar.train.picture_data import (
     pack_pictures,
 )
 from lacunar.train.recipe import AnyModel, Data, Drawing, Network, Recipe, Start
+from lacunar.train.water_cover import refit_cover
 from lacunar.train.water_data import (
     REPORTED,
     VALIDATED,
     WaterDataset,
+    band_ranges,
     decoded_all,
     load_water,
     pack_water,
@@ -74,6 +76,7 @@ ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviati
 HELD_OUT_FACES = 500  # the last ones of the pack: seen in no training
 WATER_EPOCH = 16_384  # examples, each drawn anew in every epoch
 WATER_HELD_OUT = 192  # examples
+COVER_EXAMPLES = 400  # that the rows of the last layer are fitted to which tell covers apart
 # Gain, centre, least and most of what NDWI adds to a logit: a cautious one of the best on the held-out tiles.
 NDWI_EVIDENCE = (20.0, -0.05, -4.0, 3.0)
 
@@ -432,18 +435,24 @@ class WaterRecipe(Recipe):
         if self.network.diffusion or not isinstance(reader, PretrainedUNet):
             return {}
         device = next(network.parameters()).device
+        told = {}
+        if len(self.network.classes) > 1:
+            told["cover_entropy"] = refit_cover(reader, data.training, COVER_EXAMPLES, seed=HELD_OUT_SEED)
         scale, shift = logit_calibration(lambda image: reader(image).logits[:, :1], data.held_out, device=device)
         reader.calibrate(scale, shift)
         scores = self.objective_of(Start()).score(network, data.held_out, device=device)
-        return scores | {"logit_scale": scale, "logit_shift": shift}
+        return scores | {"logit_scale": scale, "logit_shift": shift} | told
 
     def calibration(self, model: Path, data: Data) -> Mapping[str, Any]:
-        """Of a plain segmenter with a pretrained encoder: weights of its looks, and of NDWI."""
-        if self.network.diffusion or self.network.encoder == "unet":
-            return {}
+        """Values that it saw; of a plain segmenter with a pretrained encoder weights of its looks, and of NDWI, too."""
+        assert isinstance(data.training, WaterDataset)
         assert isinstance(data.held_out, WaterDataset)
+        ranges = {"ranges": band_ranges(data.training.sets)}
+        if self.network.diffusion or self.network.encoder == "unet":
+            return ranges
         scenes = [scene for found in data.held_out.sets.values() for scene in found]
-        return {"looks": fit_looks(load_segmenter(model), scenes, seed=HELD_OUT_SEED), "ndwi": NDWI_EVIDENCE}
+        looks = fit_looks(load_segmenter(model), scenes, seed=HELD_OUT_SEED)
+        return ranges | {"looks": looks, "ndwi": NDWI_EVIDENCE}
 
     def objective_of(self, start: Start) -> Objective:
         """Masks from noise, and the image's own logits."""
@@ -459,12 +468,14 @@ class WaterRecipe(Recipe):
         counts = {name: held if isinstance(held, int) else len(held) for name, held in VALIDATED.items()}
         validated = ", ".join(f"{count} scenes of {name}" for name, count in counts.items())
         reported = ", ".join(f"{count} of {name}" for name, count in REPORTED.items())
-        encoder = f"; its encoder started from the ImageNet weights of {WEIGHTS_PACKAGE} (Apache-2.0)"
+        own = self.network.encoder
+        encoder = "" if own == "unet" else f"; its encoder started from the ImageNet weights of {weights_package(own)}"
         calibrated = "probabilities are calibrated on those crops, by logit_scale and logit_shift in the last layer"
         return Card(
-            summary=f"Segments lakes and rivers in images of three to six bands: {_described(self.network)}.",
+            summary=f"Segments lakes and rivers in images of three to six bands: {_described(self.network)}."
+            + (f" Tells {', '.join(others)} apart, too." if (others := self.network.classes[1:]) else ""),
             licence="Apache-2.0; trained on free and open Sentinel-2 (Copernicus) and Landsat (USGS) imagery with "
-            f"public water masks{encoder if self.network.encoder != 'unet' else ''}",
+            f"public water masks{encoder + ' (Apache-2.0)' if encoder else ''}",
             data=tuple(self.shares),
             notes=(
                 "input: six bands (blue, green, red, nir, swir1, swir2), any of them absent, divided by the 98th "
@@ -472,14 +483,22 @@ class WaterRecipe(Recipe):
                 f"held out by name: {validated}; and for reported figures {reported}",
                 "held_out: crops of scenes that it was not trained on; anchor_iou is that of the image's own logits",
                 *([calibrated] if "logit_scale" in scores else []),
+                *([TEACHER] if len(self.network.classes) > 1 else []),
             ),
         )
+
+
+TEACHER = (
+    "what is not water was labelled by ukis-csmask 0.2.1 (Apache-2.0) on scenes of six bands, or pasted; elsewhere "
+    "land counts as clear"
+)
+ENCODER_NAMES = {"efficientnet-lite0": "EfficientNet-Lite0", "efficientnet-lite2": "EfficientNet-Lite2"}
 
 
 def _described(config: SegmenterConfig) -> str:
     if config.kind == "segdiff":
         return "diffusion (SegDiff)"
     if not config.diffusion:
-        return "a plain U-Net" + (" on EfficientNet-Lite0" if config.encoder != "unet" else "")
+        return "a plain U-Net" + ("" if config.encoder == "unet" else f" on {ENCODER_NAMES[config.encoder]}")
     missing = [part for part, there in (("U-SA", config.anchor), ("SS-Former", config.ss_former)) if not there]
     return "diffusion (WaterSegDiff" + "".join(f" without {part}" for part in missing) + ")"

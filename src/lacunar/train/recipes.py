@@ -173,38 +173,28 @@ WATER_UNET = replace(
     network=SegmenterConfig(diffusion=False, condition_widths=(40, 80, 128, 168, 216)),
     training=replace(WATER_SMALL.training, steps=WHOLE_STEPS),
 )
-WATER_LITE = WaterRecipe(
-    name="water-lite",
+# Water, and what the rest is, on scenes whose masks say it (benchmarks/water_classes.py); for one GPU. Water that is
+# turbid or bright counts most.
+WATER_CLASSES = WaterRecipe(
+    name="water-classes",
     network=SegmenterConfig(
-        sample_size=512, diffusion=False, encoder="efficientnet-lite0", condition_widths=(24, 48, 64, 96, 96)
+        sample_size=512,
+        diffusion=False,
+        encoder="efficientnet-lite2",
+        condition_widths=(32, 64, 96, 128, 128),
+        classes=("water", "land", "cloud", "cloud shadow", "snow or ice"),
     ),
     training=TrainingConfig(
-        steps=2900,
-        learning_rate=1.2e-3,
+        steps=3000,
+        batch_size=128,
+        learning_rate=2e-3,
         encoder_rate=0.4,
-        warmup_steps=100,
-        decay_share=0.6,
-        ema_decay=0.99,
+        warmup_steps=150,
+        decay_share=0.4,
+        ema_decay=0.999,
         gradient_clip=20.0,  # of a loss that counts cross-entropy ten times
         mixed_precision="bf16",
     ),
-    shares=WATER_SMALL.shares,
-    size=192,
-)
-# WaterSegDiff whose condition U-Net is water-lite: --init-from water-lite.
-WATER_REFINED = replace(
-    WATER_LITE,
-    name="water-refined",
-    network=replace(WATER_LITE.network, diffusion=True),
-    training=replace(WATER_LITE.training, steps=1200, learning_rate=6e-4, encoder_rate=0.1, warmup_steps=20),
-)
-# Water, and what the rest is: --init-from water-lite, on scenes whose masks say it (benchmarks/water_classes.py).
-# Turbid and bright water counts most.
-WATER_CLASSES = replace(
-    WATER_LITE,
-    name="water-classes",
-    network=replace(WATER_LITE.network, classes=("water", "land", "cloud", "cloud shadow", "snow or ice")),
-    training=replace(WATER_LITE.training, steps=2600, learning_rate=8e-4, decay_share=0.7),
     shares=MappingProxyType(
         {
             "esw_rgb": 0.32,
@@ -219,14 +209,24 @@ WATER_CLASSES = replace(
             "flood_rgb": 0.01,
         }
     ),
+    size=256,
+)
+# WaterSegDiff whose condition U-Net is water-classes: --init-from water-classes.
+WATER_REFINED = replace(
+    WATER_CLASSES,
+    name="water-refined",
+    network=replace(WATER_CLASSES.network, diffusion=True),
+    training=replace(
+        WATER_CLASSES.training, steps=1200, batch_size=16, learning_rate=6e-4, encoder_rate=0.1, warmup_steps=20
+    ),
+    size=192,
 )
 
 _ALL = (
     *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL, FACE_FULL, PICTURE_PRIOR),
     *(
-        WATER_LITE,
-        WATER_REFINED,
         WATER_CLASSES,
+        WATER_REFINED,
         WATER_SMALL,
         WATER_CONDITION,
         WATER_NO_ANCHOR,

@@ -20,7 +20,11 @@ TINTS = ((1, 0.8, 0.6), (1, 1, 1), (1, 0.85, 0.8), (0.6, 1, 1), (0.7, 1, 0.7))  
 PAINT_LEVEL = (0.12, 1.15)  # brightness of painted water
 PAINTABLE = (0.01, 0.97)  # share of water in a picture that can be painted
 DARK_LAND = 0.35  # share of the painted pictures whose land is darkened before
-CLOUDED, THIN, SHADED = 0.12, 0.25, 0.2  # shares of the examples with opaque cloud, thin cloud and shadows
+CLOUDED, THIN, SHADED = 0.18, 0.25, 0.2  # shares of the examples with clouds and their shadows, thin cloud, shadows
+ROUGHNESS = (1.2, 1.9)  # exponent of a cloud's amplitudes over frequency; 4/3 is that of turbulence (Kolmogorov 1941)
+FAR = 32  # pixels from a cloud to its shadow, at most
+CLOUD_BRIGHTNESS = {"nir": 1.0, "swir1": 0.7, "swir2": 0.55}  # of what it is in the visible: droplets absorb
+OPAQUE, VEILED = 0.5, 0.15  # shares of cloud: from the first it is one; above the second nobody says what is seen
 SNOWY = 0.05  # share of the examples with snow
 SNOW_BRIGHTNESS = {"nir": 0.85, "swir1": 0.12, "swir2": 0.1}  # of what it is in the visible
 HAZE = 0.35  # share of thin cloud from which nobody says what is under it
@@ -62,13 +66,32 @@ def augmented(
         veil, share = _plane(rng.uniform(0.7, 1.2)), _field(bands, rng, 6).clamp(0, 1) * rng.uniform(0, 0.7)
         bands, cover = torch.lerp(bands, veil, share), torch.where(share > HAZE, -1.0, cover)
     if rng.random() < CLOUDED:
-        cloud = _blobs(bands, rng)
-        bands = torch.lerp(bands, rng.uniform(0.85, 1.5) + 0.1 * _field(bands, rng, 24), cloud)
-        water, cover = water * (cloud < 0.5), torch.where(cloud > 0.5, CLOUD, cover)
+        bands, water, cover = _clouded(bands, water, cover, rng, names)
     if rng.random() < BLURRED:
         bands = avg_pool2d(bands[None], 3, 1, 1, count_include_pad=False)[0]
     bands = bands + torch.from_numpy(rng.standard_normal(bands.shape, dtype=np.float32)) * rng.uniform(0, 0.03)
     return bands.clamp(0, rng.uniform(1.0, 1.7) if len(bands) < MANY else 2.0), torch.cat([water, cover])
+
+
+def _clouded(
+    bands: Tensor, water: Tensor, cover: Tensor, rng: Generator, names: Sequence[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Clouds of every size with soft edges, and their shadows, all displaced alike."""
+    depth = _fractal(bands.shape[1:], rng)
+    level = np.quantile(depth[0, ::4, ::4].numpy(), rng.uniform(0.5, 0.97))
+    cloud = 1 - torch.exp(-rng.uniform(2, 10) * (depth - level).clamp(min=0))
+    shade = cloud.roll(tuple(int(step) for step in rng.integers(-FAR, FAR + 1, 2)), (1, 2)) * (1 - cloud)
+    if rng.random() < 0.5:  # a bright cloud raises the common scale of its image: all else is darker
+        bands = bands * rng.uniform(0.35, 1)
+    bands = bands * (1 - rng.uniform(0.3, 0.75) * shade)
+    spectrum = np.array([CLOUD_BRIGHTNESS.get(name, 1.0) for name in names]) ** rng.uniform(0, 2)
+    relief = 1 + rng.uniform(0, 0.15) * _fractal(bands.shape[1:], rng)
+    bands = torch.lerp(
+        bands, _plane(rng.uniform(0.7, 1.4) * spectrum * np.exp(rng.normal(0, 0.04, len(names)))) * relief, cloud
+    )
+    cover = torch.where(shade > OPAQUE, SHADOW, torch.where(shade > VEILED, -1.0, cover))
+    cover = torch.where(cloud > OPAQUE, CLOUD, torch.where(cloud > VEILED, -1.0, cover))
+    return bands, water * (cloud < OPAQUE), cover
 
 
 def _painted(bands: Tensor, water: Tensor, rng: Generator) -> Tensor:
@@ -126,6 +149,16 @@ def _field(bands: Tensor, rng: Generator, finest: int) -> Tensor:
     """A smooth random field (1, H, W) of about 0 to 1."""
     knots = torch.from_numpy(rng.random((1, 1, *rng.integers(2, finest + 1, 2)), dtype=np.float32))
     return interpolate(knots, size=bands.shape[1:], mode="bilinear", align_corners=False)[0]
+
+
+def _fractal(shape: Sequence[int], rng: Generator) -> Tensor:
+    """A random field (1, H, W) of mean 0 and standard deviation 1 without a scale of its own; it wraps around."""
+    height, width = shape
+    along = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    along[0, 0] = np.inf
+    waves = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32)) * along ** -rng.uniform(*ROUGHNESS)
+    field = np.fft.irfft2(waves, s=(height, width)).astype(np.float32)
+    return torch.from_numpy(field / field.std())[None]
 
 
 def _plane(values: ArrayLike) -> Tensor:

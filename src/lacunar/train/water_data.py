@@ -27,7 +27,7 @@ from lacunar.geo.gate import open_image
 from lacunar.geo.picture import FORMATS
 from lacunar.sensors.bands import BANDS, RGB, common_scale, place_bands
 from lacunar.train.packs import open_arrays, write_arrays
-from lacunar.train.water_augment import augmented
+from lacunar.train.water_augment import CLEAR, augmented
 
 LAND, WATER, IGNORE = 0, 1, 255  # values of a mask
 COVER = (2, 3, 4, 5)  # values of a mask that say what the land is, in the order of a network's classes after water
@@ -53,6 +53,7 @@ VALIDATED: Mapping[str, int | frozenset[str]] = MappingProxyType(
 
 SCALES = (0.5, 2.0)  # pixels of the scene in a pixel of the example, log-uniform
 NO_DATA = 0.03  # an unlabelled pixel whose brightest band is below this is a black corner
+LEFT_OUT, RANGE_THINNING = 0.1, 7  # of the values of a band: per cent at each end, and every so manieth counts
 WATER_SHARE = 0.5  # of the crops that are moved to hold water, where the scene has any
 SUBSETS: Mapping[tuple[str, ...], float] = {  # what is left of an image of six bands, and how often
     BANDS: 0.35,
@@ -96,6 +97,11 @@ class WaterScene:
     def bands(self, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[np.float32]:
         """Bands (6, H, W) of the scene or of a window, divided by the common scale; NaN where a band is absent."""
         return place_bands(self._channels[:, rows, cols].astype(np.float32) / self.scale, self.band_names)
+
+    @cached_property
+    def tells_cover(self) -> bool:
+        """Whether the mask says what the land is."""
+        return bool(np.isin(self.mask, COVER).any())
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
@@ -232,6 +238,23 @@ def chosen_by_name(scenes: Sequence[WaterScene], count: int, *, skip: int = 0) -
     return ranked[skip : skip + count]
 
 
+def band_ranges(sets: Mapping[str, Sequence[WaterScene]]) -> dict[str, tuple[float, float]]:
+    """Of each band the values that nearly all pixels of every set lie between, in units of the image's common scale."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for scenes in sets.values():
+        values: dict[str, list[NDArray[np.float32]]] = {}
+        for scene in scenes:
+            known = scene.mask != IGNORE
+            for band, plane in zip(BANDS, scene.bands(), strict=True):
+                seen = plane[known & np.isfinite(plane)][::RANGE_THINNING]
+                if seen.size:
+                    values.setdefault(band, []).append(seen)
+        for name, parts in values.items():
+            found.setdefault(name, []).append(np.percentile(np.concatenate(parts), (LEFT_OUT, 100 - LEFT_OUT)))
+    ends = {band: np.array(found[band]) for band in BANDS if band in found}
+    return {band: (round(float(end[:, 0].min()), 3), round(float(end[:, 1].max()), 3)) for band, end in ends.items()}
+
+
 class WaterDataset(Dataset[dict[str, Tensor]]):
     """Crops of scenes; the key (epoch, index) and the seed alone decide one, so a run resumes exactly.
 
@@ -277,6 +300,8 @@ class WaterDataset(Dataset[dict[str, Tensor]]):
         bands, valid = layers[: len(names)], (layers[-1:] > 0.99).float()
         water, kinds = layers[len(names)][None], (layers[len(names) + 1 : -1] > 0.5).float()
         cover = (kinds * torch.arange(1, len(COVER) + 1)[:, None, None]).sum(dim=0, keepdim=True) - 1
+        if not scene.tells_cover:
+            cover[(water <= 0.5) & (valid > 0)] = CLEAR
         marks = torch.cat([(water > 0.5).float(), cover])
         seen = (valid > 0) | (bands.amax(dim=0, keepdim=True) > NO_DATA)  # an unlabelled pixel can be looked at
         if self.augment:
