@@ -1,7 +1,7 @@
 """Maps of water beside indices and a published network: pooled IoU where water is known, and seconds on one thread.
 
     pip install --no-deps ukis-csmask==0.2.1
-    python benchmarks/water_peers.py --scenes DATA/water/test --set multispectral6 --set glacial_nrg --model water-lite
+    python benchmarks/water_peers.py --scenes DATA/water/test --set multispectral6 --model water-classes
 
 The peer is `model_6b.onnx` of ukis-csmask (Apache-2.0), a network for clouds and shadows whose class 1 is water; it
 wants six bands of reflectance, in tiles of 256 pixels: smaller scenes are mirrored at their edges. Where bands lack, a
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="model name or folder; repeatable")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    methods: dict[str, Mapper] = {name: network(name) for name in options.model or ["water-lite"]}
+    methods: dict[str, Mapper] = {name: network(name) for name in options.model or ["water-classes"]}
     methods |= {"ukis-csmask 0.2.1, six bands": peer(), "MNDWI > 0": mndwi(0), "MNDWI > 0.05": mndwi(0.05)}
     methods |= {f"{name} + Otsu": otsu(name) for name in INDEX_NAMES}
     scenes = water_scenes(options.scenes)

@@ -155,7 +155,7 @@ def test_clouds_of_a_model_are_not_valid_and_every_class_is_written(raster, out,
     record = json.loads((out / "a.json").read_text())
     assert record["classes"]["snow or ice"] == record["classes"]["cloud shadow"] == 6 * 15
     assert record["pixels"]["nodata"] == 14 * 15
-    assert "note: 5.0% is cloud or cloud shadow to water-lite: not valid; --keep-clouds maps it" in ran.out
+    assert "note: 5.0% is cloud or cloud shadow to water-classes: not valid; --keep-clouds maps it" in ran.out
     columns = pyogrio.read_dataframe(out / "all.gpkg")
     assert columns["class"].tolist() == ["water", "snow or ice", "cloud"]
     assert columns["pixels"].tolist() == [int(lake.sum()), 90, 120]
@@ -192,10 +192,10 @@ def test_a_model_of_water_alone_writes_water_and_land(raster, out, lacunar, monk
         (
             model_of_classes,
             "water,fog",
-            "no class 'fog': water-lite knows land, water, cloud, cloud shadow, snow or ice",
+            "no class 'fog': water-classes knows land, water, cloud, cloud shadow, snow or ice",
         ),
-        (plain_model, "cloud", "no class 'cloud': water-lite knows land, water"),
-        (plain_model, ",", "no class is named: water-lite knows land, water"),
+        (plain_model, "cloud", "no class 'cloud': water-classes knows land, water"),
+        (plain_model, ",", "no class is named: water-classes knows land, water"),
     ],
 )
 def test_a_class_that_the_model_does_not_know(raster, out, lacunar, monkeypatch, model, asked, told):

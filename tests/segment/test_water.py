@@ -75,7 +75,7 @@ def test_a_raster_with_every_output(raster, out, lacunar):
     assert record["water"]["area_m2"] == pytest.approx(900 * lake.sum(), rel=2e-3)
     assert (record["water"]["bodies"], record["water"]["bodies_in_polygons"]) == (1, 1)
     assert (record["steps"], record["samples"], record["fusion"], record["threshold"]) == (2, 3, "mean", 0.5)
-    assert record["model"] == {"name": "water-lite", "sha256": "0" * 64}
+    assert record["model"] == {"name": "water-classes", "sha256": "0" * 64}
     assert record["date"] == "2024-08-13"
     assert record["command"].startswith("lacunar water ")
     meta, (outline,), columns = features(out / "lakes.gpkg")
@@ -383,7 +383,7 @@ def test_values_that_the_model_never_saw_are_told(raster, out, lacunar, monkeypa
 
     monkeypatch.setattr(job, "load_segmenter", model)
     ran = lacunar("water", raster[0], "-o", out / "water.tif", *BANDS)
-    told = "18.4% of the image has values that water-lite saw in no training (nir): probabilities there are drawn"
+    told = "18.4% of the image has values that water-classes saw in no training (nir): probabilities there are drawn"
     assert f"note: {told} towards 0.5" in ran.out
     monkeypatch.setattr(job, "MUCH_BEYOND", 0.2)
     assert "saw in no training" not in lacunar("water", raster[0], "-o", out / "again.tif", *BANDS).out

@@ -136,7 +136,7 @@ def test_a_product_without_reflective_bands(product, refused):
 
 
 def test_clouds_of_what_is_no_product(raster, refused):
-    message = r"lake\.tif is a raster, of which water-lite masks no cloud: leave out --keep-clouds"
+    message = r"lake\.tif is a raster, of which water-classes masks no cloud: leave out --keep-clouds"
     refused(raster, message, *BANDS, "--keep-clouds")
 
 

@@ -186,7 +186,7 @@ def test_a_picture_is_kept_outside_its_mask(web):
     [
         ({"threshold": 0.5}, "no option of fill"),
         ({"model": "../../secret"}, "wanted one of lst-small"),
-        ({"model": "water-lite"}, "wanted one of lst-small"),
+        ({"model": "water-classes"}, "wanted one of lst-small"),
         ({"window": [0, 0, 65, 10]}, "inside 64 x 64"),
         ({"preset": "turbo"}, "unknown preset"),
         ({"preset": "instant", "samples": 4}, "instant"),

@@ -55,7 +55,7 @@ class _Asked:
     change: Annotated[bool, typer.Option("--change", help="Compare several dates of one place.")] = False
     series: Annotated[bool, typer.Option("--series", help="As --change, with a figure of all dates.")] = False
     pixel_size: Annotated[float | None, typer.Option(help="Metres, for the figure of a --series without a CRS.")] = None
-    model: opt.Model = "water-lite"
+    model: opt.Model = "water-classes"
     seed: opt.Seed = 0
     device: opt.Device = "auto"
     backend: opt.BackendOption = "auto"

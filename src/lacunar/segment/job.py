@@ -78,7 +78,7 @@ from lacunar.segment.raster_map import (
 from lacunar.sensors.scene import UNMASKED, Scene, open_scene
 from lacunar.versions import file_tags, versions
 
-DEFAULT_MODEL = "water-lite"
+DEFAULT_MODEL = "water-classes"
 RASTER_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDING = ".png"
 FILE_ENDINGS = (*RASTER_ENDINGS, PICTURE_ENDING, ".json", ".csv", ".gpkg", ".geojson")

@@ -25,7 +25,7 @@ DEFAULTS: dict[JobKind, dict[str, Any]] = {
         "suspect": None,
     },
     "water": {
-        "model": "water-lite",
+        "model": "water-classes",
         "samples": 4,
         "seed": 0,
         "threshold": 0.5,

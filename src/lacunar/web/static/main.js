@@ -240,7 +240,7 @@ function showOptions() {
   }
   if (kind !== "picture") {
     const names = state.models.filter(one => one.kind === kind).map(one => one.name);
-    const model = choice(kind === "fill" ? ["", ...names] : names, kind === "fill" ? "" : "water-lite", name => name || t("model_by_preset"));
+    const model = choice(kind === "fill" ? ["", ...names] : names, kind === "fill" ? "" : "water-classes", name => name || t("model_by_preset"));
     hidden.push(field("model", model));
     model.addEventListener("change", () => showOptions());
   }
