@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test docs gpu-kit lint clean
+.PHONY: demo test docs links gpu-kit lint clean
 
 demo: .venv/installed  ## run the main job on a simulated Landsat scene; nothing is downloaded but packages
 	$(BIN)/lacunar demo --overwrite --output out/demo
@@ -19,6 +19,9 @@ docs: .venv/installed-docs  ## the site, warnings as errors, and its spelling: d
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+links: .venv/installed-docs  ## every address that the site names answers; wants the internet
+	$(BIN)/python -m sphinx -q -b linkcheck -D plot_gallery=0 docs docs/_build/links
 
 DATA ?= ../shared/data
 gpu-kit: .venv/installed-dev  ## what a bare machine with a GPU needs to train for minutes: out/gpu-kit/run.sh
