@@ -150,12 +150,12 @@ def test_clouds_of_a_model_are_not_valid_and_every_class_is_written(raster, out,
         wanted[rows, :15] = number
     np.testing.assert_array_equal(kinds, wanted)
     water, probability, _ = bands_of(out / "a.tif")
-    np.testing.assert_array_equal(water, np.select([wanted == 1, np.isin(wanted, (2, 3))], [1, 255], 0))
-    np.testing.assert_array_equal(probability == 255, np.isin(wanted, (2, 3)))
+    np.testing.assert_array_equal(water, np.select([wanted == 1, wanted == 2], [1, 255], 0))
+    np.testing.assert_array_equal(probability == 255, wanted == 2)
     record = json.loads((out / "a.json").read_text())
     assert record["classes"]["snow or ice"] == record["classes"]["cloud shadow"] == 6 * 15
-    assert record["pixels"]["nodata"] == 14 * 15
-    assert "note: 5.0% is cloud or cloud shadow to water-classes: not valid; --keep-clouds maps it" in ran.out
+    assert record["pixels"]["nodata"] == 8 * 15
+    assert "note: 2.9% is cloud to water-classes: not valid; --keep-clouds maps it" in ran.out
     columns = pyogrio.read_dataframe(out / "all.gpkg")
     assert columns["class"].tolist() == ["water", "snow or ice", "cloud"]
     assert columns["pixels"].tolist() == [int(lake.sum()), 90, 120]
@@ -217,9 +217,9 @@ def test_a_product_without_a_quality_band_is_masked_by_the_model(product, out, l
     product_masks = "is cloud or cloud shadow by the quality band"
     for model in (model_of_classes, plain_model):
         stand_in(monkeypatch, model)
-        assert "to water-lite" not in lacunar("water", product, "-o", out / "a.tif", "--overwrite").out
+        assert "to water-classes" not in lacunar("water", product, "-o", out / "a.tif", "--overwrite").out
     file_of(product, "QA_PIXEL").unlink()
-    for model, told in ((plain_model, UNMASKED), (model_of_classes, "is cloud or cloud shadow to water-lite")):
+    for model, told in ((plain_model, UNMASKED), (model_of_classes, "is cloud to water-classes")):
         stand_in(monkeypatch, model)
         ran = lacunar("water", product, "-o", out / "a.tif", "--overwrite")
         assert ran.code == 0
@@ -232,8 +232,8 @@ def test_clouds_are_not_seen_in_a_change(raster, tmp_path, out, lacunar, monkeyp
     ran = lacunar("water", clear, raster[0], "-o", out / "dates", *BANDS, "--change")
     assert (ran.code, ran.err) == (0, "")
     record = json.loads((out / "dates" / "change.json").read_text())
-    assert [one["valid_share"] for one in record["dates"]] == [1, 0.95]
-    assert "5.0% is cloud or cloud shadow" in record["dates"][1]["notes"][-1]
+    assert [one["valid_share"] for one in record["dates"]] == pytest.approx([1, 1 - 120 / 4200])
+    assert "2.9% is cloud" in record["dates"][1]["notes"][-1]
     assert record["dates"][1]["gained_m2"] == record["dates"][1]["lost_m2"] == 0
 
 

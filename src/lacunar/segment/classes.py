@@ -17,7 +17,7 @@ WATER_NAME, LAND_NAME = "water", "land"
 LAND, WATER = 0, 1
 FIRST_OTHER = 2
 NOT_VALID = 255
-CLOUDS = ("cloud", "cloud shadow")  # they hide the ground: it is not known whether it is water
+HIDING = ("cloud",)  # it is not known what is under them; in a shadow the ground is dark, but seen
 
 COLOURS: Mapping[str, str] = {
     LAND_NAME: "#c9b990",
@@ -55,7 +55,7 @@ def decided(water: NDArray[np.uint8], cover: NDArray[np.floating], classes: Sequ
 
 def clouds_of(classes: Sequence[str]) -> list[int]:
     """Numbers of the classes that hide the ground."""
-    return [number for name, number in class_numbers(classes).items() if name in CLOUDS]
+    return [number for name, number in class_numbers(classes).items() if name in HIDING]
 
 
 def known_classes(asked: Sequence[str], classes: Sequence[str], model: str) -> list[str]:

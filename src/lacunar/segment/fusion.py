@@ -114,7 +114,7 @@ def decided_block(
 
 
 def without_clouds(block: FusedBlock, classes: Sequence[str]) -> FusedBlock:
-    """The block with cloud and cloud shadow not valid, but for its classes: nothing is known of the ground there."""
+    """The block with what hides the ground not valid, but for its classes."""
     hidden = np.isin(block.classes, clouds_of(classes))
     water = np.where(hidden, np.uint8(NOT_VALID), block.water)
     probability, disagreement = (

@@ -53,7 +53,7 @@ from lacunar.segment.change import (
     total_area,
 )
 from lacunar.segment.classes import (
-    CLOUDS,
+    HIDING,
     WATER_NAME,
     category_names,
     class_numbers,
@@ -425,10 +425,10 @@ def _map_on(
     notes = [note for note in scene.band_notes if not (masks and note == UNMASKED)]
     notes += [POOR] if look_for(scene.band_names) == "poor" else []
     notes += _beyond(scene, model)
-    if masks and (hidden := sum(kinds.pixels.get(name, 0) for name in CLOUDS)):
+    if masks and (hidden := sum(kinds.pixels.get(name, 0) for name in HIDING)):
         share = hidden / math.prod(scene.shape)
         told = f"{share:.1%}" if share >= LEAST_SHARE else "less than 0.1%"
-        notes.append(f"{told} is cloud or cloud shadow to {model.name}: not valid; --keep-clouds maps it")
+        notes.append(f"{told} is cloud to {model.name}: not valid; --keep-clouds maps it")
     return _Mapped(pixels, kinds.pixels, tuple(notes))
 
 
