@@ -46,7 +46,9 @@ def main() -> None:
             mask = np.where(scene.mask == 0, found, scene.mask)
             counts += write_mask(mask, options.output / name / f"{scene.name}_mask.png")
     for product in options.product:
-        bands = np.asarray(lc.open_scene(product).bands())
+        bands = np.asarray(lc.open_scene(product, keep_clouds=True).bands())
+        if min(bands.shape[1:]) < SIDE:
+            parser.error(f"{product} is {bands.shape[1]} x {bands.shape[2]}: wanted {SIDE} at least")
         starts = ([*range(0, length - SIDE, SIDE), length - SIDE] for length in bands.shape[1:])
         for top, left in product_of(*starts):
             tile = bands[:, top : top + SIDE, left : left + SIDE]

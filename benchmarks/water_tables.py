@@ -18,6 +18,7 @@ import pandas as pd
 
 from lacunar.evaluate.report import Columns, markdown_table, text_of
 from lacunar.evaluate.water import DARKNESS, OTSU
+from lacunar.evaluate.water_covers import knows_classes
 from lacunar.metrics import Confusion
 
 COLUMNS: Columns = {
@@ -141,7 +142,8 @@ def pooled(cases: pd.DataFrame) -> float:
 
 def covers(table: pd.DataFrame) -> str:
     """What each class of a mask is called by networks of classes, and what share of it all others call water."""
-    knows = table.groupby("method")["recall"].transform(lambda recall: recall.notna().sum() > 1)
+    names = [name for name, rows in table.groupby("method") if knows_classes(rows)]
+    knows = table["method"].isin(names)
     parts = []
     columns: Columns = {
         "set": ("set", ""),

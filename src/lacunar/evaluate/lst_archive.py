@@ -31,7 +31,7 @@ RIDGE = 1e-3  # of the regression on dates, in units of their variance
 YEAR = 365.25  # days
 LEAST_CYCLE = 3  # dates that an annual cycle is fitted to
 LAPLACE, EM, REGRESSION, CYCLE = "laplace", "EM alone (as DINEOF)", "ridge on dates", "annual cycle"
-DRIFT = "kriging with drift"  # takes ten times as long as the others: only where it is asked for
+DRIFT = "kriging with drift"  # takes several times as long as the others: only where it is asked for
 OTHERS: tuple[str, ...] = (LAPLACE, EM, REGRESSION, CYCLE)
 
 

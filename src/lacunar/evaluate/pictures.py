@@ -72,7 +72,9 @@ Pixels = NDArray[np.uint8]
 SCHEME = Scheme(
     unit="picture",
     by=("rate", "hidden_by"),
-    ratios={"sharpness": lambda own: own["gradient"] / own["true_gradient"]},
+    ratios={
+        "sharpness": lambda own: own["gradient"] / np.where(own["true_gradient"] > 0, own["true_gradient"], np.nan)
+    },
     means=("mse", "psnr", "ssim", "image_mse", "image_psnr", "image_ssim"),
     compared={"gain": lambda own, base: (own["psnr"] - base["psnr"]) / own["cases"]},
     intervals=("psnr", "ssim", "gain", "image_psnr", "image_ssim"),
@@ -330,7 +332,8 @@ def model_method(name: str, model: Model, way: tuple[Preset, int]) -> Method:
             picture, face = Picture(pixels), Face.whole((len(pixels), len(pixels)))
             regions = fill_face(picture, missing, face, model, None, draws)
             pasted = [paste(picture, regions, sample=sample).colours for sample in range(samples)]
-            drawn, expected = np.stack(pasted).astype(np.float64), paste(picture, regions).colours.astype(np.float64)
+            drawn = np.stack(pasted).astype(np.float64)
+            expected = paste(picture, regions).colours.astype(np.float64) if samples > 1 else drawn[0]
         mean = Estimate(expected, samples=drawn, evaluations=each * len(drawn))
         if len(drawn) == 1:
             return {name: mean}

@@ -45,7 +45,7 @@ SCHEME = Scheme(
 
 def tell_covers(scenes: Sequence[WaterScene]) -> bool:
     """Whether any mask says what the land is."""
-    return any(np.isin(scene.mask, COVER).any() for scene in scenes)
+    return any(scene.tells_cover for scene in scenes)
 
 
 def cover_rows(kinds: Mapping[str, BoolArray], mask: NDArray[np.uint8], valid: BoolArray) -> list[dict[str, Any]]:
@@ -78,18 +78,22 @@ def score_covers(sums: pd.DataFrame, *, baseline: str, seed: int) -> pd.DataFram
     return pooled[pooled["pixels"] > 0]
 
 
+def knows_classes(covers: pd.DataFrame) -> bool:
+    """Whether the rows of a method are of one that tells more than water."""
+    return covers.dropna(subset=["recall"])["class"].nunique() > 1
+
+
 def cover_tables(covers: pd.DataFrame, methods: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Tables of the report, as text."""
     index: Columns = {"set": ("set", ""), "class": ("class", ""), "pixels": ("pixels", "d")}
-    told = [name for name in methods if covers.loc[covers["method"] == name, "recall"].notna().sum() > 1]
+    told = [name for name in methods if knows_classes(covers[covers["method"] == name])]
     confusion: Columns = {
         **{name: (name, "") for name in ("set", "method", "class")},
         **{f"as {name}": (f"as {name}", ".1%") for name in NAMES},
     }
     tables = {"Called water, share of each class": by_method(covers, "as water", ".1%", index=index, methods=methods)}
-    for name in told and ("recall", "iou"):
-        title = "IoU" if name == "iou" else "Recall"
-        tables[f"{title} of each class"] = by_method(covers, name, ".3f", index=index, methods=told)
     if told:
+        for name, title in (("recall", "Recall"), ("iou", "IoU")):
+            tables[f"{title} of each class"] = by_method(covers, name, ".3f", index=index, methods=told)
         tables["What each class is called"] = text_of(covers[covers["method"].isin(told)], confusion)
     return tables

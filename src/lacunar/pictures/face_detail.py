@@ -86,7 +86,8 @@ def axis_of(expected: FloatArray, missing: BoolArray, scale: float) -> Axis | No
             both = map_coordinates(known, at, order=1, mode="constant") > ALL
             if both.sum() >= LEAST_SEEN * seen.size:
                 other = map_coordinates(band, [one[both] for one in at], order=1)
-                found.append(replace(axis, correlation=float(np.corrcoef(values[both], other)[0, 1])))
+                if min(values[both].std(), other.std()) > 0:  # a flat half is like nothing
+                    found.append(replace(axis, correlation=float(np.corrcoef(values[both], other)[0, 1])))
     best = max(found, key=lambda one: one.correlation, default=None)
     return best if best is not None and best.correlation > LEAST_SYMMETRY else None
 

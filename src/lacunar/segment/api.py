@@ -18,7 +18,7 @@ from lacunar.geo.windows import Tile
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel
 from lacunar.segment.array import SEGMENTER_SAMPLES, SEGMENTER_STEPS, look_for, segment_blocks
-from lacunar.segment.classes import LAND, WATER, WATER_NAME, class_numbers, flags, number_of
+from lacunar.segment.classes import LAND, NOT_VALID, WATER, WATER_NAME, class_numbers, flags, number_of
 from lacunar.segment.fusion import THRESHOLD, FusionName, check_fusion, fuse_blocks
 from lacunar.segment.job import DEFAULT_MODEL
 from lacunar.sensors.bands import BANDS, RGB, recognise
@@ -86,7 +86,7 @@ def segment(
     >>> picture = np.full((64, 64, 3), 150, dtype=np.uint8)
     >>> picture[16:48, 16:48] = 20, 40, 60
     >>> found = lc.segment(picture, samples=1, steps=1)
-    >>> found.probability.shape, sorted(set(found.class_.ravel().tolist()) - {0, 1})
+    >>> found.probability.shape, sorted(set(found.class_.ravel().tolist()) - set(range(5)))
     ((64, 64), [])
     """
     check_fusion(fusion, samples=samples, threshold=threshold)
@@ -162,12 +162,13 @@ def polygonize(
     """
     if isinstance(found, SegmentedArrays):
         transform, crs, (class_, probability, _) = Affine.identity(), None, found
-        there = [int(value) for value in np.unique(class_)]
-        said = flags({"land": LAND, "water": WATER} | {str(value): value for value in there if value > WATER})
+        known = {"land": LAND, "water": WATER}
+        said = flags(known | ({str(of): of} if isinstance(of, int) and WATER < of < NOT_VALID else {}))
     else:
         grid = grid_of(found["class"])
         transform, crs, said = grid.transform, grid.crs, found["class"].attrs
         class_, probability = found["class"].values, found["probability"].values
+    said = said if "flag_meanings" in said else flags({"land": LAND, "water": WATER})
     number = number_of(of, said["flag_meanings"], said["flag_values"])
 
     def read(window: Tile) -> NDArray[np.floating[Any]]:

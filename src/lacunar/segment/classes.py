@@ -68,11 +68,15 @@ def known_classes(asked: Sequence[str], classes: Sequence[str], model: str) -> l
     if not asked:
         raise LacunarError(f"no class is named: {model} knows {', '.join(known)}")
     for name in asked:
-        plain = name.strip().lower().replace("-", " ").replace("_", " ")
+        plain = _plain(name)
         if plain not in known:
             raise LacunarError(f"no class {name!r}: {model} knows {', '.join(known)}")
         found.append(plain)
     return list(dict.fromkeys(found))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", " ").replace("_", " ")
 
 
 def number_of(asked: str | int, meanings: str, values: Sequence[int]) -> int:
@@ -82,7 +86,7 @@ def number_of(asked: str | int, meanings: str, values: Sequence[int]) -> int:
     3
     """
     known = dict(zip(meanings.split(), (int(value) for value in values), strict=True))
-    number = asked if isinstance(asked, int) else known.get(asked.strip().replace(" ", "_"))
+    number = asked if isinstance(asked, int) else known.get(_plain(asked).replace(" ", "_"))
     if number is None or number not in known.values():
         raise LacunarError(f"no class {asked!r}: there are {', '.join(known)}")
     return number

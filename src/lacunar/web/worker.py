@@ -220,8 +220,10 @@ def _water(job: dict[str, Any], folder: Path, progress: Progress) -> dict[str, A
     device = resolve_device("auto")
     if job["window"]:
         model = load_segmenter(asked["model"], device=device, backend="auto")
-        _segment_part(info, tuple(job["window"]), output, keep_clouds=asked["keep_clouds"], model=model, **common)
-        return _outcome({}, output, WATER_BANDS, job["window"])
+        notes = _segment_part(
+            info, tuple(job["window"]), output, keep_clouds=asked["keep_clouds"], model=model, **common
+        )
+        return _outcome({"notes": notes}, output, WATER_BANDS, job["window"])
     options = WaterOptions(
         **common,
         model=asked["model"],
@@ -284,8 +286,8 @@ def _segment_part(
     keep_clouds: bool,
     model: Any,  # noqa: ANN401  # a `SegmentationModel`; the page loads its class only when it works
     **how: Any,  # noqa: ANN401
-) -> None:
-    """Map the water of a window; its scale is that of the window."""
+) -> list[str]:
+    """Map the water of a window; its scale is that of the window. Returns notes."""
     import numpy as np
 
     from lacunar.geo.windows import Tile
@@ -302,6 +304,8 @@ def _segment_part(
         planes = ((classes == WATER).astype(np.float32), probability, disagreement)
         with _part_writer(output, scene, tile, WATER_BANDS, nodata=255.0) as writer:
             writer.write(np.stack([np.where(seen, plane, np.float32(np.nan)) for plane in planes]))
+    hidden = float(np.isin(classes, masked).mean())
+    return [f"{hidden:.1%} is cloud to {model.name}: not valid; --keep-clouds maps it"] if hidden else []
 
 
 def _part_writer(path: Path, scene: Any, tile: Any, names: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401
