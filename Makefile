@@ -25,6 +25,7 @@ links: .venv/installed-docs  ## every address that the site names answers; wants
 
 DATA ?= ../shared/data
 gpu-kit: .venv/installed-dev  ## what a bare machine with a GPU needs to train for minutes: out/gpu-kit/run.sh
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train]'
 	PYTHONPATH=benchmarks $(BIN)/python -m gpu_kit.pack --data $(DATA)
 
 lint: .venv/installed-dev

@@ -16,6 +16,7 @@ from commands import write
 from gpu_kit.pack import make_kit
 from gpu_kit.plan import PEAKS, PLAN, chosen, expected_per_minute, peak_of
 from lacunar.models.backend import load_model
+from lacunar.networks import efficientnet
 from lacunar.train.recipe import finish_recipe, load_start
 from lacunar.train.recipes import RECIPES
 from water_sets import write_scene
@@ -50,6 +51,7 @@ def make_data(data):
 
 def test_the_kit_trains_everywhere_and_what_comes_back_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kit, out, work = tmp_path / "kit", tmp_path / "out", tmp_path / "work"
+    monkeypatch.setattr(efficientnet, "imagenet_weights", lambda kind: efficientnet.EfficientNetLite(kind).state_dict())
     assert make_kit(make_data(tmp_path / "data"), kit, wheels=False) < 60 * 2**20
     manifest = json.loads((kit / "manifest.json").read_text())
     assert {"run.sh", "source.tar.gz", "data/pictures/faces.tar", "data/water.npz", "data/lst.npz"} <= set(manifest)
