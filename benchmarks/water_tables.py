@@ -17,21 +17,14 @@ from pathlib import Path
 import pandas as pd
 
 from lacunar.evaluate.report import Columns, markdown_table, text_of
-from lacunar.evaluate.water import DARKNESS, OTSU
+from lacunar.evaluate.water import DARKNESS, OTSU, WaterTask
 from lacunar.evaluate.water_covers import knows_classes
 from lacunar.metrics import Confusion
 
+SHOWN = ("method", "iou", "mean_iou", "pixel_accuracy", "precision", "recall", "thin_recall", "f1", "boundary_f1")
 COLUMNS: Columns = {
     "scenes": ("scenes", ""),
-    "method": ("method", ""),
-    "iou": ("IoU of water", ".3f"),
-    "mean_iou": ("mean IoU", ".3f"),
-    "pixel_accuracy": ("pixel accuracy", ".3f"),
-    "precision": ("precision", ".3f"),
-    "recall": ("recall", ".3f"),
-    "thin_recall": ("recall, thin water", ".3f"),
-    "f1": ("F1", ".3f"),
-    "boundary_f1": ("boundary F1 (2 px)", ".3f"),
+    **{name: WaterTask.columns[name] for name in SHOWN},
     "calibration_error": ("calibration error", ".3f"),
     "error_auroc": ("error AUROC", ".3f"),
     "area_in_sigma": ("area in 1 sigma", ".0%"),
