@@ -22,11 +22,16 @@ from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 WIDTHS = (8, 16, 16, 16, 16)
 
 
-def network(*, diffusion=False):
+def network(*, diffusion=False, boundary_steps=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = SegmenterConfig(
-            sample_size=64, encoder="efficientnet-lite0", condition_widths=WIDTHS, widths=(8,) * 5, diffusion=diffusion
+            sample_size=64,
+            encoder="efficientnet-lite0",
+            condition_widths=WIDTHS,
+            widths=(8,) * 5,
+            diffusion=diffusion,
+            boundary_steps=boundary_steps,
         )
         return build_segmenter(config)
 
@@ -82,8 +87,9 @@ def test_an_absent_band_is_a_blend_of_those_there_and_measured_ones_stay():
     assert (darker[:, 0] < planes[:, 0]).all()
 
 
-def test_every_weight_learns_and_a_pass_keeps_statistics_in_evaluation():
-    net, image = network(), images(4)
+@pytest.mark.parametrize("boundary_steps", [0, 3])
+def test_every_weight_learns_and_a_pass_keeps_statistics_in_evaluation(boundary_steps):
+    net, image = network(boundary_steps=boundary_steps), images(4)
     image[:2, 3:] = torch.nan
     before = {name: value.clone() for name, value in net.state_dict().items()}
     pred_x_0, logits = net(image, torch.zeros(4, 1, 64, 64), torch.zeros(4, dtype=torch.long))
@@ -164,3 +170,10 @@ def test_a_configuration_without_such_an_encoder_is_refused(changes):
     given = {"encoder": "efficientnet-lite0", "condition_widths": WIDTHS, "widths": WIDTHS, **changes}
     with pytest.raises(ModelError, match=r"encoder is 'resnet'|wanted it in watersegdiff with 5"):
         SegmenterConfig(**given)
+
+
+def test_a_boundary_block_wants_the_pretrained_encoder():
+    with pytest.raises(ModelError, match="boundary_steps is 2 with encoder unet; wanted 0 to"):
+        SegmenterConfig(boundary_steps=2)
+    with pytest.raises(ModelError, match="boundary_steps is -1"):
+        SegmenterConfig(encoder="efficientnet-lite0", condition_widths=WIDTHS, widths=WIDTHS, boundary_steps=-1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lacunar.networks.layers import network_input
+from lacunar.networks.layers import BoundaryDiffusion, network_input
 
 
 @pytest.mark.parametrize("channels", [2, 3, 5])
@@ -33,3 +33,36 @@ def test_no_noise_reaches_a_known_pixel() -> None:
     given = network_input(torch.full((1, 1, 4, 4), 9.0), torch.zeros(1, 2, 4, 4), missing)
     assert not given[:, 0, :, :2].any()
     assert torch.all(given[:, 0, :, 2:] == 9)
+
+
+def boundary_diffusion(steps: int = 30) -> BoundaryDiffusion:
+    """Diffusion that keeps apart what differs in the guide's one channel."""
+    block = BoundaryDiffusion(3, 1, steps)
+    torch.nn.init.zeros_(block.embed.weight)
+    with torch.no_grad():
+        block.embed.weight[:, 0, 1, 1] = 1.0
+        block.rate.copy_(torch.tensor([-40.0, 0.0, 40.0])[:, None, None])
+    return block
+
+
+def test_diffusion_smooths_each_side_of_a_boundary_and_nothing_crosses_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, guide = torch.randn(2, 3, 9, 12, generator=generator), torch.zeros(2, 1, 9, 12)
+    guide[..., 5:] = 4.0
+    with torch.no_grad():
+        out = boundary_diffusion()(h, guide)
+    assert torch.equal(out[:, 0], h[:, 0])  # a rate of zero
+    for side in (slice(0, 5), slice(5, 12)):
+        torch.testing.assert_close(out[..., side].mean(dim=(2, 3)), h[..., side].mean(dim=(2, 3)))
+        assert (out[:, 1:, :, side].std(dim=(2, 3)) < 0.3 * h[:, 1:, :, side].std(dim=(2, 3))).all()
+    assert (out.amax(dim=(2, 3)) <= h.amax(dim=(2, 3)) + 1e-6).all()
+    assert (out.amin(dim=(2, 3)) >= h.amin(dim=(2, 3)) - 1e-6).all()
+
+
+def test_without_a_boundary_a_step_is_that_of_the_heat_equation() -> None:
+    h = torch.zeros(1, 3, 5, 5)
+    h[..., 2, 2] = 1.0
+    with torch.no_grad():
+        out = boundary_diffusion(steps=1)(h, torch.zeros(1, 1, 5, 5))
+    line = torch.tensor([0.0, 0.25, 0.5, 0.25, 0.0])  # a rate of 1/4
+    torch.testing.assert_close(out[0, 1], line[:, None] * line)

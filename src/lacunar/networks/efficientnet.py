@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, interpolate, linear, pad, pixel_shuffle, pixel_unshuffle, relu6
 
 from lacunar.errors import ModelError
-from lacunar.networks.layers import BANDS_IN, FEATURES, NORMALISED_DIFFERENCES, Condition, band_features
+from lacunar.networks.layers import (
+    BANDS_IN,
+    FEATURES,
+    NORMALISED_DIFFERENCES,
+    BoundaryDiffusion,
+    Condition,
+    band_features,
+)
 from lacunar.sensors.bands import BANDS, RGB
 
 Encoder = Literal["efficientnet-lite0", "efficientnet-lite2"]
@@ -141,10 +148,18 @@ class PretrainedUNet(nn.Module):
     A band that an image lacks is a learned blend of those that it has, and the stem also sees which bands are measured
     and the normalised differences between them. `load_imagenet` gives the encoder its weights; without them it starts
     at random. ``widths`` are the channels of the decoder at strides 2, 4, 8, 16, and of the bottleneck at 32;
-    ``classes`` is the number of logits: water, and what else there is.
+    ``classes`` is the number of logits: water, and what else there is. ``boundary_steps`` of anisotropic diffusion
+    smooth the last features, none where it is 0.
     """
 
-    def __init__(self, widths: Sequence[int], classes: int = 1, *, encoder: Encoder = "efficientnet-lite0") -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        classes: int = 1,
+        *,
+        encoder: Encoder = "efficientnet-lite0",
+        boundary_steps: int = 0,
+    ) -> None:
         super().__init__()
         self.kind = encoder
         steps = torch.arange(BANDS_IN)
@@ -157,7 +172,9 @@ class PretrainedUNet(nn.Module):
             _layer(coarse + skip, fine)
             for (fine, coarse), skip in zip(pairwise(widths), self.encoder.channels[:-1], strict=True)
         )
-        self.refine = _layer(widths[0] + 4 * (BANDS_IN + len(NORMALISED_DIFFERENCES)), widths[0])
+        beside = widths[0] + 4 * (BANDS_IN + len(NORMALISED_DIFFERENCES))
+        self.refine = _layer(beside, widths[0])
+        self.boundary = BoundaryDiffusion(widths[0], beside, boundary_steps) if boundary_steps else None
         self.head = Pointwise(widths[0], WATER_ROWS * classes, bias=True)
 
     def forward(self, image: Tensor) -> Condition:
@@ -171,7 +188,10 @@ class PretrainedUNet(nn.Module):
             larger = interpolate(h, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             h = layer(torch.cat([larger, skip], dim=1))
         sharp = torch.cat([planes[:, :BANDS_IN], planes[:, 2 * BANDS_IN :]], dim=1)  # without where bands are present
-        h = self.refine(torch.cat([h, pixel_unshuffle(sharp, 2)], dim=1))
+        beside = torch.cat([h, pixel_unshuffle(sharp, 2)], dim=1)
+        h = self.refine(beside)
+        if self.boundary is not None:
+            h = self.boundary(h, beside)
         return Condition(h, embedding, pixel_shuffle(self.head(h), 2), shown)
 
     def _completed(self, image: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class SegmenterConfig:
     # encoder of the condition U-Net; EfficientNet-Lite (pretrained on ImageNet) wants five `condition_widths`, those
     # of its decoder
     encoder: Encoder = "unet"
+    boundary_steps: int = 0  # of anisotropic diffusion over its last features (only with a pretrained encoder)
     # what is told apart: water, then whatever else (only with a pretrained encoder)
     classes: tuple[str, ...] = ("water",)
     # a mask is plus or minus this many units for the network: below one, more noise steps hide it (Chen et al. 2022,
@@ -95,6 +96,12 @@ class SegmenterConfig:
         object.__setattr__(self, "classes", tuple(names))
         if len(names) > 1 and self.encoder == "unet":
             raise ModelError(f"segmenter config: {len(names)} classes with encoder unet; wanted a pretrained one")
+        steps = self.boundary_steps
+        if not (steps == 0 or (_is_count(steps) and steps <= LAYERS and self.encoder != "unet")):
+            raise ModelError(
+                f"segmenter config: boundary_steps is {steps!r} with encoder {self.encoder}; wanted 0 to {LAYERS}, "
+                "and 0 with encoder unet"
+            )
         if len(self.condition_widths) != len(self.widths):
             raise ModelError(
                 f"segmenter config: {len(self.condition_widths)} condition_widths and {len(self.widths)} widths; "
@@ -175,7 +182,9 @@ class WaterSegDiff(nn.Module):
         self.condition_unet: ConditionUNet | PretrainedUNet = (
             ConditionUNet(spec.condition_widths)
             if spec.encoder == "unet"
-            else PretrainedUNet(spec.condition_widths, len(spec.classes), encoder=spec.encoder)
+            else PretrainedUNet(
+                spec.condition_widths, len(spec.classes), encoder=spec.encoder, boundary_steps=spec.boundary_steps
+            )
         )
         if not spec.diffusion:
             return

@@ -211,6 +211,7 @@ WATER_CLASSES = WaterRecipe(
     ),
     size=256,
 )
+WATER_BOUNDARY = replace(WATER_CLASSES, name="water-boundary", network=replace(WATER_CLASSES.network, boundary_steps=4))
 # WaterSegDiff whose condition U-Net is water-classes: --init-from water-classes.
 WATER_REFINED = replace(
     WATER_CLASSES,
@@ -226,6 +227,7 @@ _ALL = (
     *(LST_SMALL, LST_FULL, LST_PRIOR, PICTURE_SMALL, FACE_SMALL, FACE_FULL, PICTURE_PRIOR),
     *(
         WATER_CLASSES,
+        WATER_BOUNDARY,
         WATER_REFINED,
         WATER_SMALL,
         WATER_CONDITION,
