@@ -27,6 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from gpu_kit.faces import FaceFeed
 from gpu_kit.plan import (
     COMPILE_FROM,
     END_EARLY,
@@ -45,6 +46,7 @@ from lacunar.models.checkpoint import shipped_models
 from lacunar.models.weights import as_dtype
 from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import Ema, parameter_groups
+from lacunar.train.picture_data import PictureDataset
 from lacunar.train.recipe import WEIGHTS_ENDING, Data, Recipe, Start, load_start
 from lacunar.train.recipes import RECIPES
 
@@ -111,7 +113,7 @@ class Work:
         batch_size, network = self._probed(seconds)
         training = self.recipe.training  # its rate belongs to its batch, and grows with the root of the batch
         peak = min(LARGEST_RATE, training.learning_rate * math.sqrt(batch_size / training.batch_size))
-        feed = Feed(self._loader(batch_size), self.device)
+        feed = self._feed(batch_size)
         step, written, warned, started = 0, time.monotonic(), False, time.monotonic()
         while True:
             share = step / SMOKE_STEPS if self.smoke else (time.monotonic() - begun) / seconds
@@ -134,6 +136,12 @@ class Work:
             if share >= 1:
                 feed.close()
                 return
+
+    def _feed(self, batch_size: int) -> "Feed | FaceFeed":
+        drawn = self.data.training
+        if isinstance(drawn, PictureDataset) and drawn.prior is not None:
+            return FaceFeed(drawn, batch_size, self.device)
+        return Feed(self._loader(batch_size), self.device)
 
     def _loader(self, batch_size: int) -> DataLoader[Any]:
         def keys() -> Iterator[list[tuple[int, int]]]:
@@ -235,6 +243,7 @@ class Work:
             "steps": str(self.record["steps"]),
             "examples": str(self.record["images"]),
             "machine": device_name(self.device),
+            "start": self.part.start,
         }
         weights = save(as_dtype(self.ema.weights, "float16"), told)
         if len(weights) > LARGEST:

@@ -219,7 +219,7 @@ def finish_recipe(recipe: Recipe, pack: Path, folder: Path, weights: Path, *, dr
     """Score and calibrate weights that were trained elsewhere; returns the model folder with its card.
 
     ``weights`` is a safetensors file of the recipe's network; one that does not fit is a `LacunarError`. Its metadata
-    (``steps``, ``examples``, ``machine``) goes into the card.
+    (``steps``, ``examples``, ``machine``, ``start``) goes into the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = recipe.adapted(pack)
@@ -232,7 +232,7 @@ def finish_recipe(recipe: Recipe, pack: Path, folder: Path, weights: Path, *, dr
 
     def card(found: Mapping[str, float]) -> Card:
         made = _card(recipe, Start(), None, found)
-        notes = [f"{name}: {told[name]}" for name in ("machine", "examples") if name in told]
+        notes = [f"{name}: {told[name]}" for name in ("machine", "examples", "start") if told.get(name)]
         command = f"lacunar train {recipe.name} --pack PACK --finish {weights.name}"
         return replace(made, command=command, steps=int(told.get("steps", 0)), notes=(*made.notes, *notes))
 
