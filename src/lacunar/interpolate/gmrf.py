@@ -8,8 +8,12 @@ interpolated between them (Galerkin), so that the cost stays linear in the gap. 
 conditional mean of what it lacks to the known pixels (Matheron's rule; Chiles and Delfiner 2012, section 7.3).
 """
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,13 +27,35 @@ SMOOTHNESS = 2.0  # b, in squared pixels
 STRIDES = ((4, 8.0), (16, 48.0))  # pixels between nodes, where anything measured is farther than so many pixels
 CHUNK = 30_000  # missing pixels that are solved at a time, where the gap falls apart
 DISTANCE_STEPS = 6.0  # for each doubling of the distance to the nearest measured pixel: where variance is averaged
-POOLING = 16.0  # pixels: width of the Gaussian over which the variance of draws is pooled
+POOLING, POOLED_CELL = 16.0, 4  # pixels: width of the Gaussian over which the variance of draws is pooled, and cells
 NOISE_CELL = 64  # side of the cells of the absolute grid that each have their own noise
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 AXES = ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1]))  # the two ends of edges down and to the right
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Missing pixels that depend on no other missing ones: Q reaches two pixels far."""
+
+    pixels: Pixels
+    own: NDArray[np.intp]  # their numbers among the pixels near the gap
+    laplacian: sp.csr_matrix  # of all pixels near the gap
+    nodes: sp.csr_matrix | None  # (pixels, nodes): what pixels are interpolated from; None: from themselves
+
+    @cached_property
+    def rows(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """Rows of L and of L^2."""
+        rows = self.laplacian[self.own]
+        return rows, rows @ self.laplacian
+
+    @cached_property
+    def blocks(self) -> tuple[sp.csr_matrix, ...]:
+        """Identity, L and L^2 on the pixels, or on the nodes."""
+        inside = (sp.identity(len(self.own), format="csr"), *(row[:, self.own] for row in self.rows))
+        return inside if self.nodes is None else tuple(self.nodes.T @ block @ self.nodes for block in inside)
 
 
 class MarkovField:
@@ -46,7 +72,14 @@ class MarkovField:
         self._kappa, self._smoothness = 1 / correlation_range, smoothness
         self.distance = np.asarray(ndimage.distance_transform_edt(missing))
         self._laplacian, self._number = _laplacian(known | missing, missing)
+        self._near = self._number >= 0
         self._deep = {stride: _deep_cells(self.distance, stride, reach) for stride, reach in STRIDES}
+
+    def reshaped(self, *, correlation_range: float, smoothness: float) -> Self:
+        """The field of another range and smoothness on the same pixels."""
+        other = copy.copy(self)
+        other._kappa, other._smoothness = 1 / correlation_range, smoothness
+        return other
 
     def completed(self, fields: NDArray[np.floating], *, threads: int = 1) -> FloatArray:
         """(P, H, W) fields of zero mean, their missing pixels replaced by the conditional mean; 0 outside.
@@ -54,26 +87,30 @@ class MarkovField:
         Fields are read at known pixels only. The result does not depend on the number of ``threads``.
         """
         out = np.where(self._known, fields, 0.0)
-        near, parts = out[:, self._number >= 0].T, list(self._parts())
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            for pixels, solved in zip(parts, pool.map(lambda part: self._solved(near, part), parts), strict=True):
-                out[:, *pixels] = solved.T
+        for pixels, solved in self._solutions(out[:, self._near].T, threads):
+            out[:, *pixels] = solved.T
         return out
 
     def with_draws(
         self, field: NDArray[np.floating], noise: NDArray[np.floating], *, threads: int = 1
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, NDArray[np.floating]]:
         """A field (H, W), completed, and K draws (K, H, W) of the deviation from it, 0 where not missing.
 
-        ``noise`` (K, H, W) is standard normal. Fields that share noise, such as overlapping windows, draw alike.
+        ``noise`` (K, H, W) is standard normal; draws are of its type. Fields that share noise, such as overlapping
+        windows, draw alike.
         """
         rows, cols = (2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in noise.shape[1:])
         eigenvalues = rows[:, None] + cols
         spectrum = 1 / np.sqrt((self._kappa**2 + eigenvalues) * (1 + self._smoothness * eigenvalues))
-        scaled = fft.dctn(noise, axes=(1, 2), norm="ortho") * spectrum.astype(noise.dtype)
-        free = fft.idctn(scaled, axes=(1, 2), norm="ortho", overwrite_x=True)
-        done = self.completed(np.concatenate([field[None], free]), threads=threads)
-        return done[0], np.where(self.missing, free - done[1:], 0.0)
+        free = fft.dctn(noise, axes=(1, 2), norm="ortho")
+        free *= spectrum.astype(noise.dtype)
+        free = fft.idctn(free, axes=(1, 2), norm="ortho", overwrite_x=True)
+        out, draws = np.where(self._known, field, 0.0), np.zeros_like(free)
+        near = np.stack([one[self._near] for one in (out, *free)], axis=1) * self._known[self._near, None]
+        for pixels, solved in self._solutions(near, threads):
+            out[pixels] = solved[:, 0]
+            draws[:, *pixels] = free[:, *pixels] - solved[:, 1:].T
+        return out, draws
 
     def products(self, completed: FloatArray) -> FloatArray:
         """(P, P): f'Qf of completed fields (P, H, W), which is that of the marginal field of the known pixels."""
@@ -88,7 +125,7 @@ class MarkovField:
         membrane = 1 + self._smoothness * self._kappa**2
         return self._kappa**2 * flat @ flat.T + membrane * mixed + self._smoothness * applied @ applied.T
 
-    def variance(self, draws: FloatArray) -> FloatArray:
+    def variance(self, draws: NDArray[np.floating]) -> FloatArray:
         """(H, W) marginal variance: that of draws (K, H, W) at like distances from measured pixels, pooled."""
         out = np.zeros(self.missing.shape)
         if not self.missing.any():
@@ -100,35 +137,39 @@ class MarkovField:
         there = np.flatnonzero(counts)
         usual = np.interp(places, there, np.bincount(steps, squares)[there] / counts[there])
         out[self.missing] = squares / usual
-        weight = ndimage.gaussian_filter(self.missing.astype(np.float64), POOLING, mode="constant")
-        pooled = ndimage.gaussian_filter(out, POOLING, mode="constant")
-        out[self.missing] = usual * pooled[self.missing] / weight[self.missing]
+        weight, pooled = (_pooled(one) for one in (self.missing.astype(np.float64), out))
+        ratio = np.divide(pooled, weight, out=np.ones_like(weight), where=weight > 0)
+        fine = ndimage.zoom(ratio, POOLED_CELL, order=1, grid_mode=True, mode="nearest")
+        height, width = self.missing.shape
+        out[self.missing] = usual * fine[:height, :width][self.missing]
         return out
 
-    def _parts(self) -> Iterator[Pixels]:
-        """Missing pixels in parts that do not depend on one another: Q reaches two pixels far."""
+    def _solutions(self, near: FloatArray, threads: int) -> Iterator[tuple[Pixels, FloatArray]]:
+        """Parts of the gap, and the conditional mean there (M, P), for fields (N, P) on the pixels near the gap."""
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            solved = pool.map(lambda part: self._solved(near, part), self._parts)
+            yield from zip((part.pixels for part in self._parts), solved, strict=True)
+
+    @cached_property
+    def _parts(self) -> list[_Part]:
         labels, count = ndimage.label(ndimage.binary_dilation(self.missing))
         rows, cols = np.nonzero(self.missing)
         own = labels[rows, cols]
         group = (np.cumsum(np.bincount(own, minlength=count + 1)) // CHUNK)[own]
         order = np.argsort(group, kind="stable")
-        for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-            if len(part):
-                yield rows[part], cols[part]
+        parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+        found = [(rows[part], cols[part]) for part in parts]
+        return [_Part(at, self._number[at], self._laplacian, self._interpolation(at)) for at in found]
 
-    def _solved(self, near: FloatArray, pixels: Pixels) -> FloatArray:
-        """(M, P): the conditional mean at missing pixels, for fields (N, P) on the pixels near the gap."""
-        own = self._number[pixels]
-        rows = self._laplacian[own]
-        precision = (1 + self._smoothness * self._kappa**2) * rows + self._smoothness * (rows @ self._laplacian)
-        block = precision[:, own] + self._kappa**2 * sp.identity(len(own))
-        load = -(precision @ near)  # missing pixels are 0 there
-        nodes = self._interpolation(pixels)
-        if nodes is not None:
-            block, load = nodes.T @ block @ nodes, nodes.T @ load
+    def _solved(self, near: FloatArray, part: _Part) -> FloatArray:
+        """(M, P): the conditional mean at the pixels of a part."""
+        weights = (self._kappa**2, 1 + self._smoothness * self._kappa**2, self._smoothness)  # of 1, L and L^2 in Q
+        load = sum(-weight * (row @ near) for weight, row in zip(weights[1:], part.rows, strict=True))
+        block = sum(weight * block for weight, block in zip(weights, part.blocks, strict=True))
+        load = load if part.nodes is None else part.nodes.T @ load
         factor = splu(block.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         solved = factor.solve(np.ascontiguousarray(load))
-        return np.asarray(solved if nodes is None else nodes @ solved)
+        return np.asarray(solved if part.nodes is None else part.nodes @ solved)
 
     def _interpolation(self, pixels: Pixels) -> sp.csr_matrix | None:
         """(pixels, nodes): pixels deep in a gap from the corners of their cell, others from themselves."""
@@ -152,6 +193,14 @@ class MarkovField:
             whole = step_up if whole is None else whole @ step_up
             nodes = (found // self.missing.shape[1], found % self.missing.shape[1])
         return whole
+
+
+def _pooled(values: FloatArray) -> FloatArray:
+    """Sums over cells of an array (H, W), and over the cells around, by a Gaussian."""
+    pads = [(0, -length % POOLED_CELL) for length in values.shape]
+    cells = np.pad(values, pads)
+    cells = cells.reshape(cells.shape[0] // POOLED_CELL, POOLED_CELL, -1, POOLED_CELL).sum(axis=(1, 3))
+    return np.asarray(ndimage.gaussian_filter(cells, POOLING / POOLED_CELL, mode="constant"))
 
 
 def pixel_noise(shape: tuple[int, int], origin: tuple[int, int], count: int, seed: int) -> NDArray[np.float32]:

@@ -146,7 +146,7 @@ class RasterField:
             mean, draws = base + residual, self.scale * draws
         else:
             mean = base + markov.completed(residual[None], threads=threads)[0]
-            markov = self.texture.markov(given, markov.missing)
+            markov = self.texture.on(markov)
             draws = self.texture.scale * markov.with_draws(np.zeros(shape), noise, threads=threads)[1]
         variance = np.where(held, self.scale**2, markov.variance(draws[:SIGMA_DRAWS]))
         left = view.missing & ~(given | informed)

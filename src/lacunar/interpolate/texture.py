@@ -30,9 +30,9 @@ class Texture:
     smoothness: float
     scale: float
 
-    def markov(self, known: BoolArray, missing: BoolArray) -> MarkovField:
-        """The unit field on a footprint."""
-        return MarkovField(known, missing, correlation_range=self.correlation_range, smoothness=self.smoothness)
+    def on(self, markov: MarkovField) -> MarkovField:
+        """The unit field on the pixels of another."""
+        return markov.reshaped(correlation_range=self.correlation_range, smoothness=self.smoothness)
 
 
 def texture_of(fields: Sequence[FloatArray]) -> Texture | None:
