@@ -3,10 +3,6 @@
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import time
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,20 +12,12 @@ import rasterio
 pytest.importorskip("fastapi", reason="the page needs lacunar[serve]")
 pytest.importorskip("selenium", reason="the page is tested with selenium, which is not installed")
 
-from selenium import webdriver
 from selenium.webdriver import ActionChains
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from web_inputs import write_inputs
+from web_page import CHROMIUM, DRIVER, Page, chromium, serving
 
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en"),
-)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here (Debian: chromium-driver)"),
@@ -37,7 +25,6 @@ pytestmark = [
         "LACUNAR_BROWSER" not in os.environ, reason="set LACUNAR_BROWSER=1 to test the page in Chromium"
     ),
 ]
-WITHIN = 240.0  # seconds that a machine that is busy may take
 
 
 @pytest.fixture(scope="module")
@@ -45,126 +32,19 @@ def address(tmp_path_factory):
     """The address that `lacunar serve` prints."""
     shown = tmp_path_factory.mktemp("shown")
     write_inputs(shown)
-    command = [
-        sys.executable,
-        "-m",
-        "lacunar",
-        "serve",
-        "--port",
-        "0",
-        "--state",
-        str(tmp_path_factory.mktemp("state")),
-        "--root",
-        str(shown),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield re.search(r"http://\S+", server.stdout.readline())[0]
-        finally:
-            server.terminate()
+    with serving(shown, tmp_path_factory.mktemp("state")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,900"):
-        options.add_argument(flag)
-    downloads = tmp_path_factory.mktemp("downloads")
-    prefs = {
-        "download.default_directory": str(downloads),
-        "profile.default_content_setting_values.automatic_downloads": 1,  # else the second waits for a person's yes
-    }
-    options.add_experimental_option("prefs", prefs)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.downloads = downloads
-    driver.set_page_load_timeout(WITHIN)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium"), tmp_path_factory.mktemp("downloads")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
 def page(browser, address):
     return Page(browser, address)
-
-
-class Page:
-    """The page as a person uses it."""
-
-    def __init__(self, driver, address):
-        self.driver = driver
-        driver.get(address)
-        self.until("document.querySelector('[data-demo]').textContent !== ''")
-
-    def ended(self):
-        """Wait until the newest job is done and shown."""
-        state = "document.querySelector('#jobs li')?.dataset.state"
-        self.until(f"['done', 'failed'].includes({state})")
-        assert self.driver.execute_script(f"return {state}") == "done", self.text("jobs")
-
-    def until(self, script, within=WITHIN):
-        last = time.monotonic() + within
-        while not self.driver.execute_script(f"return {script}"):
-            assert time.monotonic() < last, f"{script} is not so: {self.text('message')}"
-            time.sleep(0.1)
-
-    def text(self, name):
-        return self.driver.execute_script("return document.getElementById(arguments[0]).textContent", name)
-
-    def click(self, selector):
-        self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
-
-    def set(self, name, value, event="change"):
-        element = self.driver.find_element(By.ID, name)
-        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event(arguments[2]))"
-        self.driver.execute_script(script, element, value, event)
-
-    def open_demo(self, name, shown):
-        before = self.driver.execute_script("return document.getElementById('rasters').value")
-        self.click(f"[data-demo={name}]")
-        self.until(f"document.getElementById('rasters').value !== '{before}'")
-        self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent.includes('{shown}')")
-        self.until("document.querySelectorAll('#jobs li').length === 0")
-        self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
-
-    def open_file(self, name):
-        before = self.driver.execute_script("return document.getElementById('rasters').value")
-        there = f"[...document.querySelectorAll('#files button')].find(one => one.textContent === '{name}')"
-        self.until(f"{there} !== undefined")
-        self.driver.execute_script(f"{there}.click()")
-        self.until(f"document.getElementById('rasters').value !== '{before}'")
-        self.until(f"document.getElementById('rasters').selectedOptions[0]?.textContent === '{name}'")
-        self.until("[...document.querySelectorAll('canvas.leaflet-tile')].some(one => one.planes)")
-
-    def drag(self, *steps):
-        chain = ActionChains(self.driver).move_to_element_with_offset(self.map, *steps[0]).click_and_hold()
-        for step in steps[1:]:
-            chain = chain.move_by_offset(*step)
-        chain.release().perform()
-
-    def hover(self, x, y):
-        ActionChains(self.driver).move_to_element_with_offset(self.map, x, y).perform()
-        self.until("document.getElementById('hover').textContent !== ''")
-        return self.text("hover")
-
-    def run(self):
-        before = self.driver.execute_script("return document.querySelectorAll('#jobs li').length")
-        self.click("#run")
-        self.until(f"document.querySelectorAll('#jobs li').length > {before}")
-
-    @property
-    def map(self):
-        return self.driver.find_element(By.ID, "map")
-
-    def downloaded(self, name):
-        self.click(f"#downloads a[download='{name}']")
-        path = self.driver.downloads / name
-        last = time.monotonic() + WITHIN
-        while not path.is_file():
-            assert time.monotonic() < last, f"{name} is not there"
-            time.sleep(0.1)
-        return path
 
 
 def test_the_token_leaves_the_address(page):
@@ -249,11 +129,7 @@ def test_another_band_is_shown(page):
 
 def test_a_date_that_is_dropped_is_compared(page):
     page.open_file("lake_2023-05-01.tif")
-    page.driver.execute_script(
-        "const data = new DataTransfer(); data.setData('application/x-lacunar', 'lake_2019-05-01.tif');"
-        "document.getElementById('references').dispatchEvent(new DragEvent('drop', {dataTransfer: data}))"
-    )
-    page.until("document.querySelectorAll('#reference-list input:checked').length === 1")
+    page.compare_with("lake_2019-05-01.tif")
     page.until("document.getElementById('command').textContent.includes('--change')")
     assert page.driver.execute_script("return document.getElementById('preview').hidden")
     page.set("option-samples", "1")
