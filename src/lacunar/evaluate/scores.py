@@ -120,6 +120,17 @@ def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> 
     return np.vstack([np.ones(units, dtype=np.int64), drawn])
 
 
+def shares(part: FloatArray, whole: FloatArray, there: NDArray[np.bool_] | None = None) -> FloatArray:
+    """Part of the whole; NaN where nothing is there, such as in a resample without a lake: a whole of 0, or as told.
+
+    >>> shares(np.array([1.0, 0.0]), np.array([4.0, 0.0])).tolist()
+    [0.25, nan]
+    """
+    return np.asarray(
+        np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0 if there is None else there)
+    )
+
+
 def interval_95(values: FloatArray, *, units: int) -> tuple[float, float]:
     """The central 95 % of all values but the first; NaN for a single unit, or where one is not finite."""
     if units == 1 or not np.isfinite(values).all():

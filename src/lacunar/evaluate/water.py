@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lacunar.errors import LacunarError
 from lacunar.evaluate.plot import Image, cost_panels, image_rows, line_panels
 from lacunar.evaluate.report import Columns, by_method, text_of
-from lacunar.evaluate.scores import FloatArray, Scheme, Sums, pool, score_each, stratum_names
+from lacunar.evaluate.scores import FloatArray, Scheme, Sums, pool, score_each, shares, stratum_names
 from lacunar.evaluate.task import (
     MAX_CURVES,
     BoolArray,
@@ -91,11 +91,6 @@ def _calibration_error(own: Sums) -> FloatArray:
     return np.asarray(gaps / _over_bins(own, "binned").sum(axis=0))
 
 
-def _of_lakes(part: FloatArray, whole: FloatArray, lakes: FloatArray) -> FloatArray:
-    """A share, NaN where a resample holds no lake."""
-    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=lakes > 0))
-
-
 SCHEME = Scheme(
     unit="image",
     by=("set",),
@@ -107,7 +102,7 @@ SCHEME = Scheme(
         "pixel_accuracy": lambda own: _pixels(own).pixel_accuracy,
         "precision": lambda own: _pixels(own).precision,
         "recall": lambda own: _pixels(own).recall,
-        "thin_recall": lambda own: _of_lakes(own["thin_found"], own["thin"], own["thin"]),
+        "thin_recall": lambda own: shares(own["thin_found"], own["thin"]),
         "f1": lambda own: _pixels(own).f1,
         "boundary_f1": boundary_f1,
         "calibration_error": _calibration_error,
@@ -128,8 +123,8 @@ LAKES = Scheme(
     by=("set", "size"),
     counts=("lakes", "found", "pixels", "false_pixels"),
     ratios={
-        "recall": lambda own: _of_lakes(own["both"], own["pixels"], own["lakes"]),
-        "iou": lambda own: _of_lakes(own["both"], own["pixels"] + own["false_pixels"], own["lakes"]),
+        "recall": lambda own: shares(own["both"], own["pixels"]),
+        "iou": lambda own: shares(own["both"], own["pixels"] + own["false_pixels"], own["lakes"] > 0),
     },
     intervals=("recall", "iou"),
 )

@@ -4,6 +4,7 @@ Pixels whose mask says only that they are no water (0) are not counted here.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lacunar.evaluate.report import Columns, by_method, text_of
-from lacunar.evaluate.scores import FloatArray, Scheme, Sums, pool
+from lacunar.evaluate.scores import FloatArray, Scheme, Sums, pool, shares
 from lacunar.train.water_data import COVER, WATER, WaterScene
 
 NAMES: Mapping[str, int] = {
@@ -22,12 +23,8 @@ NAMES: Mapping[str, int] = {
 BoolArray = NDArray[np.bool_]
 
 
-def _share(part: str, *whole: str) -> Any:  # noqa: ANN401  # of the sums
-    def share(own: Sums) -> FloatArray:
-        total = sum((own[name] for name in whole), np.zeros(()))
-        return np.asarray(np.divide(own[part], total, out=np.full(np.shape(total), np.nan), where=total > 0))
-
-    return share
+def _called(name: str, own: Sums) -> FloatArray:
+    return shares(own[f"called {name}"], own["pixels"])
 
 
 SCHEME = Scheme(
@@ -35,9 +32,9 @@ SCHEME = Scheme(
     by=("set", "class"),
     counts=("pixels",),
     ratios={
-        "recall": _share("right", "pixels"),
-        "iou": _share("right", "pixels", "wrong"),
-        **{f"as {name}": _share(f"called {name}", "pixels") for name in NAMES},
+        "recall": lambda own: shares(own["right"], own["pixels"]),
+        "iou": lambda own: shares(own["right"], own["pixels"] + own["wrong"]),
+        **{f"as {name}": partial(_called, name) for name in NAMES},
     },
     intervals=("recall", "iou"),
 )
