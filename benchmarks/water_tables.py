@@ -3,9 +3,9 @@
     python benchmarks/water_tables.py FOLDER FOLDER -o docs/evidence/tables
 
 Writes ``water_quality.md`` (every set), ``water_aims.md`` (what was aimed for, and what the first model reaches),
-``water_scenes.md`` (the hand-labelled scenes by kind, and the five worst of the first model) and, where masks tell of
-classes, ``water_covers.md``. Of a network the run with most samples is told, under its own name; darkness only where a
-set allows no other index.
+``water_scenes.md`` (the hand-labelled scenes by kind, and the five worst of the first model), ``water_typical.md``
+(three mountain lakes) and, where masks tell of classes, ``water_covers.md``. Of a network the run with most samples is
+told, under its own name; darkness only where a set allows no other index. A set may be spread over several folders.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from lacunar.evaluate.report import Columns, markdown_table, text_of
-from lacunar.evaluate.water import DARKNESS, OTSU, WaterTask
+from lacunar.evaluate.water import DARKNESS, OTSU, QUARTILES, WaterTask
 from lacunar.evaluate.water_covers import knows_classes
 from lacunar.metrics import Confusion
 
@@ -32,12 +32,12 @@ COLUMNS: Columns = {
     "seconds": ("s / image", ".2f"),
 }
 COVERS = ("water", "land", "cloud", "cloud shadow", "snow or ice")
-HAND_LABELLED = "esw_rgb"
+HAND_LABELLED, MOUNTAIN_LAKES = "esw_rgb", "glacial_nrg"
 # Water about as bright as the land: turbid, milky, or under haze.
 BRIGHT = ("tif4", "tif19", "tif24", "tif25", "tif57", "tif58")
 WORST = 5
 # Least IoU of water on each set that was aimed for; largest calibration error, least error AUROC on all.
-AIMS = {"glacial_nrg": 0.93, "waterbodies_rgb_a": 0.9, HAND_LABELLED: 0.6, "multispectral6": 0.93}
+AIMS = {MOUNTAIN_LAKES: 0.93, "waterbodies_rgb_a": 0.9, HAND_LABELLED: 0.6, "multispectral6": 0.93}
 CALIBRATION, AUROC = 0.03, 0.85
 
 
@@ -47,9 +47,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="+", help="that `lacunar evaluate water -o` wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the tables")
     options = parser.parse_args()
-    made = "\n\n" + " ".join(told_of(folder) for folder in options.folder) + "\n"
-    scores = read(options.folder, "scores")
-    tables = {"quality": quality(scores), "aims": aims(scores), "scenes": scenes(read(options.folder, "cases"))}
+    made = "\n\n" + " ".join(dict.fromkeys(told_of(folder) for folder in options.folder)) + "\n"
+    scores, cases = read(options.folder, "scores"), read(options.folder, "cases")
+    tables = {"quality": quality(scores), "aims": aims(scores), "scenes": scenes(cases), "typical": typical(cases)}
     if any((folder / "covers.csv").exists() for folder in options.folder):
         tables["covers"] = covers(read(options.folder, "covers"))
     for name, text in tables.items():
@@ -67,7 +67,9 @@ def read(folders: list[Path], name: str) -> pd.DataFrame:
     table = table[table["method"] == network.map(last)]
     others = table.groupby("set")["method"].transform(lambda own: sum(name.endswith(OTSU) for name in set(own)) > 1)
     table = table[~(others & (table["method"] == DARKNESS))]
-    return table.assign(method=table["method"].str.split(", ").str[0])
+    table = table.assign(method=table["method"].str.split(", ").str[0])
+    table = table.drop_duplicates([key for key in ("set", "image", "class", "method") if key in table])
+    return table.sort_values("set", key=lambda own: own.map(list(dict.fromkeys(own)).index), kind="stable")
 
 
 def quality(scores: pd.DataFrame) -> str:
@@ -125,6 +127,22 @@ def scenes(cases: pd.DataFrame) -> str:
     worst = [[f"`{name}`", *(f"{value:.3f}" for value in values)] for name, *values in shown]
     title = f"The {WORST} worst of {ours(own)}"
     return f"{markdown_table(header, rows)}\n\n{markdown_table((title, 'IoU', 'precision', 'recall'), worst)}"
+
+
+def typical(cases: pd.DataFrame) -> str:
+    """Three mountain lakes, those nearest the quartiles of the true area, in the order of the quartiles."""
+    own = cases[cases["set"] == MOUNTAIN_LAKES]
+    once = own.drop_duplicates("image").set_index("image")
+    area = (once["water"] * once["pixels"]).round().sort_index()
+    chosen: list[str] = []
+    for wanted in area.quantile(QUARTILES)[: len(area)]:
+        chosen.append(str((area.drop(chosen) - wanted).abs().idxmin()))
+    shown, rows = ("iou", "pixel_accuracy", "f1"), []
+    for method, part in own.groupby("method", sort=False):
+        of_image = part.set_index("image").loc[chosen]
+        rows.append([method, *(" / ".join(f"{value:.3f}" for value in of_image[score]) for score in shown)])
+    titles = [WaterTask.columns[score][0] for score in shown]
+    return markdown_table([", ".join(f"`{name}`" for name in chosen), *titles], rows) if rows else ""
 
 
 def pooled(cases: pd.DataFrame) -> float:
