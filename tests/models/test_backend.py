@@ -23,6 +23,7 @@ from lacunar.models.backend import (
 )
 from lacunar.models.card import Card
 from lacunar.models.checkpoint import Model, SegmentationModel
+from lacunar.models.in_use import inputs_in_use
 from lacunar.networks.segdiff import SegmenterConfig, build_segmenter
 from lacunar.networks.ssformer import FourierCrossAttention
 from lacunar.networks.unet import UNet, UNetConfig
@@ -108,6 +109,68 @@ def test_onnx_answers_as_the_network_does(kind, request, cache):
     assert {path.name.split("-")[0] for path in cache.iterdir()} == (
         {"unet"} if kind == "unet" else {"condition", "restore"}
     )
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_8_bits_answer_nearly_as_the_network_does_from_a_graph_of_its_own(unet, cache, monkeypatch):
+    fast = with_backend(unet, "int8")
+    assert fast.backend == "int8"
+    (kept,) = cache.iterdir()
+    assert b"QuantizeLinear" in kept.read_bytes()
+    (x, t), weight = inputs_in_use(unet)
+    with torch.inference_mode():
+        error = (fast.network(x, t) - unet.network(x, t)) * weight
+    assert 0 < float(error.norm() / weight.norm()) <= onnx.INT8_TOLERANCE
+    with_backend(unet, "onnx")
+    assert len(list(cache.iterdir())) == 2  # one is never taken for the other
+    monkeypatch.setattr(onnx, "INT8_TOLERANCE", 0.0)
+    with pytest.raises(
+        LacunarError, match=r"cannot run small \(the graph differs from the network by .*wanted 0 or less"
+    ):
+        with_backend(unet, "int8")
+
+
+def test_8_bits_are_for_conditional_models_that_fill(segmenter, monkeypatch):
+    monkeypatch.setattr(backends, "missing_packages", list)
+    with pytest.raises(LacunarError, match="int8 is for models that fill gaps, wet segments: choose --backend onnx"):
+        with_backend(segmenter, "int8")
+    prior = gap_model(
+        UNet(UNetConfig(sample_size=SIDE, block_out_channels=(8,), norm_groups=4, middle_attention=False)), "free"
+    )
+    with pytest.raises(LacunarError, match="free is an unconditional prior, which 8 bits are too few for"):
+        with_backend(prior, "int8")
+
+
+def test_8_bits_without_onnx_runtime_are_one_line(lacunar, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    raster = write(tmp_path / "in.tif", np.where(np.eye(64, dtype=bool), np.nan, 290).astype(np.float32), nodata=np.nan)
+    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--backend", "int8")
+    assert ran.code == 2
+    assert "backend int8 wants onnxruntime, not installed: pip install 'lacunar[onnx]'" in ran.err
+
+
+@pytest.mark.parametrize("name", ["lst-small", "face-small", "picture-small"])
+def test_inputs_in_use_look_like_those_of_a_fill(name):
+    model = load_filler(name)
+    (x, t), weight = inputs_in_use(model)
+    channels = model.network.out_channels
+    noisy, mean, sigma, missing = (
+        x[:, :channels],
+        x[:, channels : 2 * channels],
+        x[:, 2 * channels],
+        x[:, 2 * channels + 1],
+    )
+    assert x.shape == (len(t), model.network.in_channels, 64, 64)
+    assert x.isfinite().all()
+    assert (int(t[0]), int(t[-1])) == (0, model.schedule.num_timesteps - 1)
+    assert set(missing.unique().tolist()) == {0.0, 1.0}
+    assert not noisy[(missing == 0)[:, None].expand_as(noisy)].any()  # what is known has no noise
+    assert 0.5 < float(noisy[-1][missing[-1][None].expand_as(noisy[-1]) > 0].std()) < 1.5  # all noise at the last time
+    assert (sigma[missing > 0] > 0).all()
+    assert float(mean.std()) > 0.2
+    assert not weight[(missing == 0)[:, None]].any()
+    torch.testing.assert_close(inputs_in_use(model).given[0], x)  # the same each time
 
 
 @pytest.mark.parametrize("kind", ["unet", "segmenter"])
@@ -214,7 +277,9 @@ def test_auto_falls_back_with_one_warning(unet, monkeypatch, caplog):
 
 
 def test_what_is_not_there_is_told(unet, monkeypatch):
-    with pytest.raises(LacunarError, match="unknown backend 'fast': choose one of auto, eager, onnx, bf16, compiled"):
+    with pytest.raises(
+        LacunarError, match="unknown backend 'fast': choose one of auto, eager, onnx, int8, bf16, compiled"
+    ):
         with_backend(unet, "fast")
     monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "onnxruntime" else name)
     with pytest.raises(LacunarError, match=r"wants onnxruntime, not installed: pip install 'lacunar\[onnx\]'"):
@@ -275,7 +340,7 @@ def test_the_command_fills_alike_with_every_engine(lacunar, tiny_folder, tmp_pat
     values[20:40, 10:50] = np.nan
     raster = write(tmp_path / "in.tif", values, nodata=np.nan)
     filled = {}
-    for backend in ("auto", "eager", "onnx", "bf16"):
+    for backend in ("auto", "eager", "onnx", "int8", "bf16"):
         out = tmp_path / f"{backend}.tif"
         ran = lacunar("fill", raster, "-o", out, "--model", tiny_folder, "--samples", 2, "--backend", backend, "--json")
         assert ran.code == 0, ran.err
@@ -284,6 +349,8 @@ def test_the_command_fills_alike_with_every_engine(lacunar, tiny_folder, tmp_pat
     np.testing.assert_array_equal(filled["auto"], filled["eager"])
     np.testing.assert_allclose(filled["onnx"], filled["eager"], rtol=0, atol=1e-3)  # of 290 K: float32 holds 3e-5
     np.testing.assert_allclose(filled["bf16"], filled["eager"], rtol=0, atol=0.1)
+    np.testing.assert_array_equal(filled["int8"][1], filled["eager"][1])  # where it fills
+    assert np.abs(filled["int8"][0] - filled["eager"][0]).max() < np.nanstd(values)
     assert cache.is_dir()
 
 

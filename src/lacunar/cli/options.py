@@ -43,7 +43,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BackendOption = Annotated[
     str,
     typer.Option(
-        "--backend", help="auto, eager, onnx (CPU), bf16 or compiled (GPU); auto takes onnx where it pays off."
+        "--backend", help="auto, eager, onnx or int8 (CPU), bf16 or compiled (GPU); auto takes onnx where it pays off."
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]

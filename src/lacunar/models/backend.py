@@ -4,6 +4,10 @@
     The network itself, in float32.
 ``onnx``
     ONNX Runtime on the CPU, in float32: the same answers to 1e-4. The graph is exported once and kept in a cache.
+``int8``
+    ONNX Runtime on the CPU, with weights and activations in 8 bits, for conditional models that fill gaps. Ranges are
+    those of inputs that need no data (`lacunar.models.in_use`). Faster where the CPU multiplies bytes (VNNI,
+    AMX). Answers differ a little, and from one kind of CPU to another: ``auto`` never takes it.
 ``bf16``
     PyTorch with bfloat16 where that is safe (autocast), channels last: answers with 8 significant bits. For GPUs, and
     CPUs that compute in bfloat16 (AVX-512 BF16, AMX).
@@ -30,13 +34,13 @@ from torch import Tensor, nn
 
 from lacunar.errors import LacunarError, ModelError, first_line
 from lacunar.models.checkpoint import Model, SegmentationModel, read_model
-from lacunar.models.onnx import graph_of
+from lacunar.models.onnx import InUse, graph_of
 from lacunar.networks.layers import BANDS_IN, Condition
 from lacunar.networks.segdiff import Segmenter
 from lacunar.networks.ssformer import FourierCrossAttention
 from lacunar.networks.unet import UNet
 
-BackendName = Literal["auto", "eager", "onnx", "bf16", "compiled"]
+BackendName = Literal["auto", "eager", "onnx", "int8", "bf16", "compiled"]
 BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
 
 AUTO_PARAMETERS = 1_000_000  # of a network that is worth an export; a smaller one has answered before it is done
@@ -102,7 +106,7 @@ def load_model(folder_or_name: str | Path, *, device: str = "cpu", backend: str 
     device
         ``auto`` (the best there is), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     backend
-        ``auto``, ``eager``, ``onnx``, ``bf16`` or ``compiled``: see the head of this module.
+        ``auto``, ``eager``, ``onnx``, ``int8``, ``bf16`` or ``compiled``: see the head of this module.
 
     Returns
     -------
@@ -170,11 +174,13 @@ def with_backend(model: AnyModel, name: str = "auto") -> AnyModel:
         return model
     device = next(model.network.parameters()).device
     chosen = backend_for(model, name, device.type)
-    if chosen == "onnx":
-        _require_onnx(device)
+    if chosen in ("onnx", "int8"):
+        _require_onnx(device, chosen)
+        in_use = _in_use(model) if chosen == "int8" else None
         try:
-            graphs = {part: graph_of(own, part, given, at_once=AT_ONCE) for part, (own, given) in _parts(model).items()}
-            return _joined(model, "onnx", graphs)
+            parts = _parts(model).items()
+            graphs = {part: graph_of(own, part, given, at_once=AT_ONCE, in_use=in_use) for part, (own, given) in parts}
+            return _joined(model, chosen, graphs)
         except Exception as error:  # the exporter and the runtime have no common error
             reason = f"ONNX Runtime cannot run {model.name} ({_reason(error)})"
             if name != "auto":
@@ -210,15 +216,24 @@ def _loaded(folder_or_name: str | Path, device: str, backend: str, kind: type[An
     return with_backend(model, backend)
 
 
-def _require_onnx(device: torch.device) -> None:
+def _require_onnx(device: torch.device, name: BackendName) -> None:
     if missing := missing_packages():
         raise LacunarError(
-            f"backend onnx wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --backend eager"
+            f"backend {name} wants {', '.join(missing)}, not installed: pip install 'lacunar[onnx]', or --backend eager"
         )
     if device.type != "cpu":
         raise LacunarError(
-            f"backend onnx runs on the cpu, the network is on {device}: give --device cpu, or --backend compiled"
+            f"backend {name} runs on the cpu, the network is on {device}: give --device cpu, or --backend compiled"
         )
+
+
+def _in_use(model: Model | SegmentationModel) -> InUse:
+    """What the network of a model that fills is given, which ranges of 8 bits are taken from."""
+    if isinstance(model, SegmentationModel):
+        raise LacunarError(f"backend int8 is for models that fill gaps, {model.name} segments: choose --backend onnx")
+    from lacunar.models.in_use import inputs_in_use
+
+    return inputs_in_use(model)
 
 
 def _compiled(model: AnyModel) -> AnyModel:
