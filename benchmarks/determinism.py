@@ -1,6 +1,6 @@
 """How far results differ between threads, backends and processes, at real tile sizes.
 
-    python benchmarks/determinism.py --photograph FACE.jpg
+    python benchmarks/determinism.py > docs/evidence/tables/determinism.md
 
 Every way is a command of its own (`lacunar fill`, `lacunar water`, `lacunar face`, shipped models) on the same input of
 256 x 256 pixels or more; differences are counted from one thread of the eager backend. Measured pixels are compared bit
@@ -54,6 +54,7 @@ def main() -> None:
     if rows:
         head = ("job", "backend", "threads", "largest difference", "equal bits", "measured pixels")
         print(markdown_table(head, rows))
+        print()
     if types:
         print(markdown_table(("numbers of the raster", "measured pixels", "of them changed"), types))
 

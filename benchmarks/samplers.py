@@ -1,7 +1,7 @@
 """Quality against network evaluations for every sampler, on LST and on faces: one table and one figure.
 
     python benchmarks/samplers.py                     # on development data: what a choice may be made by
-    python benchmarks/samplers.py --split test        # the final figure; nothing is chosen by it
+    python benchmarks/samplers.py --split test        # the final figure, and table; nothing is chosen by it
 
 LST: tiles of places that `lst-small` was not trained on, under real cloud shapes at 22 %; gap RMSE over that of the
 kriging that the network starts from. Faces: held-out CelebA photographs under all kinds of occlusions at 20 %; PSNR
@@ -16,6 +16,7 @@ Scores are kept in `--scores`: a run that was interrupted, or is asked for more,
 import argparse
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -72,8 +73,8 @@ def main() -> None:
             score = scores.get(f"{panel}: {label}:{preset.evaluations}", preset, samples, cases, run)
             rows.append((panel, label, samples, score))
             told = ", ".join(f"{name} {value:.3f}" for name, value in score.items())
-            print(f"{panel}, {label}: {told}", flush=True)
-    print(f"\n{describe_machine()}; {options.split} data, seed {options.seed}\n")
+            print(f"{panel}, {label}: {told}", file=sys.stderr)
+    print(f"{describe_machine()}; {options.split} data, seed {options.seed}\n")
     print(table(rows))
     if rows:
         save_figure(draw(rows, options.split), options.output)
@@ -260,14 +261,16 @@ def own_membrane(rows: Sequence[Row]) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All scores as markdown."""
-    header = ("data", "sampler", "evaluations", "samples", "mean", "one sample", "in 1 sigma", "sigma / RMSE of mean")
+    """All scores as markdown: a row for each sampler, its numbers of evaluations side by side."""
+    header = ("data", "sampler", "evaluations", "mean", "one sample", "in 1 sigma")
     lines = []
-    for panel, label, samples, score in rows:
-        digits = 3 if panel == "LST" else 2
-        spread = [f"{score[name]:.2f}" if name in score else "-" for name in ("in_sigma", "sigma_over_error")]
-        values = [f"{score[name]:.{digits}f}" for name in ("mean", "one")]
-        lines.append((panel, label, int(score["evaluations"]), samples, *values, *spread))
+    for panel, label in dict.fromkeys((panel, label) for panel, label, *_ in rows):
+        own = [score for its_panel, its_label, _, score in rows if (its_panel, its_label) == (panel, label)]
+        digits = 2 if panel == "LST" else 1
+        counts = " / ".join(f"{score['evaluations']:.0f}" for score in own)
+        values = [" / ".join(f"{score[name]:.{digits}f}" for score in own) for name in ("mean", "one")]
+        spread = " / ".join(f"{score['in_sigma']:.0%}" for score in own if "in_sigma" in score)
+        lines.append((panel, label, counts, *values, spread or "-"))
     return markdown_table(header, lines)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import lacunar as lc
 from lacunar.evaluate.report import markdown_table
 from lacunar.segment.indices import ndwi
+from lacunar.sensors.bands import place_bands
 
 CONTRADICTED = -0.2  # NDWI below which a body is no water
 M2_PER_KM2 = 1e6
@@ -57,7 +58,7 @@ def area(product: Path, name: str) -> list[str]:
         bodies = geopandas.read_file(polygons)
     bands = lc.open_scene(product).bands()
     step_x, step_y = bands.rio.resolution()
-    wet = int((ndwi(np.asarray(bands)) > 0).sum()) * abs(step_x * step_y)
+    wet = int((ndwi(place_bands(bands.to_numpy(), list(bands["band"].to_numpy()))) > 0).sum()) * abs(step_x * step_y)
     water = record["water"]
     areas = [f"{value / M2_PER_KM2:.2f}" for value in (water["area_m2"], water["sigma_m2"], wet)]
     return [Path(name).name, *areas, str(len(bodies)), str(int((bodies["mean_ndwi"] < CONTRADICTED).sum()))]

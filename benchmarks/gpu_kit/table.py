@@ -1,4 +1,8 @@
-"""Tables of what a run of the kit brought back: `PYTHONPATH=benchmarks python -m gpu_kit.table FOLDER`."""
+"""Tables of what runs of the kit brought back.
+
+PYTHONPATH=benchmarks python -m gpu_kit.table FOLDER > docs/evidence/tables/gpu_kit.md                speeds
+PYTHONPATH=benchmarks python -m gpu_kit.table FOLDER scores > docs/evidence/tables/gpu_kit_scores.md
+"""
 
 import json
 import sys
@@ -34,8 +38,19 @@ def row(record: dict, timing: dict | None) -> list[str]:
     ]
 
 
-def main(folder: Path) -> None:
-    """Print the table."""
+def scores(folder: Path) -> None:
+    """Print what the weights scored: ``scores.json`` holds scores by recipe and data, or by recipe, data and group."""
+    print("| weights | on | scores |\n| --- | --- | --- |")
+    for recipe, measured in json.loads((folder / "scores.json").read_text()).items():
+        for data, found in measured.items():
+            groups = found if all(isinstance(value, dict) for value in found.values()) else {"": found}
+            for group, values in groups.items():
+                told = ", ".join(f"{name} {value:g}" for name, value in values.items())
+                print(f"| {recipe} | {data}{f': {group}' if group else ''} | {told} |")
+
+
+def speeds(folder: Path) -> None:
+    """Print how fast they were trained."""
     timings = json.loads((folder / "timings.json").read_text())
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
     for recipe, record in sorted(json.loads((folder / "records.json").read_text()).items()):
@@ -45,4 +60,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (scores if sys.argv[2:] == ["scores"] else speeds)(Path(sys.argv[1]))
