@@ -179,6 +179,12 @@ class PretrainedUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Condition:
         """Read images (B, 6, H, W), NaN where a band is absent or a pixel not valid; sides are multiples of 32."""
+        beside, embedding, shown = self.coarse(image)
+        h, logits = self.answer(beside)
+        return Condition(h, embedding, logits, shown)
+
+    def coarse(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoded features beside the bands (B, C, H / 2, W / 2), those of the bottleneck, and what was shown."""
         shown = band_features(image)
         planes = shown.clone()
         planes[:, :BANDS_IN] = self._completed(image)
@@ -188,11 +194,14 @@ class PretrainedUNet(nn.Module):
             larger = interpolate(h, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             h = layer(torch.cat([larger, skip], dim=1))
         sharp = torch.cat([planes[:, :BANDS_IN], planes[:, 2 * BANDS_IN :]], dim=1)  # without where bands are present
-        beside = torch.cat([h, pixel_unshuffle(sharp, 2)], dim=1)
+        return torch.cat([h, pixel_unshuffle(sharp, 2)], dim=1), embedding, shown
+
+    def answer(self, beside: Tensor) -> tuple[Tensor, Tensor]:
+        """The last features (B, C, H / 2, W / 2) and the logits (B, classes, H, W), from what `coarse` gives."""
         h = self.refine(beside)
         if self.boundary is not None:
             h = self.boundary(h, beside)
-        return Condition(h, embedding, pixel_shuffle(self.head(h), 2), shown)
+        return h, pixel_shuffle(self.head(h), 2)
 
     def _completed(self, image: Tensor) -> Tensor:
         """All six bands in the encoder's units; absent ones blended, pixels without any band 0."""
