@@ -36,13 +36,13 @@ PLAN = (
 
 
 def chosen(words: list[str]) -> tuple[Part, ...]:
-    """The plan, or the parts named as RECIPE or RECIPE:SHARE."""
+    """The plan, or the parts named as RECIPE, RECIPE:SHARE or RECIPE:SHARE:START."""
     known = {part.recipe: part for part in PLAN}
     parts = []
     for word in words:
-        name, _, share = word.partition(":")
+        name, share, start = (*word.split(":"), "", "")[:3]
         part = known.get(name, Part(name, 1.0))
-        parts.append(Part(name, float(share) if share else part.share, part.start))
+        parts.append(Part(name, float(share or part.share), start or part.start))
     return tuple(parts) or PLAN
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh [--smoke | --draw] [--batch N] [--workers N] [--no-timings] [MINUTES] [RECIPE:SHARE ...]: train by the plan on this machine's GPU, and time it; ends 60 s
+# run.sh [--smoke | --draw] [--batch N] [--workers N] [--rate FACTOR] [--no-timings] [MINUTES] [RECIPE[:SHARE[:START]] ...]: train by the plan on this machine's GPU, and time it; ends 60 s
 # early. --smoke takes two steps of each recipe; --draw only draws what recipes draw beforehand, on the CPU, and leaves
 # it in $LACUNAR_KIT_WORK for a later run.
 #

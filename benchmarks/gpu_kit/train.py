@@ -71,7 +71,7 @@ class Work:
         self.part, self.device, self.smoke = part, device, arguments.smoke
         self.out, self.kit, self.work = arguments.out, arguments.kit, arguments.work
         self.batch, self.workers = arguments.batch, arguments.workers or max(1, (os.cpu_count() or 2) - 1)
-        self.recipe = small(RECIPES[part.recipe], arguments)
+        self.rate, self.recipe = arguments.rate, small(RECIPES[part.recipe], arguments)
         self.drawn = folder_of(part, arguments)
         self.record: dict[str, Any] = {"recipe": part.recipe, "start": part.start, "losses": []}
 
@@ -112,7 +112,7 @@ class Work:
         begun = time.monotonic()
         batch_size, network = self._probed(seconds)
         training = self.recipe.training  # its rate belongs to its batch, and grows with the root of the batch
-        peak = min(LARGEST_RATE, training.learning_rate * math.sqrt(batch_size / training.batch_size))
+        peak = self.rate * min(LARGEST_RATE, training.learning_rate * math.sqrt(batch_size / training.batch_size))
         feed = self._feed(batch_size)
         step, written, warned, started = 0, time.monotonic(), False, time.monotonic()
         while True:
@@ -404,9 +404,10 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="only draw what recipes draw beforehand, for a later run")
     parser.add_argument("--batch", type=int, help="batch size; searched for where it is not given")
     parser.add_argument("--workers", type=int, help="processes that draw examples; one for each core but one")
+    parser.add_argument("--rate", type=float, default=1.0, help="of learning, in units of the recipe's own")
     parser.add_argument("--no-timings", action="store_true", help="train to the end")
     parser.add_argument("minutes", nargs="?", type=float, default=10.0)
-    parser.add_argument("recipes", nargs="*", help="RECIPE or RECIPE:SHARE; the plan where none is given")
+    parser.add_argument("recipes", nargs="*", help="RECIPE:SHARE:START; the plan where none is given")
     given = parser.parse_args()
     begun = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
