@@ -12,7 +12,7 @@ assert Path(lc.__file__).is_relative_to(sys.prefix), f"{lc.__file__} is not the 
 package = files("lacunar")
 assert (package / "py.typed").is_file()
 shipped = {folder.name for folder in (package / "models" / "shipped").iterdir() if folder.is_dir()}
-assert shipped >= {"face-small", "lst-small", "picture-small", "water-small"}, shipped
+assert shipped >= {"face-full", "lst-small", "picture-small", "water-small"}, shipped
 for name in shipped:
     assert (package / "models" / "shipped" / name / "model.safetensors").is_file(), name
 

@@ -33,7 +33,7 @@ from lacunar.models.checkpoint import Model, SegmentationModel
 from lacunar.networks.layers import BANDS_IN
 from lacunar.versions import describe_machine
 
-GAP_MODELS = ("lst-small", "face-small", "picture-small")
+GAP_MODELS = ("lst-small", "face-full", "picture-small")
 WATER_MODEL = "water-small"
 KELVIN_CASES, KELVIN_SIDE, KELVIN_RATE = 6, 64, 0.22
 

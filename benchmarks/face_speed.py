@@ -38,7 +38,7 @@ WHITE = 255
 def main() -> None:
     """Time every preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="face-small", help="shipped model or model folder, of faces")
+    parser.add_argument("--model", default="face-full", help="shipped model or model folder, of faces")
     parser.add_argument("--detail", default="picture-small", help="the one that refines a photograph")
     parser.add_argument("--size", type=int, default=512, help="side of the photograph, all of which is the face")
     parser.add_argument("--samples", type=int, default=8, help="drawn together, beside one alone")

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, help="at most")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    embedding, model, rows, originals = Embedding(), load_filler("face-small"), [], {}
+    embedding, model, rows, originals = Embedding(), load_filler("face-full"), [], {}
     for case in picture_cases(asked.faces, size=SIZE, rates=RATES, most=asked.pictures):
         points = embedding.points(case.truth)
         if points is None:

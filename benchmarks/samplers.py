@@ -292,7 +292,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prior-evaluations", type=counts, default=(5, 10, 25, 50, 100), help="of the others")
     parser.add_argument("--samplers", nargs="*", default=(), help="only these")
     parser.add_argument("--lst-model", default="lst-small", help="shipped model or model folder")
-    parser.add_argument("--face-model", default="face-small", help="shipped model or model folder")
+    parser.add_argument("--face-model", default="face-full", help="shipped model or model folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--scores", type=Path, default=Path(gettempdir()) / "lacunar-samplers.json", help="where scores are kept"

@@ -55,7 +55,7 @@ from lacunar.pictures.restore import restored
 from lacunar.segment.array import segment_array
 from lacunar.train.water_data import water_scenes
 
-MODELS = ("lst-small", "face-small", "picture-small", "picture-prior", "water-classes")
+MODELS = ("lst-small", "face-full", "picture-small", "picture-prior", "water-classes")
 CASES, CALIBRATION, SIDE = 4, 1, 64
 WATER_CASES, WATER_SIDE, WATER_SET = 12, 256, "glacial_nrg"
 WORSE, FASTER, SMALLER = 1.01, 1.3, 0.5
@@ -247,7 +247,7 @@ def fill_of(name: str, data: Path) -> Fill:
             return float(np.mean((told - white) ** 2))
         hidden = occlusion("strokes", picture.shape, 0.3, rng=np.random.default_rng(number))
         drawing = Drawing(PRESETS["fast"], 2, number)
-        if name == "face-small":
+        if name == "face-full":
             regions = fill_face(picture, hidden, Face.whole(picture.shape), model, None, drawing)
         else:
             regions = fill_regions(picture, hidden, model, drawing)

@@ -29,7 +29,7 @@ class Part:
 # Water first and temperature last: what the others draw beforehand is drawn meanwhile, on the CPU.
 PLAN = (
     Part("water-classes", 3.0),
-    Part("face-full", 4.5, "face-small"),
+    Part("face-full", 4.5, "face-full"),
     Part("picture-prior", 1.5),
     Part("lst-small", 1.0, "lst-small"),
 )

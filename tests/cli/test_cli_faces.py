@@ -207,8 +207,8 @@ def test_options_that_contradict(refused, tiny_folder):
     refused("65 samples and seed 0: wanted 1 to 64 samples", "--samples", 65)
     refused("unknown model 'none', wanted a model folder or a shipped model", model="none")
     refused("choose a model of faces or pictures", model=tiny_folder)
-    refused("face-small knows aligned faces alone, wanted a model of any picture", model="face-small")
-    refused("face-small knows aligned faces alone", "--detail", "face-small", "--whole", command="face")
+    refused("face-full knows aligned faces alone, wanted a model of any picture", model="face-full")
+    refused("face-full knows aligned faces alone", "--detail", "face-full", "--whole", command="face")
 
 
 def test_no_face_several_and_none_under_the_mask(refused, photo, mask, model, tmp_path):

@@ -227,7 +227,7 @@ def test_what_a_model_with_a_prior_starts_from_is_scored_too(folder, tmp_path):
     network = UNet(UNetConfig(**shape, **plain))
     prior = fit_prior(np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32), 2, seed=0)
     saved = save_model(tmp_path / "own", replace(picture_model(network), prior=prior))
-    told = {"methods": (), "models": (str(saved),), "presets": (), "steps": (1,), "samples": 1, "most": 1}
+    told = {"methods": (), "models": (str(saved),), "presets": (), "steps": (1,), "samples": 1, "most": 1, "size": 64}
     rows = evaluate("pictures", faces=folder, rates=(0.2,), **told).cases
     assert rows["method"].tolist() == ["biharmonic", "own, prior alone", "own, 1 steps"]
     assert rows["psnr"].iloc[1] == pytest.approx(rows["psnr"].iloc[2], abs=1e-3)  # untrained, it predicts no residual

@@ -152,7 +152,7 @@ def test_8_bits_without_onnx_runtime_are_one_line(lacunar, tiny_folder, tmp_path
     assert "backend int8 wants onnxruntime, not installed: pip install 'lacunar[onnx]'" in ran.err
 
 
-@pytest.mark.parametrize("name", ["lst-small", "face-small", "picture-small"])
+@pytest.mark.parametrize("name", ["lst-small", "face-full", "picture-small"])
 def test_inputs_in_use_look_like_those_of_a_fill(name):
     model = load_filler(name)
     (x, t), weight = inputs_in_use(model)
@@ -163,7 +163,8 @@ def test_inputs_in_use_look_like_those_of_a_fill(name):
         x[:, 2 * channels],
         x[:, 2 * channels + 1],
     )
-    assert x.shape == (len(t), model.network.in_channels, 64, 64)
+    side = model.network.config.sample_size
+    assert x.shape == (len(t), model.network.in_channels, side, side)
     assert x.isfinite().all()
     assert (int(t[0]), int(t[-1])) == (0, model.schedule.num_timesteps - 1)
     assert set(missing.unique().tolist()) == {0.0, 1.0}

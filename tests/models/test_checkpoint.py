@@ -250,7 +250,7 @@ def test_shipped_models_are_found_by_name(original: Path, tmp_path: Path, monkey
 def test_every_shipped_model_loads() -> None:
     loaders = {name: load_segmenter if name.startswith("water") else load_filler for name in shipped_models()}
     assert all(load(name).name == name for name, load in loaders.items())
-    assert set(loaders) == {"face-small", "lst-small", "picture-prior", "picture-small", "water-classes", "water-small"}
+    assert set(loaders) == {"face-full", "lst-small", "picture-prior", "picture-small", "water-classes", "water-small"}
 
 
 def full_disk(*_: object, **__: object) -> None:

@@ -107,14 +107,14 @@ class _LstAsked(_FillAsked):
 @dataclass(frozen=True, kw_only=True)
 class _FaceAsked(_FillAsked):
     faces: Annotated[Path, typer.Option(help="Folder of square pictures of aligned faces.")]
-    size: Annotated[int, typer.Option(min=11, help="Side to which the pictures are brought, in pixels.")] = 64
+    size: Annotated[int, typer.Option(min=11, help="Side to which the pictures are brought, in pixels.")] = 80
     rates: _Rates = "0.15,0.2,0.5"
     occlusions: Annotated[str, typer.Option(help="What hides the faces in turns, by comma, or all of the mix.")] = "all"
     most: Annotated[int | None, typer.Option("--pictures", min=1, help="So many pictures at most.")] = None
     methods: Annotated[str, typer.Option(help="Fills without a network, by comma, or all; biharmonic always runs.")] = (
         "all"
     )
-    models: _Models = field(default_factory=lambda: ["face-small"])
+    models: _Models = field(default_factory=lambda: ["face-full"])
 
 
 @dataclass(frozen=True, kw_only=True)

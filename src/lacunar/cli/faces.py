@@ -66,7 +66,7 @@ class _FaceAsked(_Asked):
             f"{1 + refiner(PRESETS['fast']).evaluations} and balanced {1 + refiner(PRESETS['balanced']).evaluations}."
         ),
     ] = "fast"
-    model: opt.Model = "face-small"
+    model: opt.Model = "face-full"
 
 
 @opt.expanded

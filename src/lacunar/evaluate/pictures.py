@@ -112,12 +112,12 @@ class PictureTask(FillTask):
     """Which fills are compared on which pictures."""
 
     faces: Path  # folder of square pictures of aligned faces
-    size: int = 64  # side to which they are brought
+    size: int = 80  # side to which they are brought
     rates: tuple[float, ...] = RATES
     occlusions: tuple[OcclusionName, ...] = OCCLUSIONS  # what hides the faces, in turns
     most: int | None = None  # pictures at most
     methods: tuple[str, ...] = METHOD_NAMES  # biharmonic is always among them
-    models: tuple[str, ...] = ("face-small",)
+    models: tuple[str, ...] = ("face-full",)
 
     title: ClassVar[str] = "How good are the filled faces?"
     unit: ClassVar[str] = "picture"

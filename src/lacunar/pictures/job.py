@@ -36,7 +36,7 @@ from lacunar.plotting import check_figure
 from lacunar.versions import versions
 
 PICTURE_MODEL = "picture-small"
-FACE_MODEL = "face-small"
+FACE_MODEL = "face-full"
 NO_DETAIL = "none"
 MAX_SAMPLES = 64
 ASTRONAUT = Tile(row=66, col=172, height=110, width=110)  # her face in the photograph

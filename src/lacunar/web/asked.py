@@ -33,7 +33,7 @@ DEFAULTS: dict[JobKind, dict[str, Any]] = {
         "keep_clouds": False,
     },
     "picture": {"model": "picture-small", "preset": "fast", "samples": 1, "seed": 0},
-    "face": {"model": "face-small", "preset": "fast", "samples": 1, "seed": 0},
+    "face": {"model": "face-full", "preset": "fast", "samples": 1, "seed": 0},
 }
 
 
