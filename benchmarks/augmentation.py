@@ -37,9 +37,9 @@ from lacunar.train.objectives import Batch, DenoisingObjective, seeded
 from lacunar.train.recipes import LST_HELD_OUT_WEIGHTS, LST_WEIGHTS
 
 SIDE = 32
-BUDGETS = {"small": 64, "large": 1200}  # real tiles
+BUDGETS = {"small": 64, "large": 600}  # real tiles
 MASKS = {"small": 4, "large": 1}  # gaps drawn for each real tile
-HELD_OUT, DRAWN = 256, 384  # tiles
+HELD_OUT, DRAWN = 192, 256  # tiles
 HELD_OUT_SEED = 1_000_003
 SETTINGS = (
     ("none", 0.0),
@@ -47,7 +47,7 @@ SETTINGS = (
     ("lst-small", 0.5),
     ("field", 0.5),
 )  # generator, share of the batches
-SEEDS, STEPS, BATCH = 3, 400, 32
+SEEDS, STEPS, BATCH = 3, 300, 32
 RATE, WARM_UP, DECAY, EMA = 1e-3, 0.05, 0.4, 0.99
 KELVIN_MEAN, KELVIN_STD, KELVIN_PER_COUNT = 300.0, 5.0, 0.01
 SCHEDULE = NoiseSchedule.cosine(1000)
