@@ -1,6 +1,7 @@
 """Fills beside a few other dates of training places: the archive's field, kriging with drift, ridge and EM.
 
     python benchmarks/lst_places.py > docs/evidence/tables/lst_places.md
+    python benchmarks/lst_places.py --quick --counts 0 1 2 4 8 9 --windows 3 > docs/evidence/tables/lst_places_dates.md
 
 Windows of 256 pixels are cut out of the dates of one grid. Each date is hidden in turn under a real cloud; the others
 have clouds of their own, as in `lacunar evaluate lst --archive`, which does the work. On these places settings may be
@@ -10,6 +11,7 @@ chosen.
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,10 +40,11 @@ def main() -> None:
     cases = pd.read_csv(options.read) if options.read else measured(options)
     if options.cases:
         cases.to_csv(options.cases, index=False)
-    places = list(dict.fromkeys(cases["place"]))
-    rows = [row for key, own in cases.groupby(["place", "rate", "references"], sort=False) for row in rows_of(key, own)]
-    header = ("place", "missing", "other dates", *METHODS, "of the field: CRPS, K", "in 68 % / 95 %")
-    dates = ", ".join(f"{place} {own['scene'].nunique()}" for place, own in cases.groupby("place", sort=False))
+    places, methods = list(dict.fromkeys(cases["place"])), [name for name in METHODS if name in set(cases["method"])]
+    groups = cases.groupby(["place", "rate", "references"], sort=False)
+    rows = [row_of(key, own, methods) for key, own in groups]
+    header = ("place", "missing", "other dates", *methods, "of the field: CRPS, K", "in 68 % / 95 %")
+    dates = ", ".join(filled(place, own[own["method"] == FIELD]) for place, own in cases.groupby("place", sort=False))
     print(markdown_table(header, sorted(rows, key=lambda row: places.index(row[0]))))
     print(f"\nRMSE in K; dates filled: {dates}.")
     if DRIFT in set(cases["method"]):
@@ -86,16 +89,22 @@ def ratios(cases: pd.DataFrame) -> str:
     return f"{told} It takes {longer:.1f} times as long."
 
 
-def rows_of(key: tuple[str, float, int], cases: pd.DataFrame) -> list[tuple[str, ...]]:
+def filled(place: str, cases: pd.DataFrame) -> str:
+    """How many dates of how many windows."""
+    each, dates = cases.groupby(["rate", "references"]).size().max(), cases["scene"].nunique()
+    return f"{place} {dates} in {each // dates} window{'s' if each > dates else ''}"
+
+
+def row_of(key: tuple[str, float, int], cases: pd.DataFrame, methods: Sequence[str]) -> tuple[str, ...]:
     """The row of a place, a missing rate and a number of dates."""
     own = {name: part for name, part in cases.groupby("method")}
-    errors = [pooled(own[name], "rmse") if name in own else "-" for name in METHODS]
+    errors = [pooled(own[name], "rmse") if name in own else "-" for name in methods]
     field = own[FIELD]
     inside = " / ".join(
         f"{np.average(field[name], weights=field['pixels']):.0%}" for name in ("coverage_68", "coverage_95")
     )
     crps = f"{np.average(field['crps'], weights=field['pixels']):.2f}"
-    return [(key[0], f"{key[1]:.0%}", str(key[2]), *errors, crps, inside)]
+    return key[0], f"{key[1]:.0%}", str(key[2]), *errors, crps, inside
 
 
 def pooled(cases: pd.DataFrame, score: str) -> str:
