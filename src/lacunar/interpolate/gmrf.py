@@ -9,10 +9,9 @@ conditional mean of what it lacks to the known pixels (Matheron's rule; Chiles a
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -34,28 +33,6 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 AXES = ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1]))  # the two ends of edges down and to the right
 Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Missing pixels that depend on no other missing ones: Q reaches two pixels far."""
-
-    pixels: Pixels
-    own: NDArray[np.intp]  # their numbers among the pixels near the gap
-    laplacian: sp.csr_matrix  # of all pixels near the gap
-    nodes: sp.csr_matrix | None  # (pixels, nodes): what pixels are interpolated from; None: from themselves
-
-    @cached_property
-    def rows(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        """Rows of L and of L^2."""
-        rows = self.laplacian[self.own]
-        return rows, rows @ self.laplacian
-
-    @cached_property
-    def blocks(self) -> tuple[sp.csr_matrix, ...]:
-        """Identity, L and L^2 on the pixels, or on the nodes."""
-        inside = (sp.identity(len(self.own), format="csr"), *(row[:, self.own] for row in self.rows))
-        return inside if self.nodes is None else tuple(self.nodes.T @ block @ self.nodes for block in inside)
 
 
 class MarkovField:
@@ -87,29 +64,37 @@ class MarkovField:
         Fields are read at known pixels only. The result does not depend on the number of ``threads``.
         """
         out = np.where(self._known, fields, 0.0)
-        for pixels, solved in self._solutions(out[:, self._near].T, threads):
+        for pixels, (solved,) in self._solutions([(self, out[:, self._near].T)], threads):
             out[:, *pixels] = solved.T
         return out
 
     def with_draws(
-        self, field: NDArray[np.floating], noise: NDArray[np.floating], *, threads: int = 1
+        self,
+        field: NDArray[np.floating],
+        noise: NDArray[np.floating],
+        *,
+        texture: "MarkovField | None" = None,
+        threads: int = 1,
     ) -> tuple[FloatArray, NDArray[np.floating]]:
         """A field (H, W), completed, and K draws (K, H, W) of the deviation from it, 0 where not missing.
 
-        ``noise`` (K, H, W) is standard normal; draws are of its type. Fields that share noise, such as overlapping
-        windows, draw alike.
+        Draws are those of ``texture``, a field `reshaped` from this one, by default of the field itself. ``noise`` (K,
+        H, W) is standard normal; draws are of its type. Fields that share noise, such as overlapping windows, draw
+        alike.
         """
+        texture = texture or self
         rows, cols = (2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in noise.shape[1:])
         eigenvalues = rows[:, None] + cols
-        spectrum = 1 / np.sqrt((self._kappa**2 + eigenvalues) * (1 + self._smoothness * eigenvalues))
+        spectrum = 1 / np.sqrt((texture._kappa**2 + eigenvalues) * (1 + texture._smoothness * eigenvalues))
         free = fft.dctn(noise, axes=(1, 2), norm="ortho")
         free *= spectrum.astype(noise.dtype)
         free = fft.idctn(free, axes=(1, 2), norm="ortho", overwrite_x=True)
         out, draws = np.where(self._known, field, 0.0), np.zeros_like(free)
-        near = np.stack([one[self._near] for one in (out, *free)], axis=1) * self._known[self._near, None]
-        for pixels, solved in self._solutions(near, threads):
-            out[pixels] = solved[:, 0]
-            draws[:, *pixels] = free[:, *pixels] - solved[:, 1:].T
+        near = [np.ascontiguousarray(many[:, self._near].T, dtype=np.float64) for many in (out[None], free)]
+        near[1] *= self._known[self._near, None]
+        for pixels, (mean, drawn) in self._solutions([(self, near[0]), (texture, near[1])], threads):
+            out[pixels] = mean[:, 0]
+            draws[:, *pixels] = free[:, *pixels] - drawn.T
         return out, draws
 
     def products(self, completed: FloatArray) -> FloatArray:
@@ -144,32 +129,49 @@ class MarkovField:
         out[self.missing] = usual * fine[:height, :width][self.missing]
         return out
 
-    def _solutions(self, near: FloatArray, threads: int) -> Iterator[tuple[Pixels, FloatArray]]:
-        """Parts of the gap, and the conditional mean there (M, P), for fields (N, P) on the pixels near the gap."""
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            solved = pool.map(lambda part: self._solved(near, part), self._parts)
-            yield from zip((part.pixels for part in self._parts), solved, strict=True)
+    def _solutions(
+        self, given: Sequence[tuple["MarkovField", FloatArray]], threads: int
+    ) -> Iterator[tuple[Pixels, list[FloatArray]]]:
+        """Parts of the gap, and the conditional means there (M, P), for fields (N, P) on the pixels near the gap.
 
-    @cached_property
-    def _parts(self) -> list[_Part]:
+        Each field is one of a Markov field on the same pixels.
+        """
+        parts = self._parts()
+        solve = partial(self._solved, given)
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            yield from zip(parts, pool.map(solve, parts), strict=True)
+
+    def _parts(self) -> list[Pixels]:
+        """Missing pixels in parts that do not depend on one another: Q reaches two pixels far."""
         labels, count = ndimage.label(ndimage.binary_dilation(self.missing))
         rows, cols = np.nonzero(self.missing)
         own = labels[rows, cols]
         group = (np.cumsum(np.bincount(own, minlength=count + 1)) // CHUNK)[own]
         order = np.argsort(group, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
-        found = [(rows[part], cols[part]) for part in parts]
-        return [_Part(at, self._number[at], self._laplacian, self._interpolation(at)) for at in found]
+        return [(rows[part], cols[part]) for part in parts]
 
-    def _solved(self, near: FloatArray, part: _Part) -> FloatArray:
-        """(M, P): the conditional mean at the pixels of a part."""
-        weights = (self._kappa**2, 1 + self._smoothness * self._kappa**2, self._smoothness)  # of 1, L and L^2 in Q
-        load = sum(-weight * (row @ near) for weight, row in zip(weights[1:], part.rows, strict=True))
-        block = sum(weight * block for weight, block in zip(weights, part.blocks, strict=True))
-        load = load if part.nodes is None else part.nodes.T @ load
-        factor = splu(block.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        solved = factor.solve(np.ascontiguousarray(load))
-        return np.asarray(solved if part.nodes is None else part.nodes @ solved)
+    def _solved(self, given: Sequence[tuple["MarkovField", FloatArray]], pixels: Pixels) -> list[FloatArray]:
+        """(M, P) of each field: its conditional mean at the pixels of a part."""
+        own, nodes = self._number[pixels], self._interpolation(pixels)
+        rows = self._laplacian[own]
+        powers = rows, rows @ self._laplacian  # L and L^2
+        blocks = [sp.identity(len(own), format="csr"), *(power[:, own] for power in powers)]
+        if nodes is not None:
+            blocks = [nodes.T @ block @ nodes for block in blocks]
+        found, last = list[FloatArray](), None
+        for field, near in given:
+            kappa_squared, smoothness = field._kappa**2, field._smoothness
+            weights = (kappa_squared, 1 + smoothness * kappa_squared, smoothness)  # of 1, L and L^2 in Q
+            load = sum(-weight * (power @ near) for weight, power in zip(weights[1:], powers, strict=True))
+            load = load if nodes is None else nodes.T @ load
+            if field is not last:
+                block = sum(weight * block for weight, block in zip(weights, blocks, strict=True)).tocsc()
+                options = {"SymmetricMode": True}
+                factor, last = splu(block, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options), field
+            solved = factor.solve(np.ascontiguousarray(load))
+            found.append(np.asarray(solved if nodes is None else nodes @ solved))
+        return found
 
     def _interpolation(self, pixels: Pixels) -> sp.csr_matrix | None:
         """(pixels, nodes): pixels deep in a gap from the corners of their cell, others from themselves."""

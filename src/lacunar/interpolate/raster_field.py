@@ -141,13 +141,9 @@ class RasterField:
         residual, held = self._continued(np.where(view.known, view.values - base, 0.0), view)
         given = view.known | held
         markov = self.markov(given, view.missing & informed & ~held)
-        if self.texture is None:
-            residual, draws = markov.with_draws(residual, noise, threads=threads)
-            mean, draws = base + residual, self.scale * draws
-        else:
-            mean = base + markov.completed(residual[None], threads=threads)[0]
-            markov = self.texture.on(markov)
-            draws = self.texture.scale * markov.with_draws(np.zeros(shape), noise, threads=threads)[1]
+        texture, scale = (None, self.scale) if self.texture is None else (self.texture.on(markov), self.texture.scale)
+        residual, draws = markov.with_draws(residual, noise, texture=texture, threads=threads)
+        mean, draws = base + residual, scale * draws
         variance = np.where(held, self.scale**2, markov.variance(draws[:SIGMA_DRAWS]))
         left = view.missing & ~(given | informed)
         if left.any():  # no date tells of them: the field of the values themselves, beside what is told by now

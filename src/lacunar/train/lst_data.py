@@ -288,8 +288,8 @@ def _draw_example(
     tile, guides = draw_tile(pack, weights, size, rng)
     for guide in guides:
         if rng.random() < CLOUDY_GUIDES:
-            guide[_draw_missing(clouds, size, GUIDE_RATES, rng)] = np.nan
-    missing = _draw_missing(clouds, size, RATES, rng)
+            guide[draw_missing(clouds, size, GUIDE_RATES, rng)] = np.nan
+    missing = draw_missing(clouds, size, RATES, rng)
     mean, std = tile_statistics(tile, ~missing)
     field = (tile - mean) / std
     kriged = krige_with_guides(field, ~missing, guides)
@@ -298,9 +298,7 @@ def _draw_example(
     return z, kriged.mean, kriged.std, kriged.guide - kriged.guide.mean()
 
 
-def _draw_missing(
-    clouds: list[BoolArray], size: int, rates: tuple[float, float], rng: np.random.Generator
-) -> BoolArray:
+def draw_missing(clouds: list[BoolArray], size: int, rates: tuple[float, float], rng: np.random.Generator) -> BoolArray:
     """Missing pixels of a random pattern and rate; real clouds where there are any."""
     pattern = str(rng.choice(list(PATTERN_SHARES), p=list(PATTERN_SHARES.values())))
     if pattern == "cloud" and not clouds:
@@ -334,14 +332,14 @@ def draw_tile(
             others = list(pack.other_dates(index))
             wanted = min(int(rng.choice(list(GUIDE_SHARES), p=list(GUIDE_SHARES.values()))), len(others))
             dates = [pack.window(int(i), row, col, side, of=index) for i in rng.choice(others, wanted, replace=False)]
-            tile, *guides = (_resized(date, size) for date in (counts, *dates))
+            tile, *guides = (resized(date, size) for date in (counts, *dates))
             return tile, np.array(guides).reshape(-1, size, size)
     raise TrainingError(
         f"no fully known tile of {size} pixels in {_TRIES} tries: the rasters are too small or miss too many pixels"
     )
 
 
-def _resized(counts: NDArray[np.uint16], size: int) -> FloatArray:
+def resized(counts: NDArray[np.uint16], size: int) -> FloatArray:
     """Kelvin (size, size) of a square of counts: means of n x n pixels, or cubic enlargement; NaN where unknown."""
     kelvin = np.where(counts > 0, counts * KELVIN_PER_COUNT, np.nan)
     if len(counts) >= size:
