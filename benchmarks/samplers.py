@@ -251,7 +251,7 @@ def draw(rows: Sequence[Row], split: str) -> Figure:
             axes.set_ylabel("PSNR over the hole, dB")
         axes.set_title(f"{panel}, {split} data: mean (full), one sample (pale)", fontsize=10)
     most = max(figure.axes, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
-    figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=7, frameon=False)
+    figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=8, frameon=False)
     return figure
 
 

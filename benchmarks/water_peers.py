@@ -72,7 +72,9 @@ def main() -> None:
     scenes = [scene for scene in water_scenes(options.scenes) if (scene.set_name, scene.name) in named]
     task = PeerTask(scenes=options.scenes)
     found = run(task, scenes, task.lineup()).scores
-    scores = pd.concat([read(options.folder, "scores"), found], ignore_index=True)
+    scores = pd.concat([read(options.folder, "scores"), found], ignore_index=True).drop(
+        columns=["f1_low", "f1_high"], errors="ignore"
+    )
     image = np.random.default_rng(0).uniform(0.01, 0.5, (len(BANDS), SIDE, SIDE)).astype(np.float32)
     seconds = {method: seconds_of(method, image, task.peers) for method in dict.fromkeys(scores["method"])}
     for name, own in scores.groupby("set", sort=False):
