@@ -53,16 +53,16 @@ def main() -> None:
             found += lst_cases({name: raster}, clouds, rates=(RATE,), size=SIDE, per_raster=1)
     cases = spread_out(found, asked.windows)
     teacher = load_filler("lst-small")
-    networks = [(f"lst-small, {steps} steps", with_backend(teacher, "onnx"), steps) for steps in STEPS]
-    student = with_backend(student_of(teacher, asked.student), "onnx")
-    networks.append((f"student, {asked.steps} step{'s' * (asked.steps > 1)}", student, asked.steps))
+    student = student_of(teacher, asked.student)
+    networks = [("lst-small", with_backend(teacher, "onnx"), steps) for steps in STEPS]
+    networks.append(("student", with_backend(student, "onnx"), asked.steps))
     begun = time.process_time()
     backgrounds = [kriged(case) for case in cases]
     kriging = (time.process_time() - begun) / len(cases)
     rows = [row("field, the default", cases, [sampled_field(case) for case in cases])]
     for name, model, steps in networks:
         drawn = [sampled(model, case, field, steps) for case, field in zip(cases, backgrounds, strict=True)]
-        rows.append(row(name, cases, drawn))
+        rows.append(row(f"{name}, {steps} step{'s' * (steps > 1)}", cases, drawn))
     print(f"{len(cases)} windows of {SIDE} x {SIDE} pixels; kriging one takes {kriging:.2f} CPU s\n")
     print(markdown_table(("how", "mean, K", "one sample, K", "CRPS, K", "spread / error", "CPU s"), rows))
 
