@@ -150,6 +150,9 @@ def test_8_bits_without_onnx_runtime_are_one_line(lacunar, tiny_folder, tmp_path
     ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--model", tiny_folder, "--backend", "int8")
     assert ran.code == 2
     assert "backend int8 wants onnxruntime, not installed: pip install 'lacunar[onnx]'" in ran.err
+    ran = lacunar("fill", raster, "-o", tmp_path / "out.tif", "--preset", "paper", "--backend", "int8")
+    assert ran.code == 2
+    assert "backend int8 with repaint, whose many evaluations add up the errors of 8 bits" in ran.err
 
 
 @pytest.mark.parametrize("name", ["lst-small", "face-full", "picture-small"])

@@ -47,7 +47,7 @@ class FillOptions:
         if self.backend not in ("auto", "eager"):  # to look at others loads PyTorch, which a fill may do without
             from lacunar.models.backend import check_backend
 
-            check_backend(self.backend)
+            check_backend(self.backend, self.chosen)
         if self.background not in get_args(BackgroundName):
             raise LacunarError(f"background {self.background!r}: wanted one of {', '.join(get_args(BackgroundName))}")
         if self.suspect not in get_args(SuspectChoice):

@@ -32,6 +32,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from lacunar.diffusion.samplers import Preset
 from lacunar.errors import LacunarError, ModelError, first_line
 from lacunar.models.checkpoint import Model, SegmentationModel, read_model
 from lacunar.models.onnx import InUse, graph_of
@@ -151,10 +152,15 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def check_backend(name: str) -> BackendName:
-    """Return the name; an unknown one is a ``LacunarError`` that lists the known ones."""
+def check_backend(name: str, preset: Preset | None = None) -> BackendName:
+    """Return the name; one that is unknown, or that a preset cannot be trusted with, is a ``LacunarError``."""
     if name not in BACKEND_NAMES:
         raise LacunarError(f"unknown backend {name!r}: choose one of {', '.join(BACKEND_NAMES)}")
+    if name == "int8" and preset is not None and not preset.conditional:
+        raise LacunarError(
+            f"backend int8 with {preset.sampler}, whose many evaluations add up the errors of 8 bits: choose --backend "
+            "onnx, or preset fast or balanced"
+        )
     return name
 
 

@@ -63,7 +63,7 @@ class PictureOptions:
     command: str = ""  # what the user typed, for the record
 
     def __post_init__(self) -> None:
-        check_backend(self.backend)
+        check_backend(self.backend, self.chosen)
         self.chosen.check_samples(self.samples)
         if not 1 <= self.samples <= MAX_SAMPLES or self.seed < 0:
             raise LacunarError(
