@@ -61,12 +61,13 @@ def water(page: Page) -> None:
     page.run()
     page.ended()
     page.until("document.querySelectorAll('#lakes tbody tr').length > 0")
-    page.hover(250, 250)
+    page.hover(-100, 130)
 
 
 def picture(page: Page) -> None:
     """Fill the demo's face four times."""
     page.open_demo("picture", "astronaut")
+    page.set("option-content", "face")
     page.set("option-samples", "4")
     page.run()
     page.ended()
@@ -79,6 +80,7 @@ def suspects(page: Page) -> None:
     page.click("#find-suspects")
     page.until("document.querySelectorAll('#suspects tbody tr').length === 2")
     page.click("#suspects tbody tr:first-child button")
+    page.until("document.querySelector('#suspects tbody tr:first-child button').ariaPressed === 'true'")
     page.until("[...document.querySelectorAll('.leaflet-suspect-pane canvas')].some(one => one.planes)")
 
 
