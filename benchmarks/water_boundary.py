@@ -1,8 +1,9 @@
 """What a boundary-aware diffusion block is worth: the last layers of a segmenter, trained on with it and without it.
 
     python benchmarks/water_boundary.py --pack PACK.npz -o FOLDER
-    lacunar evaluate water --scenes DATA/water/test --model FOLDER/without --model FOLDER/with-4-steps -o SCORES
-    python benchmarks/water_tables.py SCORES -o TABLES
+    lacunar evaluate water --scenes DATA/water/test -o SCORES --model without=FOLDER/without
+        --model with=FOLDER/with-4-steps --against "without, 1 step, K = 4"
+    python benchmarks/water_boundary.py --scores SCORES > docs/evidence/tables/water_boundary.md
 
 Encoder and decoder stay those of `water-classes`. Both heads see the same features of the same crops in the same order,
 and start from the same weights; the block's own start is a weak diffusion.
@@ -13,8 +14,10 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+from lacunar.evaluate.report import markdown_table
 from lacunar.models.backend import load_segmenter
 from lacunar.models.checkpoint import SegmentationModel, save_model
 from lacunar.models.weights import extend_weights
@@ -33,12 +36,20 @@ TOLD = 50  # steps between two lines
 def main() -> None:
     """Train both, and write two model folders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pack", type=Path, required=True, help="scenes, as `lacunar train water-classes` packs them")
+    parser.add_argument("--pack", type=Path, help="scenes, as `lacunar train water-classes` packs them")
     parser.add_argument("--crops", type=int, default=4000)
     parser.add_argument("--boundary-steps", type=int, nargs="+", default=[0, 4])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "--scores", type=Path, nargs="+", help="folders that `lacunar evaluate water` wrote: print a table"
+    )
+    parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
+    if options.scores:
+        print(table(options.scores))
+        return
+    if not (options.pack and options.output):
+        parser.error("got neither --scores nor --pack with --output; wanted one of both")
     recipe, shipped = RECIPES[MODEL], load_segmenter(MODEL)
     assert isinstance(recipe, WaterRecipe)
     crops = replace(recipe, training=replace(recipe.training, seed=options.seed)).load_data(
@@ -70,6 +81,22 @@ def main() -> None:
     for steps, network in networks.items():
         name = f"with-{steps}-steps" if steps else "without"
         save_model(options.output / name, replace(shipped, network=network.eval(), name=name), overwrite=True)
+
+
+def table(folders: list[Path]) -> str:
+    """Both networks on every set, and the gain with 95 % intervals by resampling images."""
+    rows = []
+    for one in pd.concat(pd.read_csv(folder / "scores.csv") for folder in folders).itertuples():
+        if str(one.method).endswith("K = 4"):
+            gains = (
+                f"{getattr(one, f'{score}_gain'):+.4f} [{getattr(one, f'{score}_gain_low'):+.4f}, "
+                f"{getattr(one, f'{score}_gain_high'):+.4f}]"
+                for score in ("iou", "boundary")
+            )
+            scores = f"{one.iou:.3f}", f"{one.boundary_f1:.3f}"
+            rows.append([f"{one.images} of `{one.set}`", str(one.method).split(",")[0], *scores, *gains])
+    header = ("scenes", "block", "IoU of water", "boundary F1 (2 px)", "IoU gained", "boundary F1 gained")
+    return markdown_table(header, rows)
 
 
 def started(shipped: SegmentationModel, steps: int) -> WaterSegDiff:
