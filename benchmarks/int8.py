@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from lacunar.pictures.fill import Drawing, fill_regions, paste
 from lacunar.versions import describe_machine
 
 BACKENDS = ("eager", "onnx", "int8")
+MODELS = ("lst-small", "face-full", "picture-small")
 SAMPLES, LST_SIDE, LST_RATE, HIDDEN = 8, 256, 0.22, 0.3
 PRESET = "fast"
 
@@ -47,17 +49,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--scenes", type=int, default=3, help="windows of LST")
     parser.add_argument("--pictures", type=int, default=12)
+    parser.add_argument("--model", nargs="+", default=MODELS)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     pictures = sorted((asked.data / "faces" / "test").glob("*.png"))[:: max(1, 56 // asked.pictures)][: asked.pictures]
-    jobs = {
-        "lst-small": lst_of(asked.data, asked.scenes),
-        "face-full": [face_of(path, number) for number, path in enumerate(pictures)],
-        "picture-small": [picture_of(path, number) for number, path in enumerate(pictures)],
-    }
     rows = []
-    for name, cases in jobs.items():
+    for name in asked.model:
+        of_picture = face_of if name == "face-full" else picture_of
+        kelvin = name == "lst-small"
+        cases = lst_of(asked.data, asked.scenes) if kelvin else [of_picture(*one) for one in zip(pictures, count())]
         models = {backend: load_filler(name, backend=backend) for backend in BACKENDS}
         found = {backend: run(model, cases) for backend, model in models.items()}
         seconds, error = found["onnx"]
