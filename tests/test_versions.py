@@ -50,5 +50,5 @@ def test_versions_are_those_of_all_that_computes(monkeypatch):
 
 def test_onnx_runtime_counts_only_where_it_computes():
     found = {"torch": "2", "onnxruntime": "1.0"}
-    assert versions_used("onnx", found) == found
+    assert versions_used("onnx", found) == versions_used("int8", found) == found
     assert versions_used("eager", found) == {"torch": "2"}

@@ -42,7 +42,6 @@ from gpu_kit.plan import (
     expected_per_minute,
     peak_of,
 )
-from lacunar.models.checkpoint import shipped_models
 from lacunar.models.weights import as_dtype
 from lacunar.train.kinds import LstRecipe, PictureRecipe, WaterRecipe
 from lacunar.train.loop import Ema, parameter_groups
@@ -81,7 +80,7 @@ class Work:
         self.recipe = self.recipe.adapted(pack)
         self.data: Data = self.recipe.load_data(pack, self.drawn, os.cpu_count() or 1, None)
         packed = self.kit / "starts" / f"{self.part.recipe}{WEIGHTS_ENDING}"
-        start = str(packed) if packed.exists() else self.part.start if self.part.start in shipped_models() else None
+        start = self.part.start or (str(packed) if packed.exists() else None)
         self.network = self.recipe.new_network(load_start(self.recipe, start, None).model if start else None)
         self.network.to(self.device, memory_format=torch.channels_last).train()
         self.objective = self.recipe.objective_of(Start())

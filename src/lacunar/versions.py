@@ -49,7 +49,7 @@ def file_tags(source: str, date: object, command: str) -> dict[str, str]:
 
 def versions_used(backend: str, found: Mapping[str, str]) -> dict[str, str]:
     """Those of `versions` that pixels depend on with a backend: ONNX Runtime's where it computes."""
-    return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or backend == "onnx"}
+    return {name: number for name, number in found.items() if name != _ONNX_RUNTIME or backend in ("onnx", "int8")}
 
 
 def describe_machine() -> str:

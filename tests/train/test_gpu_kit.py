@@ -88,6 +88,7 @@ def test_the_kit_trains_everywhere_and_what_comes_back_goes_on(tmp_path: Path, m
 def test_the_plan():
     assert [part.recipe for part in chosen(["water-classes:2", "lst-small"])] == ["water-classes", "lst-small"]
     assert chosen(["lst-small:2"])[0].start == "lst-small"
+    assert chosen(["water-classes:1:water-small"])[0].start == "water-small"
     assert chosen([]) == PLAN
     assert peak_of("NVIDIA H100 80GB HBM3") == PEAKS["H100"]
     assert peak_of("cpu") is None

@@ -24,7 +24,7 @@ from lacunar.evaluate.task import ONE_SAMPLE, BoolArray, Estimate, Found, Lineup
 from lacunar.geo.missing_shapes import occlusion
 from lacunar.interpolate.classical import fill
 from lacunar.metrics import psnr, ssim
-from lacunar.models.backend import load_filler
+from lacunar.models.backend import check_backend, load_filler
 from lacunar.models.checkpoint import Model
 from lacunar.pictures.degradation import Degradation, RestoreTask
 from lacunar.pictures.restore import RESTORE_MODEL, restored
@@ -144,6 +144,7 @@ class RestorationTask(Task):
         for folder in self.models:
             model = load_filler(folder, device=self.device, backend=self.backend)
             for preset in map(plan_named, self.samplers):
+                check_backend(self.backend, preset)
                 name = f"{model.name}, {preset.name}"
                 lineup.methods[name] = partial(_restored, name, model, preset, self.samples)
                 lineup.curves[name] = name

@@ -121,7 +121,7 @@ def resampling_weights(units: int, *, seed: int, resamples: int = RESAMPLES) -> 
 
 
 def shares(part: FloatArray, whole: FloatArray, there: NDArray[np.bool_] | None = None) -> FloatArray:
-    """Part of the whole; NaN where nothing is there, such as in a resample without a lake: a whole of 0, or as told.
+    """Part of the whole; NaN where ``whole`` is 0, or where ``there`` is False, as in a resample without a lake.
 
     >>> shares(np.array([1.0, 0.0]), np.array([4.0, 0.0])).tolist()
     [0.25, nan]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lacunar.diffusion.samplers import Preset, runs_of
 from lacunar.errors import LacunarError
 from lacunar.evaluate.report import Columns
-from lacunar.models.backend import BackendName, load_filler
+from lacunar.models.backend import BackendName, check_backend, load_filler
 from lacunar.models.checkpoint import Model
 
 ONE_SAMPLE = "one sample"  # scored beside the mean of all samples, as "NAME, one sample"
@@ -194,7 +194,10 @@ class FillTask(Task):
 
     def ways(self) -> list[tuple[Preset, int]]:
         """Every way to run a network, and how many samples it draws."""
-        return runs_of(self.presets, self.steps, self.samplers, samples=self.samples)
+        ways = runs_of(self.presets, self.steps, self.samplers, samples=self.samples)
+        for preset, _ in ways:
+            check_backend(self.backend, preset)
+        return ways
 
     def networks(self) -> Iterator[Model]:
         """The networks, one after the other."""
