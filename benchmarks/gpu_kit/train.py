@@ -394,8 +394,8 @@ def write_whole(file: Path, content: bytes) -> None:
     partial.replace(file)
 
 
-def main() -> None:
-    """Run the plan."""
+def parse() -> argparse.Namespace:
+    """What is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--kit", "--work", "--out"):
         parser.add_argument(name, type=Path, required=True)
@@ -407,7 +407,12 @@ def main() -> None:
     parser.add_argument("--no-timings", action="store_true", help="train to the end")
     parser.add_argument("minutes", nargs="?", type=float, default=10.0)
     parser.add_argument("recipes", nargs="*", help="RECIPE:SHARE:START; the plan where none is given")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the plan."""
+    given = parse()
     begun = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

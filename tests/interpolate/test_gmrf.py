@@ -79,6 +79,19 @@ def test_draws_have_the_conditional_covariance():
     assert abs(inner.mean(axis=0)).max() < 0.05 * np.sqrt(expected.max())
 
 
+def test_draws_of_a_texture_are_those_of_a_field_made_so(case):
+    known, missing, _, values = case
+    field, noise = field_of(known, missing), values[:2]
+    texture = field.reshaped(correlation_range=2.0, smoothness=0.2)
+    made = MarkovField(known, missing, correlation_range=2.0, smoothness=0.2)
+    mean, draws = field.with_draws(values[2], noise, texture=texture)
+    own, _ = field.with_draws(values[2], noise)
+    _, expected = made.with_draws(values[2], noise)
+    np.testing.assert_allclose(mean, own, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(draws, expected, rtol=1e-8, atol=1e-10)
+    assert np.abs(draws - field.with_draws(values[2], noise)[1]).max() > 0.1
+
+
 def test_the_variance_of_few_draws_is_near_the_true_one():
     missing = disc(30, 9)
     precision = dense(np.ones((30, 30), dtype=bool))

@@ -122,8 +122,9 @@ def test_8_bits_answer_nearly_as_the_network_does_from_a_graph_of_its_own(unet, 
     assert b"QuantizeLinear" in kept.read_bytes()
     (x, t), weight = inputs_in_use(unet)
     with torch.inference_mode():
-        error = (fast.network(x, t) - unet.network(x, t)) * weight
-    assert 0 < float(error.norm() / weight.norm()) <= ANY_CPU
+        answer = unet.network(x, t) * weight
+        error = fast.network(x, t) * weight - answer
+    assert 0 < float(error.norm()) < 0.5 * float(answer.norm())
     with_backend(unet, "onnx")
     assert len(list(cache.iterdir())) == 2  # one is never taken for the other
     monkeypatch.setattr(onnx, "INT8_TOLERANCE", 0.0)

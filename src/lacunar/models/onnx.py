@@ -5,7 +5,7 @@ takes, so it is never used for another network. Before it is used its answer is 
 is damaged or answers otherwise is made anew.
 
 A graph in 8 bits is made from it by ONNX Runtime's own tools: weights by channel, activations by the range that they
-have on inputs that the model's folder shows. Its answers differ a little, and from one kind of CPU to another.
+have on inputs made for it (`lacunar.models.in_use`). Its answers differ a little, and from one kind of CPU to another.
 """
 
 import hashlib
