@@ -33,8 +33,8 @@ export class Suspects {
     }));
     this.say("");
     if (id !== this.id) return;
-    await this.open(id, true);
     await this.drawing.open(id); // the server forgot what was accepted or refused before
+    if (id === this.id) await this.open(id, true); // last, so that no click in the new list is lost
     this.drawing.use(this.places.length ? "suspect" : "pan");
     this.shown();
   }
