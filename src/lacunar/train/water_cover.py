@@ -1,8 +1,8 @@
 """The last layer of a segmenter of several classes, fitted again to what is not water.
 
-The network of the shipped weights was trained while only scenes of six bands said what their land is, and called dark
-land in pictures a shadow. With the features as they are, the rows of the last layer that tell covers apart are fitted
-by maximum likelihood to examples of every set. What it says of water does not change.
+Clear land fills most examples, so a network names few of the clouds that there are. With the features as they are, the
+rows of the last layer that tell covers apart are fitted by maximum likelihood to examples of every set, rare covers
+counting more. What it says of water does not change.
 """
 
 import numpy as np
